@@ -1,0 +1,34 @@
+# Each target works from a fresh clone on a machine that has Python; PYTHON=python3.12 chooses another one.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Where only the large CUDA build of torch would come: make demo PIP_ARGS="--extra-index-url <torch's CPU index>"
+PIP_ARGS ?=
+
+.PHONY: demo test lint clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	mkdir -p demo
+	$(BIN)/vderain run samples/rainy_road.mp4 demo/dry_road.mp4 --overwrite --report demo/report.json
+	$(BIN)/vderain compare samples/rainy_road.mp4 demo/dry_road.mp4 --still 2 demo/before_after.png --overwrite
+	@echo "The video without rain: demo/dry_road.mp4"
+	@echo "Before and after:       demo/before_after.png"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+# Types are checked on the installed wheel: the folders engines/ and training/ are mapped at installation.
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --target build/typing .
+	cd build/typing && ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml -p vderain
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info

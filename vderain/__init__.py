@@ -1,0 +1,37 @@
+"""vderain takes the rain out of video: same frames, same timestamps, same sound, every other track untouched."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vderain.api import Derainer, derain_file
+    from vderain.errors import VderainError
+    from vderain.options import EncodeOptions, EngineOptions, RunOptions
+
+__version__ = "0.1.0"
+__all__ = [
+    "Derainer",
+    "EncodeOptions",
+    "EngineOptions",
+    "RunOptions",
+    "VderainError",
+    "__version__",
+    "derain_file",
+]
+
+_HOMES = {
+    "Derainer": "vderain.api",
+    "derain_file": "vderain.api",
+    "VderainError": "vderain.errors",
+    "EncodeOptions": "vderain.options",
+    "EngineOptions": "vderain.options",
+    "RunOptions": "vderain.options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import vderain`` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vderain' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,35 @@
+"""What can go wrong, as one tree: every message says what, which file or value, and what to do."""
+
+from __future__ import annotations
+
+
+class VderainError(Exception):
+    """Root of all errors that a caller or a user may see; ``exit_code`` is what the command returns."""
+
+    exit_code = 1
+
+
+class SourceError(VderainError):
+    """The input cannot be opened or read."""
+
+
+class SinkError(VderainError):
+    """The output cannot be created, written or completed."""
+
+
+class EngineBuildError(VderainError):
+    """An engine cannot be built from the weights on this machine."""
+
+
+class EngineLoadError(VderainError):
+    """A built engine cannot be loaded, or answers wrongly."""
+
+
+class WeightsError(VderainError):
+    """A weights file or its card is missing, damaged or does not fit."""
+
+
+class OptionError(VderainError, ValueError):
+    """An option has a value that cannot be used."""
+
+    exit_code = 2

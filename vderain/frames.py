@@ -1,0 +1,203 @@
+"""The data that travels between the stages: plane formats, frames, packets, clips. No I/O, no torch.
+
+Shape legend used throughout: T frames of a clip, H x W samples of a plane, sx and sy the horizontal
+and vertical chroma subsampling factors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Plane = npt.NDArray[Any]  # (H, W), uint8 for 8 bit, uint16 above
+Layout = Literal["yuv420", "yuv422", "yuv440", "yuv444", "gray", "rgb"]
+Matrix = Literal["bt601", "bt709", "bt2020"]
+
+SUBSAMPLING: dict[Layout, tuple[int, int]] = {
+    "yuv420": (2, 2),
+    "yuv422": (2, 1),
+    "yuv440": (1, 2),
+    "yuv444": (1, 1),
+    "gray": (1, 1),
+    "rgb": (1, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneFormat:
+    """How the samples of a frame are laid out and what colours they mean.
+
+    Everything an engine needs to know about its input; two frames of equal format share an engine.
+    ``matrix`` and ``full_range`` describe YUV and gray; RGB planes come in the order R, G, B and are
+    always full range. Samples above 8 bit are stored in the low bits of uint16.
+    """
+
+    layout: Layout
+    width: int
+    height: int
+    bit_depth: int = 8
+    matrix: Matrix = "bt709"
+    full_range: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a frame needs at least one pixel, got {self.width}x{self.height}")
+        if not 8 <= self.bit_depth <= 16:
+            raise ValueError(f"bit depth must be 8 to 16, got {self.bit_depth}")
+        if self.layout == "rgb" and not self.full_range:
+            raise ValueError("RGB planes are always full range")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of every plane."""
+        return np.dtype(np.uint8 if self.bit_depth == 8 else np.uint16)
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """(sx, sy) of the chroma planes; (1, 1) where there are none."""
+        return SUBSAMPLING[self.layout]
+
+    @property
+    def plane_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of each plane; odd sizes round chroma up."""
+        luma = (self.height, self.width)
+        if self.layout == "gray":
+            return (luma,)
+        sx, sy = self.subsampling
+        chroma = (-(-self.height // sy), -(-self.width // sx))
+        return (luma, chroma, chroma)
+
+    @property
+    def peak(self) -> int:
+        """The largest sample value that the bit depth can hold."""
+        return (1 << self.bit_depth) - 1
+
+    def padded(self, multiple: int) -> PlaneFormat:
+        """The smallest format of at least this size whose sides are multiples of ``multiple``.
+
+        And of the subsampling, so that every chroma sample covers whole pixels.
+        """
+        across, down = (math.lcm(multiple, factor) for factor in self.subsampling)
+        return replace(
+            self, width=-(-self.width // across) * across, height=-(-self.height // down) * down
+        )
+
+    def rotated(self, quarter_turns: int) -> PlaneFormat:
+        """The format after ``quarter_turns`` turns by 90 degrees."""
+        if quarter_turns % 2 == 0:
+            return self
+        swapped: dict[Layout, Layout] = {"yuv422": "yuv440", "yuv440": "yuv422"}
+        layout = swapped.get(self.layout, self.layout)
+        return replace(self, layout=layout, width=self.height, height=self.width)
+
+    def __str__(self) -> str:
+        """Compact text for reports: ``1280x720 yuv420 8 bit bt709 limited``."""
+        colour = "" if self.layout == "rgb" else f" {self.matrix}"
+        span = "full" if self.full_range else "limited"
+        return f"{self.width}x{self.height} {self.layout} {self.bit_depth} bit{colour} {span}"
+
+
+@dataclass(frozen=True, slots=True)
+class ColorTags:
+    """The colour description of a stream as FFmpeg's code points, written as they came (2 or 0: unspecified)."""
+
+    range: int = 0
+    matrix: int = 2
+    primaries: int = 2
+    transfer: int = 2
+    chroma_location: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Frame:
+    """One decoded picture: the decoder's own planes and when they are shown.
+
+    Attributes:
+        planes: one array (H, W) per plane, shapes and dtype as ``format`` says; may be read-only views.
+        format: layout, size, bit depth and the meaning of the colours.
+        pts: presentation time in ``time_base`` units.
+        time_base: seconds per unit.
+        duration: in ``time_base`` units, 0 where unknown.
+        alpha: (H, W) of the same dtype, or None; passes untouched.
+        tags: the colour description to write.
+        rotation: degrees counter-clockwise to turn the stored picture for display, a multiple of 90.
+        discontinuity: True on the first frame after a cut in the stream that clips must not span.
+        name: the file name of a picture from a folder, "" for video.
+        metadata: what the sink needs to give back besides samples (EXIF, ICC, HDR), opaque to all other stages.
+
+    """
+
+    planes: tuple[Plane, ...]
+    format: PlaneFormat
+    pts: int
+    time_base: Fraction
+    duration: int = 0
+    alpha: Plane | None = None
+    tags: ColorTags = field(default_factory=ColorTags)
+    rotation: int = 0
+    discontinuity: bool = False
+    name: str = ""
+    metadata: Any = None
+
+    def __post_init__(self) -> None:
+        shapes = tuple(plane.shape for plane in self.planes)
+        if shapes != self.format.plane_shapes:
+            raise ValueError(
+                f"planes {shapes} do not fit {self.format}: {self.format.plane_shapes}"
+            )
+        for plane in self.planes:
+            if plane.dtype != self.format.dtype:
+                raise ValueError(
+                    f"planes of {self.format} are {self.format.dtype}, got {plane.dtype}"
+                )
+        if self.time_base <= 0:
+            raise ValueError(f"time_base must be positive, got {self.time_base}")
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds, for display only."""
+        return float(self.pts * self.time_base)
+
+    def __repr__(self) -> str:
+        return f"Frame({self.format}, pts={self.pts}, time_base={self.time_base})"
+
+
+@dataclass(frozen=True, slots=True)
+class PassedPacket:
+    """A packet that travels from the source's container to the sink's untouched; ``payload`` is opaque."""
+
+    stream_index: int
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """The T frames that the network sees for one output frame; edges repeat the nearest frame.
+
+    ``planes`` holds T tuples of planes, oldest first, turned upright; ``format`` describes them.
+    """
+
+    planes: tuple[tuple[Plane, ...], ...]
+    format: PlaneFormat
+    center: int = 0
+
+    @property
+    def center_planes(self) -> tuple[Plane, ...]:
+        """The planes of the frame that this clip derains."""
+        return self.planes[self.center]
+
+
+def network_matrix(tag: int, height: int) -> Matrix:
+    """The matrix of the network's view of YUV, from FFmpeg's code point; untagged follows the picture's height."""
+    if tag == 1:
+        return "bt709"
+    if tag in (9, 10):
+        return "bt2020"
+    if tag in (4, 5, 6, 7):
+        return "bt601"
+    return "bt709" if height >= 720 else "bt601"

@@ -1,0 +1,158 @@
+"""The seams of the flow: sources, engines and sinks meet only here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal, Protocol
+
+from vderain.frames import Clip, ColorTags, Frame, PassedPacket, Plane, PlaneFormat
+
+TrackKind = Literal["video", "audio", "subtitle", "data", "attachment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One stream of a container, as a user would name it."""
+
+    index: int
+    kind: TrackKind
+    codec: str
+    detail: str = ""  # language, channels, size: free text for people
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What is known of a source before its first frame.
+
+    Sizes are of the stored picture, before rotation. ``frames`` and ``duration_s`` are estimates from
+    the container (None where it does not say) and serve the progress display only.
+    """
+
+    path: str
+    width: int
+    height: int
+    time_base: Fraction
+    frame_rate: Fraction | None = None
+    frames: int | None = None
+    duration_s: float | None = None
+    codec: str = ""
+    pix_fmt: str = ""
+    container: str = ""
+    rotation: int = 0
+    sample_aspect_ratio: Fraction = Fraction(1)
+    tags: ColorTags = field(default_factory=ColorTags)
+    tracks: tuple[Track, ...] = ()
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """Counters that a source keeps while it is read."""
+
+    frames: int = 0
+    decode_failures: int = 0
+    notes: list[str] = field(
+        default_factory=list
+    )  # changes of representation worth a line in the report
+    losses: list[str] = field(
+        default_factory=list
+    )  # what of the input does not come through, and why
+
+
+class FrameSource(Protocol):
+    """Yields frames in presentation order, and the packets of every other track in between.
+
+    Ends by ending the iteration. Raises SourceError where nothing (more) can be read; damaged frames
+    are counted in ``stats`` and skipped. ``template`` is for the sink that mirrors the source's tracks.
+    """
+
+    @property
+    def info(self) -> StreamInfo:
+        """What is known before the first frame."""
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counters, complete once the iteration has ended."""
+
+    @property
+    def template(self) -> Any:
+        """Opaque to all but the sink: streams, tags, chapters to mirror; None where there are none."""
+
+    def __iter__(self) -> Iterator[Frame | PassedPacket]:
+        """Frames and passed packets, in the order of the container."""
+
+    def close(self) -> None:
+        """Release the container; may be called twice."""
+
+
+@dataclass(slots=True)
+class SinkReport:
+    """What a sink wrote, filled when it is finished."""
+
+    path: str = ""
+    frames: int = 0
+    codec: str = ""
+    tracks_copied: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(
+        default_factory=list
+    )  # each names the track or property and the reason
+
+
+class FrameSink(Protocol):
+    """Takes frames in presentation order and the packets that pass.
+
+    Output has its final name only after ``finish``; ``abort`` leaves nothing behind. Raises SinkError.
+    """
+
+    def write(self, item: Frame | PassedPacket) -> None:
+        """Encode a frame, or pass a packet on."""
+
+    def finish(self) -> SinkReport:
+        """Flush, complete the container, give it its final name."""
+
+    def abort(self) -> None:
+        """Drop what was written; may be called after a failure and twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine runs, for reports."""
+
+    name: str
+    precision: str
+    device: str
+    tier: str
+    frames: int = 1  # T, how many frames a clip must hold
+    lookahead: int = 0  # how many of them may lie in the future
+    notes: tuple[str, ...] = ()  # fallbacks, each with its reason
+
+
+class Pending(Protocol):
+    """A change under computation."""
+
+    def result(self) -> tuple[Plane, ...]:
+        """Wait for the change: one float32 array per plane of the clip's format, owned by the caller."""
+
+
+class Engine(Protocol):
+    """Computes the change of a clip's centre frame: planes in, the change in plane units out.
+
+    A clip's planes have the shapes and dtype of its ``format``, any size from 1x1 up (padding to the
+    network's multiple happens inside). The change has the planes' shapes, dtype float32, in units of one
+    sample step at that bit depth, unclamped; ``apply_change`` adds it. Knows nothing of containers.
+    At most ``slots`` submitted clips may be unanswered; answers are asked for in the order of submission.
+    Raises EngineLoadError (also on a closed engine) and EngineBuildError.
+    """
+
+    slots: int
+
+    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
+        """Which engine serves a format; opens it where that has not happened yet."""
+
+    def submit(self, clip: Clip) -> Pending:
+        """Start computing; never waits for the answer."""
+
+    def close(self) -> None:
+        """Release everything; may be called twice."""

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.networks import randomized
+from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
+from vderain.network.fold import fold
+from vderain.network.semi_drdnet import SemiDRDNet
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_paper_config_has_the_published_parameter_counts():
+    network = SemiDRDNet(PAPER)
+    assert parameters(network.rain) == 1_235_651
+    assert parameters(network.detail) == 3_986_115
+    assert parameters(network) == 5_221_766
+
+
+@pytest.mark.parametrize("form", [lambda network: network, fold], ids=["unfolded", "folded"])
+def test_fast_config_costs_at_most_35_gflop_for_a_720p_frame(form):
+    network = form(SemiDRDNet(FAST).eval())
+    with torch.device("meta"):
+        rainy = torch.empty(1, 3, 720, 1280)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.to("meta").change(rainy)
+    assert 20e9 < counter.get_total_flops() <= 35e9
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_folded_network_equals_the_unfolded_one(tier):
+    network = randomized(SemiDRDNet(TIERS[tier]))
+    rainy = torch.rand(1, 3, 24, 32)
+    with torch.no_grad():
+        expected, folded = network.change(rainy), fold(network).change(rainy)
+    assert (folded - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fold(network).modules())
+
+
+def test_folding_leaves_the_original_as_it_was():
+    network = randomized(SemiDRDNet(FAST))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fold(network)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_change_is_detail_minus_streaks():
+    network = randomized(SemiDRDNet(FAST))
+    rainy = torch.rand(2, 3, 16, 24)
+    with torch.no_grad():
+        streaks, detail = network(rainy)
+        assert streaks.shape == detail.shape == rainy.shape
+        assert torch.equal(network.change(rainy), detail - streaks)
+
+
+def test_config_survives_its_card_and_refuses_unknown_names():
+    assert NetworkConfig.from_dict(FAST.to_dict()) == FAST
+    with pytest.raises(ValueError, match="breadth"):
+        NetworkConfig.from_dict({"breadth": 3})
+    with pytest.raises(ValueError, match="rain_width"):
+        NetworkConfig(rain_width=0)

@@ -1,0 +1,37 @@
+"""Networks and plane formats that several tests use."""
+
+import torch
+from torch import nn
+
+from vderain.network.config import NetworkConfig
+
+TINY = NetworkConfig(
+    rain_width=8, rain_blocks=1, detail_width=8, detail_blocks=1, squeeze_ratio=4, unshuffle=4
+)
+
+
+def randomized(network, seed=0):
+    """Give batch normalisation statistics that matter, and return the network in evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor, low, high):
+        tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            uniform(module.running_mean, -0.2, 0.2)
+            uniform(module.running_var, 0.5, 2.0)
+            uniform(module.weight.data, 0.5, 1.5)
+            uniform(module.bias.data, -0.2, 0.2)
+    return network.eval().requires_grad_(False)
+
+
+class ConstantChange(nn.Module):
+    """A network that darkens every picture by the same amount of RGB."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.amount = change
+
+    def change(self, rainy):
+        return torch.full_like(rainy[:, :3], self.amount)

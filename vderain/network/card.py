@@ -1,0 +1,75 @@
+"""The card beside a weights file: what the network is, what it was trained on, under which terms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vderain.errors import WeightsError
+from vderain.network.config import NetworkConfig
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Metadata of a weights file; ``<name>.json`` beside ``<name>.safetensors``.
+
+    Attributes:
+        tier: the name that reports use.
+        config: the network's shape.
+        sha256: of the weights file, checked at load.
+        scores: measured figures by data set.
+        training: steps, time, hardware and the command that made the weights.
+        data: what they were trained on.
+        terms: under which terms they may be used.
+
+    """
+
+    tier: str
+    config: NetworkConfig
+    sha256: str
+    scores: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+    terms: str = ""
+
+    def save(self, weights: Path) -> None:
+        """Write the card of a weights file."""
+        values = {**asdict(self), "schema": SCHEMA, "config": self.config.to_dict()}
+        card_path(weights).write_text(json.dumps(values, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, weights: Path) -> Card:
+        """Read the card of a weights file; WeightsError where it is missing or does not fit."""
+        path = card_path(weights)
+        try:
+            values = json.loads(path.read_text())
+            schema = values.pop("schema")
+            unknown = set(values) - {item.name for item in fields(cls)}
+            if schema != SCHEMA or unknown:
+                raise ValueError(f"schema {schema}, unknown entries {sorted(unknown)}")
+            return cls(**{**values, "config": NetworkConfig.from_dict(values["config"])})
+        except FileNotFoundError:
+            raise WeightsError(
+                f"{path}: no such card; a weights file needs its card beside it (vderain export writes both)"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{path}: not a card this version can read ({error})") from None
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of a weights file lies."""
+    return weights.with_suffix(".json")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits; WeightsError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,147 @@
+"""Semi-DRDNet: a rain residual branch and a detail repair branch over the same rainy picture.
+
+After "Detail-recovery Image Deraining via Dual Sample-augmented Contrastive Learning" (arXiv 2204.02772)
+and its base network DRD-Net (arXiv 1908.10267). The ``paper`` configuration is the published network;
+the pixel-unshuffle, the separate branch widths and every other tier are ours.
+
+Shape legend: N pictures, T frames, C channels, H x W pixels, s the unshuffle factor.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vderain.network.config import NetworkConfig
+
+
+def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size."""
+    return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate computed from the whole picture's channel means."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        squeezed = max(1, width // ratio)
+        self.squeeze = nn.Conv2d(width, squeezed, 1, bias=False)
+        self.excite = nn.Conv2d(squeezed, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        means = x.mean((2, 3), keepdim=True)
+        return x * torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+
+
+class DilatedContext(nn.Module):
+    """Parallel dilated convolutions over one input, joined by a 1x1 convolution; linear throughout."""
+
+    def __init__(self, width: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dilated = nn.ModuleList(conv3x3(width, width, dilation) for dilation in dilations)
+        self.join = nn.Conv2d(width * len(dilations), width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        joined: Tensor = self.join(torch.cat([conv(x) for conv in self.dilated], 1))
+        return joined
+
+
+class RainBlock(nn.Module):
+    """Residual block of the rain branch, gated by squeeze-and-excitation."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv3x3(width, width),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+            conv3x3(width, width),
+            nn.BatchNorm2d(width),
+        )
+        self.gate = SqueezeExcitation(width, ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        gated: Tensor = self.gate(self.body(x))
+        return x + gated
+
+
+class DetailBlock(nn.Module):
+    """Residual block of the detail branch: structure detail context aggregation (SDCAB)."""
+
+    def __init__(self, width: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            DilatedContext(width, dilations),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+            DilatedContext(width, dilations),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        added: Tensor = self.body(x)
+        return x + added
+
+
+class Branch(nn.Module):
+    """Head, residual blocks with a long skip, tail."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.head = nn.Sequential(conv3x3(inputs, width), nn.PReLU(width))
+        self.blocks = nn.Sequential(*blocks)
+        self.body = nn.Sequential(conv3x3(width, width), nn.BatchNorm2d(width))
+        self.tail = conv3x3(width, outputs)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> what the tail sees, (N, width, H, W)."""
+        head: Tensor = self.head(x)
+        body: Tensor = self.body(self.blocks(head))
+        return head + body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        tail: Tensor = self.tail(self.features(x))
+        return tail
+
+
+class SemiDRDNet(nn.Module):
+    """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
+
+    Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first; H and W multiples of
+    ``config.unshuffle``. Nothing is clamped: training sees the raw answer.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        inputs = 3 * config.frames * config.unshuffle**2
+        outputs = 3 * config.unshuffle**2
+        rain = [
+            RainBlock(config.rain_width, config.squeeze_ratio) for _ in range(config.rain_blocks)
+        ]
+        detail = [
+            DetailBlock(config.detail_width, config.dilations) for _ in range(config.detail_blocks)
+        ]
+        self.rain = Branch(inputs, config.rain_width, outputs, list(rain))
+        self.detail = Branch(inputs, config.detail_width, outputs, list(detail))
+
+    def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3T, H, W) -> streaks R and detail D, each (N, 3, H, W)."""
+        s = self.config.unshuffle
+        x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
+        streaks, detail = self.rain(x), self.detail(x)
+        if s > 1:
+            streaks, detail = F.pixel_shuffle(streaks, s), F.pixel_shuffle(detail, s)
+        return streaks, detail
+
+    def change(self, rainy: Tensor) -> Tensor:
+        """(N, 3T, H, W) -> repaired - rainy = D - R, (N, 3, H, W)."""
+        streaks, detail = self.forward(rainy)
+        return detail - streaks

@@ -1,0 +1,64 @@
+"""The shipped weights and how weights are found, checked and loaded. Torch is imported when a network is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vderain.errors import WeightsError
+from vderain.network.card import Card, file_sha256
+
+if TYPE_CHECKING:
+    from vderain.network.semi_drdnet import SemiDRDNet
+
+
+def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
+    """The weights file of a tier, or the user's own, checked against its card.
+
+    Raises WeightsError where file or card is missing, or the file is not the one the card describes.
+    """
+    path = Path(weights) if weights else Path(__file__).parent / f"{tier}.safetensors"
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights file"
+            if weights
+            else f"no weights are shipped for tier {tier}"
+        )
+    card = Card.load(path)
+    if file_sha256(path) != card.sha256:
+        raise WeightsError(
+            f"{path}: damaged, its sha256 is not the card's; install or copy it again"
+        )
+    return path, card
+
+
+def load_network(path: Path, card: Card) -> SemiDRDNet:
+    """The network of a checked weights file, in float32 and evaluation mode; WeightsError where it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from vderain.network.semi_drdnet import SemiDRDNet
+
+    network = SemiDRDNet(card.config)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: does not fit its card ({str(error).splitlines()[0]})"
+        ) from None
+    return network.eval().requires_grad_(False)
+
+
+def save_network(network: SemiDRDNet, path: Path, card: Card) -> Card:
+    """Write weights and card; returns the card with the file's sha256. Tensors keep their dtype."""
+    from safetensors.torch import save_file
+
+    state: dict[str, Any] = {
+        name: value.contiguous() for name, value in network.state_dict().items()
+    }
+    save_file(state, path)
+    path.chmod(0o644)  # safetensors writes files that only their owner may read
+    card = replace(card, sha256=file_sha256(path))
+    card.save(path)
+    return card

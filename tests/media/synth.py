@@ -1,0 +1,216 @@
+"""Small media made in the test, and what tests look at in them."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from vderain.media import open_sink, open_source
+from vderain.options import EncodeOptions, RunOptions
+
+UNIT = Fraction(1, 90_000)
+STEP = 3600  # 25 frames per second in UNIT
+QUIET = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"preset": "12"}}
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+
+
+@dataclass
+class Video:
+    """What ``write`` puts into a file; times of frames are in ``time_base`` units."""
+
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    size: tuple[int, int] = (64, 48)
+    pts: tuple[int, ...] = tuple(range(0, 10 * STEP, STEP))
+    time_base: Fraction = UNIT
+    rate: int = 25
+    options: dict = field(default_factory=dict)
+    attributes: dict = field(default_factory=dict)  # of the encoder's context
+    rotation: int | None = None
+    languages: tuple[str, ...] = ()  # one audio track each
+    subtitle: str | None = None
+    data: bool = False
+    attachment: bool = False
+    chapters: bool = False
+    metadata: dict = field(default_factory=dict)
+    container: dict = field(default_factory=dict)
+    format: str | None = None
+
+
+def write(path, video=None, **changes):
+    """Write a clip; returns its path as a string."""
+    video = video or Video(**changes)
+    with av.open(str(path), "w", format=video.format, container_options=video.container) as output:
+        output.metadata.update(video.metadata)
+        stream = _video_stream(output, video)
+        others = _other_streams(output, video)
+        if video.attachment:
+            output.add_attachment("font.ttf", "font/ttf", b"glyphs" * 5)
+        if video.chapters:
+            output.set_chapters([_chapter(1, 0, 200, "one"), _chapter(2, 200, 400, "two")])
+        output.start_encoding()
+        for index, pts in enumerate(video.pts):
+            output.mux(stream.encode(painted(video, index, pts)))
+            for other in others:
+                other.step(output, index)
+        output.mux(stream.encode(None))
+        for other in others:
+            other.end(output)
+    return str(path)
+
+
+def _chapter(number, start, end, title):
+    return {
+        "id": number, "start": start, "end": end, "time_base": Fraction(1, 1000),
+        "metadata": {"title": title},
+    }  # fmt: skip
+
+
+def _video_stream(output, video):
+    stream = output.add_stream(video.codec, rate=video.rate)
+    stream.width, stream.height = video.size
+    stream.pix_fmt = video.pix_fmt
+    context = stream.codec_context
+    context.time_base = video.time_base
+    context.options = QUIET.get(video.codec, {}) | video.options
+    for name, value in video.attributes.items():
+        setattr(context, name, value)
+    if video.rotation is not None:
+        stream.set_display_rotation(video.rotation)
+    stream.metadata["language"] = "eng"
+    return stream
+
+
+def _other_streams(output, video):
+    others = [_Sound(output, language, seed) for seed, language in enumerate(video.languages)]
+    if video.subtitle:
+        others.append(_Notes(output.add_mux_stream(video.subtitle), _subtitle_text(video.subtitle)))
+        others[-1].stream.metadata["language"] = "eng"
+    if video.data:
+        others.append(_Notes(output.add_data_stream("bin_data"), lambda index: b"GPS%d" % index))
+    return others
+
+
+def _subtitle_text(codec):
+    if codec == "mov_text":
+        return lambda index: b"\0\5Text%d" % index
+    if codec == "ass":
+        return lambda index: b"%d,0,Default,,0,0,0,,Text%d" % (index, index)
+    return lambda index: b"Text%d" % index
+
+
+class _Sound:
+    """Noise, 1/25 s for every frame."""
+
+    def __init__(self, output, language, seed):
+        self.stream = output.add_stream("aac", rate=48_000)
+        self.stream.layout = "mono"
+        self.stream.metadata["language"] = language
+        self._random = np.random.default_rng(seed)
+
+    def step(self, output, index):
+        samples = self._random.normal(0, 0.1, (1, 1920)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, index * 1920, Fraction(1, 48_000)
+        output.mux(self.stream.encode(frame))
+
+    def end(self, output):
+        output.mux(self.stream.encode(None))
+
+
+class _Notes:
+    """One packet of text or data for every frame."""
+
+    def __init__(self, stream, text):
+        self.stream = stream
+        self.stream.time_base = Fraction(1, 1000)
+        self._text = text
+
+    def step(self, output, index):
+        packet = av.Packet(self._text(index))
+        packet.stream, packet.time_base = self.stream, Fraction(1, 1000)
+        packet.pts = packet.dts = index * 40
+        packet.duration = 40
+        packet.is_keyframe = True
+        output.mux(packet)
+
+    def end(self, output):
+        pass
+
+
+def painted(video, index, pts):
+    """A soft pattern that moves by a pixel per frame; the same for the same arguments."""
+    picture = av.VideoFrame(*video.size, video.pix_fmt)
+    bits = max(component.bits for component in picture.format.components)
+    for number, plane in enumerate(picture.planes):
+        samples = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
+        rows = samples.reshape(-1, plane.line_size // samples.itemsize)
+        y, x = np.indices(rows.shape)
+        wave = 0.45 + 0.2 * np.sin((x + index) / 7 + number) + 0.1 * np.cos(y / 5)
+        rows[:] = (wave * (1 << bits)).astype(samples.dtype)
+    picture.pts, picture.time_base = pts, video.time_base
+    return picture
+
+
+def process(source_path, sink_path, *, run=None, change=lambda item: item, **encode):
+    """Carry a clip from a source to a sink; returns (source statistics, sink report)."""
+    options = EncodeOptions(**encode)
+    source = open_source(str(source_path), run=run or RunOptions(), encode=options)
+    try:
+        sink = open_sink(str(sink_path), source, options)
+        try:
+            for item in source:
+                sink.write(change(item))
+            return source.stats, sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+    finally:
+        source.close()
+
+
+def pictures(path):
+    """All decoded pictures of the first video stream."""
+    with av.open(str(path)) as container:
+        return list(container.decode(container.streams.video[0]))
+
+
+def times(path):
+    """Presentation times of the first video stream in seconds, as fractions."""
+    return [picture.pts * picture.time_base for picture in pictures(path)]
+
+
+def payloads(path, index):
+    """The packets of a stream as bytes."""
+    with av.open(str(path)) as container:
+        stream = container.streams[index]
+        return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def packet_times(path, index):
+    """Presentation times of a stream's packets in seconds, as fractions."""
+    with av.open(str(path)) as container:
+        stream = container.streams[index]
+        return [
+            packet.pts * packet.time_base
+            for packet in container.demux(stream)
+            if packet.size and packet.pts is not None
+        ]
+
+
+def streams(path):
+    """(type, language, disposition) of every stream."""
+    with av.open(str(path)) as container:
+        return [
+            (stream.type, stream.metadata.get("language"), int(stream.disposition))
+            for stream in container.streams
+        ]
+
+
+def samples(picture, index=0):
+    """One plane of a decoded picture as an array (H, W)."""
+    plane = picture.planes[index]
+    bits = max(component.bits for component in picture.format.components)
+    flat = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
+    return flat.reshape(-1, plane.line_size // flat.itemsize)[: plane.height, : plane.width]

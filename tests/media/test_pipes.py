@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.media import synth
+
+SCRIPT = "import json, sys; from tests.media import synth; from vderain.options import RunOptions\n"
+CARRY = SCRIPT + (
+    "stats, report = synth.process(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))\n"
+    "print(json.dumps([stats.frames, stats.notes, report.losses]), file=sys.stderr)\n"
+)
+
+
+def carry(source, sink, options="{}", data=None):
+    done = subprocess.run(
+        [sys.executable, "-c", CARRY, str(source), str(sink), options],
+        input=data, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout, done.stderr.decode()
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.y4m", "in.ts"])
+def test_standard_input_is_read_without_seeking(tmp_path, name):
+    y4m = {"codec": "rawvideo", "time_base": Fraction(1, 25), "pts": tuple(range(10))}
+    clip = synth.write(tmp_path / name, **(y4m if name.endswith("y4m") else {}))
+
+    carry("-", tmp_path / "out.mp4", data=Path(clip).read_bytes())
+
+    assert synth.times(tmp_path / "out.mp4") == synth.times(clip)
+
+
+def test_standard_output_is_matroska_with_all_tracks(tmp_path):
+    clip = synth.write(tmp_path / "in.mkv", languages=("deu",), subtitle="subrip")
+
+    content, log = carry(clip, "-")
+
+    (tmp_path / "out.mkv").write_bytes(content)
+    assert synth.times(tmp_path / "out.mkv") == synth.times(clip)
+    assert synth.payloads(tmp_path / "out.mkv", 1) == synth.payloads(clip, 1)
+    assert synth.payloads(tmp_path / "out.mkv", 2) == synth.payloads(clip, 2)
+    assert log.startswith("[10, [], []]")
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "gray", "yuv420p10le"])
+def test_standard_output_can_be_y4m_and_names_what_it_drops(tmp_path, pix_fmt):
+    clip = synth.write(tmp_path / "in.mkv", codec="ffv1", pix_fmt=pix_fmt, languages=("deu",))
+
+    content, log = carry(clip, "-", '{"pipe_format": "y4m"}')
+
+    (tmp_path / "out.y4m").write_bytes(content)
+    before, after = synth.pictures(clip), synth.pictures(tmp_path / "out.y4m")
+    assert [picture.format.name for picture in after] == [pix_fmt] * 10
+    for old, new in zip(before, after, strict=True):
+        assert (synth.samples(old) == synth.samples(new)).all()
+    assert "#1 audio aac (deu mono 48000 Hz): dropped" in log
+
+
+def test_a_reader_that_goes_away_is_an_error_and_no_hang(tmp_path):
+    clip = synth.write(tmp_path / "in.mkv", codec="ffv1", size=(320, 240))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CARRY, clip, "-", '{"codec": "ffv1"}'],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    log = process.stderr.read().decode()
+    assert process.wait(timeout=60) != 0
+    assert "SinkError: standard output: cannot be written" in log
+
+
+def test_an_end_in_the_middle_of_a_pipe_gives_what_came(tmp_path):
+    clip = synth.write(tmp_path / "in.mkv", options={"g": "2", "bf": "0"})
+    content = Path(clip).read_bytes()
+    with av.open(clip) as container:
+        half = [packet.pos for packet in container.demux(video=0) if packet.size][5]
+
+    carry("-", tmp_path / "out.mp4", data=content[:half])
+
+    assert len(synth.pictures(tmp_path / "out.mp4")) == 5

@@ -1,0 +1,67 @@
+"""Video, pictures and pipes as sources and sinks of frames; the only importer of PyAV.
+
+Nothing heavy is imported before one of these functions is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vderain.options import EncodeOptions, RunOptions
+
+if TYPE_CHECKING:
+    from vderain.interfaces import FrameSink, FrameSource, StreamInfo
+
+__all__ = ["open_sink", "open_source", "probe", "probe_encoders"]
+
+
+def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSource:
+    """Open a video file, a URL, standard input (``-``), a picture or a folder of pictures.
+
+    ``encode`` decides on interlaced and HDR video. Raises SourceError.
+    """
+    from vderain.media.images import ImageSource, is_image_path
+
+    if is_image_path(path):
+        return ImageSource(path, run=run)
+    from vderain.media.source import VideoSource
+
+    return VideoSource(path, run=run, encode=encode)
+
+
+def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSink:
+    """Open the output for a source: a video file, standard output (``-``), a picture or a folder.
+
+    Raises SinkError and OptionError before anything is written.
+    """
+    from vderain.media.images import ImageSink, is_image_path
+
+    if is_image_path(path):
+        return ImageSink(path, source, options)
+    from vderain.media.sink import VideoSink
+
+    return VideoSink(path, source, options)
+
+
+def probe(path: str) -> StreamInfo:
+    """What is known of an input after its first frame; nothing is refused for its kind."""
+    from vderain.media.images import is_image_path
+
+    if is_image_path(path):
+        source = open_source(path, run=RunOptions(), encode=EncodeOptions())
+    else:
+        from vderain.media.source import VideoSource
+
+        accept = EncodeOptions(hdr="keep", interlaced="deinterlace")
+        source = VideoSource(path, run=RunOptions(), encode=accept, look_ahead=1)
+    try:
+        return source.info
+    finally:
+        source.close()
+
+
+def probe_encoders() -> list[tuple[str, bool, str]]:
+    """For every encoder of ``--codec``: its name, whether it opens here, and "" or why not."""
+    from vderain.media.encoders import probe_encoders as probe_all
+
+    return probe_all()

@@ -1,0 +1,138 @@
+"""Colour description and HDR metadata: read from decoded pictures, written to encoders."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import av
+from av.sidedata.sidedata import Type
+
+from vderain.frames import ColorTags
+
+FULL_RANGE = 2
+_HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
+# Colour siting in a Matroska header, (horizontal, vertical), and FFmpeg's code point for it.
+_SITING = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4}
+_DYNAMIC_HDR = {
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mastering:
+    """Static HDR metadata in the integers of the bitstream.
+
+    ``display`` holds x and y of red, green, blue and white in units of 0.00002, then the largest
+    and the smallest luminance in 0.0001 cd/m2; ``light`` the largest and the average content light
+    level in cd/m2.
+    """
+
+    display: tuple[int, ...] | None = None
+    light: tuple[int, int] | None = None
+
+
+def color_tags(picture: av.VideoFrame, chroma_location: int) -> ColorTags:
+    """The colour description of a decoded picture as code points."""
+    full = picture.format.name.startswith("yuvj")
+    return ColorTags(
+        range=FULL_RANGE if full else int(picture.color_range),
+        matrix=int(picture.colorspace),
+        primaries=int(picture.color_primaries),
+        transfer=int(picture.color_trc),
+        chroma_location=chroma_location,
+    )
+
+
+def hdr_name(tags: ColorTags) -> str | None:
+    """What kind of HDR the transfer function says, or None."""
+    return _HDR_TRANSFERS.get(tags.transfer)
+
+
+def chroma_location(stream: Any) -> int:
+    """Where chroma samples sit, as FFmpeg's code point, 0 where unknown.
+
+    PyAV 18 shows this neither on frames nor on streams, but its Matroska muxer writes it into the
+    header: ChromaSitingHorz and ChromaSitingVert, one byte each.
+    """
+    buffer = io.BytesIO()
+    try:
+        with av.open(buffer, "w", format="matroska") as container:
+            container.add_stream_from_template(stream, opaque=True)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return 0
+    header = buffer.getvalue()
+    horizontal, vertical = header.find(b"\x55\xb7\x81"), header.find(b"\x55\xb8\x81")
+    if horizontal < 0 or vertical < 0:
+        return 0
+    return _SITING.get((header[horizontal + 3], header[vertical + 3]), 0)
+
+
+def mastering(picture: Any) -> Mastering:
+    """Mastering display and content light level from a picture's side data."""
+    display = light = None
+    for data in picture.side_data:
+        if data.type == Type.MASTERING_DISPLAY_METADATA:
+            display = _display(bytes(data))
+        elif data.type == Type.CONTENT_LIGHT_LEVEL:
+            light = struct.unpack_from("=II", bytes(data))
+    return Mastering(display, light)
+
+
+def _display(data: bytes) -> tuple[int, ...] | None:
+    """From AVMasteringDisplayMetadata: ten fractions, then two flags, colours and luminance set."""
+    numbers = struct.unpack_from("=22i", data)
+    fractions, known = numbers[:20], numbers[20:]
+    if not all(known) or not all(fractions[1::2]):
+        return None
+    values = [n / d for n, d in zip(fractions[::2], fractions[1::2], strict=True)]
+    colours, (darkest, brightest) = values[:8], values[8:]
+    return (
+        *(round(value * 50_000) for value in colours),
+        round(brightest * 10_000),
+        round(darkest * 10_000),
+    )
+
+
+def side_data_losses(picture: Any) -> list[str]:
+    """What travels inside the video stream of this picture and cannot be written again."""
+    kinds = {data.type.name for data in picture.side_data}
+    losses = {text for kind, text in _DYNAMIC_HDR.items() if kind in kinds}
+    if "A53_CC" in kinds:
+        losses.add("closed captions inside the video stream")
+    return sorted(losses)
+
+
+def x265_parameters(hdr: Mastering) -> list[str]:
+    """Static HDR metadata in the words of x265."""
+    words = []
+    if hdr.display:
+        rx, ry, gx, gy, bx, by, wx, wy, brightest, darkest = hdr.display
+        words.append(
+            f"master-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
+            f"L({brightest},{darkest})"
+        )
+    if hdr.light:
+        words.append(f"max-cll={hdr.light[0]},{hdr.light[1]}")
+    return words
+
+
+def svt_parameters(hdr: Mastering) -> list[str]:
+    """Static HDR metadata in the words of SVT-AV1, which takes decimal numbers."""
+    words = []
+    if hdr.display:
+        x = [value / 50_000 for value in hdr.display[:8]]
+        brightest, darkest = (value / 10_000 for value in hdr.display[8:])
+        words.append(
+            f"mastering-display=G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})"
+            f"WP({x[6]},{x[7]})L({brightest},{darkest})"
+        )
+    if hdr.light:
+        words.append(f"content-light={hdr.light[0]},{hdr.light[1]}")
+    return words

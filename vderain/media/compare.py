@@ -1,0 +1,295 @@
+"""Before and after in one picture, side by side or split by a line; composed from the planes.
+
+Everything is composed upright, as it is displayed, and turned back to how the rainy frame is
+stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vderain.clips import turned
+from vderain.errors import OptionError, SinkError, SourceError
+from vderain.frames import Frame, PassedPacket, Plane, PlaneFormat
+from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo
+from vderain.media import open_sink, open_source
+from vderain.media.rgb import Image, planes_to_rgb
+from vderain.options import EncodeOptions, RunOptions
+
+Mode = Literal["side", "split"]
+
+_ROUNDING_S = Fraction(2, 1000)  # containers round time, Matroska to whole milliseconds
+_SWEEP_S = 6.0  # the line of a split goes right, left and back in this time
+_SEEK_BACK_S = 10.0  # how far before a still the reading begins, to find a frame at or before it
+
+
+class ComparisonSource:
+    """FrameSource of the composed frames, with the other tracks of ``rainy``; closes no source.
+
+    Frames are paired by their time, and end with the shorter source; ``stats.notes`` says how many
+    had no partner before that. Raises SourceError where no times agree, OptionError where frames
+    differ in size or format.
+    """
+
+    def __init__(self, rainy: FrameSource, dry: FrameSource, mode: Mode) -> None:
+        self._rainy, self._dry, self._mode = rainy, dry, mode
+        self._stats = SourceStats()
+        items = self._compose()
+        head: list[Frame | PassedPacket] = []
+        for item in items:
+            head.append(item)
+            if isinstance(item, Frame):
+                break
+        else:
+            raise SourceError(
+                f"{rainy.info.path} and {dry.info.path}: no two frames are shown at the same time"
+            )
+        self._items = chain(head, items)
+        self._info = replace(rainy.info, width=item.format.width, height=item.format.height)
+
+    @property
+    def info(self) -> StreamInfo:
+        """That of the rainy source, at the composed size."""
+        return self._info
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counters, complete once the iteration has ended."""
+        return self._stats
+
+    @property
+    def template(self) -> Any:
+        """That of the rainy source."""
+        return self._rainy.template
+
+    def __iter__(self) -> Iterator[Frame | PassedPacket]:
+        """Composed frames, and the packets of the rainy source between them."""
+        return self._items
+
+    def close(self) -> None:
+        """Nothing of its own to release."""
+
+    def _compose(self) -> Iterator[Frame | PassedPacket]:
+        start_s: float | None = None
+        for item in pairs(self._rainy, self._dry, self._stats):
+            if isinstance(item, PassedPacket):
+                yield item
+                continue
+            rainy, dry = item
+            if start_s is None:
+                start_s = rainy.time_s
+            self._stats.frames += 1
+            phase = 2 * math.pi * (rainy.time_s - start_s) / _SWEEP_S
+            yield compose(rainy, dry, self._mode, position=0.5 + 0.4 * math.sin(phase))
+
+
+def pairs(
+    rainy: FrameSource, dry: FrameSource, stats: SourceStats
+) -> Iterator[tuple[Frame, Frame] | PassedPacket]:
+    """Frames of two sources that are shown at the same time, and the packets of ``rainy``.
+
+    Ends with the shorter source. ``stats.notes`` says how many had no partner before that, and
+    whether one video begins later, as after a change of container that moved all times.
+    """
+    tolerance = _tolerance(rainy.info, dry.info)
+    candidates = (item for item in dry if isinstance(item, Frame))
+    candidate = next(candidates, None)
+    begun, alone = False, 0
+    for item in rainy:
+        if isinstance(item, PassedPacket):
+            yield item
+            continue
+        if candidate is not None and not begun:
+            stats.notes.extend(_late_start(_time(candidate) - _time(item), tolerance))
+            begun = True
+        while candidate is not None and _time(candidate) < _time(item) - tolerance:
+            alone += 1
+            candidate = next(candidates, None)
+        if candidate is None:
+            break
+        if _time(candidate) > _time(item) + tolerance:
+            alone += 1
+            continue
+        yield item, candidate
+        candidate = next(candidates, None)
+    if alone:
+        stats.notes.append(f"{alone} frames have no partner of the same time and are left out")
+
+
+def _late_start(dry_after_rainy_s: Fraction, tolerance: Fraction) -> Iterator[str]:
+    if abs(dry_after_rainy_s) > tolerance:
+        later = "dry" if dry_after_rainy_s > 0 else "rainy"
+        yield (
+            f"the {later} video begins {float(abs(dry_after_rainy_s)):.3f} s after the other; if its"
+            " container moved all times, the pairs are of different moments"
+        )
+
+
+def compare_files(
+    rainy: str,
+    dry: str,
+    output: str,
+    *,
+    mode: Mode = "side",
+    encode: EncodeOptions | None = None,
+    on_frame: Callable[[int | None], None] | None = None,
+) -> SinkReport:
+    """Write the comparison of two videos or two pictures, with the other tracks of ``rainy``.
+
+    ``on_frame`` is called after each frame with how many are expected, None where that is unknown.
+    Raises what ComparisonSource raises, SourceError and SinkError; no partial output stays.
+    """
+    encode = encode or EncodeOptions()
+    _refuse_inputs(output, rainy, dry)
+    with (
+        closing(open_source(rainy, run=RunOptions(), encode=encode)) as before,
+        closing(open_source(dry, run=RunOptions(), encode=encode)) as after,
+    ):
+        comparison = ComparisonSource(before, after, mode)
+        sink = open_sink(output, comparison, encode)
+        try:
+            for item in comparison:
+                sink.write(item)
+                if on_frame is not None and isinstance(item, Frame):
+                    on_frame(comparison.info.frames)
+            report = sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+        report.notes = [*comparison.stats.notes, *report.notes]
+        report.losses = [*before.stats.losses, *after.stats.losses, *report.losses]
+    return report
+
+
+def compare_still(
+    rainy: str, dry: str, at_s: float, *, mode: Mode = "side", encode: EncodeOptions | None = None
+) -> Image:
+    """Before and after, upright, (H, W, 3) uint8 RGB, of the last frame at or before ``at_s``.
+
+    The line of a split stands in the middle. Raises SourceError where no two frames are paired.
+    """
+    encode = encode or EncodeOptions()
+    start_s = max(0.0, at_s - _SEEK_BACK_S)
+    pair = None
+    if start_s:
+        with suppress(SourceError):  # a time behind the end; from the beginning it has an answer
+            pair = _last_pair(rainy, dry, start_s, at_s, encode)
+    pair = pair or _last_pair(rainy, dry, 0.0, at_s, encode)
+    if pair is None:
+        raise SourceError(f"{rainy} and {dry}: no two frames are shown at the same time")
+    still = compose(*pair, mode)
+    turns = still.rotation // 90
+    return planes_to_rgb(turned(still.planes, turns), still.format.rotated(turns))
+
+
+def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> Frame:
+    """Rainy on the left and dry on the right of a white line; all but the samples as in ``rainy``.
+
+    ``side`` shows both whole; ``split`` shows both in one place, with the line at ``position``, a
+    share of the width in [0, 1]. Raises OptionError where size or format differ.
+    """
+    turns = rainy.rotation // 90
+    fmt = rainy.format.rotated(turns)
+    _refuse_difference(fmt, dry.format.rotated(dry.rotation // 90))
+    before = turned(_with_alpha(rainy), turns)
+    after = turned(_with_alpha(dry), dry.rotation // 90)
+    sx, _ = fmt.subsampling
+    line = 2 * max(1, round(fmt.width / 1000))  # in samples of luma; wider where the picture is
+    cut = None if mode == "side" else int(position * fmt.width) // sx * sx
+    composed = []
+    for left, right, white, step in zip(before, after, *_white(fmt), strict=False):
+        padding = -fmt.width % sx if step == 1 else 0  # whole chroma samples on both sides
+        seam = None if cut is None else cut // step
+        composed.append(_join(left, right, white, line=line // step, seam=seam, padding=padding))
+    planes = turned(tuple(composed), -turns)
+    return replace(
+        rainy,
+        planes=planes[: len(rainy.planes)],
+        format=replace(fmt, width=composed[0].shape[1]).rotated(turns),
+        alpha=planes[-1] if len(planes) > len(rainy.planes) else None,
+    )
+
+
+def _join(
+    left: Plane, right: Plane, white: int, *, line: int, seam: int | None, padding: int
+) -> Plane:
+    if seam is None:
+        left, right = (np.pad(side, ((0, 0), (0, padding)), "edge") for side in (left, right))
+    else:
+        line = min(line, left.shape[1] - seam)
+        left, right = left[:, :seam], right[:, seam + line :]
+    bar = np.full((left.shape[0], line), white, left.dtype)
+    return np.hstack((left, bar, right))
+
+
+def _with_alpha(frame: Frame) -> tuple[Plane, ...]:
+    return frame.planes if frame.alpha is None else (*frame.planes, frame.alpha)
+
+
+def _white(fmt: PlaneFormat) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each plane, and alpha after them: white, and how many samples of luma one spans."""
+    white = fmt.peak if fmt.full_range else 235 << (fmt.bit_depth - 8)
+    if fmt.layout == "gray":
+        return (white, fmt.peak), (1, 1)
+    if fmt.layout == "rgb":
+        return (fmt.peak,) * 4, (1,) * 4
+    sx, _ = fmt.subsampling
+    no_colour = 1 << (fmt.bit_depth - 1)
+    return (white, no_colour, no_colour, fmt.peak), (1, sx, sx, 1)
+
+
+def _refuse_difference(rainy: PlaneFormat, dry: PlaneFormat) -> None:
+    if (rainy.width, rainy.height) != (dry.width, dry.height):
+        raise OptionError(
+            f"the pictures differ in size, {rainy.width}x{rainy.height} and"
+            f" {dry.width}x{dry.height}; compare a video with its own derained version"
+        )
+    if rainy != dry:
+        raise OptionError(f"the pictures differ in format, {rainy} and {dry}; convert one first")
+
+
+def _refuse_inputs(output: str, *inputs: str) -> None:
+    target = Path(output)
+    for path in map(Path, inputs):
+        if target.exists() and path.exists() and target.samefile(path):
+            raise SinkError(f"{output}: the output would replace an input; choose another name")
+
+
+def _last_pair(
+    rainy: str, dry: str, start_s: float, at_s: float, encode: EncodeOptions
+) -> tuple[Frame, Frame] | None:
+    """The last pair at or before ``at_s``, which counts from the beginning of the videos."""
+    run = RunOptions(start_s=start_s)
+    found = None
+    with (
+        closing(open_source(rainy, run=run, encode=encode)) as before,
+        closing(open_source(dry, run=run, encode=encode)) as after,
+    ):
+        for item in pairs(before, after, SourceStats()):
+            if isinstance(item, PassedPacket):
+                continue
+            if found is None and not start_s:
+                at_s += item[0].time_s  # sources keep the time of a first frame that is not at zero
+            if item[0].time_s > at_s - start_s:
+                break
+            found = item
+    return found
+
+
+def _tolerance(*infos: StreamInfo) -> Fraction:
+    """How far two times of one frame may lie apart, in seconds: rounding, never half a frame."""
+    rates = [info.frame_rate for info in infos if info.frame_rate]
+    return min(_ROUNDING_S, Fraction(1, 3) / max(rates)) if rates else _ROUNDING_S
+
+
+def _time(frame: Frame) -> Fraction:
+    return frame.pts * frame.time_base

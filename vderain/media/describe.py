@@ -1,0 +1,91 @@
+"""What a file holds, how the network will see it, and what of it an output would carry."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import av
+
+from vderain.errors import SinkError, SourceError
+from vderain.frames import Frame
+from vderain.interfaces import StreamInfo
+from vderain.media import open_source
+from vderain.media.formats import STANDARD_STREAM, Container, container_for
+from vderain.media.source import Template
+from vderain.media.tracks import Muxer, mirror
+from vderain.options import EncodeOptions, RunOptions
+
+_ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFate:
+    """A track beside the video, and what becomes of it in an output of the same container."""
+
+    track: str
+    copied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What ``vderain info`` tells of an input.
+
+    ``network_view`` is the plane format that the network would take, matrix and range included;
+    ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
+    beside the video, judged for the container ``output``, and ``notes`` what copying would change.
+    """
+
+    info: StreamInfo
+    network_view: str
+    refusal: str = ""
+    output: str = ""
+    tracks: tuple[TrackFate, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON; fractions are left to the encoder's ``default``."""
+        return asdict(self)
+
+
+def describe(path: str) -> Description:
+    """Look into a video, a picture or a folder of pictures. Raises SourceError."""
+    refusal = _refusal(path)
+    with closing(open_source(path, run=RunOptions(), encode=_ACCEPT_ALL)) as source:
+        first = next(item for item in source if isinstance(item, Frame))
+        view = str(first.format.rotated(first.rotation // 90))
+        if source.template is None:
+            return Description(source.info, view, refusal)
+        container = _same_container(path)
+        tracks, notes = _fates(source.template, container)
+        return Description(source.info, view, refusal, container.muxer, tracks, notes)
+
+
+def _refusal(path: str) -> str:
+    if path == STANDARD_STREAM:  # what was read from a pipe does not come again
+        return ""
+    try:
+        open_source(path, run=RunOptions(), encode=EncodeOptions()).close()
+    except SourceError as error:
+        return str(error)
+    return ""
+
+
+def _same_container(path: str) -> Container:
+    """The container of the input, by its extension; Matroska where that is not written."""
+    try:
+        return container_for(path, _ACCEPT_ALL)
+    except SinkError:
+        return container_for("any.mkv", _ACCEPT_ALL)
+
+
+def _fates(
+    template: Template, container: Container
+) -> tuple[tuple[TrackFate, ...], tuple[str, ...]]:
+    """What an output in memory, which nothing is written to, takes of the input's tracks."""
+    with av.open(io.BytesIO(), "w", format=container.muxer) as trial:
+        tracks = mirror(template, Muxer(trial), container, None, lambda: None)
+    fates = (TrackFate(name, index in tracks.copied) for index, name in tracks.names.items())
+    return tuple(fates), tuple(tracks.notes)

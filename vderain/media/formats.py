@@ -1,0 +1,128 @@
+"""The containers that can be written, and what each of them holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from pathlib import PurePath
+
+from vderain.errors import SinkError
+from vderain.options import EncodeOptions
+
+STANDARD_STREAM = "-"
+_MAX_TIMESCALE = 2**31 - 1
+# The keys that players read from MP4; others need the key-value store, which few players read.
+_MP4_KEYS = frozenset(
+    {
+        *("title", "artist", "album_artist", "composer", "album", "date", "year", "comment"),
+        *("genre", "copyright", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "keywords", "grouping", "track", "disc", "creation_time", "compilation"),
+        *("rating", "hd_video", "media_type", "gapless_playback", "season_number"),
+        "episode_sort",
+    }
+)
+_CONTAINER_KEYS = frozenset(
+    {
+        *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps"),
+        *("number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_tags"),
+        "_statistics_writing_date_utc",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container format, by FFmpeg's name of its muxer.
+
+    Attributes:
+        codecs: values of ``--codec`` that it holds and that players expect in it.
+        rotates: whether the display matrix is written.
+        data: whether data tracks are kept so that they can be found again.
+        negative_times: whether a track may begin before zero; else all tracks are moved.
+        timestamps: False where it stores a frame rate and no times.
+
+    """
+
+    muxer: str
+    codecs: tuple[str, ...]
+    rotates: bool = False
+    attachments: bool = False
+    data: bool = False
+    negative_times: bool = False
+    timestamps: bool = True
+
+
+_MP4 = Container("mp4", ("h264", "hevc", "av1"), rotates=True, data=True, negative_times=True)
+_MATROSKA = Container(
+    "matroska", ("h264", "hevc", "av1", "ffv1"), rotates=True, attachments=True, negative_times=True
+)
+_TS = Container("mpegts", ("h264", "hevc"), data=True)
+_Y4M = Container("yuv4mpegpipe", ("rawvideo",), timestamps=False)
+_BY_EXTENSION = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container("mov", ("h264", "hevc"), rotates=True, data=True, negative_times=True),
+    ".mkv": _MATROSKA,
+    ".webm": Container("webm", ("av1",), rotates=True),
+    ".ts": _TS,
+    ".mts": _TS,
+    ".m2ts": _TS,
+    ".avi": Container("avi", ("h264", "ffv1"), timestamps=False),
+    ".y4m": _Y4M,
+}
+
+
+def container_for(path: str, options: EncodeOptions) -> Container:
+    """The container of an output, by its extension; ``-`` follows ``options.pipe_format``.
+
+    Raises SinkError for an extension that is no video container, or one that cannot hold the codec.
+    """
+    if path == STANDARD_STREAM:
+        return _Y4M if options.pipe_format == "y4m" else _MATROSKA
+    extension = PurePath(path).suffix
+    container = _BY_EXTENSION.get(extension.lower())
+    if container is None:
+        raise SinkError(
+            f"{path}: {extension or 'a name without extension'} is no video format that can be"
+            f" written; use one of {' '.join(_BY_EXTENSION)}"
+        )
+    codec = options.codec.removesuffix("_nvenc")
+    if container is not _Y4M and codec not in container.codecs:
+        raise SinkError(
+            f"{path}: {extension} cannot hold {codec}; use --codec {' or '.join(container.codecs)},"
+            f" or an output that ends in {' or '.join(_extensions_for(codec))}"
+        )
+    return container
+
+
+def _extensions_for(codec: str) -> list[str]:
+    return [name for name, container in _BY_EXTENSION.items() if codec in container.codecs]
+
+
+def muxer_options(
+    container: Container, metadata: dict[str, str], time_base: Fraction
+) -> dict[str, str]:
+    """Options of the muxer; in MP4 for an index in front, and a store for keys that are unusual."""
+    if container.muxer == "matroska":
+        # Sound that begins before zero (the run-up of AAC) stays there; else all tracks would move.
+        return {"avoid_negative_ts": "disabled"}
+    if container.muxer == "yuv4mpegpipe":
+        return {"strict": "-1"}  # more than 8 bits are an extension of the format
+    if container.muxer not in ("mp4", "mov"):
+        return {}
+    flags = "+faststart"
+    if not {key.lower() for key in metadata} <= _MP4_KEYS:
+        flags += "+use_metadata_tags"
+    # Where a track begins is stored in units of the movie, by default in milliseconds.
+    unit = lcm(1000, time_base.denominator)
+    return {"movflags": flags, "movie_timescale": str(unit if unit <= _MAX_TIMESCALE else 1000)}
+
+
+def portable_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """The tags without those that describe the old file rather than its content."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key.lower().split("-")[0] not in _CONTAINER_KEYS
+    }

@@ -1,0 +1,317 @@
+"""Pictures and folders of pictures as a source, PNG files as a sink; one in memory at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+from vderain.errors import OptionError, SinkError, SourceError
+from vderain.frames import Frame, PassedPacket, PlaneFormat
+from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
+from vderain.media.formats import STANDARD_STREAM
+from vderain.media.picture import encode_png, read_picture
+from vderain.media.publish import Destination
+from vderain.media.rgb import Image
+from vderain.media.urls import is_url
+from vderain.options import EncodeOptions, RunOptions
+
+_READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+_OTHER_PICTURES = {
+    *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+}
+_TIME_BASE = Fraction(1, 25)  # pictures have no time; this is how long each shows as video
+
+
+def is_image_path(path: str) -> bool:
+    """Whether a path names a picture, by its extension, or a folder of pictures.
+
+    A name without extension that does not exist counts as a folder that is still to be made.
+    """
+    if path == STANDARD_STREAM or is_url(path):
+        return False
+    suffix = Path(path).suffix.lower()
+    if suffix in _READABLE or os.path.isdir(path) or path.endswith(os.sep):
+        return True
+    return not suffix and not os.path.exists(path)
+
+
+class ImageSource:
+    """FrameSource over one picture or a folder of pictures, in natural order (2 before 10).
+
+    Sizes and formats may differ from frame to frame, and every frame is a scene of its own. Damaged
+    and unsupported pictures of a folder are skipped, counted and named; subfolders are not entered.
+    Raises SourceError where nothing can be read.
+    """
+
+    def __init__(self, path: str, *, run: RunOptions) -> None:
+        self._stats = SourceStats()
+        self._folder = Path(path).is_dir()
+        pictures = self._list_folder(Path(path)) if self._folder else [Path(path)]
+        self._chosen = _within(pictures, run)
+        if not self._chosen:
+            raise SourceError(
+                f"{path}: none of its {len(pictures)} pictures lies in the chosen time"
+                " (a picture counts as 1/25 of a second)"
+            )
+        self._frames = self._read_all()
+        first = next(self._frames, None)
+        if first is None:
+            raise SourceError(f"{path}: no picture in it can be read: {self._stats.losses[0]}")
+        self._pending: Iterator[Frame] = chain((first,), self._frames)
+        self._info = self._describe(path, first)
+
+    @property
+    def info(self) -> StreamInfo:
+        """Size and format are those of the first picture."""
+        return self._info
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counters, complete once the iteration has ended."""
+        return self._stats
+
+    @property
+    def template(self) -> None:
+        """Pictures have no tracks to mirror."""
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """One frame per picture; ``pts`` counts from the first chosen one, skipped ones too."""
+        for frame in self._pending:
+            self._stats.frames += 1
+            yield frame
+
+    def close(self) -> None:
+        """Forget the picture read ahead."""
+        self._frames.close()
+        self._pending = iter(())
+
+    def _list_folder(self, folder: Path) -> list[Path]:
+        try:
+            entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        except OSError as error:
+            raise SourceError(f"{folder}: cannot be listed: {error.strerror}") from error
+        pictures, others = [], []
+        for entry in sorted(entries, key=lambda entry: _natural(entry.name)):
+            suffix = entry.suffix.lower()
+            if suffix in _READABLE and not entry.is_dir():
+                pictures.append(entry)
+            elif suffix in _OTHER_PICTURES:
+                self._stats.decode_failures += 1
+                self._stats.losses.append(f"{entry}: {suffix[1:]} pictures are not supported")
+            else:
+                others.append(entry.name)
+        if not pictures:
+            raise SourceError(f"{folder}: no picture in it (png, jpg, webp, bmp, tiff)")
+        if others:
+            self._stats.notes.append(f"not pictures, left alone: {', '.join(others)}")
+        return pictures
+
+    def _read_all(self) -> Generator[Frame, None, None]:
+        for index, path in enumerate(self._chosen):
+            try:
+                picture = read_picture(path)
+            except SourceError as error:
+                if not self._folder:
+                    raise
+                self._stats.decode_failures += 1
+                self._stats.losses.append(str(error))
+                continue
+            self._stats.losses.extend(picture.losses)
+            yield Frame(
+                picture.planes,
+                picture.format,
+                pts=index,
+                time_base=_TIME_BASE,
+                duration=1,
+                alpha=picture.alpha,
+                rotation=picture.rotation,
+                discontinuity=True,
+                name=path.name,
+                metadata=picture.chunks,
+            )
+
+    def _describe(self, path: str, first: Frame) -> StreamInfo:
+        codec = Path(first.name).suffix[1:].lower()
+        layout = first.format.layout + ("a" if first.alpha is not None else "")
+        return StreamInfo(
+            path=path,
+            width=first.format.width,
+            height=first.format.height,
+            time_base=_TIME_BASE,
+            frame_rate=1 / _TIME_BASE,
+            frames=len(self._chosen),
+            duration_s=float(len(self._chosen) * _TIME_BASE),
+            codec=codec,
+            pix_fmt=f"{layout} {first.format.bit_depth} bit",
+            container="folder of pictures" if self._folder else "picture",
+            rotation=first.rotation,
+            tracks=(Track(0, "video", codec),),
+        )
+
+
+class ImageSink:
+    """FrameSink that writes PNG files, under the names of the source's pictures.
+
+    A single picture goes to a file, or into an existing folder; everything else into one folder,
+    frames without a name as 000001.png and so on. Files are collected under a temporary name beside
+    their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
+    file after the other. ``abort`` thus leaves everything as it was.
+    Raises OptionError for an output that is no PNG and for frames that are not gray or RGB.
+    """
+
+    def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
+        _refuse_yuv(path, source.info.pix_fmt)
+        origin = Path(source.info.path)
+        self._single = origin.is_file() and is_image_path(str(origin))
+        target = str(_target(Path(path), origin, self._single))
+        self._place: Destination | _Folder = (
+            Destination(target) if self._single else _Folder(target)
+        )
+        self._place.check(source.info.path, overwrite=options.overwrite)
+        self._taken: dict[str, str] = {}
+        self._report = SinkReport(path=target, codec="png")
+
+    def write(self, item: Frame | PassedPacket) -> None:
+        """Write one picture under its temporary name; other tracks have no place here."""
+        if isinstance(item, PassedPacket):
+            return
+        _refuse_yuv(str(self._place.path), item.format.layout)
+        if self._single and self._taken:
+            raise OptionError(f"{self._place.path}: one file cannot hold more than one picture")
+        name = self._name_of(item)
+        file = self._place.partial if self._single else self._place.partial / name
+        try:
+            if not self._single:
+                self._place.partial.mkdir(exist_ok=True)
+            file.write_bytes(encode_png(item))
+        except OSError as error:
+            raise SinkError(f"{self._place.path}: cannot write {name}: {error.strerror}") from error
+        self._report.frames += 1
+
+    def finish(self) -> SinkReport:
+        """Move what was written to its place."""
+        if not self._taken:
+            raise SinkError(f"{self._place.path}: nothing was written, so no output was made")
+        self._place.publish()
+        return self._report
+
+    def abort(self) -> None:
+        """Remove what was not moved to its place yet."""
+        self._place.discard()
+
+    def _name_of(self, frame: Frame) -> str:
+        """A name no other frame has; names that differ only by case are one on some systems."""
+        source = frame.name or f"{len(self._taken) + 1:06d}"
+        plain = name = Path(source).stem + ".png"
+        if plain.lower() in self._taken:
+            name = source + ".png"
+        while name.lower() in self._taken:
+            name = name.removesuffix(".png") + "_.png"
+        if name != plain:
+            other = self._taken[plain.lower()]
+            self._report.notes.append(f"{source} became {name}, because {other} became {plain}")
+        self._taken[name.lower()] = source
+        return name
+
+
+class _Folder:
+    """What Destination is for a file: a folder that is filled elsewhere first."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        # Inside an existing folder, because that may be a file system of its own.
+        place = self.path if self.path.is_dir() else self.path.parent
+        self.partial = place / f".{self.path.name}.{os.getpid()}.part"
+
+    def check(self, source: str, *, overwrite: bool) -> None:
+        """Raise SinkError where the folder cannot be filled, is the input, or is not empty."""
+        place = self.partial.parent
+        if not place.is_dir():
+            raise SinkError(f"{self.path}: the folder {place} does not exist; create it first")
+        if self.path.exists():
+            if os.path.exists(source) and self.path.samefile(source):
+                raise SinkError(f"{self.path}: is the input itself; choose another output")
+            if any(self.path.iterdir()) and not overwrite:
+                raise SinkError(f"{self.path}: is not empty; use --overwrite to write into it")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise SinkError(f"{self.path}: no permission to write into the folder {place}")
+
+    def publish(self) -> None:
+        """Move everything to where it belongs."""
+        try:
+            if not self.path.exists():
+                os.replace(self.partial, self.path)
+                return
+            for file in self.partial.iterdir():
+                os.replace(file, self.path / file.name)
+            self.partial.rmdir()
+        except OSError as error:
+            raise SinkError(f"{self.path}: cannot be completed: {error.strerror}") from error
+
+    def discard(self) -> None:
+        """Remove what was not moved yet."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def write_png(path: str, rgb: Image, *, overwrite: bool) -> None:
+    """Write one RGB picture, (H, W, 3) uint8, under its name only when complete.
+
+    Raises OptionError for another extension than .png, and SinkError.
+    """
+    place = Destination(path)
+    if place.path.suffix.lower() != ".png":
+        raise OptionError(f"{path}: pictures are written as PNG; give a name that ends in .png")
+    place.check("", overwrite=overwrite)
+    fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
+    data = encode_png(Frame((rgb[..., 0], rgb[..., 1], rgb[..., 2]), fmt, 0, _TIME_BASE))
+    try:
+        place.partial.write_bytes(data)
+        place.publish()
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        place.discard()
+
+
+def _refuse_yuv(path: str, pixels: str) -> None:
+    """Raise OptionError where frames, or the pixel format of a whole source, need a conversion."""
+    if pixels.startswith(("yuv", "nv", "p01")):
+        raise OptionError(
+            f"{path}: pictures are written from gray and RGB frames, and these are {pixels};"
+            " write a video file instead"
+        )
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A sort key by which img2 comes before img10, and numbers before words."""
+    parts = re.findall(r"\d+|\D+", name.lower())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
+
+
+def _within(pictures: list[Path], run: RunOptions) -> list[Path]:
+    end_s = float("inf") if run.duration_s is None else run.start_s + run.duration_s
+    return [
+        path
+        for index, path in enumerate(pictures)
+        if run.start_s <= float(index * _TIME_BASE) < end_s
+    ]
+
+
+def _target(path: Path, origin: Path, single: bool) -> Path:
+    """The file or folder that a sink fills."""
+    if single and path.is_dir():
+        return path / (origin.stem + ".png")
+    if single and path.suffix.lower() != ".png":
+        raise OptionError(
+            f"{path}: pictures are written as PNG; name a .png file or an existing folder"
+        )
+    if not single and (path.is_file() or path.suffix.lower() in _READABLE) and not path.is_dir():
+        raise OptionError(f"{path}: more than one picture needs a folder as output, not a file")
+    return path

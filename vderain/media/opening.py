@@ -1,0 +1,133 @@
+"""Files, URLs and standard input become containers, and what is not video an explanation."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+
+from vderain.errors import SourceError
+from vderain.interfaces import Track, TrackKind
+from vderain.media.formats import STANDARD_STREAM
+from vderain.media.urls import input_options, is_url, redact
+
+_NETWORK_TIMEOUT_S = 15.0
+# FFmpeg takes text files of some extensions for ANSI art, and draws them.
+_TEXT_FORMATS = {"tty", "ansi", "bin", "xbin", "adf", "idf"}
+_KINDS: dict[str, TrackKind] = {
+    "video": "video", "audio": "audio", "subtitle": "subtitle", "attachment": "attachment",
+}  # fmt: skip
+
+
+class _Pipe:
+    """Standard input as FFmpeg wants it: readable, not seekable."""
+
+    def read(self, size: int) -> bytes:
+        return os.read(sys.stdin.fileno(), size)
+
+
+def open_container(path: str) -> InputContainer:
+    """Open an input. Raises SourceError with the reason and what to do."""
+    name = redact(path)
+    file: Any = path
+    options: dict[str, str] = {}
+    timeout = None
+    if path == STANDARD_STREAM:
+        file = _Pipe()
+    elif is_url(path):
+        options, timeout = input_options(path), _NETWORK_TIMEOUT_S
+    else:
+        _check_file(path)
+        file = f"file:{path}"  # so that a colon in the name is no protocol
+    try:
+        container: InputContainer = av.open(
+            file, "r", options=options, timeout=timeout, metadata_errors="surrogateescape"
+        )
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{name}: {_advice(error)}") from None  # the cause may hold a password
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise SourceError(f"{name}: is a text file, not a video")
+    return container
+
+
+def _check_file(path: str) -> None:
+    if not os.path.exists(path):
+        raise SourceError(f"{path}: there is no such file")
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        raise SourceError(f"{path}: is empty; copy or record it again")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path}: no permission to read it")
+
+
+def _advice(error: Exception) -> str:
+    reason = redact(getattr(error, "strerror", None) or str(error))
+    if isinstance(error, av.InvalidDataError | av.EOFError):
+        return (
+            "is no video that can be read; a recording that was cut off before its end may lack"
+            f" its index, which a repair tool can rebuild ({reason})"
+        )
+    if getattr(error, "errno", None) in (errno.ETIMEDOUT, errno.EIO):
+        return f"does not answer ({reason}); check the address and the network"
+    return f"cannot be opened ({reason})"
+
+
+def pick_video(container: InputContainer, path: str) -> Any:
+    """The video stream to derain: the default one, else the first; cover pictures do not count.
+
+    Raises SourceError where there is none, or no decoder for it.
+    """
+    name = redact(path)
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise SourceError(f"{name}: holds no video, only {kinds}; there is nothing to derain")
+    flagged = [stream for stream in streams if stream.disposition & Disposition.default]
+    stream = (flagged or streams)[0]
+    if stream.codec_context is None:
+        raise SourceError(f"{name}: there is no decoder for its video; convert it first")
+    return stream
+
+
+def is_container_track(stream: Any) -> bool:
+    """Whether a stream is bookkeeping that every muxer makes anew: chapters, timecode."""
+    if stream.discard == Discard.all:
+        return True
+    return stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+
+
+def describe_track(stream: Any) -> Track:
+    """One stream, in words for people."""
+    context = stream.codec_context
+    codec = codec_name(stream)
+    kind = _KINDS.get(stream.type, "data")
+    if kind == "attachment":
+        return Track(stream.index, kind, "attachment", stream.metadata.get("filename", ""))
+    details = [stream.metadata.get("language", "")]
+    if kind == "video":
+        details.append(f"{stream.width}x{stream.height}")
+    elif kind == "audio" and context is not None:
+        details.append(f"{context.layout.name} {context.sample_rate} Hz")
+    return Track(stream.index, kind, codec, " ".join(filter(None, details)))
+
+
+def codec_name(stream: Any) -> str:
+    """The name of a stream's codec, whichever decoder FFmpeg chose for it."""
+    if stream.codec_context is not None:
+        return str(stream.codec_context.codec.canonical_name)
+    return getattr(stream, "name", None) or "unknown"
+
+
+def seconds(value: int | None, time_base: Fraction | None) -> float | None:
+    """A time in units as seconds, None where it is unknown."""
+    return None if value is None or not time_base else float(value * time_base)

@@ -1,0 +1,238 @@
+"""Between PyAV's pictures and planes: views on the way in, one copy per plane on the way out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from vderain.frames import SUBSAMPLING, ColorTags, Layout, Plane, PlaneFormat, network_matrix
+from vderain.media.color import FULL_RANGE
+
+_PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14|16)?(?:le)?")
+_LIMITED_RANGE = 1
+_BT709 = 1
+_BLOCK = 16  # pixels; a size at which every subsampling shows
+# Formats that hold the same samples in another order: no word about them is needed in a report.
+_REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y210|.*be)(le|be)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A pixel format whose planes are what a Frame holds.
+
+    ``order`` names FFmpeg's planes that become the frame's planes; ``alpha`` the plane of the
+    transparency, or None.
+    """
+
+    pix_fmt: str
+    layout: Layout
+    bit_depth: int
+    order: tuple[int, ...]
+    alpha: int | None = None
+
+
+def pix_fmt_name(layout: Layout, bit_depth: int, *, alpha: bool = False) -> str:
+    """FFmpeg's name of a planar pixel format."""
+    suffix = "" if bit_depth == 8 else f"{bit_depth}le"
+    if layout == "gray":
+        return f"gray{suffix}"
+    if layout == "rgb":
+        return f"gbr{'a' * alpha}p{suffix}"
+    return f"yuv{'a' * alpha}{layout.removeprefix('yuv')}p{suffix}"
+
+
+def carrier_of(name: str) -> Carrier:
+    """The format itself where it is planar, little-endian, of 8 to 16 bits; else the nearest."""
+    return _planar(name) or _nearest(av.VideoFormat(name, _BLOCK, _BLOCK))
+
+
+def _planar(name: str) -> Carrier | None:
+    match = _PLANAR.fullmatch(name)
+    if match is None:
+        return None
+    family, subsampling, depth = match[1], match[2], int(match[3] or 8)
+    if family == "gray":
+        return Carrier(name, "gray", depth, (0,))
+    alpha = 3 if family in ("yuva", "gbra") else None
+    if family in ("gbr", "gbra"):
+        return Carrier(name, "rgb", depth, (2, 0, 1), alpha)
+    layouts: dict[str, Layout] = {layout[3:]: layout for layout in SUBSAMPLING if "yuv" in layout}
+    return Carrier(name, layouts[subsampling], depth, (0, 1, 2), alpha)
+
+
+def _nearest(pixels: av.VideoFormat) -> Carrier:
+    bits = max(component.bits for component in pixels.components)
+    depth = next((depth for depth in (8, 10, 12) if bits <= depth), 16)
+    alpha = pixels.has_palette or any(component.is_alpha for component in pixels.components)
+    layout = _nearest_layout(pixels)
+    if layout == "gray" and alpha:  # no planar gray with alpha: its Y and A in a 4:4:4 picture
+        name = pix_fmt_name("yuv444", depth, alpha=True)
+        return Carrier(name, "gray", depth, (0,), 3)
+    found = _planar(pix_fmt_name(layout, depth, alpha=alpha))
+    assert found is not None  # the name was made from the parts that are asked for
+    return found
+
+
+def _nearest_layout(pixels: av.VideoFormat) -> Layout:
+    if pixels.is_rgb or pixels.has_palette or pixels.is_bayer or pixels.name.startswith("xyz"):
+        return "rgb"
+    chroma = next((component for component in pixels.components if component.is_chroma), None)
+    if chroma is None:
+        return "gray"
+    fits: dict[tuple[bool, bool], Layout] = {
+        (True, True): "yuv420",
+        (True, False): "yuv422",
+        (False, True): "yuv440",
+        (False, False): "yuv444",
+    }
+    return fits[chroma.width < _BLOCK, chroma.height < _BLOCK]
+
+
+class _Scaler:
+    """libswscale with one context for all pictures, since every context holds memory of its own."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def convert(self, picture: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
+        """The picture in another format or range, in the words of ``VideoFrame.reformat``."""
+        # More threads write over each other's first rows: rows are padded less than they need.
+        return self._reformatter.reformat(picture, threads=1, **wanted)
+
+
+class PlaneReader:
+    """Turns decoded pictures into planes; ``note`` says what was converted, "" for nothing."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        self._scaler = _Scaler()
+
+    def read(
+        self, picture: av.VideoFrame, tags: ColorTags
+    ) -> tuple[tuple[Plane, ...], Plane | None, PlaneFormat]:
+        """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible."""
+        carrier = carrier_of(picture.format.name)
+        if carrier.pix_fmt != picture.format.name:
+            self._explain(picture.format.name, carrier)
+            span = tags.range or _LIMITED_RANGE
+            picture = self._scaler.convert(
+                picture, format=carrier.pix_fmt, src_color_range=span, dst_color_range=span
+            )
+        layout = PlaneFormat(
+            carrier.layout,
+            picture.width,
+            picture.height,
+            carrier.bit_depth,
+            network_matrix(tags.matrix, picture.height),
+            carrier.layout == "rgb" or tags.range == FULL_RANGE,
+        )
+        planes = tuple(
+            _samples(picture, index, shape, layout.dtype)
+            for index, shape in zip(carrier.order, layout.plane_shapes, strict=True)
+        )
+        luma = (layout.height, layout.width)
+        alpha = None
+        if carrier.alpha is not None:
+            alpha = _samples(picture, carrier.alpha, luma, layout.dtype)
+        return planes, alpha, layout
+
+    def _explain(self, name: str, carrier: Carrier) -> None:
+        if not _REPACKED.fullmatch(name):
+            alpha = " with alpha" if carrier.alpha is not None else ""
+            self.note = (
+                f"pixel format {name} was converted to {carrier.layout},"
+                f" {carrier.bit_depth} bit{alpha}"
+            )
+
+
+def _samples(
+    picture: av.VideoFrame, index: int, shape: tuple[int, int], dtype: np.dtype[Any]
+) -> Plane:
+    """A view (H, W) of the visible part of one of FFmpeg's planes; it keeps the picture alive."""
+    plane: Any = picture.planes[index]
+    rows: Plane = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    view = rows[: shape[0], : shape[1]]
+    view.flags.writeable = False  # decoders go on reading from the pictures they have given out
+    return view
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an encoder takes: pixel format, and a size of at least the frame's."""
+
+    pix_fmt: str
+    width: int
+    height: int
+
+
+class PlaneWriter:
+    """Turns planes into pictures of one format, by copying where the encoder takes the layout."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._carrier = carrier_of(target.pix_fmt)
+        self._scaler = _Scaler()
+
+    def write(
+        self, planes: tuple[Plane, ...], alpha: Plane | None, layout: PlaneFormat
+    ) -> av.VideoFrame:
+        """A picture of the target's size; rows and columns beyond the frame repeat the last."""
+        if layout.layout == "gray" and self._carrier.layout != "gray":
+            planes, layout = _with_neutral_chroma(planes, layout)
+        with_alpha = self._carrier.alpha is not None and alpha is not None
+        name = pix_fmt_name(layout.layout, layout.bit_depth, alpha=with_alpha)
+        picture = av.VideoFrame(self._target.width, self._target.height, name)
+        sources = (*planes, alpha) if alpha is not None and with_alpha else planes
+        places = _planar(name)
+        assert places is not None  # every name that pix_fmt_name makes is planar
+        order = (*places.order, 3) if with_alpha else places.order
+        for index, samples in zip(order, sources, strict=True):
+            _fill(picture, index, samples)
+        return self._converted(picture, layout)
+
+    def _converted(self, picture: av.VideoFrame, layout: PlaneFormat) -> av.VideoFrame:
+        if picture.format.name == self._target.pix_fmt:
+            return picture
+        span = FULL_RANGE if layout.full_range else _LIMITED_RANGE
+        if layout.layout != "rgb" or self._carrier.layout == "rgb":
+            return self._scaler.convert(
+                picture, format=self._target.pix_fmt, src_color_range=span, dst_color_range=span
+            )
+        return self._scaler.convert(
+            picture,
+            format=self._target.pix_fmt,
+            dst_colorspace=_BT709,
+            src_color_range=FULL_RANGE,
+            dst_color_range=_LIMITED_RANGE,
+        )
+
+
+def tags_after(tags: ColorTags, layout: PlaneFormat, pix_fmt: str) -> ColorTags:
+    """The tags to write: as they came, but RGB that becomes YUV is BT.709, limited range."""
+    if layout.layout == "rgb" and carrier_of(pix_fmt).layout != "rgb":
+        return replace(tags, range=_LIMITED_RANGE, matrix=_BT709)
+    return tags
+
+
+def _with_neutral_chroma(
+    planes: tuple[Plane, ...], layout: PlaneFormat
+) -> tuple[tuple[Plane, ...], PlaneFormat]:
+    colour = replace(layout, layout="yuv420")
+    neutral = np.full(colour.plane_shapes[1], 1 << (layout.bit_depth - 1), layout.dtype)
+    return (*planes, neutral, neutral), colour
+
+
+def _fill(picture: av.VideoFrame, index: int, samples: Plane) -> None:
+    plane: Any = picture.planes[index]
+    rows: Plane = np.frombuffer(plane, samples.dtype)
+    rows = rows.reshape(-1, plane.line_size // samples.dtype.itemsize)
+    height, width = samples.shape
+    place = rows[: plane.height, : plane.width]
+    place[:height, :width] = samples
+    place[:height, width:] = samples[:, -1:]
+    place[height:] = place[height - 1]

@@ -1,0 +1,77 @@
+"""A track that the output's container cannot hold, kept in files beside it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from vderain.media.publish import Destination
+
+
+class Sidecar:
+    """Two files: ``<output>.<index>.<codec>.bin`` and the same name with ``.jsonl``.
+
+    The ``.bin`` holds the payloads of all packets one after the other. The first line of the
+    ``.jsonl`` describes the track (codec, time_base in seconds, tags, codec header in hexadecimal);
+    every further line is one packet: pts, dts and duration in time_base units, its size in bytes.
+    Both get their names together with the output. Raises OSError where the disk does not take them.
+    """
+
+    def __init__(self, output: Path, stream: Any, codec: str) -> None:
+        base = f"{output}.{stream.index}.{codec}.bin"
+        self._places = (Destination(base), Destination(f"{base}.jsonl"))
+        self._header = {
+            "codec": codec,
+            "kind": stream.type,
+            "time_base": str(stream.time_base),
+            "tags": dict(stream.metadata),
+            "codec_header": _codec_header(stream).hex(),
+        }
+        self._files: tuple[IO[bytes], IO[bytes]] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the payloads will be."""
+        return self._places[0].path
+
+    def write(self, packet: Any) -> None:
+        """Append one packet."""
+        line = {"pts": packet.pts, "dts": packet.dts, "duration": packet.duration}
+        self.write_bytes(bytes(packet), line)
+
+    def write_bytes(self, payload: bytes, line: dict[str, Any]) -> None:
+        """Append one payload and its line; the files are made with the first."""
+        if self._files is None:
+            self._files = (
+                open(self._places[0].partial, "wb"),  # noqa: SIM115 - closed by finish and abort
+                open(self._places[1].partial, "wb"),  # noqa: SIM115
+            )
+            self._line(self._header)
+        self._files[0].write(payload)
+        self._line({**line, "size": len(payload)})
+
+    def finish(self) -> None:
+        """Give both files their names, if there was anything to keep."""
+        for file in self._files or ():
+            file.close()
+        for place in self._places if self._files else ():
+            place.publish()
+
+    def abort(self) -> None:
+        """Remove both files, unless they are finished."""
+        for file in self._files or ():
+            with suppress(OSError):  # what is still in the buffer may not fit on the disk
+                file.close()
+        for place in self._places:
+            place.discard()
+
+    def _line(self, content: dict[str, Any]) -> None:
+        assert self._files is not None
+        self._files[1].write(json.dumps(content, ensure_ascii=True).encode() + b"\n")
+
+
+def _codec_header(stream: Any) -> bytes:
+    context = stream.codec_context
+    return (context.extradata or b"") if context is not None else b""

@@ -1,0 +1,299 @@
+"""Video out: frames are encoded, other packets pass, and the file appears when it is complete."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.errors import SinkError
+from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
+from vderain.interfaces import FrameSource, SinkReport
+from vderain.media.color import FULL_RANGE, Mastering
+from vderain.media.encoders import codec_options, encoder_for, fit
+from vderain.media.formats import (
+    STANDARD_STREAM,
+    container_for,
+    muxer_options,
+    portable_metadata,
+)  # fmt: skip
+from vderain.media.planes_io import PlaneWriter, carrier_of, tags_after
+from vderain.media.publish import Destination
+from vderain.media.source import Template
+from vderain.media.tracks import Muxer, Tracks, mirror
+from vderain.media.urls import redact
+from vderain.options import EncodeOptions
+
+_MP4_FAMILY = ("mp4", "mov")
+_DEFAULT_RATE = Fraction(25)
+
+
+class _Pipe:
+    """Standard output as FFmpeg wants it: writable, not seekable."""
+
+    def write(self, data: bytes) -> int:
+        return sys.stdout.buffer.write(data)
+
+
+class VideoSink:
+    """FrameSink that writes a video file, or a stream to standard output (``-``).
+
+    All that can be known is checked at opening: the place, the container and its codec, whether the
+    encoder opens, which tracks the container holds. The encoder gets its size and pixel format from
+    the first frame; a later frame of another size or format ends the run. Raises SinkError and
+    OptionError.
+    """
+
+    def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
+        self._path = path
+        self._options = options
+        self._info = source.info
+        self._template: Template | None = source.template
+        self._report = SinkReport(path="standard output" if path == STANDARD_STREAM else path)
+        self._format = container_for(path, options)
+        self._encoder, notes = encoder_for(options, self._format.muxer)
+        self._report.notes.extend(notes)
+        self._destination = None
+        if path != STANDARD_STREAM:
+            self._destination = Destination(path)
+            self._destination.check(source.info.path, overwrite=options.overwrite)
+        self._first: Frame | None = None
+        self._waiting: list[PassedPacket] = []
+        self._stream: Any = None
+        self._last_pts: int | None = None
+        self._squeezed = 0
+        self._alpha_lost = False
+        self._closed = False
+        self._open()
+
+    def write(self, item: Frame | PassedPacket) -> None:
+        """Encode a frame, or pass a packet on; packets before the first frame wait for it."""
+        try:
+            if isinstance(item, PassedPacket):
+                if self._first is None:
+                    self._waiting.append(item)
+                else:
+                    self._tracks.write(item.stream_index, item.payload)
+                return
+            if self._first is None:
+                self._start(item)
+            self._encode(item)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def finish(self) -> SinkReport:
+        """Flush, complete the container, give it its name."""
+        if self._first is None:
+            raise SinkError(f"{self._report.path}: not one frame came, so no output was made")
+        try:
+            self._mux(self._stream.encode(None))
+            self._output.close()
+            self._tracks.finish()
+            if self._destination is None:
+                sys.stdout.buffer.flush()
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+        if self._destination is not None:
+            self._destination.publish()
+        self._closed = True
+        return self._complete_report()
+
+    def abort(self) -> None:
+        """Drop what was written; does nothing after ``finish``."""
+        if self._closed:
+            return
+        self._closed = True
+        # A container that failed cannot be completed, and need not be.
+        with suppress(av.FFmpegError, OSError):
+            self._output.close()
+        for sidecar in self._tracks.sidecars:
+            sidecar.abort()
+        if self._destination is not None:
+            self._destination.discard()
+
+    def _open(self) -> None:
+        """Make the output's streams; FFmpeg creates the file itself with the first frame."""
+        file: Any = _Pipe() if self._destination is None else f"file:{self._destination.partial}"
+        metadata = portable_metadata(self._template.container.metadata) if self._template else {}
+        self._output = av.open(
+            file,
+            "w",
+            format=self._format.muxer,
+            container_options=muxer_options(self._format, metadata, self._info.time_base),
+            metadata_errors="surrogateescape",
+        )
+        self._output.metadata.update(metadata)
+        self._muxer = Muxer(self._output)
+        if self._template is None:
+            self._tracks = Tracks()
+            self._add_video()
+            return
+        self._output.set_chapters([*self._template.chapters])
+        beside = self._destination.path if self._destination else None
+        self._tracks = mirror(self._template, self._muxer, self._format, beside, self._add_video)
+
+    def _add_video(self) -> None:
+        rate = self._info.frame_rate or _DEFAULT_RATE
+        self._stream = self._output.add_stream(self._encoder.name, rate=rate)
+        if self._template is not None:
+            original = self._template.container.streams[self._template.video_index]
+            self._stream.metadata.update(portable_metadata(original.metadata))
+            self._stream.disposition = original.disposition
+        if self._encoder.codec.startswith("hevc") and self._format.muxer in _MP4_FAMILY:
+            self._stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+
+    def _start(self, frame: Frame) -> None:
+        """Set the encoder up for frames like this one and let waiting packets go."""
+        fitted = fit(
+            self._encoder,
+            frame.format,
+            bit_depth=self._options.bit_depth,
+            alpha=frame.alpha is not None,
+            pictures=self._template is None,
+        )
+        self._report.notes.extend(fitted.notes)
+        self._report.losses.extend(fitted.losses)
+        self._keeps_alpha = carrier_of(fitted.target.pix_fmt).alpha is not None
+        self._writer = PlaneWriter(fitted.target)
+        context = self._stream.codec_context
+        context.width, context.height = fitted.target.width, fitted.target.height
+        context.pix_fmt = fitted.target.pix_fmt
+        context.sample_aspect_ratio = self._info.sample_aspect_ratio
+        self._time_base = frame.time_base
+        if not self._format.timestamps:
+            self._time_base = 1 / (self._info.frame_rate or _DEFAULT_RATE)
+            context.max_b_frames = 0  # without times, frames must be stored as they are shown
+        context.time_base = self._time_base
+        self._tell_encoder(context, _written_tags(frame, fitted.target.pix_fmt))
+        self._turn()
+        self._lose_pixel_shape()
+        self._first = frame
+        self._output.start_encoding()
+        for packet in self._waiting:
+            self._tracks.write(packet.stream_index, packet.payload)
+        self._waiting.clear()
+
+    def _tell_encoder(self, context: Any, tags: ColorTags) -> None:
+        """Colour tags, HDR metadata, quality."""
+        context.color_range, context.colorspace = tags.range, tags.matrix
+        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+        hdr = self._template.mastering if self._template else Mastering()
+        context.options = {
+            **codec_options(self._encoder, self._options, hdr, context.width, context.height),
+            "chroma_sample_location": str(tags.chroma_location),
+        }
+        if self._options.bitrate is not None:
+            context.bit_rate = self._options.bitrate * 1000
+        if hdr != Mastering() and self._encoder.name not in ("libx265", "libsvtav1"):
+            self._report.losses.append(
+                f"mastering display and light level: {self._encoder.name} cannot write them,"
+                " hevc and av1 can"
+            )
+
+    def _turn(self) -> None:
+        matrix = self._template.display_matrix if self._template else None
+        if matrix is None:
+            return
+        if self._format.rotates:
+            self._stream.set_display_matrix(matrix)
+        else:
+            self._report.losses.append(
+                f"rotation by {self._info.rotation} degrees: {self._format.muxer} cannot hold it"
+            )
+
+    def _lose_pixel_shape(self) -> None:
+        """PyAV hands the shape of pixels to encoders and to MP4, but to no other muxer."""
+        shape = self._info.sample_aspect_ratio
+        if shape != 1 and not self._encoder.pixel_shape and self._format.muxer not in _MP4_FAMILY:
+            self._report.losses.append(
+                f"shape of pixels {shape.numerator}:{shape.denominator}: lost with"
+                f" {self._encoder.name} in {self._format.muxer}, kept in mp4 and with h264 and hevc"
+            )
+
+    def _encode(self, frame: Frame) -> None:
+        assert self._first is not None
+        _check_same(self._report.path, self._first.format, frame)
+        picture = self._writer.write(frame.planes, frame.alpha, frame.format)
+        picture.time_base = self._time_base
+        picture.pts = self._time_of(frame)
+        picture.duration = round(frame.duration * frame.time_base / self._time_base)
+        if frame.alpha is not None and not self._keeps_alpha and not self._alpha_lost:
+            self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)
+        self._mux(self._stream.encode(picture))
+        self._report.frames += 1
+
+    def _time_of(self, frame: Frame) -> int:
+        """The frame's time in the output's units, its own unless only a frame rate is stored."""
+        if self._format.timestamps:
+            return frame.pts
+        assert self._first is not None
+        exact = frame.pts * frame.time_base / self._time_base
+        if self._format.muxer == "yuv4mpegpipe":
+            exact -= self._first.pts * self._first.time_base / self._time_base
+            pts = self._report.frames
+        else:
+            pts = round(exact)
+            if self._last_pts is not None:
+                pts = max(pts, self._last_pts + 1)
+        self._last_pts = pts
+        self._squeezed += abs(exact - pts) > Fraction(1, 2)
+        return pts
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
+            if self._encoder.name == "libx265" and self._report.frames <= 2:
+                packet.dts = packet.pts
+            self._muxer.mux(packet)
+
+    def _failure(self, error: Exception) -> SinkError:
+        reason = redact(getattr(error, "strerror", None) or str(error))
+        return SinkError(
+            f"{self._report.path}: cannot be written after {self._report.frames} frames ({reason});"
+            " nothing was left under that name"
+        )
+
+    def _complete_report(self) -> SinkReport:
+        report = self._report
+        report.codec = self._encoder.name
+        report.tracks_copied.extend(self._tracks.copied.values())
+        report.notes.extend(self._tracks.notes)
+        report.losses.extend(self._tracks.losses)
+        if self._alpha_lost:
+            report.losses.append(f"transparency: {self._encoder.name} cannot hold it, ffv1 can")
+        if self._squeezed:
+            report.losses.append(
+                f"times of {self._squeezed} frames: {self._format.muxer} stores a frame rate only"
+            )
+        if self._muxer.negative_s and not self._format.negative_times:
+            report.notes.append(
+                f"all tracks begin {self._muxer.negative_s:.3f} s later:"
+                f" {self._format.muxer} holds no negative times"
+            )
+        return report
+
+
+def _written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
+    """The frame's tags; full range is always tagged, since players take untagged for limited."""
+    tags = tags_after(frame.tags, frame.format, pix_fmt)
+    if tags.range == 0 and frame.format.full_range and frame.format.layout != "rgb":
+        return ColorTags(
+            FULL_RANGE, tags.matrix, tags.primaries, tags.transfer, tags.chroma_location
+        )
+    return tags
+
+
+def _check_same(path: str, first: PlaneFormat, frame: Frame) -> None:
+    """Raise SinkError where the picture changes, which one video stream cannot follow."""
+    now = frame.format
+    if (now.layout, now.bit_depth, now.width, now.height) != (
+        *(first.layout, first.bit_depth, first.width, first.height),
+    ):
+        raise SinkError(
+            f"{path}: the input changes from {first} to {now} at {frame.time_s:.3f} s, and one"
+            f" video cannot; derain the parts one by one, with --duration {frame.time_s:.3f} and"
+            f" --start {frame.time_s:.3f}"
+        )

@@ -1,0 +1,316 @@
+"""Video in: a container becomes frames and passed packets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.errors import SourceError
+from vderain.frames import ColorTags, Frame, PassedPacket
+from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.color import (
+    Mastering,
+    chroma_location,
+    color_tags,
+    hdr_name,
+    mastering,
+    side_data_losses,
+)  # fmt: skip
+from vderain.media.decoding import Decoder, Deinterlacer
+from vderain.media.formats import STANDARD_STREAM
+from vderain.media.opening import codec_name, describe_track, open_container, pick_video, seconds
+from vderain.media.planes_io import PlaneReader
+from vderain.media.timing import FrameClock, Span
+from vderain.media.urls import redact
+from vderain.options import EncodeOptions, RunOptions
+
+_LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
+_SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture in the file come
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the sink mirrors: the open input container, and what only a decoded picture tells.
+
+    ``chapters`` are cut to the run's span. ``display_matrix`` holds FFmpeg's nine integers, or is
+    None where nothing turns the picture.
+    """
+
+    container: Any
+    video_index: int
+    chapters: tuple[Any, ...]
+    display_matrix: tuple[int, ...] | None
+    mastering: Mastering
+
+
+class VideoSource:
+    """FrameSource over a file, a URL or standard input (``-``).
+
+    The first frames are decoded at opening, so that what cannot be read, is interlaced or HDR is
+    refused before any output exists. With ``run.start_s`` all tracks are cut there and moved by one
+    common offset, so that the output begins near zero; else every time stays as it is. Raises
+    SourceError.
+    """
+
+    def __init__(
+        self, path: str, *, run: RunOptions, encode: EncodeOptions, look_ahead: int = _LOOK_AHEAD
+    ) -> None:
+        self._name = redact(path)
+        self._stats = SourceStats()
+        self._container = open_container(path)
+        try:
+            self._open(path, run, encode)
+            self._items = self._read()
+            self._ahead = self._look_ahead(look_ahead)
+            first = next((item for item in self._ahead if isinstance(item, Frame)), None)
+            if first is None:
+                raise SourceError(f"{self._name}: {self._emptiness()}")
+            self._info = self._describe(first)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
+        self._stream = pick_video(self._container, path)
+        self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self._rate = Fraction(rate) if rate else None
+        self._clock = FrameClock(
+            self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
+        )
+        self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
+        self._reader = PlaneReader()
+        self._chroma_location = chroma_location(self._stream)
+        self._encode = encode
+        self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
+        self._interlaced = 0
+        self._pix_fmt = ""
+        self._display_matrix: tuple[int, ...] | None = None
+        self._mastering = Mastering()
+        start = self._container.start_time
+        self._span = Span.of(run, Fraction(start or 0, av.time_base))
+        if self._span.start_s is not None:
+            self._seek(path, self._span.start_s)
+
+    @property
+    def info(self) -> StreamInfo:
+        """What is known before the first frame; length and frame count are of the whole input."""
+        return self._info
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counters, complete once the iteration has ended."""
+        return self._stats
+
+    @property
+    def template(self) -> Template:
+        """For the sink, to be used before this source is closed."""
+        return Template(
+            self._container,
+            self._stream.index,
+            tuple(self._chapters()),
+            self._display_matrix,
+            self._mastering,
+        )
+
+    def __iter__(self) -> Iterator[Frame | PassedPacket]:
+        """Frames and passed packets, in the order of the container; can be iterated once."""
+        while self._ahead:
+            item = self._ahead.popleft()
+            self._stats.frames += isinstance(item, Frame)
+            yield item
+        for item in self._items:
+            self._stats.frames += isinstance(item, Frame)
+            yield item
+        self._conclude()
+
+    def close(self) -> None:
+        """Release the container; may be called twice."""
+        self._ahead.clear()
+        self._container.close()
+
+    def _look_ahead(self, count: int) -> deque[Frame | PassedPacket]:
+        ahead: deque[Frame | PassedPacket] = deque()
+        frames = 0
+        while frames < count and (item := next(self._items, None)) is not None:
+            ahead.append(item)
+            frames += isinstance(item, Frame)
+        if self._interlaced and self._encode.interlaced == "refuse":
+            raise SourceError(
+                f"{self._name}: is interlaced, which this network was not trained on; use"
+                " --interlaced deinterlace to turn it into full pictures first"
+            )
+        return ahead
+
+    def _read(self) -> Iterator[Frame | PassedPacket]:
+        for packet in self._packets():
+            if packet.stream.index != self._stream.index:
+                yield from self._passed(packet)
+                continue
+            for picture in self._pictures(packet):
+                yield from self._frames(picture)
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        """Every packet up to the end of the span; demuxing goes on behind damage where it can."""
+        while True:
+            try:
+                for packet in self._container.demux():
+                    unit = packet.time_base
+                    time = packet.dts if packet.dts is not None else packet.pts
+                    # Tracks lie up to about a second apart in a container.
+                    if time is not None and unit and self._span.after(time - int(1 / unit), unit):
+                        return
+                    yield packet
+                return
+            except av.InvalidDataError as error:
+                self._decoder.failed(error)
+            except av.FFmpegError as error:
+                reason = redact(error.strerror or type(error).__name__)
+                raise SourceError(
+                    f"{self._name}: reading stopped after {self._stats.frames} frames ({reason})"
+                ) from None
+
+    def _pictures(self, packet: av.Packet[Any]) -> Iterator[av.VideoFrame]:
+        for picture in self._decoder.decode(packet):
+            self._interlaced += picture.interlaced_frame
+            if self._filter is None:
+                yield picture
+            else:
+                yield from self._filter.push(picture)
+        if self._filter is not None and not packet.size:
+            yield from self._filter.flush()
+
+    def _frames(self, picture: av.VideoFrame) -> Iterator[Frame]:
+        """The frame of a picture, or nothing where it lies outside the span."""
+        pts = self._clock.stamp(picture.pts)
+        if self._span.before(pts, self._time_base) or self._span.after(pts, self._time_base):
+            return
+        tags = color_tags(picture, self._chroma_location)
+        if not self._pix_fmt:
+            self._learn(picture, tags)
+        self._lose(side_data_losses(picture))
+        planes, alpha, layout = self._reader.read(picture, tags)
+        yield Frame(
+            planes,
+            layout,
+            pts - self._span.shift(self._time_base),
+            self._time_base,
+            duration=picture.duration or 0,
+            alpha=alpha,
+            tags=tags,
+            rotation=_quarter_turns(picture) * 90,
+            discontinuity=self._decoder.take_gap() or self._clock.jumped,
+        )
+
+    def _learn(self, picture: av.VideoFrame, tags: ColorTags) -> None:
+        """What the sink needs of the first picture; refuses HDR."""
+        kind = hdr_name(tags)
+        if kind and self._encode.hdr == "refuse":
+            raise SourceError(
+                f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
+                " use --hdr keep to derain it all the same"
+            )
+        self._pix_fmt = picture.format.name
+        self._mastering = mastering(picture)
+        side_data: Any = picture.side_data  # its items are declared as strings
+        for data in side_data:
+            if data.type.name == "DISPLAYMATRIX":
+                self._display_matrix = tuple(memoryview(bytes(data)).cast("i"))
+
+    def _lose(self, losses: list[str]) -> None:
+        self._stats.losses.extend(loss for loss in losses if loss not in self._stats.losses)
+
+    def _passed(self, packet: av.Packet[Any]) -> Iterator[PassedPacket]:
+        """A packet of another track, moved with the span; nothing for one outside, or empty."""
+        if not packet.size or not packet.time_base:
+            return
+        unit = Fraction(packet.time_base)
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None and (self._span.before(time, unit) or self._span.after(time, unit)):
+            return
+        shift = self._span.shift(unit)
+        if shift:
+            packet.pts = packet.pts - shift if packet.pts is not None else None
+            packet.dts = packet.dts - shift if packet.dts is not None else None
+        yield PassedPacket(packet.stream.index, packet)
+
+    def _seek(self, path: str, start_s: Fraction) -> None:
+        """Go to a keyframe before ``start_s``; where that cannot be, stay at the beginning.
+
+        Some containers seek to a packet that decodes only later, and there may be no picture before
+        the start, so a second container tries first.
+        """
+        if path == STANDARD_STREAM:
+            return
+        for margin_s in _SEEK_MARGINS_S:
+            target = int(max(Fraction(0), start_s - margin_s) / self._time_base)
+            try:
+                with open_container(path) as trial:
+                    stream = trial.streams[self._stream.index]
+                    trial.seek(target, stream=stream)
+                    picture: Any = next(trial.decode(stream), None)
+                if picture is not None and (picture.pts or 0) * self._time_base <= start_s:
+                    self._container.seek(target, stream=self._stream)
+                    return
+            except av.FFmpegError:
+                continue
+
+    def _chapters(self) -> Iterator[Any]:
+        for chapter in self._container.chapters():
+            unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
+            start, end = chapter["start"], chapter["end"]
+            if self._span.after(start, unit) or self._span.before(end - 1, unit):
+                continue
+            shift = self._span.shift(unit)
+            yield {**chapter, "start": max(0, start - shift), "end": end - shift}
+
+    def _emptiness(self) -> str:
+        if self._span == Span():
+            return "not one picture of its video can be decoded"
+        length_s = seconds(self._container.duration, Fraction(1, av.time_base))
+        lasts = "" if length_s is None else f"; it lasts {length_s:.3f} s"
+        return f"no picture lies in the chosen time{lasts}"
+
+    def _describe(self, first: Frame) -> StreamInfo:
+        duration_s = seconds(self._stream.duration, self._time_base)
+        if duration_s is None:
+            duration_s = seconds(self._container.duration, Fraction(1, av.time_base))
+        return StreamInfo(
+            path=self._name,
+            width=first.format.width,
+            height=first.format.height,
+            time_base=self._time_base,
+            frame_rate=self._rate,
+            frames=self._stream.frames or None,
+            duration_s=duration_s,
+            codec=codec_name(self._stream),
+            pix_fmt=self._pix_fmt,
+            container=self._container.format.name,
+            rotation=first.rotation,
+            sample_aspect_ratio=Fraction(self._stream.sample_aspect_ratio or 1),
+            tags=first.tags,
+            tracks=tuple(describe_track(stream) for stream in self._container.streams),
+        )
+
+    def _conclude(self) -> None:
+        notes = self._stats.notes
+        notes.extend(self._clock.notes)
+        if self._reader.note:
+            notes.append(self._reader.note)
+        if self._span.start_s is not None:
+            notes.append(
+                f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"
+            )
+        if self._interlaced:
+            done = "were deinterlaced" if self._filter else "were taken as full pictures"
+            notes.append(f"{self._interlaced} interlaced frames {done}")
+
+
+def _quarter_turns(picture: av.VideoFrame) -> int:
+    """Quarter turns counter-clockwise that the display matrix asks for."""
+    return round(picture.rotation / 90) % 4

@@ -1,0 +1,117 @@
+"""Time in integers: presentation times for every frame, and the span of a run."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vderain.options import RunOptions
+
+_JUMP_FRAMES = 5
+
+
+class FrameClock:
+    """Gives every decoded picture a presentation time, strictly increasing, in ``time_base`` units.
+
+    Times are carried as they came. Only a missing one is made up from the frame rate, and one that
+    does not increase is moved behind its predecessor; ``notes`` tells how many.
+
+    Args:
+        sort_dts: for AVI, which stores one time per frame in decoding order: the times are right,
+            but belong to the frames in the order of their presentation.
+
+    """
+
+    def __init__(
+        self, time_base: Fraction, frame_rate: Fraction | None, *, sort_dts: bool = False
+    ) -> None:
+        self._step = 1 / (frame_rate or Fraction(25)) / time_base
+        self._sort_dts = sort_dts
+        self._waiting: list[int] = []
+        self._last: int | None = None
+        self._anchor = 0  # the time that made-up times are counted from
+        self._since_anchor = 0
+        self._made_up = 0
+        self._moved = 0
+        self.jumped = False  # whether the last picture lies far behind the one before
+
+    def sent(self, dts: int | None) -> None:
+        """A packet with this decoding time went into the decoder."""
+        if self._sort_dts and dts is not None:
+            heapq.heappush(self._waiting, dts)
+
+    def lost(self) -> None:
+        """The decoder gave no picture for a packet."""
+        if self._waiting:
+            heapq.heappop(self._waiting)
+
+    def stamp(self, pts: int | None) -> int:
+        """The presentation time of the next picture, whose own is ``pts``."""
+        if self._sort_dts:
+            pts = heapq.heappop(self._waiting) if self._waiting else None
+        if pts is None:
+            self._made_up += 1
+            self._since_anchor += self._last is not None
+            pts = self._anchor + round(self._since_anchor * self._step)
+        else:
+            self._anchor, self._since_anchor = pts, 0
+        if self._last is not None and pts <= self._last:
+            self._moved += 1
+            pts = self._last + 1
+            self._anchor, self._since_anchor = pts, 0
+        self.jumped = self._last is not None and pts - self._last > _JUMP_FRAMES * self._step
+        self._last = pts
+        return pts
+
+    @property
+    def notes(self) -> list[str]:
+        """What was made up or moved, for the report."""
+        notes = []
+        if self._sort_dts:
+            notes.append("AVI stores no presentation times; they follow its frame rate")
+        if self._made_up:
+            notes.append(f"{self._made_up} frames came without a time; they follow the frame rate")
+        if self._moved:
+            notes.append(
+                f"{self._moved} times did not increase and were moved behind the one before"
+            )
+        return notes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of the input that a run takes, in seconds of the container's own time.
+
+    With a start, every track begins there and moves by the same ``shift``, so that the output
+    begins near zero; without one nothing is moved, whatever the first time is.
+    """
+
+    start_s: Fraction | None = None
+    end_s: Fraction | None = None
+
+    @classmethod
+    def of(cls, run: RunOptions, origin_s: Fraction) -> Span:
+        """The span that was asked for, in a container whose time begins at ``origin_s``."""
+        begin = origin_s + Fraction(run.start_s).limit_denominator(1_000_000)
+        end = None
+        if run.duration_s is not None:
+            end = begin + Fraction(run.duration_s).limit_denominator(1_000_000)
+        return cls(begin if run.start_s else None, end)
+
+    @property
+    def shift_s(self) -> Fraction:
+        """What is subtracted from every time."""
+        return self.start_s or Fraction(0)
+
+    def shift(self, time_base: Fraction) -> int:
+        """The shift in units of a track."""
+        return round(self.shift_s / time_base)
+
+    def before(self, pts: int, time_base: Fraction) -> bool:
+        """Whether a time lies before the span."""
+        return self.start_s is not None and pts < round(self.start_s / time_base)
+
+    def after(self, pts: int, time_base: Fraction) -> bool:
+        """Whether a time lies behind the span."""
+        return self.end_s is not None and pts >= round(self.end_s / time_base)

@@ -1,0 +1,227 @@
+"""The tracks beside the video: copied, converted, or kept beside the output; none ends a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+from av.container import OutputContainer
+from av.stream import Disposition
+
+from vderain.media.formats import Container, portable_metadata
+from vderain.media.opening import describe_track, is_container_track
+from vderain.media.sidecar import Sidecar
+from vderain.media.source import Template
+from vderain.media.subtitles import conversion
+from vderain.media.urls import redact
+
+# MPEG-TS takes anything as private data that no player understands; these it really carries.
+_TS_SUBTITLES = ("dvb_subtitle", "dvb_teletext")
+
+
+@dataclass(slots=True)
+class Muxer:
+    """The output container; ``negative_s`` is how far before zero its packets begin, 0 or more."""
+
+    container: OutputContainer
+    negative_s: float = 0.0
+
+    def mux(self, packet: Any) -> None:
+        """Hand one packet to FFmpeg, which interleaves. Raises av.FFmpegError."""
+        if packet.dts is not None and packet.dts < 0:
+            self.negative_s = max(self.negative_s, float(-packet.dts * packet.time_base))
+        self.container.mux_one(packet)
+
+
+class TrackWriter(Protocol):
+    """Where the packets of one track go."""
+
+    def write(self, packet: Any) -> None:
+        """Take one packet."""
+
+
+@dataclass(slots=True)
+class CopiedTrack:
+    """A track whose packets pass as they are; ``repaired`` counts times that went backwards."""
+
+    muxer: Muxer
+    stream: Any
+    convert: Callable[[bytes], bytes] | None = None
+    repaired: int = 0
+    _last_dts: int | None = None
+
+    def write(self, packet: Any) -> None:
+        """Mux one packet. Raises av.FFmpegError."""
+        if self.convert is not None:
+            payload = self.convert(bytes(packet))
+            if not payload:
+                return
+            packet = _with_payload(packet, payload)
+        if packet.dts is None:
+            packet.dts = packet.pts if packet.pts is not None else 0  # a cover picture has no time
+        # Muxers refuse times that go backwards, as after damage or a concatenation; only text and
+        # data may have the same time twice.
+        twice = packet.dts == self._last_dts and self.stream.type in ("audio", "video")
+        if self._last_dts is not None and (packet.dts < self._last_dts or twice):
+            self.repaired += 1
+            packet.dts = self._last_dts + 1
+        if packet.pts is None or packet.pts < packet.dts:
+            packet.pts = packet.dts
+        self._last_dts = packet.dts
+        packet.stream = self.stream
+        self.muxer.mux(packet)
+
+
+def _with_payload(packet: Any, payload: bytes) -> Any:
+    changed: Any = av.Packet(payload)
+    changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+    changed.time_base = packet.time_base
+    changed.is_keyframe = True
+    return changed
+
+
+@dataclass(slots=True)
+class Tracks:
+    """All tracks beside the video, by their index in the input, and what is reported of them."""
+
+    writers: dict[int, TrackWriter] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    sidecars: list[Sidecar] = field(default_factory=list)
+    copied: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+
+    def write(self, index: int, packet: Any) -> None:
+        """Pass a packet on; a track that fails ends here, with a line in the report.
+
+        Raises av.FFmpegError and OSError where the disk or the pipe is at fault, not the track.
+        """
+        writer = self.writers.get(index)
+        if writer is None:
+            return
+        try:
+            writer.write(packet)
+        except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError) as error:
+            del self.writers[index]
+            self.copied.pop(index, None)
+            reason = redact(error.strerror or "")
+            self.losses.append(
+                f"{self.names[index]}: ends at {packet.pts}, could not be written on ({reason})"
+            )
+
+    def finish(self) -> None:
+        """Complete the sidecars and the report."""
+        for sidecar in self.sidecars:
+            sidecar.finish()
+        for index, writer in self.writers.items():
+            if isinstance(writer, CopiedTrack) and writer.repaired:
+                self.notes.append(
+                    f"{self.names[index]}: {writer.repaired} times went backwards and were moved on"
+                )
+
+
+def mirror(
+    template: Template,
+    muxer: Muxer,
+    container: Container,
+    path: Path | None,
+    add_video: Callable[[], None],
+) -> Tracks:
+    """Make every track of the input in the output, in the same order.
+
+    ``add_video`` is called at the place of the video stream. ``path`` is the output's, beside which
+    tracks that it cannot hold are kept, or None for a pipe.
+    """
+    builder = _Mirror(muxer, container, path)
+    for stream in template.container.streams:
+        if stream.index == template.video_index:
+            add_video()
+        elif not is_container_track(stream):
+            builder.add(stream)
+    return builder.tracks
+
+
+class _Mirror:
+    """Finds a place for one track after the other."""
+
+    def __init__(self, muxer: Muxer, container: Container, path: Path | None) -> None:
+        self.tracks = Tracks()
+        self._muxer = muxer
+        self._container = container
+        self._path = path
+
+    def add(self, stream: Any) -> None:
+        """Copy a track, else convert it, else keep it beside the output."""
+        track = describe_track(stream)
+        detail = f" ({track.detail})" if track.detail else ""
+        name = f"#{track.index} {track.kind} {track.codec}{detail}"
+        self.tracks.names[stream.index] = name
+        reason = _unfit(stream, track.codec, self._container)
+        converted = conversion(track.codec, self._container.muxer)
+        if reason is None:
+            self._copy(stream, name)
+        elif converted is not None:
+            self._convert(stream, name, *converted)
+        else:
+            self._keep_beside(stream, track.codec, reason)
+
+    def _copy(self, stream: Any, name: str) -> None:
+        added = self._muxer.container.add_stream_from_template(stream, opaque=True)
+        _copy_description(stream, added)
+        self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added)
+        self.tracks.copied[stream.index] = name
+        if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+            self.tracks.notes.append(f"{name}: a second video is copied as it is, with its rain")
+
+    def _convert(
+        self, stream: Any, name: str, codec: str, convert: Callable[[bytes], bytes]
+    ) -> None:
+        added = self._muxer.container.add_mux_stream(codec, time_base=stream.time_base)
+        _copy_description(stream, added)
+        self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, convert)
+        self.tracks.copied[stream.index] = name
+        self.tracks.notes.append(f"{name}: written as {codec}, which {self._container.muxer} takes")
+
+    def _keep_beside(self, stream: Any, codec: str, reason: str) -> None:
+        name = self.tracks.names[stream.index]
+        if self._path is None:
+            self.tracks.losses.append(f"{name}: dropped, {reason}")
+            return
+        sidecar = Sidecar(self._path, stream, codec)
+        self.tracks.sidecars.append(sidecar)
+        self.tracks.losses.append(
+            f"{name}: kept beside the output in {sidecar.path.name}, {reason}"
+        )
+        if stream.type == "attachment":
+            sidecar.write_bytes(stream.data, {})
+        else:
+            self.tracks.writers[stream.index] = sidecar
+
+
+def _copy_description(stream: Any, added: Any) -> None:
+    added.metadata.clear()
+    added.metadata.update(portable_metadata(stream.metadata))
+    added.disposition = stream.disposition
+
+
+def _unfit(stream: Any, codec: str, container: Container) -> str | None:
+    """Why a container cannot hold a track, or None; muxers say it with the header only."""
+    refusal = f"{container.muxer} cannot hold it"
+    held = {
+        "attachment": container.attachments,
+        "data": container.data,
+        "subtitle": container.muxer != "mpegts" or codec in _TS_SUBTITLES,
+    }
+    if not held.get(stream.type, True):
+        return refusal
+    try:
+        with av.open(io.BytesIO(), "w", format=container.muxer) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return refusal
+    return None

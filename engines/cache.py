@@ -1,0 +1,234 @@
+"""Built engines on disk: an entry is a binary and a JSON sidecar that vouches for it.
+
+What cannot be read, or does not fit its sidecar, is built again; what cannot be written is used
+without being kept. Locks need POSIX (flock); elsewhere two processes may build the same engine, and
+the last wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vderain.engines.key import EngineKey
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+SIDECAR_SCHEMA = 1
+
+_OWN_FILE = re.compile(r"[0-9a-f]{64}\.(bin|json|lock)|vderain-.*\.tmp")
+_ABANDONED_S = 3600.0  # a temporary file this old belongs to no living build
+_LOCK_PATIENCE_S = 900.0  # then the other process hangs, and building twice is better than waiting
+_LOCK_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A built engine: the binary, and the self-check's results as plain JSON values."""
+
+    blob: bytes
+    check: dict[str, Any]
+
+
+def cache_dir() -> Path:
+    """Where built engines are kept: $VDERAIN_CACHE, else the user's cache directory."""
+    own = os.environ.get("VDERAIN_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vderain" / "engines"
+
+
+class EngineCache:
+    """A private directory of built engines.
+
+    Never raises for what is wrong with the directory: ``fetch`` then builds, and notes it.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._reason = ""
+        try:
+            self._folder = folder or cache_dir()
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._reason = _distrust(self._folder)
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home directory
+            self._reason = _words(error)
+
+    def fetch(
+        self,
+        key: EngineKey,
+        build: Callable[[], Built],
+        notes: list[str],
+        *,
+        fresh: bool = False,
+    ) -> Built:
+        """The engine of a key, built where it is not there, by one process at a time.
+
+        What ``build`` raises passes through. Adds to ``notes`` where the engine could not be kept.
+        ``fresh`` builds even where there is an entry, and replaces it.
+        """
+        if self._folder is None or self._reason:
+            notes.append(f"engine not cached: {self._folder or 'cache'}: {self._reason}")
+            return build()
+        found = None if fresh else self._read(key)
+        if found is not None:
+            return found
+        with _lock(self._folder / f"{key.digest}.lock"):
+            # Another process may have built it meanwhile.
+            found = None if fresh else self._read(key)
+            if found is not None:
+                return found
+            built = build()
+            try:
+                self._store(key, built)
+            except OSError as error:
+                notes.append(f"engine not cached: {self._folder}: {_words(error)}")
+            return built
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory; None where the user has none."""
+        return self._folder
+
+    @property
+    def size(self) -> int:
+        """Bytes that the entries take."""
+        total = 0
+        for path in self._own_files():
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+        return total
+
+    def clear(self) -> int:
+        """Remove every entry; returns the bytes freed. Files that are not the cache's own stay."""
+        freed = 0
+        for path in self._own_files():
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                path.unlink()
+                freed += size
+        return freed
+
+    def _own_files(self) -> list[Path]:
+        try:
+            files = sorted(self._folder.iterdir()) if self._folder else []
+        except OSError:
+            return []
+        return [path for path in files if _OWN_FILE.fullmatch(path.name)]
+
+    def _read(self, key: EngineKey) -> Built | None:
+        """A sound entry, or None."""
+        assert self._folder is not None
+        path = self._folder / f"{key.digest}.json"
+        try:
+            sidecar = json.loads(path.read_text())
+            if sidecar["schema"] != SIDECAR_SCHEMA or sidecar["key"] != key.text:
+                raise ValueError(f"schema {sidecar['schema']}, or another key")
+            blob = path.with_suffix(".bin").read_bytes()
+            built = Built(blob, dict(sidecar["check"]))
+            if _checksum(built) != sidecar["sha256"]:
+                raise ValueError("this is not what was built")
+            return built
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("built engine %s cannot be used and is built again: %s", path, error)
+            return None
+
+    def _store(self, key: EngineKey, built: Built) -> None:
+        assert self._folder is not None
+        self._sweep()
+        sidecar = {
+            "schema": SIDECAR_SCHEMA,
+            "key": key.text,
+            "sha256": _checksum(built),
+            "built": datetime.now(UTC).isoformat(timespec="seconds"),
+            "check": built.check,
+        }
+        _write(self._folder / f"{key.digest}.bin", built.blob)
+        # The sidecar comes last: without it, or with another build's, there is no entry.
+        _write(self._folder / f"{key.digest}.json", json.dumps(sidecar, indent=2).encode())
+
+    def _sweep(self) -> None:
+        """Remove what killed builds left behind."""
+        for path in self._own_files():
+            if path.suffix == ".tmp":
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                        path.unlink()
+
+
+def _checksum(built: Built) -> str:
+    """sha256 over the self-check's results and the binary."""
+    digest = hashlib.sha256(json.dumps(built.check, sort_keys=True).encode())
+    digest.update(built.blob)
+    return digest.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it has its name only when it is complete and on disk."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix="vderain-", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold an entry's lock; goes on without where there is none, or another holds it too long."""
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(path.open("wb"))
+                _acquire(file.fileno())
+        yield
+
+
+def _acquire(descriptor: int) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOCK_POLL_S)
+
+
+def _distrust(folder: Path) -> str:
+    """Why binaries from a directory must not be loaded; "" where nothing speaks against it."""
+    if not hasattr(os, "getuid"):
+        return ""
+    status = folder.stat()
+    if status.st_uid not in (0, os.getuid()):
+        return "belongs to another user"
+    return "others may write there (chmod go-w)" if status.st_mode & 0o022 else ""
+
+
+def _words(error: BaseException) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,0 +1,80 @@
+"""What makes a built engine usable: everything that changes the binary or its answers, as one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+from vderain.frames import PlaneFormat
+from vderain.network.config import NetworkConfig
+
+# Raised with every change of the exported graph, the self-check, its bars or its pictures.
+WRAPPER_SCHEMA = 1
+
+# What flags of the CPU bear on arithmetic, by how their names begin, on x86 and Arm.
+_INSTRUCTION_SETS = ("sse4", "avx", "amx", "fma", "f16c", "asimd", "sve", "bf16", "i8mm", "fphp")
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Identifies a built engine; two equal keys may share a binary and its self-check."""
+
+    engine: str
+    precision: str
+    device: str
+    features: tuple[str, ...]  # what the device says it can, the CPU's model and instruction sets
+    weights: str  # sha256 of the file
+    config: NetworkConfig  # T included
+    format: PlaneFormat  # its size too, where the binary depends on it
+    versions: tuple[tuple[str, str], ...]  # of the packages that built it and that run it
+    schema: int = WRAPPER_SCHEMA
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical form: JSON with sorted keys; holds no path."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of ``text``, as hexadecimal digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def package_versions(*names: str) -> tuple[tuple[str, str], ...]:
+    """(package, installed version or "none"), read without importing the package."""
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return "none"
+
+    return tuple((name, version(name)) for name in names)
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """The CPU's model and the instruction sets that bear on arithmetic, sorted.
+
+    Where the system does not list instruction sets (not Linux), only the model.
+    """
+    try:
+        lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return (platform.machine(), platform.processor())
+    fields = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    named = {flag for flag in flags if flag.startswith(_INSTRUCTION_SETS)}
+    model = ("vendor_id", "model name", "cpu family", "model", "stepping")
+    return (
+        platform.machine(),
+        " ".join(fields.get(name, "") for name in model),
+        *sorted(named),
+    )

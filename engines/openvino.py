@@ -1,0 +1,356 @@
+"""The OpenVINO engine: the default without a GPU. The only importer of openvino.
+
+A network is exported once for a kind of planes (layout, depth, colours) and a precision; OpenVINO's IR of
+it is kept in the cache, and loading it needs no torch. The graph does not depend on the size: it is
+reshaped and compiled for each size in about a tenth of a second at 720p, so that a folder of pictures of
+a hundred sizes is exported and checked once. Padding therefore happens outside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import sys
+import tempfile
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vderain.engines.cache import Built, EngineCache
+from vderain.engines.contract import clip_inputs, frame_flop, spec_from_card
+from vderain.engines.key import EngineKey, cpu_features, package_versions
+from vderain.engines.selfcheck import CheckResult, check_engine
+from vderain.errors import EngineBuildError, EngineLoadError
+from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.interfaces import EngineSpec, Pending
+from vderain.network.card import Card
+from vderain.options import EngineOptions
+
+logger = logging.getLogger(__name__)
+
+# Two clips in flight on half of the cores each: at 720p on two cores 15 % more frames per second, and
+# 10 % less CPU time per frame, than one clip after the other on all cores.
+SLOTS = 2
+
+_TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
+_LARGEST_CHECK = (1280, 720)
+
+_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+def openvino_devices() -> dict[str, str]:
+    """Full names of the devices that OpenVINO finds here, by its short names; EngineLoadError without it."""
+    core = _open_core(_import_openvino())
+    names = core.available_devices
+    return {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in names}
+
+
+class OpenVinoBackend:
+    """OpenVINO on one device.
+
+    Raises EngineLoadError where openvino or the device is missing, EngineBuildError where the device
+    lacks the precision asked for.
+    """
+
+    def __init__(
+        self, weights: Path, card: Card, options: EngineOptions, cache: EngineCache
+    ) -> None:
+        self._ov = _import_openvino()
+        self._core = _open_core(self._ov)
+        self._weights = weights
+        self._card = card
+        self._cache = cache
+        self._device = self._checked_device(options.device)
+        self._device_name = str(self._core.get_property(self._device, "FULL_DEVICE_NAME"))
+        self._capabilities = self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES")
+        self._precisions = self._wanted_precisions(options.precision)
+        self._threads = options.threads
+        self._settings: dict[str, Any] = {}
+        if self._device == "CPU":
+            # Decoder and encoder share the cores, so the system decides where threads run.
+            self._settings = {"NUM_STREAMS": SLOTS, "ENABLE_CPU_PINNING": False}
+            if options.threads:
+                self._settings["INFERENCE_NUM_THREADS"] = options.threads
+
+    def open(self, fmt: PlaneFormat) -> OpenVinoEngine:
+        """An engine for clips of one format, in the first precision that passes the self-check."""
+        notes: list[str] = []
+        for precision in self._precisions:
+            engine, check = self._load(fmt, precision, notes)
+            if check.passed:
+                return engine
+            engine.close()
+            notes.append(f"openvino in {precision} is not used, it fails the self-check: {check}")
+        raise EngineBuildError(f"{fmt}: {'; '.join(notes)}; try --engine reference")
+
+    def _load(
+        self, fmt: PlaneFormat, precision: str, notes: list[str]
+    ) -> tuple[OpenVinoEngine, CheckResult]:
+        """An engine from the cache, or built, with what the self-check said of its graph."""
+        key = self._key(fmt, precision)
+        build = functools.partial(self._build, fmt, precision)
+        built = self._cache.fetch(key, build, notes)
+        try:
+            engine = self._engine(built.blob, fmt, precision, notes)
+        except EngineLoadError as error:
+            logger.warning("the cached engine for %s is built again: %s", fmt, error)
+            built = self._cache.fetch(key, build, notes, fresh=True)
+            engine = self._engine(built.blob, fmt, precision, notes)
+        return engine, CheckResult(**built.check)
+
+    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
+        return EngineKey(
+            engine="openvino",
+            precision=precision,
+            device=f"{self._device} {self._device_name}",
+            features=(*sorted(self._capabilities), *cpu_features()),
+            weights=self._card.sha256,
+            config=self._card.config,
+            format=self._traced_format(fmt),
+            versions=package_versions("openvino", "torch"),
+        )
+
+    def _build(self, fmt: PlaneFormat, precision: str) -> Built:
+        """Export and check the network for a kind of planes; this is where torch is needed."""
+        from vderain.engines.reference import ReferenceEngine, load_finite_network
+
+        logger.info("building the openvino engine for %s in %s", fmt, precision)
+        network = load_finite_network(self._weights, self._card)
+        check_fmt = _check_format(fmt)
+        try:
+            blob = _pack(self._ov, self._convert(network, self._traced_format(fmt)))
+            # Checked is what will run: the graph after its way through a file.
+            engine = self._engine(blob, check_fmt, precision, [])
+        except Exception as error:  # exporter, converter and compiler share no class of errors
+            raise EngineBuildError(
+                f"openvino cannot build the network for {fmt}: {_first_line(error)}"
+            ) from error
+        spec = spec_from_card(self._card, "reference", "float32", "CPU")
+        reference = ReferenceEngine(network, check_fmt, spec, threads=self._threads)
+        try:
+            flop = frame_flop(self._card.config, check_fmt)
+            check = check_engine(engine, reference, check_fmt, flop=flop)
+        finally:
+            reference.close()
+            engine.close()
+        return Built(blob, check.to_dict())
+
+    def _traced_format(self, fmt: PlaneFormat) -> PlaneFormat:
+        """The small format that stands for all sizes of its kind; needs no padding."""
+        return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.unshuffle)
+
+    def _convert(self, network: Any, fmt: PlaneFormat) -> Any:
+        """A SemiDRDNet as an OpenVINO model between planes of any size: inputs of the format's dtype."""
+        import torch
+
+        from vderain.network.fold import fold
+        from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
+
+        config = network.config
+        module = (
+            PackedNetwork(network, fmt)
+            if packable(config.unshuffle, fmt)
+            else PlanesNetwork(fold(network), fmt, multiple=config.unshuffle, frames=config.frames)
+        )
+        # Every input is a tensor of its own: the tracer takes one given twice for one input.
+        inputs = tuple(torch.zeros(1, 1, *shape) for shape in fmt.plane_shapes * config.frames)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of the tracer, about sizes that are constant on purpose
+            model = self._ov.convert_model(module.eval(), example_input=inputs)
+        processor = self._ov.preprocess.PrePostProcessor(model)
+        sample_type = self._ov.Type.u8 if fmt.bit_depth == 8 else self._ov.Type.u16
+        for index in range(len(inputs)):
+            processor.input(index).tensor().set_element_type(sample_type)
+        return processor.build()
+
+    def _hints(self, precision: str) -> dict[str, Any]:
+        return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+
+    def _engine(
+        self, blob: bytes, fmt: PlaneFormat, precision: str, notes: list[str]
+    ) -> OpenVinoEngine:
+        """An engine for one size from what ``_pack`` wrote."""
+        device = f"{self._device} ({self._device_name})"
+        spec = spec_from_card(
+            self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
+        )
+        padded = fmt.padded(self._card.config.unshuffle)
+        try:
+            model = _unpack(self._core, blob)
+            shapes = padded.plane_shapes * self._card.config.frames
+            model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
+            compiled = self._core.compile_model(model, self._device, self._hints(precision))
+            return OpenVinoEngine(compiled, fmt, spec)
+        except (RuntimeError, ValueError) as error:
+            raise EngineLoadError(f"openvino cannot load it: {_first_line(error)}") from error
+
+    def _checked_device(self, wanted: str) -> str:
+        device = "CPU" if wanted.lower() in ("auto", "cpu") else wanted.upper()
+        available = self._core.available_devices
+        if device not in {*available, *(name.split(".")[0] for name in available)}:
+            raise EngineLoadError(
+                f"--device {wanted}: openvino finds no such device; available: {', '.join(available)}"
+            )
+        return device
+
+    def _wanted_precisions(self, wanted: str) -> tuple[str, ...]:
+        """What to try, in this order; bfloat16 unasked only where OpenVINO itself would choose it."""
+        if wanted == "auto":
+            preferred = self._core.get_property(self._device, "INFERENCE_PRECISION_HINT")
+            wanted = "bfloat16" if preferred == self._ov.Type.bf16 else "float32"
+        if _CAPABILITIES[wanted] not in self._capabilities:
+            raise EngineBuildError(
+                f"--precision {wanted}: {self._device} ({self._device_name}) cannot compute in it; "
+                "use --precision auto"
+            )
+        return tuple(dict.fromkeys((wanted, "float32")))
+
+
+class OpenVinoEngine:
+    """``Engine`` for one plane format: ``SLOTS`` infer requests that take turns."""
+
+    slots = SLOTS
+
+    def __init__(self, compiled: Any, fmt: PlaneFormat, spec: EngineSpec) -> None:
+        self._fmt = fmt
+        self._spec = spec
+        self._requests = [compiled.create_infer_request() for _ in range(SLOTS)]
+        self._answers: list[_Answer | None] = [None] * SLOTS
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
+        """The same for every format."""
+        return self._spec
+
+    def submit(self, clip: Clip) -> Pending:
+        """Start computing; the samples are copied before this returns.
+
+        With ``slots`` clips unanswered it waits for the oldest, whose answer stays available.
+        """
+        with self._lock:
+            if not self._requests:
+                raise EngineLoadError("the engine is closed")
+            planes = clip_inputs(clip, self._fmt, self._spec.frames)
+            request = self._requests[self._turn]
+            previous = self._answers[self._turn]
+            if previous is not None:
+                previous.settle()
+            try:
+                for index, plane in enumerate(planes):
+                    _fill(request.get_input_tensor(index).data[0, 0], plane)
+                request.start_async()
+            except RuntimeError as error:
+                raise EngineLoadError(f"openvino failed: {_first_line(error)}") from error
+            answer = _Answer(request, self._fmt.plane_shapes)
+            self._answers[self._turn] = answer
+            self._turn = (self._turn + 1) % SLOTS
+            return answer
+
+    def close(self) -> None:
+        """Let go of the compiled network; clips in flight can still be asked for."""
+        with self._lock:
+            self._requests.clear()
+            self._answers.clear()
+
+
+class _Answer:
+    """``Pending`` over an infer request, until the answer has been copied out of it."""
+
+    def __init__(self, request: Any, shapes: tuple[tuple[int, int], ...]) -> None:
+        self._request = request
+        self._shapes = shapes
+        self._change: tuple[Plane, ...] = ()
+        self._error: RuntimeError | None = None
+        self._lock = threading.Lock()
+
+    def result(self) -> tuple[Plane, ...]:
+        self.settle()
+        if self._error is not None:
+            raise EngineLoadError(f"openvino failed: {_first_line(self._error)}") from self._error
+        return self._change
+
+    def settle(self) -> None:
+        """Wait, and free the request for the next clip."""
+        with self._lock:
+            if self._request is None:
+                return
+            try:
+                self._request.wait()
+                self._change = tuple(
+                    self._request.get_output_tensor(index).data[0, 0, :height, :width].copy()
+                    for index, (height, width) in enumerate(self._shapes)
+                )
+            except RuntimeError as error:
+                self._error = error
+            self._request = None
+
+
+def _fill(padded: Plane, plane: Plane) -> None:
+    """Copy a plane into a buffer of at least its size, repeating its last row and column."""
+    height, width = plane.shape
+    padded[:height, :width] = plane
+    padded[:height, width:] = plane[:, -1:]
+    padded[height:] = padded[height - 1]
+
+
+def _check_format(fmt: PlaneFormat) -> PlaneFormat:
+    """The format that the self-check takes: the working one up to 720p, which bounds its memory."""
+    if fmt.width * fmt.height <= _LARGEST_CHECK[0] * _LARGEST_CHECK[1]:
+        return fmt
+    return replace(fmt, width=_LARGEST_CHECK[0], height=_LARGEST_CHECK[1])
+
+
+def _pack(ov: Any, model: Any) -> bytes:
+    """OpenVINO's IR as bytes: the length of the graph's XML, the XML, the weights."""
+    with tempfile.TemporaryDirectory() as folder:  # openvino writes to paths only
+        graph, weights = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
+        ov.serialize(model, graph, weights)
+        xml = graph.read_bytes()
+        return len(xml).to_bytes(8, "little") + xml + weights.read_bytes()
+
+
+def _unpack(core: Any, blob: bytes) -> Any:
+    """The inverse of ``_pack``; RuntimeError where the bytes are no IR."""
+    end = 8 + int.from_bytes(blob[:8], "little")
+    return core.read_model(io.BytesIO(blob[8:end]), io.BytesIO(blob[end:]))
+
+
+def _import_openvino() -> Any:
+    """The openvino module; EngineLoadError where it cannot be imported.
+
+    From its import on, openvino reports its use over the network if it finds openvino_telemetry,
+    without asking. A tool for private footage must not, so that package is hidden meanwhile.
+    """
+    hide = "openvino_telemetry" not in sys.modules
+    if hide:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except (ImportError, OSError) as error:
+        raise EngineLoadError(
+            f"openvino cannot be imported ({error}); pip install openvino"
+        ) from error
+    finally:
+        if hide:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+def _open_core(ov: Any) -> Any:
+    try:
+        return ov.Core()
+    except RuntimeError as error:
+        raise EngineLoadError(f"openvino does not start: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What OpenVINO's messages of many lines say, without where in its source they were raised."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("Exception from")), "unknown error")

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from tests.networks import TINY, randomized
+from vderain.network.card import Card
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.weights import save_network
+
+# What an untrained network answers is brought to some per cent of the range, as a trained one's is.
+GAIN = 0.1
+
+
+def write_weights(path, config=TINY, seed=0, spoil=None):
+    """Weights of a random network and their card; ``spoil`` changes the network before."""
+    torch.manual_seed(seed)
+    network = randomized(SemiDRDNet(config), seed)
+    for branch in (network.rain, network.detail):
+        branch.tail.weight.mul_(GAIN)
+        branch.tail.bias.mul_(GAIN)
+    if spoil is not None:
+        spoil(network)
+    save_network(network, path, Card("tiny", config, sha256=""))
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """A cache of the test's own, which pools of this process use."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("VDERAIN_CACHE", str(folder))
+    return folder

@@ -1,0 +1,264 @@
+"""What every engine must do; the same tests over all of them, against the network written out plainly."""
+
+import gc
+import threading
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engines.conftest import write_weights
+from tests.networks import TINY
+from vderain.engines.cache import EngineCache
+from vderain.engines.openvino import OpenVinoBackend
+from vderain.engines.pool import EnginePool
+from vderain.engines.reference import ReferenceBackend
+from vderain.errors import EngineLoadError
+from vderain.frames import Clip, PlaneFormat
+from vderain.metrics import psnr
+from vderain.network.planes import PlanesNetwork
+from vderain.options import EngineOptions
+from vderain.weights import find_weights, load_network
+
+LAYOUTS = ["yuv420", "yuv422", "yuv440", "yuv444", "gray", "rgb"]
+ENGINES = ["reference", "openvino-float32", "openvino-bfloat16", "pool"]
+
+
+def make_format(layout="yuv420", width=40, height=32, bit_depth=8):
+    return PlaneFormat(layout, width, height, bit_depth, full_range=layout == "rgb")
+
+
+def make_clip(fmt, seed=0, frames=1):
+    """Planes well inside the range, so that no clamp stands between packed and plain networks."""
+    rng = np.random.default_rng(seed)
+    low, high = int(0.4 * fmt.peak), int(0.6 * fmt.peak)
+    pictures = tuple(
+        tuple(rng.integers(low, high, shape).astype(fmt.dtype) for shape in fmt.plane_shapes)
+        for _ in range(frames)
+    )
+    return Clip(pictures, fmt, frames // 2)
+
+
+def expected_change(weights, clip):
+    path, card = find_weights("fast", str(weights))
+    frames = card.config.frames
+    network = PlanesNetwork(
+        load_network(path, card), clip.format, multiple=card.config.unshuffle, frames=frames
+    )
+    planes = [
+        torch.from_numpy(plane.astype(np.float32))[None, None]
+        for picture in clip.planes
+        for plane in picture
+    ]
+    with torch.inference_mode():
+        return [change[0, 0].numpy() for change in network.eval()(*planes)]
+
+
+def agreement_db(change, expected, fmt):
+    return psnr(
+        np.concatenate([plane.ravel() for plane in change]),
+        np.concatenate([plane.ravel() for plane in expected]),
+        peak=fmt.peak,
+    )
+
+
+@pytest.fixture(params=ENGINES)
+def open_one(request, weights, shared_cache, monkeypatch):
+    """Opens the engine under test for a format; closes all that were opened."""
+    name, _, precision = request.param.partition("-")
+    monkeypatch.setenv("VDERAIN_CACHE", str(shared_cache))
+    opened = []
+
+    def open_one(fmt, path=weights):
+        if name == "pool":
+            engine = EnginePool(EngineOptions(weights=str(path), precision="float32"))
+        elif name == "reference":
+            engine = ReferenceBackend(*find_weights("fast", str(path))).open(fmt)
+        else:
+            options = EngineOptions(precision=precision)
+            found = find_weights("fast", str(path))
+            engine = openvino_backend(*found, options, EngineCache()).open(fmt)
+        opened.append(engine)
+        return engine
+
+    open_one.exact = precision != "bfloat16"
+    open_one.runs = ("openvino" if name == "pool" else name, precision or "float32", ())
+    yield open_one
+    for engine in opened:
+        engine.close()
+
+
+def openvino_backend(*arguments):
+    from vderain.errors import EngineBuildError
+
+    try:
+        return OpenVinoBackend(*arguments)
+    except EngineBuildError as error:
+        pytest.skip(str(error))
+
+
+def check(open_one, weights, clip):
+    fmt = clip.format
+    engine = open_one(fmt, weights)
+    change = engine.submit(clip).result()
+    expected = expected_change(weights, clip)
+    spec = engine.spec_for(fmt)
+    assert (spec.name, spec.precision, spec.notes) == open_one.runs
+    assert [plane.shape for plane in change] == list(fmt.plane_shapes)
+    assert all(plane.dtype == np.float32 and plane.flags.writeable for plane in change)
+    assert (
+        max(np.abs(plane).max() for plane in expected) > 0.004 * fmt.peak
+    )  # a change worth the name
+    if open_one.exact:
+        worst = max(np.abs(a - b).max() for a, b in zip(change, expected, strict=True))
+        assert worst < 1e-3 * (fmt.peak / 255)
+    else:
+        assert agreement_db(change, expected, fmt) > 50
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_change_is_the_networks(open_one, weights, layout, bit_depth):
+    check(open_one, weights, make_clip(make_format(layout, bit_depth=bit_depth)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 23)])
+def test_any_size_works(open_one, weights, size):
+    check(open_one, weights, make_clip(make_format("yuv420", *size)))
+
+
+@pytest.fixture(scope="session")
+def plain_weights(tmp_path_factory):
+    """A network without unshuffling, over three frames: nothing to pack."""
+    config = replace(TINY, unshuffle=1, frames=3)
+    return write_weights(tmp_path_factory.mktemp("weights") / "plain.safetensors", config)
+
+
+def test_several_frames_without_packing(open_one, plain_weights):
+    fmt = make_format("yuv420", 22, 17)
+    check(open_one, plain_weights, make_clip(fmt, frames=3))
+    spec = open_one(fmt, plain_weights).spec_for(fmt)
+    assert (spec.frames, spec.lookahead) == (3, 1)
+
+
+def test_answers_come_in_order_and_stay(open_one, weights):
+    fmt = make_format()
+    engine = open_one(fmt)
+    clips = [make_clip(fmt, seed) for seed in range(5)]
+    alone = [engine.submit(clip).result() for clip in clips]
+    pending = [engine.submit(clip) for clip in clips[: engine.slots]]
+    together = []
+    for clip in clips[engine.slots :]:
+        together.append(pending.pop(0).result())
+        pending.append(engine.submit(clip))
+    together += [answer.result() for answer in pending]
+    for one, other in zip(alone, together, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3)
+    assert np.abs(alone[0][0] - alone[1][0]).max() > 0.1  # the order could be told
+
+
+def test_too_many_clips_lose_nothing(open_one, weights):
+    fmt = make_format()
+    engine = open_one(fmt)
+    clips = [make_clip(fmt, seed) for seed in range(5)]
+    pending = [engine.submit(clip) for clip in clips]
+    for clip, answer in zip(clips, pending, strict=True):
+        expected = expected_change(weights, clip)
+        assert agreement_db(answer.result(), expected, fmt) > 50
+
+
+def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
+    fmt = make_format()
+    upright = make_clip(fmt)
+    planes = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in upright.center_planes)
+    for plane in planes:
+        plane.flags.writeable = False
+    assert not planes[0].flags.c_contiguous
+    engine = open_one(fmt)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        turned = engine.submit(Clip((planes,), fmt)).result()
+    straight = engine.submit(upright).result()
+    for a, b in zip(turned, straight, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    for plane, original in zip(planes, make_clip(fmt).center_planes, strict=True):
+        np.testing.assert_array_equal(plane, original)
+
+
+def test_input_may_be_overwritten_after_submission(open_one, weights):
+    fmt = make_format()
+    clip = make_clip(fmt)
+    expected = expected_change(weights, clip)
+    answer = open_one(fmt).submit(clip)
+    for plane in clip.center_planes:
+        plane[:] = 0
+    assert agreement_db(answer.result(), expected, fmt) > 50
+
+
+def test_works_from_another_thread(open_one, weights):
+    clip = make_clip(make_format())
+    engine = open_one(clip.format)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(engine.submit(clip).result()))
+    thread.start()
+    thread.join()
+    expected = expected_change(weights, clip)
+    assert agreement_db(answers[0], expected, clip.format) > 50
+
+
+def test_two_engines_at_once(open_one, weights):
+    clips = [make_clip(make_format("yuv420", 40, 32)), make_clip(make_format("gray", 18, 20))]
+    engines = [open_one(clip.format) for clip in clips]
+    pending = [engine.submit(clip) for engine, clip in zip(engines, clips, strict=True)]
+    for clip, answer in zip(clips, pending, strict=True):
+        expected = expected_change(weights, clip)
+        assert agreement_db(answer.result(), expected, clip.format) > 50
+
+
+def test_closed_engine_refuses(open_one, weights):
+    clip = make_clip(make_format())
+    engine = open_one(clip.format)
+    answer = engine.submit(clip)
+    engine.close()
+    engine.close()
+    assert agreement_db(answer.result(), expected_change(weights, clip), clip.format) > 50
+    with pytest.raises(EngineLoadError, match="closed"):
+        engine.submit(clip)
+
+
+def test_closing_ends_the_threads(weights):
+    before = set(threading.enumerate())
+    engine = ReferenceBackend(*find_weights("fast", str(weights))).open(make_format())
+    engine.submit(make_clip(make_format())).result()
+    engine.close()
+    gc.collect()
+    assert set(threading.enumerate()) == before
+
+
+def test_wrong_number_of_frames_is_refused(open_one, weights):
+    fmt = make_format()
+    with pytest.raises(EngineLoadError, match="sees 1 frames, the clip holds 2"):
+        open_one(fmt).submit(make_clip(fmt, frames=2))
+
+
+@pytest.mark.parametrize("name", ["reference", "openvino"])
+def test_threads_are_honoured_and_put_back(name, weights, cache_folder, monkeypatch):
+    fmt = make_format()
+    before = torch.get_num_threads()
+    seen = []
+    forward = PlanesNetwork.forward
+
+    def spy(self, *planes):
+        seen.append(torch.get_num_threads())
+        return forward(self, *planes)
+
+    monkeypatch.setattr(PlanesNetwork, "forward", spy)
+    wanted = 1 if before > 1 else 2
+    engine = EnginePool(EngineOptions(engine=name, weights=str(weights), threads=wanted))
+    engine.submit(make_clip(fmt)).result()
+    engine.close()
+    assert set(seen) == {wanted}
+    assert torch.get_num_threads() == before

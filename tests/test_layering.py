@@ -1,0 +1,97 @@
+"""The import rules of the design, read off the syntax tree."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vderain.engines
+import vderain.training
+
+PACKAGES = {
+    "vderain": Path(vderain.__file__).parent,
+    "vderain.engines": Path(vderain.engines.__file__).parent,
+    "vderain.training": Path(vderain.training.__file__).parent,
+}
+
+
+def modules():
+    for name, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(folder).with_suffix("").parts
+            yield ".".join([name, *(part for part in inside if part != "__init__")]), path
+
+
+def imports(path, *, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are spelled vderain.…"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+ALL = dict(modules())
+# What is imported -> the modules (by the start of their name) that may.
+ONLY = {
+    "av": ["vderain.media"],
+    "openvino": ["vderain.engines.openvino"],
+    "torch_tensorrt": ["vderain.engines.tensorrt"],
+    "click": ["vderain.cli", "vderain.training.__main__"],
+    "tqdm": ["vderain.cli", "vderain.training"],
+    "vderain.cli": ["vderain.cli", "vderain.__main__"],
+    "vderain.api": ["vderain", "vderain.cli"],
+    "vderain.pipeline": ["vderain.api", "vderain.cli"],
+}
+# Modules (by the start of their name) -> what they must not import.
+NEVER = {
+    "vderain.engines": ["vderain.training", "vderain.media", "vderain.pipeline"],
+    "vderain.training": ["vderain.engines", "vderain.pipeline", "vderain.media.sink"],
+    "vderain.pipeline": ["vderain.engines", "vderain.media", "torch"],
+    "vderain.network": ["vderain.engines", "vderain.training", "vderain.media"],
+    "vderain.media": ["torch", "vderain.engines", "vderain.training"],
+}
+
+
+def within(name, prefix):
+    return name == prefix or name.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_imports_follow_the_design(name):
+    for imported in set(imports(ALL[name])):
+        for guarded, allowed in ONLY.items():
+            if within(imported, guarded):
+                exact = name == "vderain" and "vderain" in allowed
+                assert exact or any(within(name, p) for p in allowed if p != "vderain"), (
+                    f"{name} imports {imported}"
+                )
+        for start, forbidden in NEVER.items():
+            if within(name, start):
+                assert not any(within(imported, prefix) for prefix in forbidden), (
+                    f"{name} imports {imported}"
+                )
+
+
+def test_the_rules_see_the_real_modules():
+    assert {"vderain.pipeline", "vderain.engines.openvino", "vderain.media.source"} <= set(ALL)
+    assert "av" in {i.split(".")[0] for i in imports(ALL["vderain.media.source"])}
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("vderain", ["torch", "av", "cv2", "openvino", "numpy"]),
+        ("vderain.cli", ["torch", "av", "cv2", "openvino"]),
+        ("vderain.cli.run", ["torch", "openvino"]),
+    ],
+)
+def test_importing_stays_light(module, heavy):
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

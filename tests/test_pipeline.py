@@ -1,0 +1,127 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.fakes import ListSink, ListSource, OffsetEngine, gray_frame, packet
+from vderain.frames import Frame, PlaneFormat
+from vderain.options import RunOptions
+from vderain.pipeline import derain
+
+
+def threads():
+    return [t for t in threading.enumerate() if t.name == "vderain-prefetch" and t.is_alive()]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_frames_and_packets_come_out_in_order_with_the_change_applied(slots):
+    items = [
+        packet(1),
+        gray_frame(100, 0),
+        packet(1),
+        packet(2),
+        gray_frame(50, 7),
+        gray_frame(3, 9),
+    ]
+    sink = ListSink()
+    report = derain(ListSource(items), OffsetEngine(slots=slots), sink)
+    assert [type(item) for item in sink.items] == [type(item) for item in items]
+    frames = [item for item in sink.items if isinstance(item, Frame)]
+    assert [(frame.pts, int(frame.planes[0][0, 0])) for frame in frames] == [
+        (0, 95),
+        (7, 45),
+        (9, 0),
+    ]
+    assert [item for item in sink.items if not isinstance(item, Frame)] == [
+        item for item in items if not isinstance(item, Frame)
+    ]
+    assert (report.frames_in, report.frames_out, sink.state) == (3, 3, "finished")
+    assert not threads()
+
+
+def test_strength_scales_the_change():
+    sink = ListSink()
+    derain(
+        ListSource([gray_frame(100, 0)]), OffsetEngine(-10), sink, options=RunOptions(strength=0.3)
+    )
+    assert np.all(sink.items[0].planes[0] == 97)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_the_engine_sees_the_picture_upright_and_the_sink_as_it_was_stored(rotation):
+    picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    frame = gray_frame(0, 0, planes=(picture,), rotation=rotation)
+    engine, sink = OffsetEngine(0.0), ListSink()
+    derain(ListSource([frame]), engine, sink)
+    assert np.array_equal(engine.submitted[0].center_planes[0], np.rot90(picture, rotation // 90))
+    assert engine.submitted[0].format == frame.format.rotated(rotation // 90)
+    assert np.array_equal(sink.items[0].planes[0], picture)
+    assert sink.items[0].rotation == rotation
+
+
+def test_a_quarter_turn_swaps_the_chroma_subsampling():
+    assert PlaneFormat("yuv422", 8, 6).rotated(1) == PlaneFormat("yuv440", 6, 8)
+    assert PlaneFormat("yuv420", 8, 6).rotated(3) == PlaneFormat("yuv420", 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("source", "engine", "sink", "error"),
+    [
+        ([gray_frame(1, i) for i in range(9)] + [KeyError("source")], {}, {}, KeyError),
+        ([gray_frame(1, i) for i in range(50)], {"fail_at": 5}, {}, ValueError),
+        ([gray_frame(1, i) for i in range(50)], {}, {"fail_at": 3}, OSError),
+    ],
+    ids=["source", "engine", "sink"],
+)
+def test_a_failing_stage_aborts_the_sink_and_leaves_no_thread(source, engine, sink, error):
+    rainy, dry = ListSource(source), ListSink(**sink)
+    with pytest.raises(error):
+        derain(rainy, OffsetEngine(**engine), dry)
+    assert dry.state == "aborted"
+    assert rainy.ended
+    assert not threads()
+
+
+def test_an_interrupt_in_the_consumer_stops_every_stage():
+    rainy, dry = ListSource([gray_frame(1, i) for i in range(1000)]), ListSink()
+
+    def interrupt(progress):
+        if progress.frames == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derain(rainy, OffsetEngine(), dry, on_progress=interrupt)
+    assert dry.state == "aborted" and rainy.ended and rainy.stats.frames < 50
+    assert not threads()
+
+
+def test_progress_counts_frames_and_knows_the_part_that_was_asked_for():
+    seen = []
+    source = ListSource([gray_frame(1, i) for i in range(10)], frames=1000)
+    options = RunOptions(duration_s=0.4)
+    derain(source, OffsetEngine(), ListSink(), options=options, on_progress=seen.append)
+    assert [progress.frames for progress in seen] == list(range(1, 11))
+    assert {progress.frames_total for progress in seen} == {10}
+    assert seen[-1].eta_s == 0
+
+
+def test_losses_and_damage_make_the_exit_code_three():
+    source = ListSource([gray_frame(1, 0)])
+    assert derain(source, OffsetEngine(), ListSink()).exit_code == 0
+    source.stats.decode_failures = 1
+    assert derain(source, OffsetEngine(), ListSink()).exit_code == 3
+    source.stats.decode_failures = 0
+    source.stats.losses.append("track 2")
+    report = derain(source, OffsetEngine(), ListSink())
+    assert report.exit_code == 3 and report.losses == ["track 2"]
+
+
+def test_report_names_the_engine_of_every_format_met():
+    small = replace(
+        gray_frame(1, 1), planes=(np.zeros((2, 3), np.uint8),), format=PlaneFormat("gray", 3, 2)
+    )
+    report = derain(ListSource([gray_frame(1, 0), small]), OffsetEngine(), ListSink())
+    assert [spec.name for spec in report.engines] == ["offset", "offset"]
+    assert report.limiting_stage in report.stage_s
+    assert set(report.to_dict()) > {"frames_in", "stage_s", "limiting_stage", "engines"}

@@ -1,0 +1,5 @@
+"""``python -m vderain``."""
+
+from vderain.cli import main
+
+main()

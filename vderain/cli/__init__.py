@@ -1,0 +1,73 @@
+"""The command line: one module per command, imported when it is called; parses, wires, prints, no logic."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from vderain import __version__
+from vderain.errors import VderainError
+
+_COMMANDS = {
+    "run": "Take the rain out of a video, a picture or a folder of pictures.",
+    "compare": "Show a rainy and a derained video side by side, or split by a moving line.",
+    "info": "Show what a file holds, and what of it would be copied.",
+    "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
+}
+_INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name; imports only the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"vderain.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vderain")
+def cli() -> None:
+    """Give it rainy video, get the same video back without the rain.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with losses that the report names.
+    """
+
+
+def main() -> None:
+    """Entry point: errors become one line and an exit code; VDERAIN_DEBUG=1 shows the traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except VderainError as error:
+        if os.environ.get("VDERAIN_DEBUG") == "1":
+            raise
+        click.echo(f"vderain: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("vderain: interrupted; nothing was written under the output's name", err=True)
+        code = _INTERRUPTED
+    sys.exit(code or 0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Stop on SIGTERM as on Ctrl-C: stages end, half files go."""
+    raise KeyboardInterrupt

@@ -1,0 +1,81 @@
+"""``vderain info``: what a file holds."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from vderain.frames import ColorTags
+from vderain.interfaces import StreamInfo
+from vderain.media.describe import Description, describe
+
+# FFmpeg's names of the code points of ITU-T H.273 that are met in practice.
+_RANGES = {1: "limited", 2: "full"}
+_MATRICES = {0: "rgb", 1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte432"}
+_TRANSFERS = {
+    **{1: "bt709", 6: "smpte170m", 8: "linear", 13: "iec61966-2-1"},
+    **{14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"},
+}
+
+
+@click.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(file: str, as_json: bool) -> None:
+    """Show what FILE holds, how the network would see it, and what of it would be copied."""
+    found = describe(file)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, default=str, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_text(found)))
+
+
+def _text(found: Description) -> list[str]:
+    about = found.info
+    rows = {
+        "file": about.path,
+        "container": about.container,
+        "video": f"{about.codec}, {about.width}x{about.height}, {about.pix_fmt}",
+        "frame rate": _frame_rate(about),
+        "length": _length(about),
+        "pixel shape": "" if about.sample_aspect_ratio == 1 else str(about.sample_aspect_ratio),
+        "rotation": f"{about.rotation} degrees counter-clockwise" if about.rotation else "none",
+        "colour tags": _colour(about.tags),
+        "network sees": found.network_view,
+        "refused": found.refusal,
+    }
+    lines = [f"{name}: {value}" for name, value in rows.items() if value]
+    for fate in found.tracks:
+        copied = "copied" if fate.copied else "kept in a file beside the output"
+        lines.append(f"track {fate.track}: {copied} ({found.output})")
+    return lines + [f"note: {note}" for note in found.notes]
+
+
+def _frame_rate(about: StreamInfo) -> str:
+    return f"{float(about.frame_rate):.3f} fps ({about.frame_rate})" if about.frame_rate else ""
+
+
+def _length(about: StreamInfo) -> str:
+    parts = [
+        f"{about.duration_s:.3f} s" if about.duration_s is not None else "",
+        f"{about.frames} frames" if about.frames is not None else "",
+    ]
+    return ", ".join(filter(None, parts)) or "unknown"
+
+
+def _colour(tags: ColorTags) -> str:
+    named = (
+        ("range", _RANGES, tags.range),
+        ("matrix", _MATRICES, tags.matrix),
+        ("primaries", _PRIMARIES, tags.primaries),
+        ("transfer", _TRANSFERS, tags.transfer),
+    )
+    return ", ".join(
+        f"{name} {names.get(code, _unnamed(name, code))}" for name, names, code in named
+    )
+
+
+def _unnamed(name: str, code: int) -> str:
+    return "untagged" if code == (0 if name == "range" else 2) else f"code {code}"

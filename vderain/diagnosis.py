@@ -1,0 +1,161 @@
+"""What vderain finds on a machine: versions, processor, graphics, engines, encoders, disk space."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vderain import __version__
+from vderain.engines import usable_engines
+from vderain.engines.cache import cache_dir
+from vderain.engines.openvino import openvino_devices
+from vderain.errors import EngineLoadError
+from vderain.media import probe_encoders
+from vderain.media.ffmpeg import ffmpeg_version
+
+_PACKAGES = {
+    "torch": ("torch",),
+    "openvino": ("openvino",),
+    "av": ("av",),
+    "numpy": ("numpy",),
+    "cv2": ("opencv-python-headless", "opencv-python"),
+}
+# Instruction sets that engines gain from: x86 names, then ARM names, by prefix.
+_INSTRUCTION_SETS = (
+    *("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx_vnni", "amx_"),
+    *("asimd", "bf16", "i8mm", "sve"),
+)
+_TOOL_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The CPU; ``cores`` are those that this process may use, ``features`` its instruction sets."""
+
+    model: str
+    cores: int
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """An engine or encoder: whether it works here, and on what, or why not."""
+
+    name: str
+    usable: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that ``vderain doctor`` tells; sizes in MiB."""
+
+    versions: Mapping[str, str | None]
+    processor: Processor
+    graphics: tuple[str, ...]
+    engines: tuple[Usable, ...]
+    encoders: tuple[Usable, ...]
+    cache_folder: str
+    cache_mib: float
+    cache_free_mib: float
+    here_free_mib: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine, without importing torch; what is missing is part of the answer."""
+    cache = cache_dir()
+    return Diagnosis(
+        versions=installed_versions(),
+        processor=processor(),
+        graphics=graphics(),
+        engines=tuple(Usable(*state) for state in usable_engines()),
+        encoders=tuple(Usable(*state) for state in probe_encoders()),
+        cache_folder=str(cache),
+        cache_mib=folder_mib(cache),
+        cache_free_mib=free_mib(cache),
+        here_free_mib=free_mib(Path.cwd()),
+    )
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Version of everything that decides what runs; None for what is not installed."""
+    versions: dict[str, str | None] = {
+        "vderain": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "ffmpeg": ffmpeg_version(),
+    }
+    for name, packages in _PACKAGES.items():
+        found = (_version(package) for package in packages)
+        versions[name] = next((version for version in found if version is not None), None)
+    return versions
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+    """The CPU as Linux describes it; elsewhere its name only."""
+    fields: dict[str, str] = {}
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().split("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return Processor(
+        model=fields.get("model name") or platform.processor() or platform.machine(),
+        cores=len(usable(0)) if usable else os.cpu_count() or 1,
+        features=tuple(sorted({flag for flag in flags if flag.startswith(_INSTRUCTION_SETS)})),
+    )
+
+
+def graphics() -> tuple[str, ...]:
+    """Graphics processors that the NVIDIA driver or OpenVINO names."""
+    try:
+        devices = openvino_devices()
+    except EngineLoadError:
+        devices = {}
+    others = (name for device, name in devices.items() if device.startswith("GPU"))
+    return (*nvidia_gpus(shutil.which("nvidia-smi")), *others)
+
+
+def nvidia_gpus(tool: str | None) -> tuple[str, ...]:
+    """Name, driver and memory of each NVIDIA GPU, asked of nvidia-smi; none without it."""
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(
+            query, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+
+
+def folder_mib(folder: Path) -> float:
+    """Size of all files in a folder; 0 where there is none."""
+    sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return round(sum(sizes) / 2**20, 1)
+
+
+def free_mib(folder: Path) -> float:
+    """Free space where a folder is, or will be."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return round(shutil.disk_usage(place).free / 2**20, 1)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

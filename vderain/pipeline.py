@@ -1,0 +1,207 @@
+"""The main job: decode | engine | encode, overlapped; a plain function over a source, an engine and a sink."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+
+from vderain.clips import clips, turned
+from vderain.frames import Clip, Frame, PassedPacket, PlaneFormat
+from vderain.interfaces import Engine, EngineSpec, FrameSink, FrameSource, Pending, StreamInfo
+from vderain.network.change import apply_change
+from vderain.options import RunOptions
+from vderain.prefetch import prefetch
+from vderain.report import RunReport
+
+Item = Frame | PassedPacket
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is; ``frames_total`` and ``eta_s`` are None where the container does not say its length.
+
+    The rate and the time left leave out the opening of engines (loading, or building on the first run).
+    """
+
+    frames: int
+    frames_total: int | None
+    frames_per_s: float
+    eta_s: float | None
+    limiting_stage: str
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the rate can be trusted: some frames, or frames so slow that a few say enough."""
+        return self.frames >= 8 or self.frames_per_s < 0.5
+
+
+def derain(
+    source: FrameSource,
+    engine: Engine,
+    sink: FrameSink,
+    *,
+    options: RunOptions | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunReport:
+    """Take the rain out of everything that ``source`` yields and give it to ``sink``.
+
+    The sink is finished at the end and aborted when anything fails, an interrupt included; source and
+    engine stay open for the caller to close. Raises what the stages raise.
+    """
+    options = options or RunOptions()
+    clock = _StageClock()
+    specs: dict[PlaneFormat, EngineSpec] = {}
+    total = _frames_expected(source.info, options)
+    frames = 0
+    try:
+        decoded = prefetch(clock.timed("decode", source), options.queue_frames)
+        changed = _derained(
+            clock.waiting("engine", decoded), engine, options.strength, specs, clock
+        )
+        ready = prefetch(clock.timed("engine", changed), options.queue_frames)
+        with (
+            closing(decoded),
+            closing(ready),
+        ):  # the last first: nobody reads a stage that is closed
+            for item in ready:
+                with clock.busy("encode"):
+                    sink.write(item)
+                if isinstance(item, Frame):
+                    frames += 1
+                    if on_progress is not None:
+                        on_progress(_progress(frames, total, clock))
+        with clock.busy("encode"):
+            written = sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    return RunReport(
+        source=source.info.path,
+        output=written.path,
+        frames_in=source.stats.frames,
+        frames_out=written.frames,
+        decode_failures=source.stats.decode_failures,
+        codec=written.codec,
+        tracks_copied=written.tracks_copied,
+        losses=source.stats.losses + written.losses,
+        notes=source.stats.notes + written.notes,
+        engines=list(specs.values()),
+        stage_s={stage: round(seconds, 3) for stage, seconds in clock.stage_s.items()},
+        open_s=round(clock.open_s, 3),
+        seconds=round(clock.elapsed_s, 3),
+    )
+
+
+def _derained(
+    items: Iterator[Item],
+    engine: Engine,
+    strength: float,
+    specs: dict[PlaneFormat, EngineSpec],
+    clock: _StageClock,
+) -> Generator[Item, None, None]:
+    """Replace the planes of every frame; keeps the order, with up to ``engine.slots`` frames in flight."""
+    waiting: deque[tuple[Item, tuple[Clip, Pending] | None]] = deque()
+    in_flight = 0
+    for item, clip in clips(items):
+        if clip is None:
+            waiting.append((item, None))
+        else:
+            if clip.format not in specs:
+                with clock.opening():
+                    specs[clip.format] = engine.spec_for(clip.format)
+            waiting.append((item, (clip, engine.submit(clip))))
+            in_flight += 1
+        while waiting and (waiting[0][1] is None or in_flight >= engine.slots):
+            first, computed = waiting.popleft()
+            in_flight -= computed is not None
+            yield _with_change(first, computed, strength)
+    for item, computed in waiting:
+        yield _with_change(item, computed, strength)
+
+
+def _with_change(item: Item, computed: tuple[Clip, Pending] | None, strength: float) -> Item:
+    if computed is None or not isinstance(item, Frame):
+        return item
+    clip, pending = computed
+    planes = apply_change(clip.center_planes, pending.result(), clip.format, strength=strength)
+    return replace(item, planes=turned(planes, -item.rotation // 90))
+
+
+def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:
+    """Frames in the part that was asked for, by what the container says of its length."""
+    total = info.frames
+    if total is None and info.duration_s is not None and info.frame_rate:
+        total = round(info.duration_s * info.frame_rate)
+    if info.frame_rate and (options.start_s or options.duration_s is not None):
+        left = total - round(options.start_s * info.frame_rate) if total is not None else None
+        asked = round(options.duration_s * info.frame_rate) if options.duration_s else None
+        total = min((n for n in (left, asked) if n is not None), default=None)
+    return total
+
+
+def _progress(frames: int, total: int | None, clock: _StageClock) -> Progress:
+    rate = frames / max(clock.elapsed_s - clock.open_s, 1e-9)
+    eta_s = max(0, total - frames) / rate if total is not None else None
+    return Progress(frames, total, rate, eta_s, clock.limiting_stage)
+
+
+@dataclass(slots=True)
+class _StageClock:
+    """Seconds that each stage was busy; every stage is written by one thread only."""
+
+    stage_s: dict[str, float] = field(
+        default_factory=lambda: {"decode": 0.0, "engine": 0.0, "encode": 0.0}
+    )
+    open_s: float = 0.0
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.started_s, 1e-9)
+
+    @property
+    def limiting_stage(self) -> str:
+        return max(self.stage_s, key=lambda stage: self.stage_s[stage])
+
+    @contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stage_s[stage] += time.monotonic() - since
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Keep the opening of an engine, which happens once, apart from its work."""
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.open_s += time.monotonic() - since
+            self.stage_s["engine"] -= time.monotonic() - since
+
+    def timed(self, stage: str, items: Iterable[Item]) -> Generator[Item, None, None]:
+        """Count the time that each next item takes as the stage's."""
+        return self._counted(stage, items, +1)
+
+    def waiting(self, stage: str, items: Iterable[Item]) -> Generator[Item, None, None]:
+        """Take the time that a stage waits for its own input off its account."""
+        return self._counted(stage, items, -1)
+
+    def _counted(self, stage: str, items: Iterable[Item], sign: int) -> Generator[Item, None, None]:
+        iterator = iter(items)
+        try:
+            while True:
+                since = time.monotonic()
+                item = next(iterator, None)
+                self.stage_s[stage] += sign * (time.monotonic() - since)
+                if item is None:
+                    return
+                yield item
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()

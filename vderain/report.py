@@ -1,0 +1,63 @@
+"""What a run did: the record that is printed and written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vderain.interfaces import EngineSpec
+
+
+@dataclass(slots=True)
+class RunReport:
+    """The result of one run.
+
+    Attributes:
+        frames_in: frames decoded, within the part that was asked for.
+        frames_out: frames written.
+        decode_failures: damaged packets or frames that were skipped.
+        tracks_copied: every track that came through untouched.
+        losses: what of the input is not in the output, and why; each makes the exit code 3.
+        notes: changes of representation and fallbacks that lose nothing.
+        engines: which engine ran, one for each plane format met.
+        stage_s: seconds that each stage was busy; stages overlap, so the sum may exceed ``seconds``.
+        open_s: seconds spent on opening engines: loading, or building where the cache had none.
+
+    """
+
+    source: str = ""
+    output: str = ""
+    frames_in: int = 0
+    frames_out: int = 0
+    decode_failures: int = 0
+    codec: str = ""
+    tracks_copied: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    engines: list[EngineSpec] = field(default_factory=list)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    open_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def frames_per_s(self) -> float:
+        """Frames written per second, start-up of the stages included."""
+        return self.frames_out / self.seconds if self.seconds else 0.0
+
+    @property
+    def limiting_stage(self) -> str:
+        """The stage that was busy longest."""
+        return max(self.stage_s, key=lambda stage: self.stage_s[stage]) if self.stage_s else ""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where something of the input is missing in the output."""
+        return 3 if self.losses or self.decode_failures else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **asdict(self),
+            "frames_per_s": round(self.frames_per_s, 2),
+            "limiting_stage": self.limiting_stage,
+        }

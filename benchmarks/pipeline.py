@@ -1,0 +1,168 @@
+"""What the pipeline costs beside the work that cannot be avoided; prints, asserts nothing.
+
+    python benchmarks/pipeline.py [--seconds 20] [--sizes 640x360,1280x720,1920x1080]
+
+For each size, in one run: CPU seconds of ``vderain run`` against the sum of a plain PyAV transcode at the
+same encoder settings and the exported graph alone; frames per second end to end and of the network
+only; the share of the graph that the planes wrapper takes; start-up time with a cached engine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import av
+import click
+import cv2
+import numpy as np
+
+from vderain.engines import open_engine
+from vderain.frames import Clip, PlaneFormat
+from vderain.options import EngineOptions
+
+SAMPLE = Path(__file__).parent.parent / "samples" / "rainy_road.mp4"
+FRAME_RATE = 25
+ENCODER = {"crf": "17", "preset": "fast"}  # what `vderain run` takes by default
+
+TRANSCODE = """
+import sys, av
+with av.open(sys.argv[1]) as source, av.open(sys.argv[2], "w") as sink:
+    video = source.streams.video[0]
+    video.thread_type = "AUTO"
+    out = sink.add_stream("libx264", rate=video.average_rate, options={options!r})
+    out.width, out.height, out.pix_fmt = video.width, video.height, "yuv420p"
+    out.codec_context.time_base = video.time_base
+    for frame in source.decode(video):
+        frame.pict_type = 0
+        sink.mux(out.encode(frame))
+    sink.mux(out.encode())
+""".replace("{options!r}", repr(ENCODER))
+
+
+def make_clip(path: Path, size: tuple[int, int], seconds: float) -> int:
+    """The sample, enlarged and repeated, as H.264; returns its number of frames."""
+    with av.open(str(SAMPLE)) as source:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+    frames = round(seconds * FRAME_RATE)
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", FRAME_RATE, options={"crf": "20", "preset": "veryfast"})
+        (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+        for index in range(frames):
+            picture = cv2.resize(
+                pictures[index % len(pictures)], size, interpolation=cv2.INTER_CUBIC
+            )
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        sink.mux(stream.encode())
+    return frames
+
+
+def cost(command: list[str]) -> tuple[float, float]:
+    """Wall and CPU seconds of a command."""
+    before, since = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.monotonic() - since, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def network_only(options: EngineOptions, size: tuple[int, int], frames: int) -> tuple[float, float]:
+    """Wall and CPU seconds of the exported graph over ``frames`` frames, all slots in flight."""
+    fmt = PlaneFormat("yuv420", *size, matrix="bt709" if size[1] >= 720 else "bt601")
+    rng = np.random.default_rng(0)
+    planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
+    engine = open_engine(options)
+    engine.spec_for(fmt)
+    clip = Clip((planes,), fmt)
+    for pending in [engine.submit(clip) for _ in range(engine.slots)]:
+        pending.result()
+    since, cpu = time.monotonic(), time.process_time()
+    waiting = []
+    for _ in range(frames):
+        waiting.append(engine.submit(clip))
+        if len(waiting) == engine.slots:
+            waiting.pop(0).result()
+    for pending in waiting:
+        pending.result()
+    result = time.monotonic() - since, time.process_time() - cpu
+    engine.close()
+    return result
+
+
+def startup(clip: Path, out: Path) -> float:
+    """Median wall seconds of a run over one frame with a cached engine, interpreter included."""
+    command = [
+        sys.executable,
+        "-m",
+        "vderain",
+        "run",
+        str(clip),
+        str(out),
+        "--overwrite",
+        "--quiet",
+    ]
+    return statistics.median(cost([*command, "--duration", "0.04"])[0] for _ in range(5))
+
+
+def measure(engine: str, size: tuple[int, int], seconds: float, folder: Path) -> None:
+    clip, out = folder / f"{size[0]}.mp4", folder / "out.mp4"
+    frames = make_clip(clip, size, seconds)
+    run = [
+        sys.executable,
+        "-m",
+        "vderain",
+        "run",
+        str(clip),
+        str(out),
+        "--overwrite",
+        "--quiet",
+        "--engine",
+        engine,
+    ]
+    cost([*run, "--duration", "0.2"])  # builds the engine
+    run_wall, run_cpu = cost(run)
+    code_wall, code_cpu = cost([sys.executable, "-c", TRANSCODE, str(clip), str(out)])
+    net_wall, net_cpu = network_only(EngineOptions(engine=engine), size, frames)
+    print(
+        f"{engine:10} {size[0]}x{size[1]}: end to end {frames / run_wall:.1f} fps, network only "
+        f"{frames / net_wall:.1f} fps, transcode only {frames / code_wall:.1f} fps | CPU seconds "
+        f"{run_cpu:.1f} against {code_cpu:.1f} + {net_cpu:.1f}: ratio {run_cpu / (code_cpu + net_cpu):.3f}",
+        flush=True,
+    )
+    if engine != "reference":
+        print(f"{'':10} start-up with a cached engine: {startup(clip, out):.2f} s", flush=True)
+
+
+@click.command()
+@click.option("--seconds", default=20.0, help="Length of the clips.")
+@click.option("--sizes", default="640x360,1280x720,1920x1080", help="Sizes to measure.")
+@click.option("--engines", default="openvino", help="Engines to measure.")
+def main(seconds: float, sizes: str, engines: str) -> None:
+    """Measure every engine at every size."""
+    packages = ("vderain", "torch", "av", "openvino", "numpy")
+    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          + ", ".join(f"{name} {version(name)}" for name in packages))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in engines.split(","):
+            for size in sizes.split(","):
+                width, height = (int(side) for side in size.split("x"))
+                measure(engine, (width, height), seconds, Path(folder))
+
+
+def cpu_name() -> str:
+    """The processor's own name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

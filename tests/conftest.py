@@ -9,3 +9,11 @@ import pytest
 def _quiet_encoders(monkeypatch):
     """SVT-AV1 prints to standard error unless told otherwise before it opens."""
     monkeypatch.setenv("SVT_LOG", os.environ.get("SVT_LOG", "1"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_engine_cache(tmp_path_factory):
+    """Tests share a cache among themselves, and leave the user's alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VDERAIN_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield

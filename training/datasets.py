@@ -131,11 +131,16 @@ class PatchSampler:
         background = _filled(picture[window], patch)
         if sample.rainy is not None:
             rainy = _filled(sample.rainy[window], patch)
+        elif rng.random() < self._dry_share:
+            # Compressed or not, a dry picture must stay as it is: to repair its blocks would be harm.
+            rainy = background = _perhaps_recompressed(rng, background)
         else:
-            rainy = background if rng.random() < self._dry_share else add_rain(rng, background)
-            if rng.random() < 0.5:
-                rainy = recompress(rng, rainy)
+            rainy = _perhaps_recompressed(rng, add_rain(rng, background))
         return _flipped(rng, rainy, background)
+
+
+def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture:
+    return recompress(rng, picture) if rng.random() < 0.5 else picture
 
 
 def _unit_range(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

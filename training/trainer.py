@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vderain.errors import OptionError
 from vderain.network.config import TIERS
@@ -39,6 +38,7 @@ class TrainConfig:
         patch: side of a training patch in pixels, a multiple of the tier's unshuffle factor.
         dry_share: how many of the rendered samples stay dry.
         derained_weight: of L1(rainy - R) beside L1(rainy - R + D), 0.1 in the paper.
+        dry_weight: how much more a dry sample counts than a rainy one.
         ema: decay per step of the averaged weights, which are the ones exported.
         bfloat16: autocast the convolutions to bfloat16.
         data: what the sources are, in words, for the card.
@@ -55,6 +55,7 @@ class TrainConfig:
     warmup_steps: int = 200
     dry_share: float = 0.12
     derained_weight: float = 0.1
+    dry_weight: float = 1.0
     clip_norm: float = 1.0
     ema: float = 0.999
     seed: int = 1
@@ -160,7 +161,11 @@ class Trainer:
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             streaks, detail = self.network(rainy)
-        loss = supervised_loss(rainy, background, streaks, detail, self.config.derained_weight)
+        dry = (rainy == background).flatten(1).all(1)
+        weights = torch.where(dry, self.config.dry_weight, 1.0)
+        loss = supervised_loss(
+            rainy, background, streaks, detail, self.config.derained_weight, weights
+        )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
@@ -218,13 +223,21 @@ class Trainer:
 
 
 def supervised_loss(
-    rainy: Tensor, background: Tensor, streaks: Tensor, detail: Tensor, derained_weight: float
+    rainy: Tensor,
+    background: Tensor,
+    streaks: Tensor,
+    detail: Tensor,
+    derained_weight: float,
+    sample_weights: Tensor,
 ) -> Tensor:
-    """0.1 L1(rainy - R, background) + L1(rainy - R + D, background), of DRD-Net; all (N, 3, P, P)."""
+    """0.1 L1(rainy - R, background) + L1(rainy - R + D, background), of DRD-Net.
+
+    Pictures (N, 3, P, P); ``sample_weights`` (N,) are ours.
+    """
     derained = rainy - streaks.float()
-    return derained_weight * F.l1_loss(derained, background) + F.l1_loss(
-        derained + detail.float(), background
-    )
+    error = derained_weight * (derained - background).abs()
+    error = error + (derained + detail.float() - background).abs()
+    return (error.mean((1, 2, 3)) * sample_weights).mean()
 
 
 def with_steps(config: TrainConfig, steps: int | None) -> TrainConfig:

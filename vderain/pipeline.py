@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from vderain.clips import clips, turned
+from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec, FrameSink, FrameSource, Pending, StreamInfo
 from vderain.network.change import apply_change
@@ -132,9 +133,7 @@ def _with_change(item: Item, computed: tuple[Clip, Pending] | None, strength: fl
 
 def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:
     """Frames in the part that was asked for, by what the container says of its length."""
-    total = info.frames
-    if total is None and info.duration_s is not None and info.frame_rate:
-        total = round(info.duration_s * info.frame_rate)
+    total = frames_of(info)
     if info.frame_rate and (options.start_s or options.duration_s is not None):
         left = total - round(options.start_s * info.frame_rate) if total is not None else None
         asked = round(options.duration_s * info.frame_rate) if options.duration_s else None

@@ -46,6 +46,14 @@ def test_colour_shows_tags_and_what_the_network_would_use(tmp_path, attributes, 
     assert view in shown["network sees"]
 
 
+def test_the_time_to_derain_is_estimated_from_the_network(tmp_path):
+    path = write(tmp_path / "a.mp4")
+    estimate = values(path)["estimate"]
+    assert "openvino" in estimate["engine"]
+    assert estimate["network_s"] == pytest.approx(10 / estimate["network_frames_per_s"], abs=0.1)
+    assert "frames per second" in text(path)["time to derain"]
+
+
 def test_rotation_is_shown(tmp_path):
     shown = text(write(tmp_path / "a.mp4", rotation=90))
     assert shown["rotation"] == "90 degrees counter-clockwise"

@@ -26,17 +26,6 @@ def clip(tmp_path_factory):
     return Path(write(tmp_path_factory.mktemp("clip") / "rainy.mp4", languages=("eng", "deu")))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    """One engine cache for this module, away from the user's."""
-    before = os.environ.get("VDERAIN_CACHE")
-    os.environ["VDERAIN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("VDERAIN_CACHE")
-    if before is not None:
-        os.environ["VDERAIN_CACHE"] = before
-
-
 def test_the_main_job_and_its_report(clip, tmp_path):
     done = vderain("run", clip, tmp_path / "dry.mp4", "--report", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr

@@ -54,8 +54,9 @@ def test_an_infinite_loss_stops_with_the_last_good_state(data, tmp_path):
 def test_supervised_loss_weighs_both_answers():
     rainy, background = torch.full((1, 3, 2, 2), 0.8), torch.full((1, 3, 2, 2), 0.5)
     streaks, detail = torch.full_like(rainy, 0.2), torch.full_like(rainy, -0.05)
-    loss = supervised_loss(rainy, background, streaks, detail, 0.1)
-    assert loss.item() == pytest.approx(0.1 * 0.1 + 0.05)
+    for weight in (1.0, 3.0):
+        loss = supervised_loss(rainy, background, streaks, detail, 0.1, torch.tensor([weight]))
+        assert loss.item() == pytest.approx(weight * (0.1 * 0.1 + 0.05))
 
 
 def test_settings_that_cannot_work_are_named(tmp_path):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from datetime import timedelta
 
 import click
 
+from vderain.engines import open_engine
+from vderain.estimate import frames_of, network_frame_s
 from vderain.frames import ColorTags
 from vderain.interfaces import StreamInfo
 from vderain.media.describe import Description, describe
+from vderain.options import EngineOptions
 
 # FFmpeg's names of the code points of ITU-T H.273 that are met in practice.
 _RANGES = {1: "limited", 2: "full"}
@@ -24,12 +29,24 @@ _TRANSFERS = {
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: str, as_json: bool) -> None:
-    """Show what FILE holds, how the network would see it, and what of it would be copied."""
+    """Show what FILE holds, what of it would be copied, and how long deraining it would take."""
     found = describe(file)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, default=str, ensure_ascii=False))
-    else:
+    if not as_json:
         click.echo("\n".join(_text(found)))
+    with closing(open_engine(EngineOptions())) as engine:
+        frame_s = network_frame_s(engine, found.network_format)
+        spec = engine.spec_for(found.network_format)
+    frames = frames_of(found.info)
+    estimate = {
+        "engine": f"{spec.name} {spec.precision}, tier {spec.tier}",
+        "network_frames_per_s": round(1 / frame_s, 1),
+        "network_s": round(frames * frame_s, 1) if frames is not None else None,
+    }
+    if as_json:
+        values = {**found.to_dict(), "estimate": estimate}
+        click.echo(json.dumps(values, indent=2, default=str, ensure_ascii=False))
+    else:
+        click.echo(_estimated(frame_s, frames, str(estimate["engine"])))
 
 
 def _text(found: Description) -> list[str]:
@@ -43,7 +60,7 @@ def _text(found: Description) -> list[str]:
         "pixel shape": "" if about.sample_aspect_ratio == 1 else str(about.sample_aspect_ratio),
         "rotation": f"{about.rotation} degrees counter-clockwise" if about.rotation else "none",
         "colour tags": _colour(about.tags),
-        "network sees": found.network_view,
+        "network sees": str(found.network_format),
         "refused": found.refusal,
     }
     lines = [f"{name}: {value}" for name, value in rows.items() if value]
@@ -51,6 +68,13 @@ def _text(found: Description) -> list[str]:
         copied = "copied" if fate.copied else "kept in a file beside the output"
         lines.append(f"track {fate.track}: {copied} ({found.output})")
     return lines + [f"note: {note}" for note in found.notes]
+
+
+def _estimated(frame_s: float, frames: int | None, engine: str) -> str:
+    rate = f"the network does {1 / frame_s:.1f} frames per second ({engine}), encoding comes on top"
+    if frames is None:
+        return f"time to derain: {rate}"
+    return f"time to derain: at least {timedelta(seconds=round(frames * frame_s))}; {rate}"
 
 
 def _frame_rate(about: StreamInfo) -> str:

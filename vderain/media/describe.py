@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from vderain.errors import SinkError, SourceError
-from vderain.frames import Frame
+from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.media import open_source
 from vderain.media.formats import STANDARD_STREAM, Container, container_for
@@ -33,13 +33,13 @@ class TrackFate:
 class Description:
     """What ``vderain info`` tells of an input.
 
-    ``network_view`` is the plane format that the network would take, matrix and range included;
+    ``network_format`` is what the network would take, matrix and range included;
     ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
     beside the video, judged for the container ``output``, and ``notes`` what copying would change.
     """
 
     info: StreamInfo
-    network_view: str
+    network_format: PlaneFormat
     refusal: str = ""
     output: str = ""
     tracks: tuple[TrackFate, ...] = ()
@@ -55,7 +55,7 @@ def describe(path: str) -> Description:
     refusal = _refusal(path)
     with closing(open_source(path, run=RunOptions(), encode=_ACCEPT_ALL)) as source:
         first = next(item for item in source if isinstance(item, Frame))
-        view = str(first.format.rotated(first.rotation // 90))
+        view = first.format.rotated(first.rotation // 90)
         if source.template is None:
             return Description(source.info, view, refusal)
         container = _same_container(path)

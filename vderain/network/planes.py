@@ -117,9 +117,10 @@ class PackedNetwork(nn.Module):
     """An unshuffled SemiDRDNet whose outer convolutions read and write packed planes (ours).
 
     Same input and output as ``PlanesNetwork``; equal to it within float rounding, except that nothing is
-    clamped in RGB: ``apply_change`` bounds the samples instead. Offsets are subtracted before the zero
-    padding of the first convolution, so that borders are equal too. Traced with a format that needs no
-    padding, neither form's graph depends on the size of the planes.
+    clamped in RGB: ``apply_change`` bounds the samples instead. The two differ only where a change pushes
+    one colour of a dark or saturated pixel out of RGB, most of which a player's own clipping undoes.
+    Offsets are subtracted before the zero padding of the first convolution, so that borders are equal
+    too. Traced with a format that needs no padding, neither form's graph depends on the planes' size.
     """
 
     def __init__(self, network: SemiDRDNet, fmt: PlaneFormat) -> None:

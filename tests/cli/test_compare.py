@@ -160,6 +160,16 @@ def test_alpha_is_composed_too():
     assert compose(frame_of(fmt, alpha=alpha[0]), frame_of(fmt), "side").alpha is None
 
 
+@pytest.mark.parametrize("rotation", [None, 90])
+def test_a_row_and_column_that_the_encoder_added_are_cropped(tmp_path, rotation):
+    write(tmp_path / "a.mkv", codec="ffv1", pts=EVEN, size=(63, 47), rotation=rotation)
+    process(tmp_path / "a.mkv", tmp_path / "b.mkv")
+    assert pictures(tmp_path / "b.mkv")[0].width == 64
+    result = call(tmp_path / "a.mkv", tmp_path / "b.mkv", "-o", tmp_path / "c.mkv")
+    assert "the dry pictures, 64x48, were cropped to 63x47" in result.output
+    assert len(pictures(tmp_path / "c.mkv")) == len(EVEN)
+
+
 def test_different_size_and_format_are_refused(tmp_path):
     write(tmp_path / "a.mp4", pts=EVEN)
     write(tmp_path / "small.mp4", pts=EVEN, size=(32, 48))
@@ -254,6 +264,42 @@ def test_still_needs_png_and_overwrite(tmp_path):
     call(*both, "--still", 0, tmp_path / "still.png")
     with pytest.raises(SinkError, match="exists already"):
         call(*both, "--still", 0, tmp_path / "still.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.png"])
+def test_a_still_never_replaces_an_input(tmp_path, name):
+    for seed, path in enumerate(("a.png", "b.png")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / path), pixels)
+    before = (tmp_path / name).read_bytes()
+    both = (tmp_path / "a.png", tmp_path / "b.png")
+    with pytest.raises(SinkError, match="replace an input"):
+        call(*both, "--still", 0, tmp_path / name, "--overwrite")
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_folder_as_output_does_not_replace_an_input_in_it(tmp_path):
+    for folder in ("rainy", "dry"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.zeros((6, 8, 3), np.uint8))
+    both = (tmp_path / "rainy" / "a.png", tmp_path / "dry" / "a.png")
+    before = both[1].read_bytes()
+    with pytest.raises(SinkError, match="replace an input"):
+        call(*both, "-o", tmp_path / "dry", "--overwrite")
+    assert both[1].read_bytes() == before
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan"])
+def test_a_still_of_no_time_is_refused(tmp_path, seconds):
+    write(tmp_path / "a.mp4", pts=EVEN)
+    with pytest.raises(OptionError, match=f"--still {seconds}: must be a time in seconds"):
+        call(tmp_path / "a.mp4", tmp_path / "a.mp4", "--still", seconds, tmp_path / "still.png")
+
+
+def test_a_still_far_behind_the_end_is_the_last_frame(tmp_path):
+    write(tmp_path / "a.mp4", pts=EVEN)
+    both = (tmp_path / "a.mp4", tmp_path / "a.mp4")
+    assert call(*both, "--still", "1e300", tmp_path / "still.png").exit_code == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("-o", "a.mp4", "--still", "0", "b.png")])

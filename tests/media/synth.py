@@ -1,5 +1,6 @@
 """Small media made in the test, and what tests look at in them."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -168,6 +169,13 @@ def process(source_path, sink_path, *, run=None, change=lambda item: item, **enc
             raise
     finally:
         source.close()
+
+
+def info(path):
+    """What is known of an input after its first frames, interlaced and HDR ones too."""
+    accept = EncodeOptions(hdr="keep", interlaced="deinterlace")
+    with closing(open_source(str(path), run=RunOptions(), encode=accept)) as source:
+        return source.info
 
 
 def pictures(path):

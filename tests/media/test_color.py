@@ -6,7 +6,7 @@ import pytest
 
 from tests.media import synth
 from vderain.frames import Frame
-from vderain.media import open_source, probe
+from vderain.media import open_source
 from vderain.media.color import Mastering, svt_parameters
 from vderain.options import EncodeOptions, RunOptions
 
@@ -73,8 +73,8 @@ def test_the_place_of_chroma_samples_is_kept(tmp_path, location):
     synth.process(clip, tmp_path / "out.mp4")
 
     code = {"left": 1, "center": 2, "topleft": 3}[location]
-    assert probe(clip).tags.chroma_location == code
-    assert probe(str(tmp_path / "out.mp4")).tags.chroma_location == code
+    assert synth.info(clip).tags.chroma_location == code
+    assert synth.info(str(tmp_path / "out.mp4")).tags.chroma_location == code
 
 
 @pytest.mark.parametrize("degrees", [90, -90, 180])
@@ -87,7 +87,7 @@ def test_rotation_is_copied_and_not_baked_in(tmp_path, degrees, extension):
     picture = synth.pictures(tmp_path / f"out.{extension}")[0]
     assert (picture.width, picture.height) == (64, 48)
     assert picture.rotation % 360 == degrees % 360
-    assert first_frame(clip).rotation == probe(clip).rotation == degrees % 360
+    assert first_frame(clip).rotation == synth.info(clip).rotation == degrees % 360
 
 
 def test_rotation_that_a_container_cannot_hold_is_a_loss(tmp_path):

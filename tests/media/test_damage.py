@@ -1,3 +1,5 @@
+import re
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +10,10 @@ import pytest
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.frames import Frame
-from vderain.media import open_source, probe
+from vderain.media import open_source
+from vderain.media.color import color_tags
+from vderain.media.decoding import Deinterlacer
+from vderain.media.planes_io import PlaneReader, carrier_of
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -59,10 +64,26 @@ BAD = {
 def test_what_is_no_video_is_refused_with_its_name_and_advice(tmp_path, kind):
     make, reason = BAD[kind]
     path = make(tmp_path)
-    for call in (probe, read):
+    for call in (synth.info, read):
         with pytest.raises(SourceError, match=reason) as caught:
             call(str(path))
         assert str(caught.value).startswith(str(path))
+
+
+def test_sound_with_a_cover_says_so(tmp_path):
+    cover = av.CodecContext.create("mjpeg", "w")
+    cover.width, cover.height, cover.pix_fmt, cover.time_base = 16, 16, "yuvj420p", synth.UNIT
+    (picture,) = cover.encode(av.VideoFrame(16, 16, "yuvj420p"))
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        still = output.add_mux_stream("mjpeg", width=16, height=16, time_base=synth.UNIT)
+        still.disposition = av.stream.Disposition.attached_pic
+        sound = synth._Sound(output, "eng", 0)
+        picture.stream, picture.pts, picture.dts = still, 0, 0
+        output.mux(picture)
+        sound.step(output, 0)
+        sound.end(output)
+    with pytest.raises(SourceError, match="holds no video, only audio and a cover picture;"):
+        read(tmp_path / "a.mp4")
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
@@ -108,6 +129,62 @@ def test_a_file_that_ends_early_gives_what_it_has(tmp_path, long_clip):
     items, _ = read(cut)
 
     assert 20 < len(items) < 40
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.4])
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+def test_a_file_that_was_cut_off_says_what_is_missing(tmp_path, target, start_s):
+    pts = tuple(range(0, 100 * synth.STEP, synth.STEP))
+    clip = synth.write(
+        tmp_path / f"in.{target}",
+        pts=pts,
+        languages=("eng",),
+        container={"movflags": "faststart"} if target == "mp4" else {},
+    )
+    content = Path(clip).read_bytes()
+    cut = write_bytes(tmp_path / f"cut.{target}", content[: len(content) // 2])
+    run = RunOptions(start_s=start_s)
+
+    stats, _ = synth.process(cut, tmp_path / "out.mkv", run=run)
+    whole, _ = synth.process(clip, tmp_path / "whole.mkv", run=run)
+    part, _ = synth.process(clip, tmp_path / "part.mkv", run=RunOptions(duration_s=1.0))
+
+    assert whole.losses == part.losses == []
+    (loss,) = stats.losses
+    assert "the input ends at " in loss and " s of 4.0 s, " in loss
+    if target == "mp4" and not start_s:
+        assert f" {100 - stats.frames} frames are missing" in loss
+
+
+def test_a_video_that_ends_before_its_sound_through_damage_says_so(tmp_path):
+    pts = tuple(range(0, 100 * synth.STEP, synth.STEP))
+    clip = synth.write(tmp_path / "in.mkv", pts=pts, languages=("eng",))
+    with av.open(clip) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    content = bytearray(Path(clip).read_bytes())
+    for place in places[40:]:
+        content[place + 4 : place + 8] = b"\xff" * 4  # the length of the first unit of a picture
+    cut = write_bytes(tmp_path / "cut.mkv", bytes(content))
+
+    _, stats = read(cut)
+
+    assert any("the input ends at 1." in loss for loss in stats.losses), stats
+
+
+def test_sound_that_lasts_longer_than_the_picture_is_no_loss(tmp_path):
+    clip = synth.Video(pts=tuple(range(0, 25 * synth.STEP, synth.STEP)))
+    for target in ("mp4", "mkv"):
+        with av.open(str(tmp_path / f"in.{target}"), "w") as output:
+            stream = synth._video_stream(output, clip)
+            sound = synth._Sound(output, "eng", 0)
+            for index in range(75):
+                if index < 25:
+                    output.mux(stream.encode(synth.painted(clip, index, clip.pts[index])))
+                sound.step(output, index)
+            output.mux(stream.encode(None))
+            sound.end(output)
+        _, stats = read(tmp_path / f"in.{target}")
+        assert stats.losses == []
 
 
 def test_a_stream_without_one_good_picture_is_refused(tmp_path, long_clip):
@@ -159,9 +236,42 @@ def two_sizes(path):
 def test_a_change_of_size_ends_the_run_and_leaves_nothing(tmp_path):
     clip = two_sizes(tmp_path / "in.ts")
 
-    with pytest.raises(SinkError, match=r"from 64x48 .* to 96x48 .* at 1\.8.* s.*--start 1\.8"):
+    with pytest.raises(SinkError, match=r"from 64x48 .* to 96x48 .*") as caught:
         synth.process(clip, tmp_path / "out.mp4")
     assert not list(tmp_path.glob("*out*"))
+    length, start = map(float, re.search(r"--duration (\S+) and --start (\S+)", str(caught.value))
+                        .groups())  # fmt: skip
+    assert start < 1 and length == start
+    first = RunOptions(duration_s=length)
+    synth.process(clip, tmp_path / "first.mp4", run=first)
+    synth.process(clip, tmp_path / "second.mp4", run=RunOptions(start_s=start))
+    assert synth.pictures(tmp_path / "first.mp4")[-1].width == 64
+    assert synth.pictures(tmp_path / "second.mp4")[0].width == 96
+
+
+def test_the_advice_on_a_change_of_size_counts_from_the_start_that_was_asked_for(tmp_path):
+    clip = two_sizes(tmp_path / "in.ts")
+    whole, part = [], []
+    for found, run in ((whole, RunOptions()), (part, RunOptions(start_s=0.2))):
+        with pytest.raises(SinkError) as caught:
+            synth.process(clip, tmp_path / "out.mp4", run=run)
+        words = re.search(r"--duration (\S+) and --start (\S+)", str(caught.value)).groups()
+        found.extend(map(float, words))
+    assert part[0] == pytest.approx(whole[0] - 0.2, abs=0.002)
+    assert part[1] == pytest.approx(whole[1], abs=0.002)
+
+
+def test_interlaced_frames_that_come_late_are_a_loss(tmp_path, monkeypatch):
+    clip = TestInterlaced().clip(tmp_path)
+    monkeypatch.setattr("vderain.media.source._LOOK_AHEAD", 0)
+    monkeypatch.setattr("vderain.media.source.VideoSource._look_ahead", _first_only)
+    stats, _ = synth.process(clip, tmp_path / "out.mp4")
+    assert any("--interlaced deinterlace" in loss for loss in stats.losses)
+
+
+def _first_only(source):
+    """What is looked at where interlaced frames begin later."""
+    return deque([next(source._items)])
 
 
 class TestInterlaced:
@@ -196,10 +306,69 @@ class TestInterlaced:
             assert one.pts == other.pts and one.duration == other.duration
             assert all(map(np.array_equal, one.planes, other.planes))
 
+    @pytest.mark.parametrize(
+        "name", ["yuv420p", "nv12", "p010le", "yuv422p12le", "uyvy422", "gbrp"]
+    )
+    def test_full_pictures_keep_their_samples_and_tags_in_every_order_of_samples(self, name):
+        picture = noise(name)
+        expected = PlaneReader().read(picture, color_tags(picture, 0))
+        deinterlacer, (filtered,) = deinterlaced(picture)
+        found = PlaneReader().read(filtered, color_tags(filtered, 0))
+        assert deinterlacer.note == ""
+        assert color_tags(filtered, 0) == color_tags(picture, 0)
+        assert found[2] == expected[2]
+        assert all(map(np.array_equal, found[0], expected[0]))
 
-def test_probe_describes_without_refusing(tmp_path):
+    def test_cinema_colours_become_rgb_as_without_the_filter(self):
+        picture, plain = noise("xyz12le"), PlaneReader()
+        expected = plain.read(picture, color_tags(picture, 0))
+        deinterlacer, (filtered,) = deinterlaced(picture)
+        found = PlaneReader().read(filtered, color_tags(filtered, 0))
+        assert found[2] == expected[2] and found[2].layout == "rgb"
+        assert all(map(np.array_equal, found[0], expected[0]))
+        assert (
+            deinterlacer.note == plain.note == "pixel format xyz12le was converted to rgb, 12 bit"
+        )
+
+    def test_no_format_is_converted_without_a_note(self):
+        seen = set()
+        for name in sorted(av.video.format.names):
+            if not av.VideoFormat(name, 16, 16).components:
+                continue  # in the memory of a device
+            try:
+                picture = noise(name)
+                PlaneReader().read(picture, color_tags(picture, 0))
+            except (ValueError, av.FFmpegError):
+                continue  # nothing that libswscale reads
+            deinterlacer, (filtered,) = deinterlaced(picture)
+            same = carrier_of(filtered.format.name) == carrier_of(name)
+            assert same or "was converted to" in deinterlacer.note, name
+            seen.add(name)
+        assert len(seen) > 150
+
+
+def noise(name):
+    picture = av.VideoFrame(64, 48, name)
+    rng = np.random.default_rng(0)
+    bits = max(component.bits for component in picture.format.components)
+    for plane in picture.planes:
+        if bits > 8 and "p010" not in name:
+            low = rng.integers(0, 1 << bits, plane.buffer_size // 2, np.uint16)
+            plane.update(low.tobytes() + bytes(plane.buffer_size % 2))
+        else:
+            plane.update(rng.bytes(plane.buffer_size))
+    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    return picture
+
+
+def deinterlaced(picture):
+    deinterlacer = Deinterlacer(Fraction(1, 25))
+    return deinterlacer, [*deinterlacer.push(picture), *deinterlacer.flush()]
+
+
+def test_info_is_what_the_container_and_the_first_frame_say(tmp_path):
     clip = synth.write(tmp_path / "in.mp4", languages=("deu",), rotation=-90)
-    info = probe(clip)
+    info = synth.info(clip)
     assert (info.width, info.height, info.codec, info.pix_fmt) == (64, 48, "h264", "yuv420p")
     assert (info.frames, info.frame_rate, info.rotation) == (10, Fraction(25), 270)
     assert info.duration_s == pytest.approx(0.4)

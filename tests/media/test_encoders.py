@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import subprocess
@@ -142,6 +143,47 @@ def test_what_an_encoder_cannot_take_becomes_the_nearest_and_is_named(
     assert len(report.losses) == bool(loss)
     assert loss is None or loss in report.losses[0]
     assert loss or any("was written as" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_alpha_that_is_not_kept_is_named(tmp_path, opaque):
+    clip = synth.write(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva420p")
+
+    def change(item):
+        if not hasattr(item, "planes"):
+            return item
+        alpha = np.full(item.alpha.shape, 255 if opaque else 254, np.uint8)
+        return dataclasses.replace(item, alpha=alpha)
+
+    _, report = synth.process(clip, tmp_path / "out.mkv", change=change)
+    _, kept = synth.process(clip, tmp_path / "kept.mkv", change=change, codec="ffv1")
+
+    assert ("the opaque alpha channel was not kept; ffv1 keeps it" in report.notes) == opaque
+    assert any("transparency" in loss for loss in report.losses) != opaque
+    assert kept.notes == kept.losses == []
+
+
+def test_a_tag_of_transparency_goes_with_it(tmp_path):
+    clip = synth.write(tmp_path / "plain.mkv", codec="ffv1", pix_fmt="yuva420p")
+    with av.open(clip) as plain, av.open(str(tmp_path / "in.mkv"), "w") as output:
+        stream = output.add_stream_from_template(plain.streams.video[0])
+        stream.metadata["ALPHA_MODE"] = "1"
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    synth.process(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    found = []
+    for name in ("in.mkv", "out.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            found.append("ALPHA_MODE" in {key.upper() for key in container.streams[0].metadata})
+    assert found == [True, False]
+
+
+def test_rgb_video_that_loses_chroma_is_a_loss(tmp_path):
+    clip = synth.write(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gbrp10le")
+    _, report = synth.process(clip, tmp_path / "out.mkv", codec="av1")
+    assert any("rgb was written as yuv420" in loss for loss in report.losses)
 
 
 def test_rgb_keeps_its_colours_in_h264(tmp_path):

@@ -237,6 +237,7 @@ def test_start_and_duration_choose_pictures(tmp_path):
         write(tmp_path / f"{index}.png", noise((2, 2)))
     chosen = source(tmp_path, start_s=0.08, duration_s=0.08)
     assert [(frame.pts, frame.name) for frame in chosen] == [(0, "2.png"), (1, "3.png")]
+    assert chosen.info.frames == 6 and chosen.info.duration_s == pytest.approx(0.24)
     with pytest.raises(SourceError, match="none of its 6 pictures"):
         source(tmp_path, start_s=1.0)
 
@@ -264,6 +265,41 @@ def test_pictures_that_cannot_be_read_are_skipped_counted_and_named(tmp_path):
     assert "subfolder" in frames.stats.notes[0]
 
 
+def test_only_files_that_can_hold_several_pictures_are_read_again_to_count(tmp_path, monkeypatch):
+    counted = []
+
+    def count(name, flags):
+        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+        counted.append(os.path.basename(name).decode())
+        return 1
+
+    monkeypatch.setattr(cv2, "imcount", count)
+    for extension in ("bmp", "jpg", "png", "tiff", "webp"):
+        cv2.imwrite(str(tmp_path / f"a.{extension}"), noise((8, 8, 3)))
+    assert len(list(source(tmp_path))) == 5
+    assert counted == ["a.tiff"]
+
+
+@pytest.mark.parametrize("extension", ["png", "webp"])
+def test_further_pictures_of_an_animation_are_named(tmp_path, extension):
+    animation = cv2.Animation()
+    animation.frames = [noise((8, 8, 4), seed=seed) for seed in range(3)]
+    animation.durations = [40] * 3
+    assert cv2.imwriteanimation(str(tmp_path / f"a.{extension}"), animation)
+    frames = source(tmp_path)
+    assert len(list(frames)) == 1
+    assert "only the first of 3 pictures" in frames.stats.losses[0]
+
+
+def test_a_file_of_several_pictures_may_have_any_name(tmp_path):
+    name = os.fsdecode(b"\xff.tiff")
+    cv2.imwritemulti(str(tmp_path / "pages.tiff"), [noise((3, 3)), noise((3, 3))])
+    (tmp_path / "pages.tiff").rename(tmp_path / name)
+    frames = source(tmp_path)
+    assert len(list(frames)) == 1
+    assert "only the first of 2 pictures" in frames.stats.losses[0]
+
+
 def test_further_pages_and_exif_of_tiff_are_named_as_losses(tmp_path):
     cv2.imwritemulti(str(tmp_path / "pages.tiff"), [noise((3, 3)), noise((3, 3))])
     tiff(tmp_path / "tags.tif", noise((3, 3, 3)), {34665: 0})
@@ -288,6 +324,17 @@ def test_missing_picture_and_empty_folder_are_source_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(SourceError, match="no picture in it"):
         source(tmp_path)
+
+
+def test_a_png_keeps_its_name_beside_a_jpeg_of_the_same(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "a.png"):
+        write(tmp_path / "in" / name, noise((4, 4, 3)))
+    report, _ = copy(tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png"]
+    assert (rgb(only_frame(tmp_path / "out" / "a.png")) == rgb(
+        only_frame(tmp_path / "in" / "a.png"))).all()  # fmt: skip
+    assert report.notes == ["a.jpg became a.jpg.png, because a.png became a.png"]
 
 
 def test_names_that_become_equal_as_png_are_told_apart(tmp_path):
@@ -441,7 +488,7 @@ def test_image_paths_are_known_by_extension(tmp_path):
 
 def test_video_into_a_folder_is_refused_before_the_first_frame(tmp_path):
     frames = open_source(write_video(tmp_path / "a.mp4"), run=RunOptions(), encode=EncodeOptions())
-    with pytest.raises(OptionError, match="these are yuv420p; write a video file"):
+    with pytest.raises(OptionError, match=r"are yuv420p; a video needs .* ends in \.mp4"):
         open_sink(str(tmp_path / "out"), frames, EncodeOptions())
     frames.close()
 

@@ -1,5 +1,10 @@
+import os
+import select
+import signal
 import subprocess
 import sys
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,6 +12,9 @@ import av
 import pytest
 
 from tests.media import synth
+from vderain.errors import SinkError, SourceError
+from vderain.media import open_source
+from vderain.options import EncodeOptions, RunOptions
 
 SCRIPT = "import json, sys; from tests.media import synth; from vderain.options import RunOptions\n"
 CARRY = SCRIPT + (
@@ -80,3 +88,88 @@ def test_an_end_in_the_middle_of_a_pipe_gives_what_came(tmp_path):
     carry("-", tmp_path / "out.mp4", data=content[:half])
 
     assert len(synth.pictures(tmp_path / "out.mp4")) == 5
+
+
+@pytest.mark.parametrize("kind", ["empty", "noise", "index at the end"])
+def test_what_is_no_video_on_standard_input_is_named(tmp_path, monkeypatch, kind):
+    path = tmp_path / "in.mp4"
+    path.write_bytes(b"" if kind == "empty" else b"\x91\x03\xfe" * 999)
+    if kind == "index at the end":
+        synth.write(path, size=(640, 480), options={"crf": "1"})
+    message = r"standard input: is empty" if kind == "empty" else r"standard input: .* index"
+    with path.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        with pytest.raises(SourceError, match=message):
+            open_source("-", run=RunOptions(), encode=EncodeOptions())
+
+
+def stalled(tmp_path, share):
+    """A pipe that gave a part of a video, and its end for writing, which is left open."""
+    content = Path(synth.write(tmp_path / "in.mkv", options={"g": "2", "bf": "0"})).read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, content[: int(share * len(content))])
+    return reading, writing
+
+
+READ = SCRIPT + (
+    "from vderain.media import open_source; from vderain.options import EncodeOptions\n"
+    "sys.stderr.write('ready\\n')\n"
+    "for item in open_source('-', run=RunOptions(), encode=EncodeOptions()): pass\n"
+)
+
+
+@pytest.mark.parametrize("share", [0, 0.9], ids=["at opening", "in the middle"])
+def test_an_interrupt_ends_a_wait_for_standard_input(tmp_path, share):
+    reading, writing = stalled(tmp_path, share)
+    process = subprocess.Popen(
+        [sys.executable, "-c", READ], stdin=reading, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr.readline() == "ready\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, log = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        os.close(writing)
+    assert log.rstrip().endswith("KeyboardInterrupt") and "Exception ignored" not in log
+
+
+@pytest.mark.parametrize("method", ["cancel", "close"])
+def test_a_wait_for_standard_input_ends_when_another_thread_says_so(tmp_path, monkeypatch, method):
+    reading, writing = stalled(tmp_path, 0.9)
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+    source = open_source("-", run=RunOptions(), encode=EncodeOptions())
+    thread = threading.Thread(target=lambda: list(source), daemon=True)
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    getattr(source, method)()
+    thread.join(0.5)
+    alive = thread.is_alive()
+    os.close(writing)
+    assert not alive
+    source.close()
+
+
+def test_an_interrupt_ends_a_wait_for_the_reader_of_standard_output(tmp_path):
+    clip = synth.write(tmp_path / "in.mkv", codec="ffv1", size=(640, 480))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CARRY, clip, "-", '{"codec": "ffv1"}'],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert select.select([process.stdout], [], [], 30)[0]
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=10)
+    assert b"KeyboardInterrupt" in log and b"Exception ignored" not in log
+
+
+def test_closed_standard_streams_are_named(tmp_path, monkeypatch):
+    clip = synth.write(tmp_path / "in.mkv")
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SourceError, match="standard input: is closed"):
+        synth.process("-", tmp_path / "out.mkv")
+    with pytest.raises(SinkError, match="standard output: is closed"):
+        synth.process(clip, "-")

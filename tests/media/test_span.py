@@ -6,6 +6,7 @@ import pytest
 from tests.media import synth
 from tests.media.test_tracks import chapters
 from vderain.errors import SourceError
+from vderain.media.decoding import Decoder
 from vderain.options import RunOptions
 
 
@@ -67,6 +68,29 @@ def test_a_duration_alone_moves_nothing(tmp_path, clip):
     assert 0 < len(expected) < 50
     assert synth.times(tmp_path / "out.mp4") == expected
     assert stats.notes == []
+
+
+@pytest.mark.parametrize(("rate", "threads"), [(1, 0), (1, 16), (10, 16)])
+def test_the_last_frames_of_a_duration_come_however_late_the_decoder_gives_them(
+    tmp_path, monkeypatch, rate, threads
+):
+    """Threads and B-frames hold back many frames, which at a low rate are many seconds."""
+
+    class Threaded(Decoder):
+        def __init__(self, stream, *others):
+            super().__init__(stream, *others)
+            stream.codec_context.thread_count = threads
+
+    monkeypatch.setattr("vderain.media.source.Decoder", Threaded)
+    pts = tuple(index * 90_000 // rate for index in range(14 * rate))
+    clip = synth.write(
+        tmp_path / "in.mkv", pts=pts, rate=rate, options={"bf": "3", "g": "250"}, size=(16, 16)
+    )
+
+    stats = cut(clip, tmp_path / "out.mkv", duration_s=10)
+
+    assert stats.frames == 10 * rate
+    assert synth.times(tmp_path / "out.mkv") == synth.times(clip)[: 10 * rate]
 
 
 def test_chapters_are_cut_too(tmp_path):

@@ -168,8 +168,26 @@ def test_a_second_video_is_copied_and_named(tmp_path):
     assert any("second video is copied" in note for note in report.notes)
 
 
-def two_videos(path):
-    video = synth.Video()
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+@pytest.mark.parametrize("frames", [5, 60])
+def test_a_second_video_with_reordered_frames_keeps_its_times(tmp_path, target, frames):
+    pts = tuple(range(2070, 2070 + frames * synth.STEP, synth.STEP))
+    options = {"bf": "3", "b-pyramid": "normal", "g": "25", "b-adapt": "0"}
+    clip = two_videos(tmp_path / "in.mkv", synth.Video(pts=pts, options=options))
+    with av.open(clip) as container:
+        assert any(packet.dts is None for packet in container.demux(video=1) if packet.size)
+
+    _, report = synth.process(clip, tmp_path / f"out.{target}")
+
+    before = synth.packet_times(clip, 1)
+    assert before != sorted(before)
+    assert synth.packet_times(tmp_path / f"out.{target}", 1) == before
+    assert synth.payloads(tmp_path / f"out.{target}", 1) == synth.payloads(clip, 1)
+    assert report.losses == [] and len(report.notes) == 1
+
+
+def two_videos(path, video=None):
+    video = video or synth.Video()
     with av.open(str(path), "w") as output:
         streams = [synth._video_stream(output, video) for _ in range(2)]
         for index, pts in enumerate(video.pts):

@@ -6,7 +6,6 @@ import pytest
 
 from tests.media import synth
 from vderain.errors import SourceError
-from vderain.media import probe
 from vderain.media.urls import input_options, is_url, redact
 
 SECRET = "s3cret"
@@ -23,6 +22,12 @@ SECRET = "s3cret"
         "https://host/video.mp4?token=s3cret&t=1",
         "https://host/video.mp4?t=1&X-Amz-Signature=s3cret",
         "https://host/video.mp4?api_key=s3cret",
+        "https://host/video.mp4?usr=me&pwd=s3cret&t=1",
+        "https://host/video.cgi?loginuse=s3cret&loginpas=s3cret",
+        "rtsp://camera/user=admin_password=s3cret_channel=1_stream=0.sdp",
+        "rtsp://camera/user=s3cret&password=s3cret&channel=1.sdp?real_stream",
+        "rtsp://camera/user=admin_password=a_s3cret_b_channel=1.sdp",
+        "rtsp://camera/live/token=s3cret/1",
     ],
 )
 def test_secrets_are_taken_out(url):
@@ -32,10 +37,23 @@ def test_secrets_are_taken_out(url):
 
 
 @pytest.mark.parametrize(
-    "text", ["rtsp://camera/stream", "a/b@c.mp4", "no url", "mail me@home.org"]
+    "text",
+    [
+        "rtsp://camera/stream",
+        "rtsp://camera/ch=1_stream=0.sdp",
+        "user=me_key=1.mp4",
+        "a/b@c.mp4",
+        "no url",
+        "mail me@home.org",
+    ],
 )
 def test_other_texts_stay(text):
     assert redact(text) == text
+
+
+def test_what_is_no_secret_in_the_path_stays():
+    url = "rtsp://camera/user=admin_password=a_b_channel=1_stream=0.sdp?x=1"
+    assert redact(url) == "rtsp://camera/user=***_password=***_channel=1_stream=0.sdp?x=1"
 
 
 def test_urls_are_told_from_files():
@@ -53,7 +71,7 @@ def test_a_refused_connection_names_the_host_and_no_password():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(SourceError) as caught:
-        probe(f"rtsp://user:{SECRET}@127.0.0.1:{port}/stream")
+        synth.info(f"rtsp://user:{SECRET}@127.0.0.1:{port}/stream")
     assert SECRET not in str(caught.value)
     assert f"127.0.0.1:{port}" in str(caught.value)
     assert caught.value.__cause__ is None
@@ -64,7 +82,7 @@ def test_a_silent_server_does_not_hang_for_ever(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://user:{SECRET}@127.0.0.1:{server.getsockname()[1]}/a.mp4"
         with pytest.raises(SourceError) as caught:
-            probe(url)
+            synth.info(url)
     assert SECRET not in str(caught.value)
 
 
@@ -75,7 +93,7 @@ def test_a_file_from_a_server_is_read_like_any_other(tmp_path):
         thread = threading.Thread(target=serve, args=(server, content), daemon=True)
         thread.start()
         url = f"http://user:{SECRET}@127.0.0.1:{server.getsockname()[1]}/a.mkv"
-        info = probe(url)
+        info = synth.info(url)
     assert (info.width, info.height) == (64, 48)
     assert SECRET not in info.path
 

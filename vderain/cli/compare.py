@@ -9,7 +9,7 @@ import click
 from tqdm import tqdm
 
 from vderain.cli.options import options_of, pick
-from vderain.media.compare import Mode, compare_files, compare_still
+from vderain.media.compare import Mode, compare_files, compare_still, refuse_inputs
 from vderain.media.images import write_png
 from vderain.options import EncodeOptions
 
@@ -50,12 +50,13 @@ def compare(
     vderain compare rainy.mp4 dry.mp4 -o compare.mp4
     vderain compare rainy.mp4 dry.mp4 --mode split -o compare.mp4
     vderain compare rainy.mp4 dry.mp4 --still 12.5 still.png
-    """  # noqa: D301 - click keeps the lines after this mark as they are
+    """
     if (output is None) == (still is None):
         raise click.UsageError("give either --output or --still")
     encode = pick(EncodeOptions, values)
     if still is not None:
         at_s, path = still
+        refuse_inputs(path, rainy, dry)
         picture = compare_still(rainy, dry, at_s, mode=mode, encode=encode)
         write_png(path, picture, overwrite=encode.overwrite)
     if output is not None:

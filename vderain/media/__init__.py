@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from vderain.options import EncodeOptions, RunOptions
 
 if TYPE_CHECKING:
-    from vderain.interfaces import FrameSink, FrameSource, StreamInfo
+    from vderain.interfaces import FrameSink, FrameSource
 
-__all__ = ["open_sink", "open_source", "probe", "probe_encoders"]
+__all__ = ["open_sink", "open_source", "probe_encoders"]
 
 
 def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSource:
@@ -41,23 +41,6 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
     from vderain.media.sink import VideoSink
 
     return VideoSink(path, source, options)
-
-
-def probe(path: str) -> StreamInfo:
-    """What is known of an input after its first frame; nothing is refused for its kind."""
-    from vderain.media.images import is_image_path
-
-    if is_image_path(path):
-        source = open_source(path, run=RunOptions(), encode=EncodeOptions())
-    else:
-        from vderain.media.source import VideoSource
-
-        accept = EncodeOptions(hdr="keep", interlaced="deinterlace")
-        source = VideoSource(path, run=RunOptions(), encode=accept, look_ahead=1)
-    try:
-        return source.info
-    finally:
-        source.close()
 
 
 def probe_encoders() -> list[tuple[str, bool, str]]:

@@ -7,6 +7,7 @@ stored.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -29,6 +30,7 @@ Mode = Literal["side", "split"]
 
 _ROUNDING_S = Fraction(2, 1000)  # containers round time, Matroska to whole milliseconds
 _SWEEP_S = 6.0  # the line of a split goes right, left and back in this time
+_LATEST_S = 1e7  # the latest start that RunOptions take
 _SEEK_BACK_S = 10.0  # how far before a still the reading begins, to find a frame at or before it
 
 
@@ -75,6 +77,11 @@ class ComparisonSource:
         """Composed frames, and the packets of the rainy source between them."""
         return self._items
 
+    def cancel(self) -> None:
+        """Cancel both sources."""
+        self._rainy.cancel()
+        self._dry.cancel()
+
     def close(self) -> None:
         """Nothing of its own to release."""
 
@@ -87,6 +94,14 @@ class ComparisonSource:
             rainy, dry = item
             if start_s is None:
                 start_s = rainy.time_s
+                first = rainy.format, dry.format
+                self._stats.notes.extend(_cropping(rainy, dry))
+            elif self.template is not None and (rainy.format, dry.format) != first:
+                raise OptionError(
+                    f"the pictures change from {first[0]} and {first[1]} to {rainy.format} and"
+                    f" {dry.format} at {rainy.time_s:.3f} s, and one comparison cannot; compare the"
+                    " parts one by one"
+                )
             self._stats.frames += 1
             phase = 2 * math.pi * (rainy.time_s - start_s) / _SWEEP_S
             yield compose(rainy, dry, self._mode, position=0.5 + 0.4 * math.sin(phase))
@@ -149,7 +164,7 @@ def compare_files(
     Raises what ComparisonSource raises, SourceError and SinkError; no partial output stays.
     """
     encode = encode or EncodeOptions()
-    _refuse_inputs(output, rainy, dry)
+    refuse_inputs(output, rainy, dry)
     with (
         closing(open_source(rainy, run=RunOptions(), encode=encode)) as before,
         closing(open_source(dry, run=RunOptions(), encode=encode)) as after,
@@ -175,10 +190,13 @@ def compare_still(
 ) -> Image:
     """Before and after, upright, (H, W, 3) uint8 RGB, of the last frame at or before ``at_s``.
 
-    The line of a split stands in the middle. Raises SourceError where no two frames are paired.
+    The line of a split stands in the middle. Raises SourceError where no two frames are paired, and
+    OptionError for a time that is negative, infinite or not a number.
     """
+    if not 0 <= at_s < math.inf:
+        raise OptionError(f"--still {at_s}: must be a time in seconds, from 0 on")
     encode = encode or EncodeOptions()
-    start_s = max(0.0, at_s - _SEEK_BACK_S)
+    start_s = min(max(0.0, at_s - _SEEK_BACK_S), _LATEST_S)
     pair = None
     if start_s:
         with suppress(SourceError):  # a time behind the end; from the beginning it has an answer
@@ -195,8 +213,11 @@ def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> F
     """Rainy on the left and dry on the right of a white line; all but the samples as in ``rainy``.
 
     ``side`` shows both whole; ``split`` shows both in one place, with the line at ``position``, a
-    share of the width in [0, 1]. Raises OptionError where size or format differ.
+    share of the width in [0, 1]. A last row or column that only one has, as encoders add to odd
+    sizes, is left out. Raises OptionError where size or format differ.
     """
+    if rainy.rotation == dry.rotation:
+        rainy, dry = _cropped(rainy, dry), _cropped(dry, rainy)
     turns = rainy.rotation // 90
     fmt = rainy.format.rotated(turns)
     _refuse_difference(fmt, dry.format.rotated(dry.rotation // 90))
@@ -217,6 +238,32 @@ def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> F
         format=replace(fmt, width=composed[0].shape[1]).rotated(turns),
         alpha=planes[-1] if len(planes) > len(rainy.planes) else None,
     )
+
+
+def _cropped(frame: Frame, other: Frame) -> Frame:
+    """A frame without the one row and column by which it is larger than the other."""
+    width = min(frame.format.width, other.format.width)
+    height = min(frame.format.height, other.format.height)
+    larger = frame.format.width - width, frame.format.height - height
+    if larger not in ((0, 1), (1, 0), (1, 1)):
+        return frame
+    fmt = replace(frame.format, width=width, height=height)
+    planes = tuple(
+        plane[:rows, :columns]
+        for plane, (rows, columns) in zip(frame.planes, fmt.plane_shapes, strict=True)
+    )
+    alpha = None if frame.alpha is None else frame.alpha[:height, :width]
+    return replace(frame, planes=planes, format=fmt, alpha=alpha)
+
+
+def _cropping(rainy: Frame, dry: Frame) -> Iterator[str]:
+    for name, frame, other in (("rainy", rainy, dry), ("dry", dry, rainy)):
+        fmt = _cropped(frame, other).format
+        if fmt != frame.format:
+            yield (
+                f"the {name} pictures, {frame.format.width}x{frame.format.height}, were cropped to"
+                f" {fmt.width}x{fmt.height}"
+            )
 
 
 def _join(
@@ -257,11 +304,15 @@ def _refuse_difference(rainy: PlaneFormat, dry: PlaneFormat) -> None:
         raise OptionError(f"the pictures differ in format, {rainy} and {dry}; convert one first")
 
 
-def _refuse_inputs(output: str, *inputs: str) -> None:
-    target = Path(output)
-    for path in map(Path, inputs):
-        if target.exists() and path.exists() and target.samefile(path):
-            raise SinkError(f"{output}: the output would replace an input; choose another name")
+def refuse_inputs(output: str, *inputs: str) -> None:
+    """Raise SinkError where ``output`` is one of the inputs, or a folder where it would replace one.
+
+    To be called before anything is read; a picture in a folder is named as the first input.
+    """
+    for target in (Path(output), Path(output, Path(inputs[0]).stem + ".png")):
+        for path in inputs:
+            if os.path.exists(target) and os.path.exists(path) and os.path.samefile(target, path):
+                raise SinkError(f"{output}: the output would replace an input; choose another name")
 
 
 def _last_pair(

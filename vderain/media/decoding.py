@@ -11,9 +11,11 @@ from av.filter import Graph
 
 from vderain.errors import SourceError
 from vderain.interfaces import SourceStats
+from vderain.media.planes_io import Scaler, carrier_of, conversion_note, pix_fmt_name
 from vderain.media.timing import FrameClock
 
 MAX_CONSECUTIVE_FAILURES = 500
+_BLANK = 32  # pixels; the size of a picture that asks the filter what it takes
 
 
 class Decoder:
@@ -32,9 +34,9 @@ class Decoder:
         self._failures = 0
         self._gap = False
 
-    def decode(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
-        """The pictures that a packet completes, in presentation order; an empty packet flushes."""
-        if packet.size:
+    def decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        """The pictures that a packet completes, in presentation order; None flushes, once."""
+        if packet is not None:
             self._clock.sent(packet.dts)
         try:
             pictures: list[av.VideoFrame] = self._context.decode(packet)
@@ -55,9 +57,12 @@ class Decoder:
         self._stats.decode_failures += 1
         self._gap = True
         if self._failures > MAX_CONSECUTIVE_FAILURES:
+            advice = "the rest of the file is damaged"
+            if self._name == "standard input":
+                advice = "it is damaged, or an MP4 with its index at the end: name a file instead"
             raise SourceError(
                 f"{self._name}: nothing can be decoded after {self._stats.frames} frames"
-                f" ({error.strerror}); the rest of the file is damaged"
+                f" ({error.strerror}); {advice}"
             )
 
     def take_gap(self) -> bool:
@@ -67,19 +72,28 @@ class Decoder:
 
 
 class Deinterlacer:
-    """libavfilter's bwdif: one picture for one, times kept; progressive pictures pass untouched."""
+    """libavfilter's bwdif: one picture for one, times kept; progressive pictures keep their samples.
+
+    A pixel format that bwdif does not take is first converted to the nearest that it takes, which
+    ``note`` says where it is more than another order of the same samples, "" for nothing.
+    """
 
     def __init__(self, time_base: Fraction) -> None:
+        self.note = ""
         self._time_base = time_base
-        self._shape: tuple[int, int, str] | None = None
+        self._scaler = Scaler()
+        self._taken: dict[str, str] = {}
+        self._shape: tuple[Any, ...] | None = None
         self._graph: Graph | None = None
 
     def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
         """The pictures that are complete; the filter holds one back."""
-        shape = (picture.width, picture.height, picture.format.name)
+        picture = self._fitted(picture)
+        size = (picture.width, picture.height, picture.format.name)
+        shape = (*size, picture.color_range, picture.colorspace)
         if shape != self._shape:
             yield from self.flush()
-            self._graph, self._shape = self._build(*shape), shape
+            self._graph, self._shape = _build(*size, self._time_base), shape
         assert self._graph is not None
         picture.time_base = self._time_base
         self._graph.push(picture)
@@ -91,6 +105,19 @@ class Deinterlacer:
             self._graph.push(None)
             yield from self._pull()
         self._graph = self._shape = None
+
+    def _fitted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture in a format that bwdif takes, its colour tags as they came."""
+        name = picture.format.name
+        if name not in self._taken:
+            self._taken[name] = _nearest_taken(name)
+        if self._taken[name] == name:
+            return picture
+        carrier = carrier_of(self._taken[name])
+        self.note = conversion_note(name, carrier) or self.note
+        fitted = self._scaler.repacked(picture, carrier.pix_fmt, int(picture.color_range))
+        fitted.color_range, fitted.colorspace = picture.color_range, picture.colorspace
+        return fitted
 
     def _pull(self) -> Iterator[av.VideoFrame]:
         assert self._graph is not None
@@ -104,18 +131,48 @@ class Deinterlacer:
             picture.pts = round(picture.pts * ratio) if picture.pts is not None else None
             picture.duration = round(picture.duration * ratio)
             picture.time_base = self._time_base
+            assert self._shape is not None
+            picture.color_range, picture.colorspace = self._shape[3:]  # it tags RGB itself
             yield picture
 
-    def _build(self, width: int, height: int, pix_fmt: str) -> Graph:
-        graph = Graph()
-        buffer = graph.add(
-            "buffer",
-            f"video_size={width}x{height}:pix_fmt={pix_fmt}"
-            f":time_base={self._time_base.numerator}/{self._time_base.denominator}",
-        )
-        bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-        sink = graph.add("buffersink")
-        buffer.link_to(bwdif)
-        bwdif.link_to(sink)
-        graph.configure()
-        return graph
+
+def _nearest_taken(name: str) -> str:
+    """The pixel format itself where bwdif takes it, else the nearest that it takes."""
+    carrier = carrier_of(name)
+    alpha = carrier.alpha is not None
+    candidates = (
+        name,
+        carrier.pix_fmt,
+        pix_fmt_name(carrier.layout, 16, alpha=alpha),
+        pix_fmt_name("yuv444", carrier.bit_depth, alpha=alpha),
+    )
+    return next(candidate for candidate in candidates if _takes(candidate))
+
+
+def _takes(name: str) -> bool:
+    """Whether bwdif gives back this pixel format; for others libavfilter inserts a conversion."""
+    try:
+        graph = _build(_BLANK, _BLANK, name, Fraction(1, 25))
+        blank = av.VideoFrame(_BLANK, _BLANK, name)
+        blank.pts, blank.time_base = 0, Fraction(1, 25)
+        graph.push(blank)
+        graph.push(None)
+        picture: Any = graph.pull()
+    except (av.FFmpegError, ValueError):  # not every name that can be made is a format
+        return False
+    return bool(picture.format.name == name)
+
+
+def _build(width: int, height: int, pix_fmt: str, time_base: Fraction) -> Graph:
+    graph = Graph()
+    buffer = graph.add(
+        "buffer",
+        f"video_size={width}x{height}:pix_fmt={pix_fmt}"
+        f":time_base={time_base.numerator}/{time_base.denominator}",
+    )
+    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    sink = graph.add("buffersink")
+    buffer.link_to(bwdif)
+    bwdif.link_to(sink)
+    graph.configure()
+    return graph

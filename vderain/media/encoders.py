@@ -211,7 +211,9 @@ def fit(
         for name in _spellings(kind, bits, alpha and encoder.alpha):
             if name in accepted:
                 width, height = _fitting_size(encoder, layout, kind)
-                notes, losses = _changes(encoder, layout, kind, bits, bit_depth)
+                notes, losses = _changes(
+                    encoder, layout, kind, bits=bits, asked=bit_depth, pictures=pictures
+                )
                 if (width, height) != (layout.width, layout.height):
                     notes += (
                         f"{layout.width}x{layout.height} was padded to {width}x{height} for"
@@ -256,16 +258,22 @@ def _fitting_size(encoder: Encoder, layout: PlaneFormat, kind: Layout) -> tuple[
 
 
 def _changes(
-    encoder: Encoder, layout: PlaneFormat, kind: Layout, bits: int, asked: int | None
+    encoder: Encoder,
+    layout: PlaneFormat,
+    kind: Layout,
+    *,
+    bits: int,
+    asked: int | None,
+    pictures: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Notes and losses of writing ``layout`` as ``kind`` with ``bits``."""
     notes: list[str] = []
     losses: list[str] = []
     if kind != layout.layout:
         text = f"{layout.layout} was written as {kind}, which {encoder.name} takes"
-        # Pictures were RGB only on the way; for video a thinned-out chroma is a loss.
-        smaller = _CHROMA_SHARE[kind] < _CHROMA_SHARE[layout.layout] and layout.layout != "rgb"
-        (losses if smaller else notes).append(text)
+        # From pictures a video plays everywhere only with thinned-out chroma; else it is a loss.
+        smaller = _CHROMA_SHARE[kind] < _CHROMA_SHARE[layout.layout]
+        (losses if smaller and not pictures else notes).append(text)
     if bits != layout.bit_depth:
         text = f"{layout.bit_depth} bit was written as {bits} bit"
         if bits < layout.bit_depth and asked is None:

@@ -15,7 +15,14 @@ from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.picture import encode_png, read_picture
-from vderain.media.publish import Destination
+from vderain.media.publish import (
+    Destination,
+    hidden_name,
+    looking_at,
+    name_file,
+    refuse_name,
+    sweep,
+)  # fmt: skip
 from vderain.media.rgb import Image
 from vderain.media.urls import is_url
 from vderain.options import EncodeOptions, RunOptions
@@ -50,8 +57,9 @@ class ImageSource:
     """
 
     def __init__(self, path: str, *, run: RunOptions) -> None:
+        refuse_name(path, SourceError)
         self._stats = SourceStats()
-        self._folder = Path(path).is_dir()
+        self._folder = os.path.isdir(path)
         pictures = self._list_folder(Path(path)) if self._folder else [Path(path)]
         self._chosen = _within(pictures, run)
         if not self._chosen:
@@ -64,11 +72,11 @@ class ImageSource:
         if first is None:
             raise SourceError(f"{path}: no picture in it can be read: {self._stats.losses[0]}")
         self._pending: Iterator[Frame] = chain((first,), self._frames)
-        self._info = self._describe(path, first)
+        self._info = self._describe(path, first, len(pictures))
 
     @property
     def info(self) -> StreamInfo:
-        """Size and format are those of the first picture."""
+        """Size and format are those of the first picture; length and count of the whole input."""
         return self._info
 
     @property
@@ -86,6 +94,9 @@ class ImageSource:
         for frame in self._pending:
             self._stats.frames += 1
             yield frame
+
+    def cancel(self) -> None:
+        """No read of a picture waits for anything."""
 
     def close(self) -> None:
         """Forget the picture read ahead."""
@@ -137,7 +148,7 @@ class ImageSource:
                 metadata=picture.chunks,
             )
 
-    def _describe(self, path: str, first: Frame) -> StreamInfo:
+    def _describe(self, path: str, first: Frame, count: int) -> StreamInfo:
         codec = Path(first.name).suffix[1:].lower()
         layout = first.format.layout + ("a" if first.alpha is not None else "")
         return StreamInfo(
@@ -146,8 +157,8 @@ class ImageSource:
             height=first.format.height,
             time_base=_TIME_BASE,
             frame_rate=1 / _TIME_BASE,
-            frames=len(self._chosen),
-            duration_s=float(len(self._chosen) * _TIME_BASE),
+            frames=count,
+            duration_s=float(count * _TIME_BASE),
             codec=codec,
             pix_fmt=f"{layout} {first.format.bit_depth} bit",
             container="folder of pictures" if self._folder else "picture",
@@ -163,19 +174,22 @@ class ImageSink:
     frames without a name as 000001.png and so on. Files are collected under a temporary name beside
     their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
     file after the other. ``abort`` thus leaves everything as it was.
-    Raises OptionError for an output that is no PNG and for frames that are not gray or RGB.
+    Raises SinkError, and OptionError for an output that is no PNG and for frames that are not gray
+    or RGB.
     """
 
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
+        refuse_name(path, SinkError)
         _refuse_yuv(path, source.info.pix_fmt)
         origin = Path(source.info.path)
-        self._single = origin.is_file() and is_image_path(str(origin))
+        self._single = os.path.isfile(origin) and is_image_path(str(origin))
         target = str(_target(Path(path), origin, self._single))
         self._place: Destination | _Folder = (
             Destination(target) if self._single else _Folder(target)
         )
         self._place.check(source.info.path, overwrite=options.overwrite)
         self._taken: dict[str, str] = {}
+        self._own_names = _png_names(origin)
         self._report = SinkReport(path=target, codec="png")
 
     def write(self, item: Frame | PassedPacket) -> None:
@@ -210,12 +224,13 @@ class ImageSink:
         """A name no other frame has; names that differ only by case are one on some systems."""
         source = frame.name or f"{len(self._taken) + 1:06d}"
         plain = name = Path(source).stem + ".png"
-        if plain.lower() in self._taken:
+        own = {} if source.lower() in self._own_names else self._own_names
+        if plain.lower() in self._taken or plain.lower() in own:
             name = source + ".png"
-        while name.lower() in self._taken:
+        while name.lower() in self._taken or name.lower() in own:
             name = name.removesuffix(".png") + "_.png"
         if name != plain:
-            other = self._taken[plain.lower()]
+            other = self._taken.get(plain.lower()) or own[plain.lower()]
             self._report.notes.append(f"{source} became {name}, because {other} became {plain}")
         self._taken[name.lower()] = source
         return name
@@ -227,21 +242,25 @@ class _Folder:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         # Inside an existing folder, because that may be a file system of its own.
-        place = self.path if self.path.is_dir() else self.path.parent
-        self.partial = place / f".{self.path.name}.{os.getpid()}.part"
+        place = self.path if os.path.isdir(path) else self.path.parent
+        self.partial = place / hidden_name()
+        self._overwrite = False
 
     def check(self, source: str, *, overwrite: bool) -> None:
         """Raise SinkError where the folder cannot be filled, is the input, or is not empty."""
+        self._overwrite = overwrite
         place = self.partial.parent
-        if not place.is_dir():
-            raise SinkError(f"{self.path}: the folder {place} does not exist; create it first")
-        if self.path.exists():
-            if os.path.exists(source) and self.path.samefile(source):
-                raise SinkError(f"{self.path}: is the input itself; choose another output")
-            if any(self.path.iterdir()) and not overwrite:
-                raise SinkError(f"{self.path}: is not empty; use --overwrite to write into it")
+        with looking_at(self.path):
+            if not place.is_dir():
+                raise SinkError(f"{self.path}: the folder {place} does not exist; create it first")
+            if self.path.exists():
+                if os.path.exists(source) and self.path.samefile(source):
+                    raise SinkError(f"{self.path}: is the input itself; choose another output")
+                if any(self.path.iterdir()) and not overwrite:
+                    raise SinkError(f"{self.path}: is not empty; use --overwrite to write into it")
         if not os.access(place, os.W_OK | os.X_OK):
             raise SinkError(f"{self.path}: no permission to write into the folder {place}")
+        sweep(place)
 
     def publish(self) -> None:
         """Move everything to where it belongs."""
@@ -250,8 +269,13 @@ class _Folder:
                 os.replace(self.partial, self.path)
                 return
             for file in self.partial.iterdir():
-                os.replace(file, self.path / file.name)
+                name_file(file, self.path / file.name, overwrite=self._overwrite)
             self.partial.rmdir()
+        except FileExistsError as error:
+            raise SinkError(
+                f"{self.path}: another program wrote into it in the meantime; use --overwrite to"
+                " replace its files, or another folder"
+            ) from error
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be completed: {error.strerror}") from error
 
@@ -263,7 +287,8 @@ class _Folder:
 def write_png(path: str, rgb: Image, *, overwrite: bool) -> None:
     """Write one RGB picture, (H, W, 3) uint8, under its name only when complete.
 
-    Raises OptionError for another extension than .png, and SinkError.
+    Whether ``path`` is an input is for the caller to check. Raises OptionError for another extension
+    than .png, and SinkError.
     """
     place = Destination(path)
     if place.path.suffix.lower() != ".png":
@@ -284,9 +309,18 @@ def _refuse_yuv(path: str, pixels: str) -> None:
     """Raise OptionError where frames, or the pixel format of a whole source, need a conversion."""
     if pixels.startswith(("yuv", "nv", "p01")):
         raise OptionError(
-            f"{path}: pictures are written from gray and RGB frames, and these are {pixels};"
-            " write a video file instead"
+            f"{path}: a folder or a picture holds gray and RGB pictures, and these frames are"
+            f" {pixels}; a video needs a file name that ends in .mp4, .mkv, .mov or .webm"
         )
+
+
+def _png_names(folder: Path) -> dict[str, str]:
+    """Lower-case name -> name of the PNG files of an input folder, which keep their names."""
+    try:
+        names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return {}
+    return {name.lower(): name for name in sorted(names) if name.lower().endswith(".png")}
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -306,12 +340,13 @@ def _within(pictures: list[Path], run: RunOptions) -> list[Path]:
 
 def _target(path: Path, origin: Path, single: bool) -> Path:
     """The file or folder that a sink fills."""
-    if single and path.is_dir():
+    folder = os.path.isdir(path)
+    if single and folder:
         return path / (origin.stem + ".png")
     if single and path.suffix.lower() != ".png":
         raise OptionError(
             f"{path}: pictures are written as PNG; name a .png file or an existing folder"
         )
-    if not single and (path.is_file() or path.suffix.lower() in _READABLE) and not path.is_dir():
+    if not single and not folder and (os.path.isfile(path) or path.suffix.lower() in _READABLE):
         raise OptionError(f"{path}: more than one picture needs a folder as output, not a file")
     return path

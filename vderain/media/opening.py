@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +14,8 @@ from av.stream import Discard, Disposition
 from vderain.errors import SourceError
 from vderain.interfaces import Track, TrackKind
 from vderain.media.formats import STANDARD_STREAM
+from vderain.media.pipes import StandardInput
+from vderain.media.publish import refuse_name
 from vderain.media.urls import input_options, is_url, redact
 
 _NETWORK_TIMEOUT_S = 15.0
@@ -25,21 +26,17 @@ _KINDS: dict[str, TrackKind] = {
 }  # fmt: skip
 
 
-class _Pipe:
-    """Standard input as FFmpeg wants it: readable, not seekable."""
+def open_container(path: str, pipe: StandardInput | None = None) -> InputContainer:
+    """Open a file or a URL, or standard input where ``pipe`` is given.
 
-    def read(self, size: int) -> bytes:
-        return os.read(sys.stdin.fileno(), size)
-
-
-def open_container(path: str) -> InputContainer:
-    """Open an input. Raises SourceError with the reason and what to do."""
-    name = redact(path)
+    Raises SourceError with the reason and what to do.
+    """
+    name = input_name(path)
     file: Any = path
     options: dict[str, str] = {}
     timeout = None
-    if path == STANDARD_STREAM:
-        file = _Pipe()
+    if pipe is not None:
+        file = pipe
     elif is_url(path):
         options, timeout = input_options(path), _NETWORK_TIMEOUT_S
     else:
@@ -50,7 +47,10 @@ def open_container(path: str) -> InputContainer:
             file, "r", options=options, timeout=timeout, metadata_errors="surrogateescape"
         )
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{name}: {_advice(error)}") from None  # the cause may hold a password
+        if pipe is not None:
+            pipe.reraise()
+        # The cause may hold a password.
+        raise SourceError(f"{name}: {_advice(error, pipe)}") from None
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise SourceError(f"{name}: is a text file, not a video")
@@ -58,16 +58,33 @@ def open_container(path: str) -> InputContainer:
 
 
 def _check_file(path: str) -> None:
-    if not os.path.exists(path):
-        raise SourceError(f"{path}: there is no such file")
+    refuse_name(path, SourceError)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
     if os.path.isfile(path) and os.path.getsize(path) == 0:
         raise SourceError(f"{path}: is empty; copy or record it again")
     if not os.access(path, os.R_OK):
         raise SourceError(f"{path}: no permission to read it")
 
 
-def _advice(error: Exception) -> str:
+def input_name(path: str) -> str:
+    """What messages call an input."""
+    return "standard input" if path == STANDARD_STREAM else redact(path)
+
+
+def _advice(error: Exception, pipe: StandardInput | None) -> str:
     reason = redact(getattr(error, "strerror", None) or str(error))
+    if pipe is not None and not pipe.begun:
+        return "is empty; give it a video, or name a file"
+    if pipe is not None:
+        return (
+            "is no video that can be read; an MP4 or MOV file with its index at the end must be"
+            f" named as a file instead ({reason})"
+        )
     if isinstance(error, av.InvalidDataError | av.EOFError):
         return (
             "is no video that can be read; a recording that was cut off before its end may lack"
@@ -83,15 +100,17 @@ def pick_video(container: InputContainer, path: str) -> Any:
 
     Raises SourceError where there is none, or no decoder for it.
     """
-    name = redact(path)
+    name = input_name(path)
     streams = [
         stream
         for stream in container.streams.video
         if not stream.disposition & Disposition.attached_pic
     ]
     if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise SourceError(f"{name}: holds no video, only {kinds}; there is nothing to derain")
+        kinds = sorted({stream.type for stream in container.streams} - {"video"})
+        covers = ["a cover picture"] if container.streams.video else []
+        held = " and ".join([", ".join(kinds), *covers] if kinds else covers) or "nothing"
+        raise SourceError(f"{name}: holds no video, only {held}; there is nothing to derain")
     flagged = [stream for stream in streams if stream.disposition & Disposition.default]
     stream = (flagged or streams)[0]
     if stream.codec_context is None:

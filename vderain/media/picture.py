@@ -6,6 +6,7 @@ Pixels go through OpenCV. The rest is read here, because OpenCV hides whether a 
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from vderain.frames import Frame, Plane, PlaneFormat
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _IHDR_END = 33  # signature, then length, type, 13 bytes and checksum of the first chunk
+_WEBP_ANIMATION = 0x02  # a flag in byte 20, in the extended header
 _BYTE_ORDER = {b"II*\x00": "<", b"MM\x00*": ">"}
 _XMP_MARKER = b"http://ns.adobe.com/xap/1.0/\x00"
 
@@ -92,7 +94,7 @@ def read_picture(path: Path) -> Picture:
         alpha=alpha,
         rotation=_ROTATION.get(_orientation(exif), 0),
         chunks=PngChunks(chunks),
-        losses=tuple(_left_behind(path, tags)),
+        losses=tuple(_left_behind(path, data, tags)),
     )
 
 
@@ -267,9 +269,27 @@ def _minimal_exif(orientation: int) -> bytes:
     return struct.pack(">4sIHHHIHHI", b"MM\x00*", 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
 
 
-def _left_behind(path: Path, tags: dict[int, int]) -> Iterator[str]:
+def _left_behind(path: Path, data: bytes, tags: dict[int, int]) -> Iterator[str]:
     if _EXIF_IFD in tags or _GPS_IFD in tags:
         yield f"{path}: of the EXIF tags of a TIFF file only the orientation is carried over"
-    pages = cv2.imcount(str(path), cv2.IMREAD_UNCHANGED)
+    pages = _count_pictures(path) if _may_hold_several(data) else 1
     if pages > 1:
         yield f"{path}: only the first of {pages} pictures in this file is derained"
+
+
+def _may_hold_several(data: bytes) -> bool:
+    """Whether this is a TIFF (BigTIFF too), or an animated PNG or WebP."""
+    if data.startswith(_PNG):
+        return b"acTL" in data[: data.find(b"IDAT")]
+    if data.startswith(b"RIFF"):
+        return data[12:16] == b"VP8X" and bool(data[20] & _WEBP_ANIMATION)
+    return data[:2] in (b"II", b"MM")
+
+
+def _count_pictures(path: Path) -> int:
+    """OpenCV counts in files only, and takes names that are not UTF-8 as bytes only."""
+    with _quiet_opencv():
+        try:
+            return cv2.imcount(os.fsencode(path), cv2.IMREAD_UNCHANGED)  # type: ignore[arg-type]
+        except cv2.error:
+            return 1

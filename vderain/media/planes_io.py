@@ -93,11 +93,16 @@ def _nearest_layout(pixels: av.VideoFormat) -> Layout:
     return fits[chroma.width < _BLOCK, chroma.height < _BLOCK]
 
 
-class _Scaler:
+class Scaler:
     """libswscale with one context for all pictures, since every context holds memory of its own."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+
+    def repacked(self, picture: av.VideoFrame, pix_fmt: str, span: int) -> av.VideoFrame:
+        """The picture in another pixel format; ``span``, its range, stays, 0 being limited."""
+        span = span or _LIMITED_RANGE
+        return self.convert(picture, format=pix_fmt, src_color_range=span, dst_color_range=span)
 
     def convert(self, picture: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
         """The picture in another format or range, in the words of ``VideoFrame.reformat``."""
@@ -110,7 +115,7 @@ class PlaneReader:
 
     def __init__(self) -> None:
         self.note = ""
-        self._scaler = _Scaler()
+        self._scaler = Scaler()
 
     def read(
         self, picture: av.VideoFrame, tags: ColorTags
@@ -118,11 +123,8 @@ class PlaneReader:
         """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible."""
         carrier = carrier_of(picture.format.name)
         if carrier.pix_fmt != picture.format.name:
-            self._explain(picture.format.name, carrier)
-            span = tags.range or _LIMITED_RANGE
-            picture = self._scaler.convert(
-                picture, format=carrier.pix_fmt, src_color_range=span, dst_color_range=span
-            )
+            self.note = conversion_note(picture.format.name, carrier) or self.note
+            picture = self._scaler.repacked(picture, carrier.pix_fmt, tags.range)
         layout = PlaneFormat(
             carrier.layout,
             picture.width,
@@ -141,13 +143,13 @@ class PlaneReader:
             alpha = _samples(picture, carrier.alpha, luma, layout.dtype)
         return planes, alpha, layout
 
-    def _explain(self, name: str, carrier: Carrier) -> None:
-        if not _REPACKED.fullmatch(name):
-            alpha = " with alpha" if carrier.alpha is not None else ""
-            self.note = (
-                f"pixel format {name} was converted to {carrier.layout},"
-                f" {carrier.bit_depth} bit{alpha}"
-            )
+
+def conversion_note(name: str, carrier: Carrier) -> str:
+    """What the report says of a conversion, "" where the samples stay as they are."""
+    if _REPACKED.fullmatch(name) and carrier == carrier_of(name):
+        return ""
+    alpha = " with alpha" if carrier.alpha is not None else ""
+    return f"pixel format {name} was converted to {carrier.layout}, {carrier.bit_depth} bit{alpha}"
 
 
 def _samples(
@@ -176,7 +178,7 @@ class PlaneWriter:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._carrier = carrier_of(target.pix_fmt)
-        self._scaler = _Scaler()
+        self._scaler = Scaler()
 
     def write(
         self, planes: tuple[Plane, ...], alpha: Plane | None, layout: PlaneFormat

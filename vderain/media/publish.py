@@ -2,48 +2,141 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vderain.errors import SinkError
+from vderain.errors import SinkError, SourceError
+
+_HIDDEN = re.compile(r"\.vderain-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
+_LEFT_ALONE_S = 600  # a process of another machine may still write what is younger
+
+
+def refuse_name(path: str, error: type[SourceError] | type[SinkError]) -> None:
+    """Raise ``error`` for a name that no file can have.
+
+    pathlib takes an empty one for the current folder, and FFmpeg ends a name at a NUL byte.
+    """
+    what = "input" if error is SourceError else "output"
+    if not path:
+        raise error(f"the name of the {what} is empty; name a file or a folder")
+    if "\0" in path:
+        raise error(f"{path!r}: the name of the {what} holds a NUL byte; give it another name")
+
+
+def hidden_name(extension: str = "") -> str:
+    """A name for unfinished output: short, since that of the output may be as long as can be."""
+    return f".vderain-{os.getpid()}-{secrets.token_hex(4)}.part{extension}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left in a folder: of our name, of no living process, not young."""
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            match = _HIDDEN.fullmatch(entry.name)
+            if match is None or _lives(int(match[1])):
+                continue
+            with suppress(OSError):
+                if time.time() - entry.lstat().st_mtime < _LEFT_ALONE_S:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink()
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process may run; on Windows, where asking would end it, always."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def name_file(partial: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a complete file its name. Raises OSError, FileExistsError only without ``overwrite``."""
+    if not overwrite:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # this file system has no links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        else:
+            partial.unlink()
+            return
+    os.replace(partial, path)
+
+
+@contextmanager
+def looking_at(path: Path) -> Iterator[None]:
+    """Turn what the system says of a name that it cannot even look up into a SinkError."""
+    try:
+        yield
+    except OSError as error:
+        raise SinkError(
+            f"{path}: cannot be the output: {error.strerror}; choose another name"
+        ) from error
 
 
 class Destination:
     """A file that gets its name only when it is complete.
 
-    ``partial`` is a hidden name in the same folder, which a crashed run may leave behind; the next
-    run has another one, or overwrites it.
+    ``partial`` is a hidden name in the same folder, which a killed run leaves behind; a later run
+    has another one, and removes it.
     """
 
     def __init__(self, path: str) -> None:
+        refuse_name(path, SinkError)
         self.path = Path(path)
-        self.partial = self.path.with_name(
-            f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}"
-        )
+        self.partial = self.path.parent / hidden_name(self.path.suffix)
+        self._overwrite = False
 
     def check(self, source: str, *, overwrite: bool) -> None:
         """Raise SinkError where the output cannot be written, is the input, or exists already."""
+        self._overwrite = overwrite
         folder = self.path.parent
-        if not folder.is_dir():
-            raise SinkError(f"{self.path}: the folder {folder} does not exist; create it first")
-        if self.path.is_dir():
-            raise SinkError(f"{self.path}: is a folder; name a file in it")
-        if self.path.exists() and os.path.exists(source) and self.path.samefile(source):
-            raise SinkError(f"{self.path}: is the input itself; choose another output")
-        if self.path.exists() and not overwrite:
+        with looking_at(self.path):
+            if not folder.is_dir():
+                raise SinkError(f"{self.path}: the folder {folder} does not exist; create it first")
+            if self.path.is_dir():
+                raise SinkError(f"{self.path}: is a folder; name a file in it")
+            exists = self.path.exists()
+            if exists and os.path.exists(source) and self.path.samefile(source):
+                raise SinkError(f"{self.path}: is the input itself; choose another output")
+        if exists and not overwrite:
             raise SinkError(f"{self.path}: exists already; use --overwrite to replace it")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise SinkError(f"{self.path}: no permission to write into the folder {folder}")
+        sweep(folder)
 
     def publish(self) -> None:
         """Flush the partial file to the disk and give it its name."""
         try:
             with open(self.partial, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(self.partial, self.path)
+            name_file(self.partial, self.path, overwrite=self._overwrite)
+        except FileExistsError as error:
+            raise SinkError(
+                f"{self.path}: was made by another program in the meantime; use --overwrite to"
+                " replace it, or another name"
+            ) from error
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be completed: {error.strerror}") from error
 
     def discard(self) -> None:
-        """Remove the partial file, if there is one."""
-        self.partial.unlink(missing_ok=True)
+        """Remove the partial file, if there is one and it can be removed."""
+        with suppress(OSError):
+            self.partial.unlink(missing_ok=True)

@@ -8,15 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import Matrix, Plane, PlaneFormat
+from vderain.frames import LUMA_WEIGHTS, Plane, PlaneFormat
 
 Image = npt.NDArray[np.uint8]  # (H, W, 3), RGB
-
-_LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # of red and blue
-    "bt601": (0.299, 0.114),
-    "bt709": (0.2126, 0.0722),
-    "bt2020": (0.2627, 0.0593),
-}
 
 
 def planes_to_rgb(planes: tuple[Plane, ...], fmt: PlaneFormat) -> Image:
@@ -37,7 +31,7 @@ def planes_to_rgb(planes: tuple[Plane, ...], fmt: PlaneFormat) -> Image:
     cb, cr = (
         (_enlarge(plane, fmt).astype(np.float32) - 128 * step) / chroma_span for plane in planes[1:]
     )
-    red_weight, blue_weight = _LUMA_WEIGHTS[fmt.matrix]
+    red_weight, blue_weight = LUMA_WEIGHTS[fmt.matrix]
     red = luma + 2 * (1 - red_weight) * cr
     blue = luma + 2 * (1 - blue_weight) * cb
     green = (luma - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)

@@ -16,12 +16,17 @@ class Sidecar:
     The ``.bin`` holds the payloads of all packets one after the other. The first line of the
     ``.jsonl`` describes the track (codec, time_base in seconds, tags, codec header in hexadecimal);
     every further line is one packet: pts, dts and duration in time_base units, its size in bytes.
-    Both get their names together with the output. Raises OSError where the disk does not take them.
+    Both get their names after the output. The constructor checks the places and raises SinkError;
+    writing raises OSError where the disk does not take it.
     """
 
-    def __init__(self, output: Path, stream: Any, codec: str) -> None:
+    def __init__(
+        self, output: Path, stream: Any, codec: str, *, source: str, overwrite: bool
+    ) -> None:
         base = f"{output}.{stream.index}.{codec}.bin"
         self._places = (Destination(base), Destination(f"{base}.jsonl"))
+        for place in self._places:
+            place.check(source, overwrite=overwrite)
         self._header = {
             "codec": codec,
             "kind": stream.type,
@@ -53,14 +58,17 @@ class Sidecar:
         self._line({**line, "size": len(payload)})
 
     def finish(self) -> None:
-        """Give both files their names, if there was anything to keep."""
+        """Complete both files, still under their hidden names."""
         for file in self._files or ():
             file.close()
+
+    def publish(self) -> None:
+        """Give both files their names, if there was anything to keep. Raises SinkError."""
         for place in self._places if self._files else ():
             place.publish()
 
     def abort(self) -> None:
-        """Remove both files, unless they are finished."""
+        """Remove both files, unless they have their names."""
         for file in self._files or ():
             with suppress(OSError):  # what is still in the buffer may not fit on the disk
                 file.close()

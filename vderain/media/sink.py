@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import math
+import os
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -20,8 +21,10 @@ from vderain.media.formats import (
     muxer_options,
     portable_metadata,
 )  # fmt: skip
+from vderain.media.pipes import StandardOutput
 from vderain.media.planes_io import PlaneWriter, carrier_of, tags_after
-from vderain.media.publish import Destination
+from vderain.media.publish import Destination, refuse_name
+from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
 from vderain.media.tracks import Muxer, Tracks, mirror
 from vderain.media.urls import redact
@@ -29,13 +32,6 @@ from vderain.options import EncodeOptions
 
 _MP4_FAMILY = ("mp4", "mov")
 _DEFAULT_RATE = Fraction(25)
-
-
-class _Pipe:
-    """Standard output as FFmpeg wants it: writable, not seekable."""
-
-    def write(self, data: bytes) -> int:
-        return sys.stdout.buffer.write(data)
 
 
 class VideoSink:
@@ -48,6 +44,7 @@ class VideoSink:
     """
 
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
+        refuse_name(path, SinkError)
         self._path = path
         self._options = options
         self._info = source.info
@@ -56,10 +53,15 @@ class VideoSink:
         self._format = container_for(path, options)
         self._encoder, notes = encoder_for(options, self._format.muxer)
         self._report.notes.extend(notes)
-        self._destination = None
-        if path != STANDARD_STREAM:
+        self._destination: Destination | None = None
+        self._pipe: StandardOutput | None = None
+        if path == STANDARD_STREAM:
+            self._pipe = StandardOutput()
+        else:
             self._destination = Destination(path)
             self._destination.check(source.info.path, overwrite=options.overwrite)
+        self._output: Any = None
+        self._tracks = Tracks()
         self._first: Frame | None = None
         self._waiting: list[PassedPacket] = []
         self._stream: Any = None
@@ -67,7 +69,14 @@ class VideoSink:
         self._squeezed = 0
         self._alpha_lost = False
         self._closed = False
-        self._open()
+        try:
+            self._open()
+        except (av.FFmpegError, OSError) as error:
+            self.abort()
+            raise self._failure(error) from error
+        except BaseException:
+            self.abort()
+            raise
 
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame, or pass a packet on; packets before the first frame wait for it."""
@@ -90,15 +99,17 @@ class VideoSink:
             raise SinkError(f"{self._report.path}: not one frame came, so no output was made")
         try:
             self._mux(self._stream.encode(None))
+            self._tracks.flush()
             self._output.close()
             self._tracks.finish()
-            if self._destination is None:
-                sys.stdout.buffer.flush()
+            if self._pipe is not None:
+                self._pipe.flush()
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
         if self._destination is not None:
             self._destination.publish()
         self._closed = True
+        self._tracks.publish()
         return self._complete_report()
 
     def abort(self) -> None:
@@ -108,15 +119,17 @@ class VideoSink:
         self._closed = True
         # A container that failed cannot be completed, and need not be.
         with suppress(av.FFmpegError, OSError):
-            self._output.close()
-        for sidecar in self._tracks.sidecars:
-            sidecar.abort()
+            if self._output is not None:
+                self._output.close()
+        self._tracks.abort()
         if self._destination is not None:
             self._destination.discard()
 
     def _open(self) -> None:
         """Make the output's streams; FFmpeg creates the file itself with the first frame."""
-        file: Any = _Pipe() if self._destination is None else f"file:{self._destination.partial}"
+        file: Any = self._pipe
+        if self._destination is not None:
+            file = f"file:{self._destination.partial}"
         metadata = portable_metadata(self._template.container.metadata) if self._template else {}
         self._output = av.open(
             file,
@@ -128,12 +141,21 @@ class VideoSink:
         self._output.metadata.update(metadata)
         self._muxer = Muxer(self._output)
         if self._template is None:
-            self._tracks = Tracks()
             self._add_video()
             return
         self._output.set_chapters([*self._template.chapters])
-        beside = self._destination.path if self._destination else None
+        beside = None if self._destination is None else self._sidecar
         self._tracks = mirror(self._template, self._muxer, self._format, beside, self._add_video)
+
+    def _sidecar(self, stream: Any, codec: str) -> Sidecar:
+        assert self._destination is not None
+        return Sidecar(
+            self._destination.path,
+            stream,
+            codec,
+            source=self._info.path,
+            overwrite=self._options.overwrite,
+        )
 
     def _add_video(self) -> None:
         rate = self._info.frame_rate or _DEFAULT_RATE
@@ -170,6 +192,7 @@ class VideoSink:
         self._tell_encoder(context, _written_tags(frame, fitted.target.pix_fmt))
         self._turn()
         self._lose_pixel_shape()
+        self._drop_alpha_tag(frame)
         self._first = frame
         self._output.start_encoding()
         for packet in self._waiting:
@@ -213,9 +236,15 @@ class VideoSink:
                 f" {self._encoder.name} in {self._format.muxer}, kept in mp4 and with h264 and hevc"
             )
 
+    def _drop_alpha_tag(self, frame: Frame) -> None:
+        """Matroska's word for transparency that the output does not hold."""
+        for key in [key for key in self._stream.metadata if key.lower() == "alpha_mode"]:
+            if not self._keeps_alpha or frame.alpha is None:
+                del self._stream.metadata[key]
+
     def _encode(self, frame: Frame) -> None:
         assert self._first is not None
-        _check_same(self._report.path, self._first.format, frame)
+        _check_same(self._report.path, self._first, frame, self._template)
         picture = self._writer.write(frame.planes, frame.alpha, frame.format)
         picture.time_base = self._time_base
         picture.pts = self._time_of(frame)
@@ -250,10 +279,18 @@ class VideoSink:
             self._muxer.mux(packet)
 
     def _failure(self, error: Exception) -> SinkError:
+        """What to raise for ``error``; an interrupt behind it is raised itself."""
+        if self._pipe is not None:
+            self._pipe.reraise()
         reason = redact(getattr(error, "strerror", None) or str(error))
+        left = "nothing was left under that name"
+        if self._pipe is not None:
+            left = "its reader has an incomplete video"
+        elif self._destination is not None and os.path.exists(self._destination.path):
+            left = "the file that was there before is still intact"
         return SinkError(
             f"{self._report.path}: cannot be written after {self._report.frames} frames ({reason});"
-            " nothing was left under that name"
+            f" {left}"
         )
 
     def _complete_report(self) -> SinkReport:
@@ -264,6 +301,8 @@ class VideoSink:
         report.losses.extend(self._tracks.losses)
         if self._alpha_lost:
             report.losses.append(f"transparency: {self._encoder.name} cannot hold it, ffv1 can")
+        elif self._first is not None and self._first.alpha is not None and not self._keeps_alpha:
+            report.notes.append("the opaque alpha channel was not kept; ffv1 keeps it")
         if self._squeezed:
             report.losses.append(
                 f"times of {self._squeezed} frames: {self._format.muxer} stores a frame rate only"
@@ -286,14 +325,25 @@ def _written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
     return tags
 
 
-def _check_same(path: str, first: PlaneFormat, frame: Frame) -> None:
+def _check_same(path: str, first: Frame, frame: Frame, template: Template | None) -> None:
     """Raise SinkError where the picture changes, which one video stream cannot follow."""
-    now = frame.format
-    if (now.layout, now.bit_depth, now.width, now.height) != (
-        *(first.layout, first.bit_depth, first.width, first.height),
-    ):
+    if _shape(frame.format) == _shape(first.format):
+        return
+    if template is None:
         raise SinkError(
-            f"{path}: the input changes from {first} to {now} at {frame.time_s:.3f} s, and one"
-            f" video cannot; derain the parts one by one, with --duration {frame.time_s:.3f} and"
-            f" --start {frame.time_s:.3f}"
+            f"{path}: {frame.name or 'a picture'} is {frame.format} and {first.name or 'the first'}"
+            f" {first.format}, and one video cannot hold both; put pictures of one size and format"
+            " into a folder of their own, or write a folder of pictures"
         )
+    # Rounded down, so that the frame of the change is the first of the second part.
+    since_ms = math.floor((frame.pts * frame.time_base - template.zero_s) * 1000)
+    start_s = float(template.start_s + Fraction(since_ms, 1000))
+    raise SinkError(
+        f"{path}: the input changes from {first.format} to {frame.format} {start_s:.3f} s after its"
+        f" start, and one video cannot; derain the parts one by one, with"
+        f" --duration {since_ms / 1000:.3f} and --start {start_s:.3f}"
+    )
+
+
+def _shape(fmt: PlaneFormat) -> tuple[str, int, int, int]:
+    return fmt.layout, fmt.bit_depth, fmt.width, fmt.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +24,23 @@ from vderain.media.color import (
 )  # fmt: skip
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.formats import STANDARD_STREAM
-from vderain.media.opening import codec_name, describe_track, open_container, pick_video, seconds
+from vderain.media.length import Length
+from vderain.media.opening import (
+    codec_name,
+    describe_track,
+    input_name,
+    open_container,
+    pick_video,
+    seconds,
+)  # fmt: skip
+from vderain.media.pipes import StandardInput
 from vderain.media.planes_io import PlaneReader
 from vderain.media.timing import FrameClock, Span
 from vderain.media.urls import redact
 from vderain.options import EncodeOptions, RunOptions
 
+_TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
+_CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not end
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
 _SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture in the file come
 
@@ -37,7 +49,8 @@ _SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its pictu
 class Template:
     """What the sink mirrors: the open input container, and what only a decoded picture tells.
 
-    ``chapters`` are cut to the run's span. ``display_matrix`` holds FFmpeg's nine integers, or is
+    ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
+    where frames have the time ``zero_s``. ``display_matrix`` holds FFmpeg's nine integers, or is
     None where nothing turns the picture.
     """
 
@@ -46,6 +59,8 @@ class Template:
     chapters: tuple[Any, ...]
     display_matrix: tuple[int, ...] | None
     mastering: Mastering
+    start_s: Fraction = Fraction(0)
+    zero_s: Fraction = Fraction(0)
 
 
 class VideoSource:
@@ -57,20 +72,21 @@ class VideoSource:
     SourceError.
     """
 
-    def __init__(
-        self, path: str, *, run: RunOptions, encode: EncodeOptions, look_ahead: int = _LOOK_AHEAD
-    ) -> None:
-        self._name = redact(path)
+    def __init__(self, path: str, *, run: RunOptions, encode: EncodeOptions) -> None:
+        self._name = input_name(path)
         self._stats = SourceStats()
-        self._container = open_container(path)
+        self._pipe = StandardInput() if path == STANDARD_STREAM else None
+        self._reading = threading.Lock()
+        self._closed = False
+        self._container = open_container(path, self._pipe)
         try:
             self._open(path, run, encode)
             self._items = self._read()
-            self._ahead = self._look_ahead(look_ahead)
+            self._ahead = self._look_ahead()
             first = next((item for item in self._ahead if isinstance(item, Frame)), None)
             if first is None:
                 raise SourceError(f"{self._name}: {self._emptiness()}")
-            self._info = self._describe(first)
+            self._info = self._describe(path, first)
         except BaseException:
             self._container.close()
             raise
@@ -84,16 +100,19 @@ class VideoSource:
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )
         self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
+        self._length = Length(self._container, self._stream, self._rate)
         self._reader = PlaneReader()
         self._chroma_location = chroma_location(self._stream)
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
         self._interlaced = 0
+        self._ended = False  # whether all pictures of the span have come
         self._pix_fmt = ""
+        self._learnt = False
         self._display_matrix: tuple[int, ...] | None = None
         self._mastering = Mastering()
-        start = self._container.start_time
-        self._span = Span.of(run, Fraction(start or 0, av.time_base))
+        self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
+        self._span = Span.of(run, self._origin_s)
         if self._span.start_s is not None:
             self._seek(path, self._span.start_s)
 
@@ -116,28 +135,51 @@ class VideoSource:
             tuple(self._chapters()),
             self._display_matrix,
             self._mastering,
+            (self._span.start_s or self._origin_s) - self._origin_s,
+            self._origin_s if self._span.start_s is None else Fraction(0),
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
         """Frames and passed packets, in the order of the container; can be iterated once."""
-        while self._ahead:
-            item = self._ahead.popleft()
+        while (item := self._next()) is not None:
             self._stats.frames += isinstance(item, Frame)
             yield item
-        for item in self._items:
-            self._stats.frames += isinstance(item, Frame)
-            yield item
-        self._conclude()
+        if not self._closed:
+            self._conclude()
+
+    def cancel(self) -> None:
+        """Make a read of standard input that waits end, as at the end of the stream.
+
+        May be called from another thread. A read from the network ends by its own timeout.
+        """
+        if self._pipe is not None:
+            self._pipe.stop()
 
     def close(self) -> None:
-        """Release the container; may be called twice."""
-        self._ahead.clear()
-        self._container.close()
+        """Release the container; may be called twice, and while another thread iterates.
 
-    def _look_ahead(self, count: int) -> deque[Frame | PassedPacket]:
+        Where that thread waits for the network, the container is left to it.
+        """
+        self.cancel()
+        self._closed = True
+        # FFmpeg would go on reading from what is freed here.
+        if self._reading.acquire(timeout=_CLOSE_WAIT_S):
+            try:
+                self._ahead.clear()
+                self._container.close()
+            finally:
+                self._reading.release()
+
+    def _next(self) -> Frame | PassedPacket | None:
+        with self._reading:
+            if self._closed:
+                return None
+            return self._ahead.popleft() if self._ahead else next(self._items, None)
+
+    def _look_ahead(self) -> deque[Frame | PassedPacket]:
         ahead: deque[Frame | PassedPacket] = deque()
         frames = 0
-        while frames < count and (item := next(self._items, None)) is not None:
+        while frames < _LOOK_AHEAD and (item := next(self._items, None)) is not None:
             ahead.append(item)
             frames += isinstance(item, Frame)
         if self._interlaced and self._encode.interlaced == "refuse":
@@ -154,46 +196,67 @@ class VideoSource:
                 continue
             for picture in self._pictures(packet):
                 yield from self._frames(picture)
+            if self._ended:
+                break
+        # Decoders hold pictures back, by their threads and to sort them.
+        for picture in self._pictures(None):
+            yield from self._frames(picture)
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Every packet up to the end of the span; demuxing goes on behind damage where it can."""
+        """Every packet; demuxing goes on behind damage where it can."""
         while True:
             try:
                 for packet in self._container.demux():
-                    unit = packet.time_base
-                    time = packet.dts if packet.dts is not None else packet.pts
-                    # Tracks lie up to about a second apart in a container.
-                    if time is not None and unit and self._span.after(time - int(1 / unit), unit):
-                        return
-                    yield packet
+                    self._raise_interrupt()
+                    if packet.size:  # empty ones mark the end
+                        yield packet
+                self._raise_interrupt()
                 return
             except av.InvalidDataError as error:
+                self._raise_interrupt()
                 self._decoder.failed(error)
             except av.FFmpegError as error:
+                self._raise_interrupt()
                 reason = redact(error.strerror or type(error).__name__)
                 raise SourceError(
                     f"{self._name}: reading stopped after {self._stats.frames} frames ({reason})"
                 ) from None
 
-    def _pictures(self, packet: av.Packet[Any]) -> Iterator[av.VideoFrame]:
+    def _raise_interrupt(self) -> None:
+        if self._pipe is not None:
+            self._pipe.reraise()
+
+    def _pictures(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
+        """What a packet completes; None completes what is held back."""
         for picture in self._decoder.decode(packet):
             self._interlaced += picture.interlaced_frame
+            self._pix_fmt = self._pix_fmt or picture.format.name
             if self._filter is None:
                 yield picture
             else:
                 yield from self._filter.push(picture)
-        if self._filter is not None and not packet.size:
+        if self._filter is not None and packet is None:
             yield from self._filter.flush()
 
     def _frames(self, picture: av.VideoFrame) -> Iterator[Frame]:
-        """The frame of a picture, or nothing where it lies outside the span."""
+        """The frame of a picture, or nothing where it lies outside the span.
+
+        Pictures come in the order of their times, so the first that lies well behind the span ends
+        the reading; other tracks may still have packets of the span until then.
+        """
         pts = self._clock.stamp(picture.pts)
+        self._length.picture(pts * self._time_base, (picture.duration or 0) * self._time_base)
+        margin = round(_TRACKS_APART_S / self._time_base)
+        self._ended = self._ended or self._span.after(pts - margin, self._time_base)
         if self._span.before(pts, self._time_base) or self._span.after(pts, self._time_base):
             return
         tags = color_tags(picture, self._chroma_location)
-        if not self._pix_fmt:
+        if not self._learnt:
             self._learn(picture, tags)
-        self._lose(side_data_losses(picture))
+        if picture.key_frame:
+            # Asked for seldom: PyAV ties a picture to its side data in a cycle, so that each picture
+            # asked stays in memory until the garbage collector comes by.
+            self._lose(side_data_losses(picture))
         planes, alpha, layout = self._reader.read(picture, tags)
         yield Frame(
             planes,
@@ -213,9 +276,9 @@ class VideoSource:
         if kind and self._encode.hdr == "refuse":
             raise SourceError(
                 f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
-                " use --hdr keep to derain it all the same"
+                " use --hdr keep to go on all the same"
             )
-        self._pix_fmt = picture.format.name
+        self._learnt = True
         self._mastering = mastering(picture)
         side_data: Any = picture.side_data  # its items are declared as strings
         for data in side_data:
@@ -231,6 +294,8 @@ class VideoSource:
             return
         unit = Fraction(packet.time_base)
         time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None:
+            self._length.passed((time + (packet.duration or 0)) * unit)
         if time is not None and (self._span.before(time, unit) or self._span.after(time, unit)):
             return
         shift = self._span.shift(unit)
@@ -276,12 +341,12 @@ class VideoSource:
         lasts = "" if length_s is None else f"; it lasts {length_s:.3f} s"
         return f"no picture lies in the chosen time{lasts}"
 
-    def _describe(self, first: Frame) -> StreamInfo:
+    def _describe(self, path: str, first: Frame) -> StreamInfo:
         duration_s = seconds(self._stream.duration, self._time_base)
         if duration_s is None:
             duration_s = seconds(self._container.duration, Fraction(1, av.time_base))
         return StreamInfo(
-            path=self._name,
+            path=redact(path),
             width=first.format.width,
             height=first.format.height,
             time_base=self._time_base,
@@ -300,15 +365,24 @@ class VideoSource:
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
-        if self._reader.note:
-            notes.append(self._reader.note)
+        if self._span.end_s is None:
+            whole, failures = self._span.start_s is None, self._stats.decode_failures
+            self._lose([*self._length.losses(failures=failures, whole=whole)])
+        converters = (self._filter, self._reader)
+        notes.extend(filter(None, (part.note for part in converters if part is not None)))
         if self._span.start_s is not None:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"
             )
-        if self._interlaced:
-            done = "were deinterlaced" if self._filter else "were taken as full pictures"
-            notes.append(f"{self._interlaced} interlaced frames {done}")
+        if self._interlaced and self._filter is not None:
+            notes.append(f"{self._interlaced} interlaced frames were deinterlaced")
+        elif self._interlaced:
+            self._lose(
+                [
+                    f"{self._interlaced} interlaced frames were taken as full pictures, with combs;"
+                    " use --interlaced deinterlace"
+                ]
+            )
 
 
 def _quarter_turns(picture: av.VideoFrame) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 from vderain.options import RunOptions
 
 _JUMP_FRAMES = 5
+_REORDER = 16  # frames; no codec lets one wait for more before it is shown
 
 
 class FrameClock:
@@ -77,6 +81,56 @@ class FrameClock:
                 f"{self._moved} times did not increase and were moved behind the one before"
             )
         return notes
+
+
+class DecodingTimes:
+    """Gives copied video packets the decoding times that Matroska does not store.
+
+    Presentation times stay as they are; the decoding times are the same times in rising order, begun
+    so much earlier that none lies behind its own packet. Tracks that come with decoding times pass.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()
+        self._times: list[int] = []
+        self._made_up: bool | None = None  # unknown until the first packets have come
+
+    def push(self, packet: Any) -> list[Any]:
+        """The packets that are complete; as many as may be out of order are held back."""
+        if self._made_up is False or packet.pts is None:
+            return [*self.flush(), packet]
+        self._waiting.append(packet)
+        if self._made_up:
+            heapq.heappush(self._times, packet.pts)
+            return [self._next()]
+        if len(self._waiting) <= _REORDER:
+            return []
+        self._begin()
+        return [self._next()]
+
+    def flush(self) -> list[Any]:
+        """What is still held back."""
+        if self._waiting and self._made_up is None:
+            self._begin()
+        return [self._next() for _ in range(len(self._waiting))]
+
+    def _begin(self) -> None:
+        """Learn from the first packets, one or more, how far they are out of order."""
+        self._made_up = any(packet.dts is None for packet in self._waiting)
+        times = sorted(packet.pts for packet in self._waiting)
+        step = min((b - a for a, b in pairwise(times) if b > a), default=1)
+        delay = 0
+        for index, packet in enumerate(self._waiting):
+            delay = max(delay, index - sum(time <= packet.pts for time in times) + 1)
+        self._times = [times[0] - step * (delay - index) for index in range(delay)] + times
+
+    def _next(self) -> Any:
+        packet = self._waiting.popleft()
+        if self._made_up:
+            # Where later packets are further out of order than the first were.
+            latest = min((other.pts for other in self._waiting), default=packet.pts)
+            packet.dts = min(heapq.heappop(self._times), packet.pts, latest)
+        return packet
 
 
 @dataclass(frozen=True, slots=True)

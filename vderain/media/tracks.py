@@ -5,22 +5,24 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import av
 from av.container import OutputContainer
 from av.stream import Disposition
 
+from vderain.errors import SinkError
 from vderain.media.formats import Container, portable_metadata
 from vderain.media.opening import describe_track, is_container_track
 from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
 from vderain.media.subtitles import conversion
+from vderain.media.timing import DecodingTimes
 from vderain.media.urls import redact
 
 # MPEG-TS takes anything as private data that no player understands; these it really carries.
 _TS_SUBTITLES = ("dvb_subtitle", "dvb_teletext")
+_TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class CopiedTrack:
     muxer: Muxer
     stream: Any
     convert: Callable[[bytes], bytes] | None = None
+    order: DecodingTimes | None = None
     repaired: int = 0
     _last_dts: int | None = None
 
@@ -61,6 +64,15 @@ class CopiedTrack:
             if not payload:
                 return
             packet = _with_payload(packet, payload)
+        for ready in [packet] if self.order is None else self.order.push(packet):
+            self._mux(ready)
+
+    def flush(self) -> None:
+        """Mux the packets that are held back. Raises av.FFmpegError."""
+        for packet in [] if self.order is None else self.order.flush():
+            self._mux(packet)
+
+    def _mux(self, packet: Any) -> None:
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else 0  # a cover picture has no time
         # Muxers refuse times that go backwards, as after damage or a concatenation; only text and
@@ -105,16 +117,26 @@ class Tracks:
             return
         try:
             writer.write(packet)
-        except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError) as error:
-            del self.writers[index]
-            self.copied.pop(index, None)
-            reason = redact(error.strerror or "")
-            self.losses.append(
-                f"{self.names[index]}: ends at {packet.pts}, could not be written on ({reason})"
-            )
+        except _TRACK_ERRORS as error:
+            self._end(index, f"at {packet.pts}", error)
+
+    def flush(self) -> None:
+        """Pass on what tracks hold back, before the container is completed; raises as ``write``."""
+        for index, writer in list(self.writers.items()):
+            if isinstance(writer, CopiedTrack):
+                try:
+                    writer.flush()
+                except _TRACK_ERRORS as error:
+                    self._end(index, "before its last packets", error)
+
+    def _end(self, index: int, where: str, error: av.FFmpegError) -> None:
+        del self.writers[index]
+        self.copied.pop(index, None)
+        reason = redact(error.strerror or "")
+        self.losses.append(f"{self.names[index]}: ends {where}, could not be written on ({reason})")
 
     def finish(self) -> None:
-        """Complete the sidecars and the report."""
+        """Complete the sidecars, still under hidden names, and the report."""
         for sidecar in self.sidecars:
             sidecar.finish()
         for index, writer in self.writers.items():
@@ -123,36 +145,60 @@ class Tracks:
                     f"{self.names[index]}: {writer.repaired} times went backwards and were moved on"
                 )
 
+    def publish(self) -> None:
+        """Give the sidecars their names; the output has its own by now, so a failure is a loss."""
+        for sidecar in self.sidecars:
+            try:
+                sidecar.publish()
+            except SinkError as error:
+                self.losses.append(str(error))
+                sidecar.abort()
+
+    def abort(self) -> None:
+        """Remove the sidecars that are not published."""
+        for sidecar in self.sidecars:
+            sidecar.abort()
+
 
 def mirror(
     template: Template,
     muxer: Muxer,
     container: Container,
-    path: Path | None,
+    keep_beside: Callable[[Any, str], Sidecar] | None,
     add_video: Callable[[], None],
 ) -> Tracks:
     """Make every track of the input in the output, in the same order.
 
-    ``add_video`` is called at the place of the video stream. ``path`` is the output's, beside which
-    tracks that it cannot hold are kept, or None for a pipe.
+    ``add_video`` is called at the place of the video stream. ``keep_beside`` makes the sidecar of a
+    stream and its codec where the output cannot hold the track; it is None for a pipe. Raises what
+    these two raise, and av.FFmpegError and OSError; no sidecar is left then.
     """
-    builder = _Mirror(muxer, container, path)
-    for stream in template.container.streams:
-        if stream.index == template.video_index:
-            add_video()
-        elif not is_container_track(stream):
-            builder.add(stream)
+    builder = _Mirror(muxer, container, keep_beside)
+    try:
+        for stream in template.container.streams:
+            if stream.index == template.video_index:
+                add_video()
+            elif not is_container_track(stream):
+                builder.add(stream)
+    except BaseException:
+        builder.tracks.abort()
+        raise
     return builder.tracks
 
 
 class _Mirror:
     """Finds a place for one track after the other."""
 
-    def __init__(self, muxer: Muxer, container: Container, path: Path | None) -> None:
+    def __init__(
+        self,
+        muxer: Muxer,
+        container: Container,
+        keep_beside: Callable[[Any, str], Sidecar] | None,
+    ) -> None:
         self.tracks = Tracks()
         self._muxer = muxer
         self._container = container
-        self._path = path
+        self._sidecar = keep_beside
 
     def add(self, stream: Any) -> None:
         """Copy a track, else convert it, else keep it beside the output."""
@@ -172,9 +218,11 @@ class _Mirror:
     def _copy(self, stream: Any, name: str) -> None:
         added = self._muxer.container.add_stream_from_template(stream, opaque=True)
         _copy_description(stream, added)
-        self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added)
+        video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
+        order = DecodingTimes() if video else None
+        self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, order=order)
         self.tracks.copied[stream.index] = name
-        if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+        if video:
             self.tracks.notes.append(f"{name}: a second video is copied as it is, with its rain")
 
     def _convert(
@@ -188,10 +236,10 @@ class _Mirror:
 
     def _keep_beside(self, stream: Any, codec: str, reason: str) -> None:
         name = self.tracks.names[stream.index]
-        if self._path is None:
+        if self._sidecar is None:
             self.tracks.losses.append(f"{name}: dropped, {reason}")
             return
-        sidecar = Sidecar(self._path, stream, codec)
+        sidecar = self._sidecar(stream, codec)
         self.tracks.sidecars.append(sidecar)
         self.tracks.losses.append(
             f"{name}: kept beside the output in {sidecar.path.name}, {reason}"

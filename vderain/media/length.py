@@ -1,0 +1,85 @@
+"""Whether a video came as long as its container promised, for inputs that were cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+
+_TOLERANCE_S = Fraction(1, 2)
+_TOLERANCE_FRAMES = 2
+_REORDER = 16
+
+
+class Length:
+    """Compares the end that came with the end in the headers of MP4, MOV, Matroska and WebM.
+
+    Other formats promise nothing, or FFmpeg estimates it. Without a duration of the video itself, the
+    end of whichever track lasts longest counts.
+    """
+
+    def __init__(self, container: Any, stream: Any, frame_rate: Fraction | None) -> None:
+        self._step = 1 / (frame_rate or Fraction(25))
+        self._frames = 0
+        self._came = 0
+        self._end_s: Fraction | None = None
+        self._others_s = Fraction(0)
+        self._promised_s, self._of_video = _promise(container, stream)
+        if container.format.name.startswith("mov,"):
+            self._frames = stream.frames
+
+    def picture(self, time_s: Fraction, duration_s: Fraction) -> None:
+        """A picture was decoded."""
+        self._came += 1
+        self._end_s = max(self._end_s or Fraction(0), time_s + (duration_s or self._step))
+
+    def passed(self, end_s: Fraction) -> None:
+        """A packet of another track was read."""
+        self._others_s = max(self._others_s, end_s)
+
+    def losses(self, *, failures: int, whole: bool) -> Iterator[str]:
+        """What is missing at the end; ``whole`` where pictures from the first on were asked for."""
+        if self._promised_s is None or self._end_s is None:
+            return
+        end_s = self._end_s if self._of_video else max(self._end_s, self._others_s)
+        short_s = self._promised_s - end_s
+        missing = self._frames - self._came - failures if whole else 0
+        counted = missing > 0 and short_s > self._step * Fraction(3, 2)
+        if not counted and short_s <= max(_TOLERANCE_S, _TOLERANCE_FRAMES * self._step):
+            return
+        # An edit list hides frames that the count holds, so the time has a say as well; a few before
+        # the last picture are missing too, since pictures are not stored in the order of their times.
+        by_time = round((self._promised_s - self._end_s) / self._step)
+        sure = 0 < missing <= by_time + _REORDER
+        frames = f"{missing}" if sure else f"about {by_time}"
+        yield (
+            f"the input ends at {float(self._end_s):.1f} s of {float(self._promised_s):.1f} s,"
+            f" {frames} frames are missing; it was cut off or is damaged"
+        )
+
+
+def _promise(container: Any, stream: Any) -> tuple[Fraction | None, bool]:
+    """The end in seconds of the container's time, and whether it is that of the video itself."""
+    name = container.format.name
+    if name.startswith("mov,") and stream.duration and stream.time_base:
+        end = (stream.start_time or 0) + stream.duration
+        return end * Fraction(stream.time_base), True
+    if name.startswith("matroska"):
+        tags = {key.upper(): value for key, value in stream.metadata.items()}
+        end_s = _clock_time(tags.get("DURATION", ""))
+        if end_s is not None:
+            return end_s, True
+        if container.duration:
+            return Fraction(container.duration, av.time_base), False
+    return None, False
+
+
+def _clock_time(text: str) -> Fraction | None:
+    """Hours, minutes and seconds, as 00:00:04.023000000, in seconds."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return Fraction(int(hours) * 3600 + int(minutes) * 60) + Fraction(seconds)
+    except (ValueError, ZeroDivisionError):
+        return None

@@ -116,16 +116,6 @@ class EngineCache:
                 total += path.stat().st_size
         return total
 
-    def clear(self) -> int:
-        """Remove every entry; returns the bytes freed. Files that are not the cache's own stay."""
-        freed = 0
-        for path in self._own_files():
-            with contextlib.suppress(OSError):
-                size = path.stat().st_size
-                path.unlink()
-                freed += size
-        return freed
-
     def _own_files(self) -> list[Path]:
         try:
             files = sorted(self._folder.iterdir()) if self._folder else []

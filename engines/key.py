@@ -7,10 +7,10 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 
 from vderain.frames import PlaneFormat
+from vderain.machine import CPUINFO, cpu_fields, cpu_flags, package_version
 from vderain.network.config import NetworkConfig
 
 # Raised with every change of the exported graph, the self-check, its bars or its pictures.
@@ -47,34 +47,20 @@ class EngineKey:
 
 def package_versions(*names: str) -> tuple[tuple[str, str], ...]:
     """(package, installed version or "none"), read without importing the package."""
-
-    def version(name: str) -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return "none"
-
-    return tuple((name, version(name)) for name in names)
+    return tuple((name, package_version(name) or "none") for name in names)
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+def cpu_features(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
     """The CPU's model and the instruction sets that bear on arithmetic, sorted.
 
     Where the system does not list instruction sets (not Linux), only the model.
     """
-    try:
-        lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
-    except OSError:
+    fields = cpu_fields(cpuinfo)
+    if not fields:
         return (platform.machine(), platform.processor())
-    fields = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        fields[name.strip()] = value.strip()
-    flags = fields.get("flags", fields.get("Features", "")).split()
-    named = {flag for flag in flags if flag.startswith(_INSTRUCTION_SETS)}
     model = ("vendor_id", "model name", "cpu family", "model", "stepping")
     return (
         platform.machine(),
         " ".join(fields.get(name, "") for name in model),
-        *sorted(named),
+        *cpu_flags(fields, _INSTRUCTION_SETS),
     )

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SLOTS = 2
 
 _TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
-_LARGEST_CHECK = (1280, 720)
+_SMALLEST_CHECK, _LARGEST_CHECK = (320, 180), (1280, 720)  # width and height
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -111,7 +111,7 @@ class OpenVinoBackend:
             weights=self._card.sha256,
             config=self._card.config,
             format=self._traced_format(fmt),
-            versions=package_versions("openvino", "torch"),
+            versions=package_versions("vderain", "openvino", "torch"),
         )
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
@@ -301,10 +301,15 @@ def _fill(padded: Plane, plane: Plane) -> None:
 
 
 def _check_format(fmt: PlaneFormat) -> PlaneFormat:
-    """The format that the self-check takes: the working one up to 720p, which bounds its memory."""
-    if fmt.width * fmt.height <= _LARGEST_CHECK[0] * _LARGEST_CHECK[1]:
+    """The format that the self-check takes, whose verdict serves every size.
+
+    The working one where it is large enough to say something; at most 720p, which bounds the memory.
+    """
+    smallest, largest = ((w * h, w, h) for w, h in (_SMALLEST_CHECK, _LARGEST_CHECK))
+    if smallest[0] <= fmt.width * fmt.height <= largest[0]:
         return fmt
-    return replace(fmt, width=_LARGEST_CHECK[0], height=_LARGEST_CHECK[1])
+    _, width, height = smallest if fmt.width * fmt.height < smallest[0] else largest
+    return replace(fmt, width=width, height=height)
 
 
 def _pack(ov: Any, model: Any) -> bytes:

@@ -6,8 +6,8 @@ Every other engine is compared with it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ class ReferenceBackend:
 
 
 class ReferenceEngine:
-    """``Engine`` for one plane format; computes in a thread of its own, one clip after the other."""
+    """``Engine`` for one plane format; computes when it is asked for the answer."""
 
-    slots = 2
+    slots = 1
 
     def __init__(
         self, network: SemiDRDNet, fmt: PlaneFormat, spec: EngineSpec, *, threads: int = 0
@@ -51,7 +51,6 @@ class ReferenceEngine:
         self._planes_network = PlanesNetwork(
             network, fmt, multiple=config.unshuffle, frames=config.frames
         ).eval()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="vderain-reference")
         self._closed = False
 
     def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
@@ -59,38 +58,40 @@ class ReferenceEngine:
         return self._spec
 
     def submit(self, clip: Clip) -> Pending:
-        """Queue a clip; its samples are copied before this returns."""
+        """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
         inputs = [
             torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None]
             for plane in clip_inputs(clip, self._fmt, self._spec.frames)
         ]
-        return _Answer(self._worker.submit(self._compute, inputs))
+        return _Answer(functools.partial(self._compute, inputs))
 
     def close(self) -> None:
-        """Finish what was submitted and end the thread."""
+        """Refuse further clips."""
         self._closed = True
-        self._worker.shutdown()
 
     def _compute(self, inputs: list[torch.Tensor]) -> tuple[Plane, ...]:
-        with torch.inference_mode(), _limited_threads(self._threads):
-            return tuple(
-                change[0, 0].contiguous().numpy() for change in self._planes_network(*inputs)
-            )
+        try:
+            with torch.inference_mode(), _limited_threads(self._threads):
+                changes = self._planes_network(*inputs)
+                return tuple(change[0, 0].contiguous().numpy() for change in changes)
+        except RuntimeError as error:  # torch's word for all that goes wrong, memory included
+            raise EngineLoadError(f"the reference engine failed: {error}") from error
 
 
 class _Answer:
-    """``Pending`` over a future."""
+    """``Pending`` that computes when it is asked first."""
 
-    def __init__(self, future: Future[tuple[Plane, ...]]) -> None:
-        self._future = future
+    def __init__(self, compute: Callable[[], tuple[Plane, ...]]) -> None:
+        self._compute = compute
+
+    @functools.cached_property
+    def _change(self) -> tuple[Plane, ...]:
+        return self._compute()
 
     def result(self) -> tuple[Plane, ...]:
-        try:
-            return self._future.result()
-        except RuntimeError as error:  # torch's word for all that goes wrong, memory included
-            raise EngineLoadError(f"the reference engine failed: {error}") from error
+        return self._change
 
 
 def load_finite_network(weights: Path, card: Card) -> SemiDRDNet:

@@ -8,15 +8,15 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vderain import __version__
 from vderain.engines import usable_engines
-from vderain.engines.cache import cache_dir
+from vderain.engines.cache import EngineCache
 from vderain.engines.openvino import openvino_devices
 from vderain.errors import EngineLoadError
+from vderain.machine import CPUINFO, cpu_fields, cpu_flags, cpu_model, package_version
 from vderain.media import probe_encoders
 from vderain.media.ffmpeg import ffmpeg_version
 
@@ -74,16 +74,17 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at this machine, without importing torch; what is missing is part of the answer."""
-    cache = cache_dir()
+    cache = EngineCache()
+    folder = cache.folder
     return Diagnosis(
         versions=installed_versions(),
         processor=processor(),
         graphics=graphics(),
         engines=tuple(Usable(*state) for state in usable_engines()),
         encoders=tuple(Usable(*state) for state in probe_encoders()),
-        cache_folder=str(cache),
-        cache_mib=folder_mib(cache),
-        cache_free_mib=free_mib(cache),
+        cache_folder=str(folder) if folder else "none, the user has no home directory",
+        cache_mib=round(cache.size / 2**20, 1),
+        cache_free_mib=free_mib(folder) if folder else 0.0,
         here_free_mib=free_mib(Path.cwd()),
     )
 
@@ -96,25 +97,20 @@ def installed_versions() -> dict[str, str | None]:
         "system": platform.platform(),
         "ffmpeg": ffmpeg_version(),
     }
-    for name, packages in _PACKAGES.items():
-        found = (_version(package) for package in packages)
-        versions[name] = next((version for version in found if version is not None), None)
-    return versions
+    return {
+        **versions,
+        **{name: package_version(*packages) for name, packages in _PACKAGES.items()},
+    }
 
 
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+def processor(cpuinfo: Path = CPUINFO) -> Processor:
     """The CPU as Linux describes it; elsewhere its name only."""
-    fields: dict[str, str] = {}
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().split("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            fields[name.strip()] = value.strip()
-    flags = fields.get("flags", fields.get("Features", "")).split()
+    fields = cpu_fields(cpuinfo)
     usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return Processor(
-        model=fields.get("model name") or platform.processor() or platform.machine(),
+        model=cpu_model(fields),
         cores=len(usable(0)) if usable else os.cpu_count() or 1,
-        features=tuple(sorted({flag for flag in flags if flag.startswith(_INSTRUCTION_SETS)})),
+        features=cpu_flags(fields, _INSTRUCTION_SETS),
     )
 
 
@@ -142,20 +138,7 @@ def nvidia_gpus(tool: str | None) -> tuple[str, ...]:
     return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
 
 
-def folder_mib(folder: Path) -> float:
-    """Size of all files in a folder; 0 where there is none."""
-    sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return round(sum(sizes) / 2**20, 1)
-
-
 def free_mib(folder: Path) -> float:
     """Free space where a folder is, or will be."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return round(shutil.disk_usage(place).free / 2**20, 1)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

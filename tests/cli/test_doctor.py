@@ -42,7 +42,7 @@ def test_text_names_versions_engines_encoders_and_the_cache(tmp_path):
 
 def test_json_agrees_with_what_was_found(tmp_path):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "engine.bin").write_bytes(bytes(3 * 2**20))
+    (tmp_path / "cache" / f"{64 * chr(97)}.bin").write_bytes(bytes(3 * 2**20))
     found = json.loads(call("--json"))
     assert found["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["cache_mib"] == 3.0

@@ -1,0 +1,40 @@
+"""What the processor and the installed packages say of themselves; nothing is imported for it."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu_fields(cpuinfo: Path = CPUINFO) -> dict[str, str]:
+    """What Linux says of the first core, by its own names; empty on other systems."""
+    try:
+        lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def cpu_flags(fields: dict[str, str], prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Instruction sets whose names begin with one of ``prefixes``, sorted; x86 and Arm."""
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return tuple(sorted({flag for flag in flags if flag.startswith(prefixes)}))
+
+
+def cpu_model(fields: dict[str, str]) -> str:
+    """The processor's name, as well as the system knows it."""
+    return fields.get("model name") or platform.processor() or platform.machine()
+
+
+def package_version(*names: str) -> str | None:
+    """The installed version of the first of ``names`` that is there."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

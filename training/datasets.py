@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import SourceError
+from vderain.training.colours import draw_chart, recoloured
 from vderain.training.rain import Picture, add_rain, recompress
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 _CLIPS = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
+_CHARTS = 160
 _FRAMES_PER_CLIP = 24  # spread over the clip: neighbours teach a per-frame network little
 
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # (N, 3, P, P), RGB in [0, 1]
@@ -78,7 +80,22 @@ def read_clips(folder: Path) -> Iterator[Sample]:
         capture.release()
 
 
-READERS = {"halves": read_halves, "pairs": read_pairs, "clean": read_clean, "clips": read_clips}
+def make_charts(folder: Path) -> Iterator[Sample]:
+    """Pictures of flat and saturated colours, as screens, signs and overlays show; ``folder`` is not read.
+
+    Photographs hold few of them, and what a network never saw it may take for rain.
+    """
+    for seed in range(_CHARTS):
+        yield Sample(None, draw_chart(np.random.default_rng(seed)))
+
+
+READERS = {
+    "halves": read_halves,
+    "pairs": read_pairs,
+    "clean": read_clean,
+    "clips": read_clips,
+    "charts": make_charts,
+}
 
 
 class PatchSampler:
@@ -129,6 +146,8 @@ class PatchSampler:
         left = int(rng.integers(max(1, width - patch + 1)))
         window = np.s_[top : top + patch, left : left + patch]
         background = _filled(picture[window], patch)
+        if sample.rainy is None:
+            background = recoloured(rng, background)
         if sample.rainy is not None:
             rainy = _filled(sample.rainy[window], patch)
         elif rng.random() < self._dry_share:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vderain.errors import WeightsError
+from vderain.machine import cpu_fields, cpu_model
 from vderain.network.card import Card
 from vderain.network.config import TIERS
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -41,8 +41,9 @@ def export(
         training={
             "command": command,
             "steps": state["step"],
+            "history": config.history,
             "hours": round(state["seconds"] / 3600, 2),
-            "hardware": f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
+            "hardware": f"{cpu_model(cpu_fields())}, {torch.get_num_threads()} thread(s)",
             "torch": torch.__version__,
         },
         data=config.data,

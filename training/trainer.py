@@ -43,6 +43,7 @@ class TrainConfig:
         bfloat16: autocast the convolutions to bfloat16.
         data: what the sources are, in words, for the card.
         terms: under which terms the weights may be used, for the card.
+        history: how the run was changed on its way, for the card.
 
     """
 
@@ -63,6 +64,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     data: str = ""
     terms: str = ""
+    history: str = ""
 
     def __post_init__(self) -> None:
         if self.tier not in TIERS:

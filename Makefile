@@ -19,8 +19,9 @@ demo: $(VENV)/.installed
 	@echo "The video without rain: demo/dry_road.mp4"
 	@echo "Before and after:       demo/before_after.png"
 
+# The tests' networks are tiny: more threads would only wait for each other.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Types are checked on the installed wheel: the folders engines/ and training/ are mapped at installation.
 lint: $(VENV)/.installed

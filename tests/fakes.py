@@ -23,7 +23,7 @@ class ListSource:
         self.items = items
         self.stats = SourceStats()
         self.template = None
-        self.ended = False
+        self.ended = self.cancelled = False
         known = {"path": "rainy.mp4", "width": 6, "height": 4, "time_base": Fraction(1, 25)}
         self.info = StreamInfo(**{**known, "frame_rate": Fraction(25), **info})
 
@@ -36,6 +36,9 @@ class ListSource:
                 yield item
         finally:
             self.ended = True
+
+    def cancel(self):
+        self.cancelled = True
 
     def close(self):
         self.ended = True

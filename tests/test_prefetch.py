@@ -70,3 +70,26 @@ def test_closing_early_closes_the_items_and_joins_the_worker():
 
 def test_none_is_an_item_like_any_other():
     assert list(prefetch([None, 1, None], 2)) == [None, 1, None]
+
+
+def test_stopping_frees_a_worker_that_waits_for_an_earlier_stage():
+    stop, release = threading.Event(), threading.Event()
+
+    def stalled():
+        yield 1
+        release.wait(20)
+
+    first = prefetch(stalled(), 2, stop)
+    second = prefetch((item for item in first), 2, stop)
+    assert next(second) == 1
+    threading.Timer(0.3, release.set).start()
+    since = time.monotonic()
+    second.close()
+    first.close()
+    assert time.monotonic() - since < 10
+    assert not alive()
+
+
+def test_what_cannot_be_iterated_is_an_error_and_no_hang():
+    with pytest.raises(TypeError):
+        next(prefetch(5, 2))

@@ -47,6 +47,14 @@ def test_dry_footage_stays_as_it_was():
     assert min(moved) > 42.0
 
 
+@pytest.mark.parametrize("colour", ["0000ff", "000080", "ff00ff", "00ff00", "ff0000", "ffffff"])
+def test_flat_and_saturated_colours_are_no_rain(colour):
+    """As on screens, signs and overlays; weights trained on photographs alone turned blue into white."""
+    flat = np.full((120, 160, 3), tuple(bytes.fromhex(colour)), np.uint8)
+    with vderain.Derainer() as derainer:
+        assert np.abs(derainer(flat).astype(int) - flat).max() <= 24
+
+
 def test_colours_do_not_drift(derained):
     after = np.mean(frames(derained, 20), (0, 1, 2))
     truth = np.mean(frames(SAMPLES / "dry_road.mp4", 20), (0, 1, 2))

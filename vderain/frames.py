@@ -27,6 +27,12 @@ SUBSAMPLING: dict[Layout, tuple[int, int]] = {
     "rgb": (1, 1),
 }
 
+LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # (Kr, Kb) of ITU-R BT.601, BT.709, BT.2020
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PlaneFormat:

@@ -82,6 +82,9 @@ class FrameSource(Protocol):
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
         """Frames and passed packets, in the order of the container."""
 
+    def cancel(self) -> None:
+        """Make a read that is blocked end soon; for another thread, when the run is stopped."""
+
     def close(self) -> None:
         """Release the container; may be called twice."""
 

@@ -53,7 +53,7 @@ class EngineOptions:
         choices=("auto", "float32", "bfloat16", "float16"),
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, or an OpenVINO device such as GPU.")
-    tier: str = option("fast", "Which of the shipped weights to use.", choices=("fast", "paper"))
+    tier: str = option("fast", "Which of the shipped weights to use.", choices=("fast",))
     weights: str | None = option(
         None, "A weights file of your own (.safetensors with its card beside it)."
     )
@@ -116,8 +116,8 @@ class EncodeOptions:
 class RunOptions:
     """What part of the input is derained, and how strongly."""
 
-    start_s: float = option(0.0, "Begin at this time, in seconds.", low=0.0)
-    duration_s: float | None = option(None, "Stop after this many seconds.", low=0.001)
+    start_s: float = option(0.0, "Begin at this time, in seconds.", low=0.0, high=1e7)
+    duration_s: float | None = option(None, "Stop after this many seconds.", low=0.001, high=1e7)
     strength: float = option(1.0, "Share of the rain to take out.", low=0.0, high=1.0)
     queue_frames: int = option(4, "Frames held between two stages.", low=1, high=64)
 

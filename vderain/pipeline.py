@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,7 +12,15 @@ from dataclasses import dataclass, field, replace
 from vderain.clips import clips, turned
 from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PassedPacket, PlaneFormat
-from vderain.interfaces import Engine, EngineSpec, FrameSink, FrameSource, Pending, StreamInfo
+from vderain.interfaces import (
+    Engine,
+    EngineSpec,
+    FrameSink,
+    FrameSource,
+    Pending,
+    SinkReport,
+    StreamInfo,
+)
 from vderain.network.change import apply_change
 from vderain.options import RunOptions
 from vderain.prefetch import prefetch
@@ -53,69 +62,52 @@ def derain(
     engine stay open for the caller to close. Raises what the stages raise.
     """
     options = options or RunOptions()
-    clock = _StageClock()
-    specs: dict[PlaneFormat, EngineSpec] = {}
+    run = _Run(engine, options)
     total = _frames_expected(source.info, options)
-    frames = 0
     try:
-        decoded = prefetch(clock.timed("decode", source), options.queue_frames)
-        changed = _derained(
-            clock.waiting("engine", decoded), engine, options.strength, specs, clock
-        )
-        ready = prefetch(clock.timed("engine", changed), options.queue_frames)
-        with (
-            closing(decoded),
-            closing(ready),
-        ):  # the last first: nobody reads a stage that is closed
-            for item in ready:
-                with clock.busy("encode"):
-                    sink.write(item)
-                if isinstance(item, Frame):
-                    frames += 1
-                    if on_progress is not None:
-                        on_progress(_progress(frames, total, clock))
-        with clock.busy("encode"):
+        for frames in _written(run, source, sink):
+            if on_progress is not None:
+                on_progress(_progress(frames, total, run.clock))
+        with run.clock.busy("encode"):
             written = sink.finish()
     except BaseException:
+        source.cancel()
         sink.abort()
         raise
-    return RunReport(
-        source=source.info.path,
-        output=written.path,
-        frames_in=source.stats.frames,
-        frames_out=written.frames,
-        decode_failures=source.stats.decode_failures,
-        codec=written.codec,
-        tracks_copied=written.tracks_copied,
-        losses=source.stats.losses + written.losses,
-        notes=source.stats.notes + written.notes,
-        engines=list(specs.values()),
-        stage_s={stage: round(seconds, 3) for stage, seconds in clock.stage_s.items()},
-        open_s=round(clock.open_s, 3),
-        seconds=round(clock.elapsed_s, 3),
-    )
+    return run.report(source, written)
 
 
-def _derained(
-    items: Iterator[Item],
-    engine: Engine,
-    strength: float,
-    specs: dict[PlaneFormat, EngineSpec],
-    clock: _StageClock,
-) -> Generator[Item, None, None]:
+def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Iterator[int]:
+    """Carry everything from the source to the sink; yields how many frames were written so far."""
+    clock, depth, stop = run.clock, run.options.queue_frames, threading.Event()
+    decoded = prefetch(clock.timed("decode", source), depth, stop)
+    changed = _derained(clock.waiting("engine", decoded), run)
+    ready = prefetch(clock.timed("engine", changed), depth, stop)
+    frames = 0
+    with closing(decoded), closing(ready):  # the last first: nobody reads a stage that is closed
+        for item in ready:
+            with clock.busy("encode"):
+                sink.write(item)
+            if isinstance(item, Frame):
+                frames += 1
+                yield frames
+
+
+def _derained(items: Iterator[Item], run: _Run) -> Generator[Item, None, None]:
     """Replace the planes of every frame; keeps the order, with up to ``engine.slots`` frames in flight."""
     waiting: deque[tuple[Item, tuple[Clip, Pending] | None]] = deque()
+    strength = run.options.strength
     in_flight = 0
     for item, clip in clips(items):
         if clip is None:
             waiting.append((item, None))
         else:
-            if clip.format not in specs:
-                with clock.opening():
-                    specs[clip.format] = engine.spec_for(clip.format)
-            waiting.append((item, (clip, engine.submit(clip))))
+            if clip.format not in run.specs:
+                with run.clock.opening():
+                    run.specs[clip.format] = run.engine.spec_for(clip.format)
+            waiting.append((item, (clip, run.engine.submit(clip))))
             in_flight += 1
-        while waiting and (waiting[0][1] is None or in_flight >= engine.slots):
+        while waiting and (waiting[0][1] is None or in_flight >= run.engine.slots):
             first, computed = waiting.popleft()
             in_flight -= computed is not None
             yield _with_change(first, computed, strength)
@@ -204,3 +196,31 @@ class _StageClock:
         finally:
             if isinstance(iterator, Generator):
                 iterator.close()
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the stages of one run share."""
+
+    engine: Engine
+    options: RunOptions
+    specs: dict[PlaneFormat, EngineSpec] = field(default_factory=dict)
+    clock: _StageClock = field(default_factory=_StageClock)
+
+    def report(self, source: FrameSource, written: SinkReport) -> RunReport:
+        """Everything that is known at the end."""
+        return RunReport(
+            source=source.info.path,
+            output=written.path,
+            frames_in=source.stats.frames,
+            frames_out=written.frames,
+            decode_failures=source.stats.decode_failures,
+            codec=written.codec,
+            tracks_copied=written.tracks_copied,
+            losses=source.stats.losses + written.losses,
+            notes=source.stats.notes + written.notes,
+            engines=list(self.specs.values()),
+            stage_s={stage: round(busy, 3) for stage, busy in self.clock.stage_s.items()},
+            open_s=round(self.clock.open_s, 3),
+            seconds=round(self.clock.elapsed_s, 3),
+        )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from vderain.errors import SinkError
 from vderain.interfaces import EngineSpec
 
 
@@ -61,3 +65,23 @@ class RunReport:
             "frames_per_s": round(self.frames_per_s, 2),
             "limiting_stage": self.limiting_stage,
         }
+
+
+def check_report_path(path: Path, rainy: str, dry: str) -> None:
+    """Raise SinkError where a report cannot be written, or would replace the input or the output."""
+    for other in (rainy, dry):
+        if os.path.realpath(path) == os.path.realpath(other):
+            raise SinkError(f"{path}: --report would replace {other}; give the report its own name")
+    if not os.path.isdir(path.parent):
+        raise SinkError(f"{path}: its folder does not exist; create it first")
+
+
+def write_report(path: Path, report: RunReport) -> None:
+    """Write a report as JSON under its name when it is complete. Raises SinkError."""
+    partial = path.with_name(f".vderain-{os.getpid()}.part.json")
+    try:
+        partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SinkError(f"{path}: the report cannot be written ({error.strerror})") from None

@@ -63,7 +63,12 @@ def test_quiet_says_nothing(clip, tmp_path):
         (["{clip}", "{folder}/dry.xyz"], 1, ["dry.xyz"]),
         (["{clip}"], 2, ["DRY"]),
         (["{empty}", "{out}"], 1, ["empty"]),
-        (["{clip}", "{out}", "--tier", "paper"], 1, ["paper"]),
+        (["", "{out}"], 1, ["empty"]),
+        (["{clip}", "{out}", "--start", "inf"], 2, ["--start"]),
+        (["{clip}", "{out}", "--report", "{clip}"], 1, ["rainy.mp4", "--report"]),
+        (["{clip}", "{out}", "--report", "{out}"], 1, ["dry.mp4", "--report"]),
+        (["{clip}", "{folder}/" + 300 * "x" + ".mp4"], 1, ["xxx"]),
+        (["{clip}", "{out}", "--weights", 300 * "w"], 1, ["www"]),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,
 )

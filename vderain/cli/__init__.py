@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -51,23 +52,40 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: errors become one line and an exit code; VDERAIN_DEBUG=1 shows the traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except VderainError as error:
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("vderain: interrupted", err=True)
+        code = _INTERRUPTED
+    except Exception as error:
         if os.environ.get("VDERAIN_DEBUG") == "1":
             raise
-        click.echo(f"vderain: {error}", err=True)
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("vderain: interrupted; nothing was written under the output's name", err=True)
-        code = _INTERRUPTED
+        code = _explain(error)
     sys.exit(code or 0)
 
 
+def _explain(error: Exception) -> int:
+    """One line for a person; returns the exit code."""
+    if isinstance(error, VderainError):
+        click.echo(f"vderain: {error}", err=True)
+        return error.exit_code
+    click.echo(
+        f"vderain: unexpected {type(error).__name__}: {error}; this is a bug, "
+        "VDERAIN_DEBUG=1 shows where",
+        err=True,
+    )
+    return 1
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """Stop on SIGTERM as on Ctrl-C: stages end, half files go."""
+    """Stop on a signal as on Ctrl-C: stages end, half files go."""
     raise KeyboardInterrupt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from tqdm import tqdm
 
 from vderain.api import derain_file
 from vderain.cli.options import options_of, pick
-from vderain.errors import SinkError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress
-from vderain.report import RunReport
+from vderain.report import RunReport, check_report_path, write_report
 
 _LONG_RUN_S = 3600.0
 
@@ -31,7 +29,7 @@ _LONG_RUN_S = 3600.0
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar, no summary.")
 def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -> None:
-    r"""Take the rain out of RAINY and write the same video to DRY.
+    """Take the rain out of RAINY and write the same video to DRY.
 
     RAINY is a video, a picture or a folder of pictures; "-" reads y4m or Matroska from standard input.
     DRY is a file of the same kind; "-" writes to standard output. Audio, subtitles, chapters and all
@@ -41,8 +39,8 @@ def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -
     vderain run rainy.mp4 dry.mp4
     vderain run rainy.mp4 dry.mp4 --duration 10      # try ten seconds of a long file
     """
-    if report is not None and not report.parent.is_dir():
-        raise SinkError(f"{report}: its folder does not exist; create it first")
+    if report is not None:
+        check_report_path(report, rainy, dry)
     with _ProgressBar(hidden=quiet) as bar:
         result = derain_file(
             rainy,
@@ -53,7 +51,7 @@ def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -
             on_progress=bar.update,
         )
     if report is not None:
-        _write_report(report, result)
+        write_report(report, result)
     if not quiet:
         click.echo(summary(result), err=True)
     sys.exit(result.exit_code)
@@ -108,10 +106,3 @@ def summary(report: RunReport) -> str:
         lines.append(f"loss: {report.decode_failures} damaged frames or packets were skipped")
     lines += [f"loss: {loss}" for loss in report.losses]
     return "\n".join(lines)
-
-
-def _write_report(path: Path, report: RunReport) -> None:
-    try:
-        path.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise SinkError(f"{path}: the report cannot be written ({error.strerror})") from None

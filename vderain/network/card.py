@@ -55,7 +55,7 @@ class Card:
             return cls(**{**values, "config": NetworkConfig.from_dict(values["config"])})
         except FileNotFoundError:
             raise WeightsError(
-                f"{path}: no such card; a weights file needs its card beside it (vderain export writes both)"
+                f"{path}: no such card; a weights file needs its card beside it (training writes both)"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path}: not a card this version can read ({error})") from None

@@ -16,15 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vderain.frames import Matrix, PlaneFormat
+from vderain.frames import LUMA_WEIGHTS, PlaneFormat
 from vderain.network.fold import convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
-
-_LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # (Kr, Kb), ITU-R BT.601, BT.709, BT.2020
-    "bt601": (0.299, 0.114),
-    "bt709": (0.2126, 0.0722),
-    "bt2020": (0.2627, 0.0593),
-}
 
 
 class ChangeNetwork(Protocol):
@@ -39,7 +33,7 @@ def rgb_from_samples(fmt: PlaneFormat) -> tuple[npt.NDArray[Any], npt.NDArray[An
     planes = len(fmt.plane_shapes)
     if fmt.layout == "rgb":
         return np.eye(3) / fmt.peak, np.zeros(3)
-    kr, kb = _LUMA_WEIGHTS[fmt.matrix]
+    kr, kb = LUMA_WEIGHTS[fmt.matrix]
     kg = 1 - kr - kb
     matrix = np.array(
         [
@@ -60,7 +54,7 @@ def samples_from_rgb(fmt: PlaneFormat) -> npt.NDArray[Any]:
     planes = len(fmt.plane_shapes)
     if planes == 3:
         return np.asarray(np.linalg.inv(rgb_from_samples(fmt)[0]))
-    kr, kb = _LUMA_WEIGHTS[fmt.matrix]
+    kr, kb = LUMA_WEIGHTS[fmt.matrix]
     scale = rgb_from_samples(fmt)[0][0, 0]
     return np.array([[kr, 1 - kr - kb, kb]]) / float(scale)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,8 @@ def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
     Raises WeightsError where file or card is missing, or the file is not the one the card describes.
     """
     path = Path(weights) if weights else Path(__file__).parent / f"{tier}.safetensors"
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weights file"
-            if weights
-            else f"no weights are shipped for tier {tier}"
-        )
+    if not os.path.isfile(path):  # unlike Path.is_file, it also bears names that are too long
+        raise WeightsError(f"{path}: no such weights file")
     card = Card.load(path)
     if file_sha256(path) != card.sha256:
         raise WeightsError(

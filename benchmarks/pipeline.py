@@ -4,7 +4,7 @@
 
 For each size, in one run: CPU seconds of ``vderain run`` against the sum of a plain PyAV transcode at the
 same encoder settings and the exported graph alone; frames per second end to end and of the network
-only; the share of the graph that the planes wrapper takes; start-up time with a cached engine.
+only; start-up time with a cached engine. ``benchmarks/wrapper.py`` prints the wrapper's share.
 """
 
 from __future__ import annotations

@@ -129,7 +129,15 @@ def main(weights, engine, precision, json_path, sheet) -> None:
         f"{'mean of rendered':32} {rendered[0]:12.2f} {rendered[2]:8.2f} {rendered[1]:12.4f} {rendered[3]:8.4f}"
     )
     if json_path:
-        json_path.write_text(json.dumps(means, indent=2))
+        names = ("psnr_before_db", "ssim_before", "psnr_after_db", "ssim_after")
+        scores = {
+            name: {
+                key: round(v, 4) if np.isfinite(v) else None
+                for key, v in zip(names, row, strict=True)
+            }
+            for name, row in means.items()
+        }
+        json_path.write_text(json.dumps(scores, indent=2))
     if sheet:
         contact_sheet(rows, sheet)
 

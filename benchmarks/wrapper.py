@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 
 import click
 import numpy as np
@@ -36,7 +37,9 @@ class Bare(nn.Module):
 def compiled(module: nn.Module, shapes: list[tuple[int, ...]], precision: str, kind: openvino.Type):
     """An infer request over random input of ``kind``."""
     example = tuple(torch.zeros(shape) for shape in shapes)
-    model = openvino.convert_model(module.eval(), example_input=example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about sizes
+        model = openvino.convert_model(module.eval(), example_input=example)
     model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
     steps = openvino.preprocess.PrePostProcessor(model)
     for index in range(len(shapes)):

@@ -4,6 +4,8 @@ import sys
 
 import vderain
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 report = vderain.derain_file(sys.argv[1], sys.argv[2], encode=vderain.EncodeOptions(overwrite=True))
 print(
     f"{report.frames_out} frames at {report.frames_per_s:.1f} fps, limited by {report.limiting_stage}"

@@ -6,7 +6,9 @@ import cv2
 
 import vderain
 
-rainy = cv2.cvtColor(cv2.imread(sys.argv[1]), cv2.COLOR_BGR2RGB)
+if len(sys.argv) != 3 or (picture := cv2.imread(sys.argv[1])) is None:
+    sys.exit(__doc__)
+rainy = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 with vderain.Derainer() as derainer:
     dry = derainer(rainy)  # (H, W, 3) uint8 RGB in and out; call it for frame after frame
     print("engine:", derainer.spec_for(rainy))

@@ -110,6 +110,8 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.crf is not None and self.bitrate is not None:
+            raise OptionError("--crf and --bitrate exclude each other: choose one")
 
 
 @dataclass(frozen=True, slots=True)

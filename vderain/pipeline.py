@@ -209,15 +209,17 @@ class _Run:
 
     def report(self, source: FrameSource, written: SinkReport) -> RunReport:
         """Everything that is known at the end."""
+        failures = source.stats.decode_failures
+        damage = [f"{failures} damaged frames or packets were skipped"] if failures else []
         return RunReport(
             source=source.info.path,
             output=written.path,
             frames_in=source.stats.frames,
             frames_out=written.frames,
-            decode_failures=source.stats.decode_failures,
+            decode_failures=failures,
             codec=written.codec,
             tracks_copied=written.tracks_copied,
-            losses=source.stats.losses + written.losses,
+            losses=damage + source.stats.losses + written.losses,
             notes=source.stats.notes + written.notes,
             engines=list(self.specs.values()),
             stage_s={stage: round(busy, 3) for stage, busy in self.clock.stage_s.items()},

@@ -64,6 +64,7 @@ def test_quiet_says_nothing(clip, tmp_path):
         (["{clip}"], 2, ["DRY"]),
         (["{empty}", "{out}"], 1, ["empty"]),
         (["", "{out}"], 1, ["empty"]),
+        (["{clip}", "{out}", "--crf", "20", "--bitrate", "900"], 2, ["--crf", "--bitrate"]),
         (["{clip}", "{out}", "--start", "inf"], 2, ["--start"]),
         (["{clip}", "{out}", "--report", "{clip}"], 1, ["rainy.mp4", "--report"]),
         (["{clip}", "{out}", "--report", "{out}"], 1, ["dry.mp4", "--report"]),

@@ -46,7 +46,7 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Give it rainy video, get the same video back without the rain.
 
-    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with losses that the report names.
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with losses that the report names, 130 interrupted.
     """
 
 

@@ -102,7 +102,5 @@ def summary(report: RunReport) -> str:
         [*report.notes, *(note for spec in report.engines for note in spec.notes)]
     )
     lines += [f"note: {note}" for note in notes]
-    if report.decode_failures:
-        lines.append(f"loss: {report.decode_failures} damaged frames or packets were skipped")
     lines += [f"loss: {loss}" for loss in report.losses]
     return "\n".join(lines)

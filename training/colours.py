@@ -19,7 +19,7 @@ def recoloured(rng: np.random.Generator, picture: Picture) -> Picture:
     swapped *= rng.uniform(0.5, 1.3, 3).astype(np.float32)
     grey = swapped.mean(2, keepdims=True)
     stretched = grey + (swapped - grey) * np.float32(rng.uniform(0.0, 3.0))
-    return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
+    return np.asarray(stretched.round().clip(0, 255), np.uint8)
 
 
 def draw_chart(rng: np.random.Generator) -> Picture:
@@ -29,7 +29,7 @@ def draw_chart(rng: np.random.Generator) -> Picture:
     picture[:] = _colour(rng)
     if rng.random() < 0.4:
         ramp = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
-        ends = np.float32([_colour(rng), _colour(rng)])
+        ends = np.array([_colour(rng), _colour(rng)], np.float32)
         picture[:] = np.rint(ends[0] * (1 - ramp) + ends[1] * ramp)
     for _ in range(int(rng.integers(0, 30))):
         x, y = int(rng.integers(width)), int(rng.integers(height))

@@ -96,36 +96,22 @@ def network_only(options: EngineOptions, size: tuple[int, int], frames: int) -> 
     return result
 
 
+def run_command(clip: Path, out: Path, *options: str) -> list[str]:
+    """``vderain run``, saying nothing."""
+    run = [sys.executable, "-m", "vderain", "run", str(clip), str(out)]
+    return [*run, "--overwrite", "--quiet", *options]
+
+
 def startup(clip: Path, out: Path) -> float:
     """Median wall seconds of a run over one frame with a cached engine, interpreter included."""
-    command = [
-        sys.executable,
-        "-m",
-        "vderain",
-        "run",
-        str(clip),
-        str(out),
-        "--overwrite",
-        "--quiet",
-    ]
+    command = run_command(clip, out)
     return statistics.median(cost([*command, "--duration", "0.04"])[0] for _ in range(5))
 
 
 def measure(engine: str, size: tuple[int, int], seconds: float, folder: Path) -> None:
     clip, out = folder / f"{size[0]}.mp4", folder / "out.mp4"
     frames = make_clip(clip, size, seconds)
-    run = [
-        sys.executable,
-        "-m",
-        "vderain",
-        "run",
-        str(clip),
-        str(out),
-        "--overwrite",
-        "--quiet",
-        "--engine",
-        engine,
-    ]
+    run = run_command(clip, out, "--engine", engine)
     cost([*run, "--duration", "0.2"])  # builds the engine
     run_wall, run_cpu = cost(run)
     code_wall, code_cpu = cost([sys.executable, "-c", TRANSCODE, str(clip), str(out)])

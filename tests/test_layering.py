@@ -24,10 +24,8 @@ def modules():
             yield ".".join([name, *(part for part in inside if part != "__init__")]), path
 
 
-def imports(path, *, top_level_only=False):
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -93,6 +93,7 @@ def test_an_interrupt_in_the_consumer_stops_every_stage():
     with pytest.raises(KeyboardInterrupt):
         derain(rainy, OffsetEngine(), dry, on_progress=interrupt)
     assert dry.state == "aborted" and rainy.ended and rainy.stats.frames < 50
+    assert rainy.cancelled  # or a read that is blocked would hold the run up
     assert not threads()
 
 

@@ -65,19 +65,19 @@ def derain(
     run = _Run(engine, options)
     total = _frames_expected(source.info, options)
     try:
-        for frames in _written(run, source, sink):
-            if on_progress is not None:
-                on_progress(_progress(frames, total, run.clock))
+        with closing(_written(run, source, sink)) as written_frames:
+            for frames in written_frames:
+                if on_progress is not None:
+                    on_progress(_progress(frames, total, run.clock))
         with run.clock.busy("encode"):
             written = sink.finish()
     except BaseException:
-        source.cancel()
         sink.abort()
         raise
     return run.report(source, written)
 
 
-def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Iterator[int]:
+def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Generator[int, None, None]:
     """Carry everything from the source to the sink; yields how many frames were written so far."""
     clock, depth, stop = run.clock, run.options.queue_frames, threading.Event()
     decoded = prefetch(clock.timed("decode", source), depth, stop)
@@ -85,12 +85,16 @@ def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Iterator[int]:
     ready = prefetch(clock.timed("engine", changed), depth, stop)
     frames = 0
     with closing(decoded), closing(ready):  # the last first: nobody reads a stage that is closed
-        for item in ready:
-            with clock.busy("encode"):
-                sink.write(item)
-            if isinstance(item, Frame):
-                frames += 1
-                yield frames
+        try:
+            for item in ready:
+                with clock.busy("encode"):
+                    sink.write(item)
+                if isinstance(item, Frame):
+                    frames += 1
+                    yield frames
+        except BaseException:  # GeneratorExit among them
+            source.cancel()  # before the workers are joined: one may be blocked in a read
+            raise
 
 
 def _derained(items: Iterator[Item], run: _Run) -> Generator[Item, None, None]:

@@ -83,7 +83,7 @@ class _ProgressBar:
         if eta_s > _LONG_RUN_S:
             self._bar.write(
                 f"vderain: this will take about {eta_s / 3600:.1f} hours on this machine; "
-                "--duration 10 tries ten seconds, --tier fast is the quickest network",
+                "--duration 10 tries ten seconds",
                 file=sys.stderr,
             )
 

@@ -8,7 +8,7 @@ the first and the last convolutions, so that no RGB ever exists.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,6 @@ from torch.nn import functional as F
 from vderain.frames import LUMA_WEIGHTS, PlaneFormat
 from vderain.network.fold import convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
-
-
-class ChangeNetwork(Protocol):
-    """What the wrapper needs of a network."""
-
-    def change(self, rainy: Tensor) -> Tensor:
-        """(N, 3T, H, W) RGB in [0, 1] -> the change of the centre frame, (N, 3, H, W)."""
 
 
 def rgb_from_samples(fmt: PlaneFormat) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -64,8 +57,13 @@ class PlanesNetwork(nn.Module):
 
     Input: for each of T frames its planes (1, 1, H, W) in any real dtype, oldest first. Output: the change
     of the centre frame's planes in sample steps, in the network's dtype. The change is clamped so
-    that no RGB value leaves [0, 1], or moves further out where it lies outside already.
+    that no RGB value leaves [0, 1], or moves further out where it lies outside already. ``network`` has
+    ``change``: (N, 3T, H, W) RGB in [0, 1] -> the change of the centre frame, (N, 3, H, W).
     """
+
+    to_rgb: Tensor
+    offsets: Tensor
+    to_samples: Tensor
 
     def __init__(
         self, network: nn.Module, fmt: PlaneFormat, *, multiple: int, frames: int = 1
@@ -87,7 +85,7 @@ class PlanesNetwork(nn.Module):
         change = self.network.change(torch.cat(pictures, 1))  # type: ignore[operator]
         rainy = pictures[self.frames // 2]
         change = change.maximum((-rainy).clamp(max=0)).minimum((1 - rainy).clamp(min=0))
-        changes = F.conv2d(change, self.to_samples[:, :, None, None])  # type: ignore[index]
+        changes = F.conv2d(change, self.to_samples[:, :, None, None])
         sx, sy = self.fmt.subsampling
         parts = list(torch.split(changes, 1, 1))
         if sx * sy > 1:
@@ -100,11 +98,11 @@ class PlanesNetwork(nn.Module):
         sx, sy = self.fmt.subsampling
         dtype = self.to_rgb.dtype
         full = [
-            _replicated(plane.to(torch.float32) - offset, size).to(dtype)  # type: ignore[arg-type]
-            for plane, offset, size in zip(planes, self.offsets, self._padded, strict=True)  # type: ignore[arg-type]
+            _replicated(plane.to(torch.float32) - offset, size).to(dtype)
+            for plane, offset, size in zip(planes, self.offsets, self._padded, strict=True)
         ]
         full[1:] = [c.repeat_interleave(sy, 2).repeat_interleave(sx, 3) for c in full[1:]]
-        return F.conv2d(torch.cat(full, 1), self.to_rgb[:, :, None, None])  # type: ignore[index]
+        return F.conv2d(torch.cat(full, 1), self.to_rgb[:, :, None, None])
 
 
 class PackedNetwork(nn.Module):

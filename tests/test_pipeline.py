@@ -127,3 +127,28 @@ def test_report_names_the_engine_of_every_format_met():
     assert [spec.name for spec in report.engines] == ["offset", "offset"]
     assert report.limiting_stage in report.stage_s
     assert set(report.to_dict()) > {"frames_in", "stage_s", "limiting_stage", "engines"}
+
+
+def test_an_interrupt_frees_a_read_that_is_blocked():
+    class Stalled(ListSource):
+        def __init__(self):
+            super().__init__([])
+            self.free = threading.Event()
+            self.freed = None
+
+        def __iter__(self):
+            yield gray_frame(1, 0)
+            yield gray_frame(1, 1)
+            self.freed = self.free.wait(20)
+
+        def cancel(self):
+            self.free.set()
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    rainy, dry = Stalled(), ListSink()
+    with pytest.raises(KeyboardInterrupt):
+        derain(rainy, OffsetEngine(slots=1), dry, on_progress=interrupt)
+    assert rainy.freed is True and dry.state == "aborted"
+    assert not threads()

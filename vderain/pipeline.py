@@ -79,22 +79,31 @@ def derain(
 
 def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Generator[int, None, None]:
     """Carry everything from the source to the sink; yields how many frames were written so far."""
-    clock, depth, stop = run.clock, run.options.queue_frames, threading.Event()
+    clock, depth, stop = run.clock, run.options.queue_frames, _Stop(source)
     decoded = prefetch(clock.timed("decode", source), depth, stop)
     changed = _derained(clock.waiting("engine", decoded), run)
     ready = prefetch(clock.timed("engine", changed), depth, stop)
     frames = 0
     with closing(decoded), closing(ready):  # the last first: nobody reads a stage that is closed
-        try:
-            for item in ready:
-                with clock.busy("encode"):
-                    sink.write(item)
-                if isinstance(item, Frame):
-                    frames += 1
-                    yield frames
-        except BaseException:  # GeneratorExit among them
-            source.cancel()  # before the workers are joined: one may be blocked in a read
-            raise
+        for item in ready:
+            with clock.busy("encode"):
+                sink.write(item)
+            if isinstance(item, Frame):
+                frames += 1
+                yield frames
+
+
+class _Stop(threading.Event):
+    """Stops a run; frees a read that is blocked at once, since workers are joined after this is set."""
+
+    def __init__(self, source: FrameSource) -> None:
+        super().__init__()
+        self._source = source
+
+    def set(self) -> None:
+        """Stop every stage."""
+        super().set()
+        self._source.cancel()
 
 
 def _derained(items: Iterator[Item], run: _Run) -> Generator[Item, None, None]:

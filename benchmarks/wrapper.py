@@ -65,7 +65,7 @@ def main(size: str, precision: str, rounds: int) -> None:
         "bare, RGB": compiled(Bare(network), [(1, 3, height, width)], precision, openvino.Type.f32),
         "packed planes": compiled(PackedNetwork(network, fmt), planes, precision, openvino.Type.u8),
         "plain planes": compiled(
-            PlanesNetwork(fold(network), fmt, multiple=network.config.unshuffle), planes, precision, openvino.Type.u8
+            PlanesNetwork(fold(network), fmt, multiple=network.config.multiple), planes, precision, openvino.Type.u8
         ),
     }  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in requests}

@@ -41,14 +41,5 @@ def spec_from_card(
 
 
 def frame_flop(config: NetworkConfig, fmt: PlaneFormat) -> float:
-    """Floating point operations of the network for one frame: two per weight and position."""
-    inputs, outputs = 3 * config.frames * config.unshuffle**2, 3 * config.unshuffle**2
-
-    def branch(width: int, blocks: int, kernel_area: int) -> int:
-        inner = blocks * 2 * kernel_area * width**2 + 9 * width**2
-        return 9 * width * (inputs + outputs) + inner
-
-    dilated = 10 * len(config.dilations)  # 3x3 kernels, and their share of the 1x1 join
-    weights = branch(config.rain_width, config.rain_blocks, 9)
-    weights += branch(config.detail_width, config.detail_blocks, dilated)
-    return 2.0 * weights * fmt.width * fmt.height / config.unshuffle**2
+    """Floating point operations of the network for one frame."""
+    return 2.0 * config.macs_per_pixel * fmt.width * fmt.height

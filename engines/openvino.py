@@ -141,7 +141,7 @@ class OpenVinoBackend:
 
     def _traced_format(self, fmt: PlaneFormat) -> PlaneFormat:
         """The small format that stands for all sizes of its kind; needs no padding."""
-        return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.unshuffle)
+        return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.multiple)
 
     def _convert(self, network: Any, fmt: PlaneFormat) -> Any:
         """A SemiDRDNet as an OpenVINO model between planes of any size: inputs of the format's dtype."""
@@ -154,7 +154,7 @@ class OpenVinoBackend:
         module = (
             PackedNetwork(network, fmt)
             if packable(config.unshuffle, fmt)
-            else PlanesNetwork(fold(network), fmt, multiple=config.unshuffle, frames=config.frames)
+            else PlanesNetwork(fold(network), fmt, multiple=config.multiple, frames=config.frames)
         )
         # Every input is a tensor of its own: the tracer takes one given twice for one input.
         inputs = tuple(torch.zeros(1, 1, *shape) for shape in fmt.plane_shapes * config.frames)
@@ -180,7 +180,7 @@ class OpenVinoBackend:
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
         )
-        padded = fmt.padded(self._card.config.unshuffle)
+        padded = fmt.padded(self._card.config.multiple)
         try:
             model = _unpack(self._core, blob)
             shapes = padded.plane_shapes * self._card.config.frames

@@ -49,7 +49,7 @@ class ReferenceEngine:
         self._threads = threads
         config = network.config
         self._planes_network = PlanesNetwork(
-            network, fmt, multiple=config.unshuffle, frames=config.frames
+            network, fmt, multiple=config.multiple, frames=config.frames
         ).eval()
         self._closed = False
 

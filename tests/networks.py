@@ -1,5 +1,7 @@
 """Networks and plane formats that several tests use."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -8,6 +10,8 @@ from vderain.network.config import NetworkConfig
 TINY = NetworkConfig(
     rain_width=8, rain_blocks=1, detail_width=8, detail_blocks=1, squeeze_ratio=4, unshuffle=4
 )
+
+COARSE = replace(TINY, rain_blocks=2, coarse_blocks=(1, 1))
 
 
 def randomized(network, seed=0):

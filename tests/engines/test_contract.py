@@ -45,7 +45,7 @@ def expected_change(weights, clip):
     path, card = find_weights("fast", str(weights))
     frames = card.config.frames
     network = PlanesNetwork(
-        load_network(path, card), clip.format, multiple=card.config.unshuffle, frames=frames
+        load_network(path, card), clip.format, multiple=card.config.multiple, frames=frames
     )
     planes = [
         torch.from_numpy(plane.astype(np.float32))[None, None]

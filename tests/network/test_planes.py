@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.networks import TINY, ConstantChange, randomized
+from tests.networks import COARSE, TINY, ConstantChange, randomized
 from vderain.frames import PlaneFormat
 from vderain.network.change import apply_change, sample_bounds
 from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
@@ -115,9 +115,10 @@ def test_grey_patch_darkens_by_its_luma_and_black_stays_black():
         assert np.all(result[1] == 128) and np.all(result[2] == 128)
 
 
+@pytest.mark.parametrize("config", [TINY, COARSE], ids=["tiny", "coarse"])
 @pytest.mark.parametrize("fmt", formats([*YUV, "gray", "rgb"]), ids=str)
-def test_packed_form_equals_the_reference_form(fmt):
-    network = randomized(SemiDRDNet(TINY))
+def test_packed_form_equals_the_reference_form(fmt, config):
+    network = randomized(SemiDRDNet(config))
     for branch in (
         network.rain,
         network.detail,
@@ -126,7 +127,7 @@ def test_packed_form_equals_the_reference_form(fmt):
         branch.tail.bias *= 0.02
     planes = random_planes(fmt, low=0.46, high=0.54)
     packed = run(PackedNetwork(network, fmt), planes)
-    plain = run(PlanesNetwork(network, fmt, multiple=4), planes)
+    plain = run(PlanesNetwork(network, fmt, multiple=config.multiple), planes)
     assert max(np.abs(change).max() for change in plain) > 0.1
     for got, want in zip(packed, plain, strict=True):
         assert np.abs(got - want).max() <= 1e-4 * fmt.peak / 255
@@ -134,10 +135,10 @@ def test_packed_form_equals_the_reference_form(fmt):
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 5), (16, 16), (17, 33)])
 def test_any_size_comes_back_in_its_own_shape(size):
-    network = randomized(SemiDRDNet(TINY))
+    network = randomized(SemiDRDNet(COARSE))
     for layout in (*YUV, "gray"):
         fmt = PlaneFormat(layout, *size)
-        for wrapper in (PackedNetwork(network, fmt), PlanesNetwork(network, fmt, multiple=4)):
+        for wrapper in (PackedNetwork(network, fmt), PlanesNetwork(network, fmt, multiple=16)):
             changes = run(wrapper, random_planes(fmt))
             assert tuple(change.shape for change in changes) == fmt.plane_shapes
 

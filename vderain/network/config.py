@@ -17,7 +17,10 @@ class NetworkConfig:
         detail_width: channels of the detail repair branch.
         detail_blocks: its residual blocks.
         dilations: of the parallel convolutions in a detail block.
-        squeeze_ratio: channels per squeezed channel in the gate.
+        squeeze_ratio: channels per squeezed channel in the gate; 0 for blocks without one.
+        coarse_blocks: more blocks of the rain branch at 1/2, 1/4, ... of the resolution and twice, four
+            times, ... the width, each scale nested between the halves of the finer one's blocks.
+        normalised: batch normalisation after each convolution, as published.
         unshuffle: pixels per side that are folded into channels before the first convolution.
         frames: T, frames of a clip.
 
@@ -29,18 +32,55 @@ class NetworkConfig:
     detail_blocks: int = 16
     dilations: tuple[int, ...] = (1, 3, 5)
     squeeze_ratio: int = 16
+    coarse_blocks: tuple[int, ...] = ()
+    normalised: bool = True
     unshuffle: int = 1
     frames: int = 1
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            values = self.dilations if item.name == "dilations" else (getattr(self, item.name),)
-            if not values or any(type(value) is not int or value < 1 for value in values):
-                raise ValueError(f"{item.name} must be positive whole numbers, got {values}")
+            value = getattr(self, item.name)
+            values = value if isinstance(value, tuple) else (value,)
+            lowest = 0 if item.name == "squeeze_ratio" else 1
+            if item.name == "normalised":
+                continue
+            if any(type(value) is not int or value < lowest for value in values):
+                raise ValueError(
+                    f"{item.name} must be whole numbers from {lowest} up, got {value!r}"
+                )
+        if not self.dilations:
+            raise ValueError("dilations must name at least one")
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
+        return int(self.unshuffle * 2 ** len(self.coarse_blocks))
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiplications for one pixel of a frame, as trained: nothing folded, the gates left out."""
+        s = self.unshuffle
+        outer = 9 * (
+            3 * self.frames * s**2 + 3 * s**2
+        )  # head and tail, for each channel of a branch
+        dilated = 10 * len(self.dilations)  # 3x3 kernels, and their share of the 1x1 join
+        rain = (outer + 9 * self.rain_width) * self.rain_width
+        detail = (outer + 9 * self.detail_width) * self.detail_width
+        detail += self.detail_blocks * 2 * dilated * self.detail_width**2
+        for scale, blocks in enumerate((self.rain_blocks, *self.coarse_blocks)):
+            width, area = self.rain_width * 2**scale, 4**scale
+            rain += blocks * 18 * width**2 / area
+            if scale:  # down from half the width, and up to twice as many channels
+                rain += (2 * width**2 + 2 * width**2) / area
+        return (rain + detail) / s**2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a card."""
-        return {**asdict(self), "dilations": list(self.dilations)}
+        values = asdict(self)
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
@@ -48,7 +88,12 @@ class NetworkConfig:
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"unknown network settings: {', '.join(sorted(unknown))}")
-        return cls(**{**values, "dilations": tuple(values.get("dilations", cls().dilations))})
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+            }
+        )
 
 
 # The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle.

@@ -40,7 +40,7 @@ def fold(network: SemiDRDNet) -> SemiDRDNet:
 
 
 def _has_foldable(sequence: nn.Sequential) -> bool:
-    return any(isinstance(layer, nn.BatchNorm2d) for layer in sequence)
+    return any(isinstance(layer, nn.BatchNorm2d | DilatedContext) for layer in sequence)
 
 
 def _folded_sequence(sequence: nn.Sequential) -> nn.Sequential:

@@ -122,7 +122,7 @@ class PackedNetwork(nn.Module):
         self.fmt = fmt
         self.frames = network.config.frames
         self.unshuffle = network.config.unshuffle
-        self._padded = fmt.padded(self.unshuffle).plane_shapes
+        self._padded = fmt.padded(network.config.multiple).plane_shapes
         folded = fold(network)
         mix = _pack_matrix(fmt, self.unshuffle)
         unmix = _unpack_matrix(fmt, self.unshuffle)

@@ -21,6 +21,11 @@ def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
 
 
+def norm(width: int, config: NetworkConfig) -> list[nn.Module]:
+    """The batch normalisation after a convolution, or nothing."""
+    return [nn.BatchNorm2d(width)] if config.normalised else []
+
+
 class SqueezeExcitation(nn.Module):
     """Scales each channel by a gate computed from the whole picture's channel means."""
 
@@ -53,16 +58,17 @@ class DilatedContext(nn.Module):
 class RainBlock(nn.Module):
     """Residual block of the rain branch, gated by squeeze-and-excitation."""
 
-    def __init__(self, width: int, ratio: int) -> None:
+    def __init__(self, width: int, config: NetworkConfig) -> None:
         super().__init__()
         self.body = nn.Sequential(
             conv3x3(width, width),
-            nn.BatchNorm2d(width),
+            *norm(width, config),
             nn.PReLU(width),
             conv3x3(width, width),
-            nn.BatchNorm2d(width),
+            *norm(width, config),
         )
-        self.gate = SqueezeExcitation(width, ratio)
+        ratio = config.squeeze_ratio
+        self.gate = SqueezeExcitation(width, ratio) if ratio else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> same."""
@@ -70,17 +76,41 @@ class RainBlock(nn.Module):
         return x + gated
 
 
+class CoarseStage(nn.Module):
+    """Blocks at half the resolution and twice the width, added to what came in (ours)."""
+
+    def __init__(self, width: int, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
+        self.blocks = nn.Sequential(*blocks)
+        self.up = nn.Conv2d(2 * width, 4 * width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), H and W even -> same."""
+        coarse: Tensor = self.up(self.blocks(self.down(x)))
+        return x + F.pixel_shuffle(coarse, 2)
+
+
+def rain_blocks(width: int, config: NetworkConfig, counts: tuple[int, ...]) -> list[nn.Module]:
+    """``counts[0]`` rain blocks, and the coarser scales of ``counts[1:]`` in their middle."""
+    blocks: list[nn.Module] = [RainBlock(width, config) for _ in range(counts[0])]
+    if len(counts) > 1:
+        coarser = CoarseStage(width, rain_blocks(2 * width, config, counts[1:]))
+        blocks.insert((counts[0] + 1) // 2, coarser)
+    return blocks
+
+
 class DetailBlock(nn.Module):
     """Residual block of the detail branch: structure detail context aggregation (SDCAB)."""
 
-    def __init__(self, width: int, dilations: tuple[int, ...]) -> None:
+    def __init__(self, width: int, config: NetworkConfig) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            DilatedContext(width, dilations),
-            nn.BatchNorm2d(width),
+            DilatedContext(width, config.dilations),
+            *norm(width, config),
             nn.PReLU(width),
-            DilatedContext(width, dilations),
-            nn.BatchNorm2d(width),
+            DilatedContext(width, config.dilations),
+            *norm(width, config),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,11 +122,13 @@ class DetailBlock(nn.Module):
 class Branch(nn.Module):
     """Head, residual blocks with a long skip, tail."""
 
-    def __init__(self, inputs: int, width: int, outputs: int, blocks: list[nn.Module]) -> None:
+    def __init__(
+        self, inputs: int, width: int, outputs: int, blocks: list[nn.Module], config: NetworkConfig
+    ) -> None:
         super().__init__()
         self.head = nn.Sequential(conv3x3(inputs, width), nn.PReLU(width))
         self.blocks = nn.Sequential(*blocks)
-        self.body = nn.Sequential(conv3x3(width, width), nn.BatchNorm2d(width))
+        self.body = nn.Sequential(conv3x3(width, width), *norm(width, config))
         self.tail = conv3x3(width, outputs)
 
     def features(self, x: Tensor) -> Tensor:
@@ -115,7 +147,7 @@ class SemiDRDNet(nn.Module):
     """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
 
     Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first; H and W multiples of
-    ``config.unshuffle``. Nothing is clamped: training sees the raw answer.
+    ``config.multiple``. Nothing is clamped: training sees the raw answer.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -123,14 +155,13 @@ class SemiDRDNet(nn.Module):
         self.config = config
         inputs = 3 * config.frames * config.unshuffle**2
         outputs = 3 * config.unshuffle**2
-        rain = [
-            RainBlock(config.rain_width, config.squeeze_ratio) for _ in range(config.rain_blocks)
+        counts = (config.rain_blocks, *config.coarse_blocks)
+        rain = rain_blocks(config.rain_width, config, counts)
+        detail: list[nn.Module] = [
+            DetailBlock(config.detail_width, config) for _ in range(config.detail_blocks)
         ]
-        detail = [
-            DetailBlock(config.detail_width, config.dilations) for _ in range(config.detail_blocks)
-        ]
-        self.rain = Branch(inputs, config.rain_width, outputs, list(rain))
-        self.detail = Branch(inputs, config.detail_width, outputs, list(detail))
+        self.rain = Branch(inputs, config.rain_width, outputs, rain, config)
+        self.detail = Branch(inputs, config.detail_width, outputs, detail, config)
 
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3T, H, W) -> streaks R and detail D, each (N, 3, H, W)."""

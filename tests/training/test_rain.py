@@ -1,28 +1,146 @@
 import numpy as np
+import pytest
 
-from vderain.training.rain import add_rain, recompress, streak_layer
+from vderain.errors import OptionError
+from vderain.training import rain
+from vderain.training.rain import (
+    RAIN_KINDS,
+    RAIN_MODELS,
+    add_rain,
+    recompress,
+    render_clip,
+    render_kind,
+)
+from vderain.training.streaks import Storm
 
 GREY = np.full((96, 128, 3), 90, np.uint8)
+DARK = np.full((96, 128, 3), 30, np.uint8)
+MINED = [np.full((40, 50), 0.25, np.float32)]
 
 
-def test_the_same_seed_renders_the_same_rain():
-    one, two, other = (add_rain(np.random.default_rng(seed), GREY) for seed in (3, 3, 4))
+def rendered(picture, seeds, **options):
+    return [add_rain(np.random.default_rng(seed), picture, **options) for seed in seeds]
+
+
+@pytest.mark.parametrize("model", RAIN_MODELS)
+def test_the_same_seed_renders_the_same_rain(model):
+    one, two, other = rendered(GREY, (3, 3, 4), model=model)
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
-def test_streaks_are_an_opacity_of_falling_lines():
-    layers = [streak_layer(np.random.default_rng(seed), 96, 128) for seed in range(12)]
-    assert all(layer.shape == (96, 128) and layer.dtype == np.float32 for layer in layers)
-    assert all(layer.min() >= 0 and layer.max() <= 1 for layer in layers)
-    down = sum(np.abs(np.diff(layer, axis=0)).mean() for layer in layers)
-    across = sum(np.abs(np.diff(layer, axis=1)).mean() for layer in layers)
-    assert across > 1.3 * down  # streaks run down the picture more often than across it
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (33, 64), (101, 3)])
+@pytest.mark.parametrize("model", RAIN_MODELS)
+def test_any_size_keeps_its_shape_and_type(shape, model):
+    picture = np.full((*shape, 3), 120, np.uint8)
+    for rainy in rendered(picture, range(25), model=model, mined=MINED):
+        assert rainy.shape == picture.shape and rainy.dtype == np.uint8
 
 
-def test_rain_brightens_a_dark_picture():
-    dark = np.full((96, 128, 3), 30, np.uint8)
-    assert all(add_rain(np.random.default_rng(seed), dark).mean() >= 30 for seed in range(12))
+def test_the_background_is_left_as_it_was():
+    picture = GREY.copy()
+    rendered(picture, range(20), mined=MINED)
+    assert np.array_equal(picture, GREY)
+
+
+def test_rain_adds_light_to_a_dark_picture():
+    assert all(rainy.mean() > 30 for rainy in rendered(DARK, range(30)))
+
+
+def test_the_full_model_holds_more_than_the_simple_one():
+    full, simple = (rendered(GREY, range(30), model=model) for model in ("full", "simple"))
+    assert any((rainy > 90).all() for rainy in full)  # mist reaches every pixel
+    assert not any((rainy > 90).all() for rainy in simple)
+    assert all((rainy >= 90).all() for rainy in simple)  # both simple models only add light
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(OptionError, match=r"heavy.*full, simple"):
+        add_rain(np.random.default_rng(0), GREY, model="heavy")
+
+
+@pytest.mark.parametrize("kind", ["snow", "mined"])
+def test_a_kind_that_cannot_be_rendered_is_refused(kind):
+    with pytest.raises(OptionError, match=kind):
+        render_kind(np.random.default_rng(0), GREY, kind)
+
+
+@pytest.mark.parametrize("kind", RAIN_KINDS)
+def test_every_kind_changes_the_picture(kind):
+    rng = np.random.default_rng(0)
+    assert any((render_kind(rng, GREY, kind, mined=MINED) != GREY).any() for _ in range(3))
+
+
+def test_mined_layers_are_used_by_the_full_model_only():
+    green = np.zeros((40, 50, 3), np.float32)
+    green[..., 1] = 0.5
+
+    def is_green(picture):
+        return picture[..., 1].mean() > picture[..., [0, 2]].mean() + 40
+
+    assert any(is_green(rainy) for rainy in rendered(DARK, range(30), mined=[green]))
+    assert not any(is_green(rainy) for rainy in rendered(DARK, range(30)))
+    assert not any(
+        is_green(rainy) for rainy in rendered(DARK, range(30), model="simple", mined=[green])
+    )
+
+
+def test_strengths_spread_from_drizzle_to_storm():
+    noise = np.random.default_rng(0).integers(20, 200, (96, 96, 3), np.uint8)
+    changes = [np.square(r.astype(float) - noise).mean() for r in rendered(noise, range(150))]
+    psnr = 10 * np.log10(255**2 / np.maximum(changes, 1e-3))
+    low, middle, high = np.percentile(psnr, [5, 50, 95])
+    assert 10 < low < 18 < middle < 27 < high < 42
+
+
+def steady(monkeypatch, storm):
+    """Render clips of one storm, without mist and gusts."""
+    monkeypatch.setattr(rain, "draw_storm", lambda *_, **__: storm)
+    monkeypatch.setattr(rain, "draw_mist", lambda *_: None)
+    monkeypatch.setattr(rain, "uneven", lambda _, layer: layer)
+
+
+def test_near_drops_leave_while_the_dry_pixels_stay(monkeypatch):
+    steady(monkeypatch, Storm(focal_px=700, exposure_s=1 / 200, rain_mm_per_h=20, farthest_m=2))
+    frames = render_clip(np.random.default_rng(1), [GREY] * 3)
+    wet = [(frame != GREY).any(2) for frame in frames]
+    assert all(0.002 < mask.mean() < 0.5 for mask in wet)
+    assert not np.array_equal(wet[0], wet[1])
+    dry = ~np.logical_or.reduce(wet)
+    assert dry.mean() > 0.3
+    assert all(np.array_equal(frame[dry], GREY[dry]) for frame in frames)
+
+
+def test_drops_move_by_the_frame_interval():
+    for seed in range(5):
+        at_once, later = (
+            render_clip(np.random.default_rng(seed), [DARK] * 2, fps=fps) for fps in (1e7, 25.0)
+        )
+        assert np.array_equal(at_once[0], later[0])
+        moved = [np.abs(clip[1].astype(int) - clip[0]).mean() for clip in (at_once, later)]
+        assert moved[0] < 0.1 * moved[1]
+
+
+def test_the_background_keeps_its_own_motion(monkeypatch):
+    steady(monkeypatch, Storm(focal_px=700, exposure_s=1 / 200, rain_mm_per_h=5, farthest_m=1))
+    rng = np.random.default_rng(2)
+    background = [rng.integers(60, 200, (64, 64, 3), np.uint8) for _ in range(3)]
+    for rainy, dry in zip(render_clip(rng, background), background, strict=True):
+        assert (rainy == dry).all(2).mean() > 0.5
+
+
+def test_a_clip_of_one_frame_is_a_picture_and_of_none_is_none():
+    assert render_clip(np.random.default_rng(0), []) == []
+    assert len(render_clip(np.random.default_rng(0), [GREY])) == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "message"),
+    [([GREY, GREY[:-1]], 25.0, "several sizes"), ([GREY], 0.0, "fps 0.0")],
+)
+def test_clips_that_make_no_sense_are_refused(frames, fps, message):
+    with pytest.raises(OptionError, match=message):
+        render_clip(np.random.default_rng(0), frames, fps=fps)
 
 
 def test_recompression_keeps_the_picture_and_its_colours():

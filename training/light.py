@@ -1,0 +1,116 @@
+"""What rain looks like in a scene: the light in the drops, lamps at night, and mist (ours).
+
+A drop shows a wide-angle view of its surroundings, mostly the sky; Garg and Nayar, "Vision and rain"
+(IJCV 2007). Drops too far away to be seen one by one act as mist: Narasimhan and Nayar (IJCV 2002).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.training.streaks import Layer, Picture
+
+Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit levels; light may exceed 255
+
+_GRID = 12  # the light of a scene varies slowly
+_DARK_LEVEL = 70.0  # mean of a picture taken at night
+
+
+@dataclass(frozen=True, slots=True)
+class Mist:
+    """``transmission`` (H, W, 1) in [0, 1] and the colour ``air`` (3,) in 8-bit levels."""
+
+    transmission: Layer
+    air: Layer
+
+    def over(self, picture: Colours) -> Colours:
+        """The picture seen through it."""
+        return self.air + (picture - self.air) * self.transmission
+
+
+def is_dark(picture: Picture) -> bool:
+    """Whether a picture (H, W, 3) uint8 looks like night."""
+    return float(cv2.mean(picture)[1]) < _DARK_LEVEL
+
+
+def drop_light(rng: np.random.Generator, picture: Picture) -> Colours:
+    """Light in the drops over each pixel by day: the sky's, and that of the scene turned over."""
+    small = _small(picture)
+    sky = _sky(small)
+    sky = sky + (sky.mean() - sky) * np.float32(rng.uniform(0.3, 1.0))
+    local = (small + small[::-1, ::-1]) / 2
+    share = np.float32(rng.uniform(0.5, 1.0))
+    light = sky * share + local * (1 - share)
+    light = light * rng.uniform(1.0, 1.5) + rng.uniform(0.0, 60.0)
+    return _enlarged(light, picture)
+
+
+def lamp_light(rng: np.random.Generator, picture: Picture) -> Colours:
+    """Light in the drops at night: bright near lamps, those in the picture and one outside it."""
+    small = _small(picture)
+    level = small.mean(2, keepdims=True)
+    muted = level + 0.35 * (small - level)  # a lit sign colours drops less than itself
+    lamps = np.maximum(muted - level.mean() - 20, 0)
+    glow = np.asarray(cv2.GaussianBlur(lamps, (0, 0), rng.uniform(1.0, 3.0)), np.float32)
+    place = rng.uniform(-0.4, 1.4, 2) * _GRID
+    rows, columns = np.mgrid[:_GRID, :_GRID].astype(np.float32) + np.float32(0.5)
+    away = np.hypot(rows - place[0], columns - place[1]) / (_GRID * rng.uniform(0.2, 0.8))
+    warmth = np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.5, 1.05)], np.float32)
+    glow = glow / (glow.max() + 1) * rng.uniform(0.3, 1.0)
+    glow += (warmth / (1 + away[..., None] ** 2)) * rng.uniform(0.0, 1.0)
+    light = level.mean() + 10 + glow / (glow.max() + 1e-3) * rng.uniform(80.0, 300.0)
+    return _enlarged(light, picture)
+
+
+def draw_mist(rng: np.random.Generator, picture: Picture, thickness: float) -> Mist:
+    """Mist over a scene whose depth is guessed: ``thickness`` is the optical depth at its far end."""
+    small = _small(picture)
+    sky = _sky(small)
+    grey = np.float32(sky.mean())
+    air = grey + (sky - grey) * np.float32(rng.uniform(0.0, 0.5))
+    air = np.minimum(air * rng.uniform(0.7, 1.1) + rng.uniform(0.0, 40.0), 250)
+    transmission = np.exp(-np.float32(thickness) * _depth(rng, small))
+    return Mist(_enlarged(transmission, picture)[..., None], air.astype(np.float32))
+
+
+def _depth(rng: np.random.Generator, small: Colours) -> Layer:
+    """A guess at depth in [0, 1] on the coarse grid: far above, far where no channel is dark, or anything."""
+    rise = np.linspace(1, rng.uniform(0.0, 0.6), _GRID, dtype=np.float32)[:, None]
+    if rng.random() < 0.4:
+        depth = rise * np.ones((1, _GRID), np.float32)
+    elif rng.random() < 0.5:
+        darkest = small.min(2)
+        depth = rise * (0.3 + 0.7 * darkest / (darkest.max() + 1))
+    else:
+        field = rng.random((4, 4), np.float32)
+        depth = np.asarray(cv2.resize(field, (_GRID, _GRID), interpolation=cv2.INTER_CUBIC))
+    return np.clip(np.asarray(cv2.blur(depth, (3, 3)), np.float32), 0, 1)
+
+
+def uneven(rng: np.random.Generator, layer: Layer) -> Layer:
+    """Streaks that gust: the layer (H, W) is weaker in some places, as real rain is."""
+    field = rng.uniform(0.1, 1.0, (4, 4)).astype(np.float32)
+    return layer * _enlarged(field, layer)
+
+
+def _sky(small: Colours) -> Layer:
+    """Mean colour (3,) of the brightest quarter of the upper half."""
+    upper = small[: _GRID // 2 + 1].reshape(-1, 3)
+    order = np.argsort(upper.sum(1))
+    return np.asarray(upper[order[-len(order) // 4 :]].mean(0), np.float32)
+
+
+def _small(picture: Picture) -> Colours:
+    size = (_GRID, _GRID)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _enlarged(field: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    size = (like.shape[1], like.shape[0])
+    large = cv2.resize(np.asarray(field, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32)

@@ -1,0 +1,85 @@
+"""The two simple rain models of the literature: a layer of streaks, added or screened onto a picture.
+
+Additive: Fu et al. (CVPR 2017), rainy = background + streaks. Screen: Luo et al. (ICCV 2015), rainy =
+1 - (1 - background)(1 - streaks). The layers are lines, or noise blurred along the fall as paint
+programs make it. The settings are ours.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.training.streaks import Layer, Streaks, paint, visible_gain
+
+
+def draw_overlay(rng: np.random.Generator, height: int, width: int) -> Layer:
+    """A layer of streaks (H, W) float32 in [0, 1]: lines or noise, in one direction, at times in up to five."""
+    shape = (height, width)
+    slant_deg = rng.normal(0.0, 15.0) if rng.random() < 0.5 else rng.uniform(-60.0, 60.0)
+    directions = 1 if rng.random() < 0.8 else int(rng.integers(2, 6))
+    draw = noise_streaks if rng.random() < 0.6 else line_streaks
+    layer = draw(rng, shape, slant_deg)
+    for _ in range(directions - 1):
+        layer = np.maximum(layer, draw(rng, shape, slant_deg + rng.normal(0.0, 25.0)))
+    return np.asarray(np.minimum(layer * visible_gain(layer), 1), np.float32)
+
+
+def line_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
+    """Lines at one to three depths."""
+    height, width = shape
+    opacity = np.zeros(shape, np.float32)
+    cover = 10 ** rng.uniform(-1.8, -0.4)  # share of the picture that a depth's streaks cover
+    for _ in range(int(rng.integers(1, 4))):
+        nearness = rng.random()
+        length_px = 10 ** rng.uniform(0.8, 1.5 + 0.8 * nearness)
+        width_px = 0.7 + 3.5 * nearness**2 * rng.random()
+        area = (height + length_px) * (width + length_px)
+        drops = min(rng.poisson(cover * area / (length_px * width_px)), 4000)
+        angles = np.deg2rad(slant_deg + rng.normal(0.0, 2.5, drops))
+        vectors = np.stack([np.sin(angles), np.cos(angles)], 1)
+        vectors *= (length_px * rng.uniform(0.6, 1.3, drops))[:, None]
+        middles = rng.random((drops, 2)) * (width + length_px, height + length_px) - length_px / 2
+        strengths = np.minimum(rng.uniform(0.2, 1.0) * rng.uniform(0.5, 1.3, drops), 1.0)
+        widths_px = np.full(drops, width_px)
+        layer = paint(shape, Streaks(middles - vectors / 2, vectors, widths_px, strengths))
+        opacity = opacity + layer - opacity * layer
+    return opacity
+
+
+def noise_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
+    """Noise blurred along the fall and stretched: specks, each a streak, or a dense texture of them."""
+    grain_px = 1 + 2.5 * rng.random() ** 2
+    length = int(10 ** rng.uniform(0.6, 2.1) / grain_px) + 2
+    side = int(np.hypot(*shape) / grain_px) + 3
+    canvas_shape = (side + length, side)
+    if rng.random() < 0.6:
+        specks = np.zeros(canvas_shape, np.float32)
+        count = int(side * (side + length) * min(0.12, 10 ** rng.uniform(-1.6, 0.0) / length))
+        specks.flat[rng.integers(0, specks.size, count)] = rng.uniform(0.3, 1.0, count)
+        streaks = cv2.boxFilter(specks, -1, (1, length), normalize=False)
+    else:
+        noise = rng.random(canvas_shape, np.float32) - np.float32(0.5)
+        streaks = cv2.boxFilter(noise, -1, (1, length)) * np.float32(np.sqrt(12 * length))
+        streaks = (streaks - np.float32(rng.uniform(0.2, 1.8))) * np.float32(rng.uniform(0.3, 0.8))
+    tilted = _tilted(np.asarray(streaks, np.float32), shape, slant_deg, grain_px)
+    if rng.random() < 0.4:
+        tilted = np.asarray(cv2.GaussianBlur(tilted, (0, 0), rng.uniform(0.4, 1.0)), np.float32)
+    return np.clip(tilted, 0, 1) * np.float32(rng.uniform(0.25, 1.0))
+
+
+def _tilted(
+    streaks: npt.NDArray[np.float32], shape: tuple[int, int], slant_deg: float, grain_px: float
+) -> Layer:
+    """Turn a canvas of vertical streaks about its centre, enlarge its grain, and cut the picture out."""
+    height, width = shape
+    angle = np.deg2rad(slant_deg)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / grain_px
+    middle = np.array([streaks.shape[1], streaks.shape[0]]) / 2 - turn @ (width / 2, height / 2)
+    to_canvas = np.hstack([turn, middle[:, None]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    tilted = cv2.warpAffine(
+        streaks, to_canvas, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(tilted, np.float32)

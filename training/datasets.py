@@ -1,192 +1,251 @@
-"""Training patches: pairs of rainy and clean pictures, and clean pictures to render rain on."""
+"""Samples to train on: folders become sequences of pictures, decoded when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, overload
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+from vderain.errors import OptionError, SourceError
+from vderain.training.cache import PictureCache
+from vderain.training.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
+from vderain.training.pictures import CLIPS, PICTURES
+from vderain.training.rain import Picture
 
-from vderain.errors import SourceError
-from vderain.training.colours import draw_chart, recoloured
-from vderain.training.rain import Picture, add_rain, recompress
+__all__ = [
+    "READERS",
+    "Picture",
+    "Sample",
+    "Samples",
+    "SkippedFiles",
+    "Source",
+    "clean_tables",
+    "load_sources",
+    "open_source_folder",
+    "read_clean",
+    "read_halves",
+    "read_pairs",
+]
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-_CLIPS = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
-_CHARTS = 160
-_FRAMES_PER_CLIP = 24  # spread over the clip: neighbours teach a per-frame network little
-
-Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # (N, 3, P, P), RGB in [0, 1]
+_log = logging.getLogger(__name__)
+_CHECKED_AT_LEAST = 16  # samples of a source that are tried at the start, however full the cache is
+_NAMED = 5  # skipped files that the report names one by one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A rainy picture with its ground truth, both (H, W, 3) uint8; ``rainy`` is None where rain is rendered."""
+    """Pictures (H, W, 3) uint8 RGB, of one size where there are two.
+
+    ``rainy`` is None where rain is rendered, ``background`` where real rain has no ground truth.
+    ``upside_down`` says that the pair may be put upside down.
+    """
 
     rainy: Picture | None
-    background: Picture
+    background: Picture | None
+    upside_down: bool = False
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a picture as (H, W, 3) uint8 RGB; SourceError where it is not one."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise SourceError(f"{path}: not a readable picture")
-    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+@dataclass(slots=True)
+class SkippedFiles:
+    """What was left out of a source, and why, by file."""
+
+    name: str
+    total: int
+    reasons: dict[Path, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def __str__(self) -> str:
+        """``rain800: 3 of 320 files skipped: a.jpg: not a picture; ...``."""
+        named = [f"{path.name}: {why}" for path, why in list(self.reasons.items())[:_NAMED]]
+        more = [f"and {len(self) - _NAMED} more"] if len(self) > _NAMED else []
+        return (
+            f"{self.name}: {len(self)} of {self.total} files skipped: {'; '.join([*named, *more])}"
+        )
 
 
-def files(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files with one of ``suffixes`` below ``folder``, sorted; SourceError where there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    if not found:
-        raise SourceError(f"{folder}: no file ending in {', '.join(sorted(suffixes))}")
-    return found
+class Samples(Sequence[Sample]):
+    """The samples of one source, decoded on demand through a cache.
 
+    In place of a sample that cannot be used the next one comes, always the same; ``skipped`` names it.
 
-def read_halves(folder: Path) -> Iterator[Sample]:
-    """Pairs in one file each, left half clean, right half rainy (the layout of Rain800)."""
-    for path in files(folder, _PICTURES):
-        both = read_picture(path)
-        half = both.shape[1] // 2
-        yield Sample(both[:, half : 2 * half], both[:, :half])
+    Attributes:
+        role: "paired" (with ground truth), "clean" (rain is rendered on it), or "rainy" (real, unpaired).
+        share: how often the source is drawn, beside others.
 
+    """
 
-def read_pairs(folder: Path) -> Iterator[Sample]:
-    """Pairs in two folders, ``input`` and ``target``, same names."""
-    for path in files(folder / "input", _PICTURES):
-        yield Sample(read_picture(path), read_picture(folder / "target" / path.name))
+    def __init__(self, name: str, found: Found, source: Source, cache: PictureCache) -> None:
+        self.name = name
+        self.cache = cache
+        self.reader = found.reader
+        self.role: Role = found.layout.role
+        self.share = source.share
+        self.skipped = SkippedFiles(name, len(found.samples) + len(found.unmatched))
+        self.skipped.reasons.update(found.unmatched)
+        self._files = found.samples
+        upside_down = found.layout.upside_down if source.upside_down is None else source.upside_down
+        self._upside_down = upside_down and self.role == "paired"
+        self._broken: dict[int, str] = {}
 
+    def __len__(self) -> int:
+        return len(self._files)
 
-def read_clean(folder: Path) -> Iterator[Sample]:
-    """Clean pictures below a folder."""
-    for path in files(folder, _PICTURES):
-        yield Sample(None, read_picture(path))
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
 
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
 
-def read_clips(folder: Path) -> Iterator[Sample]:
-    """Frames spread over the clean clips of a folder."""
-    for path in files(folder, _CLIPS):
-        capture = cv2.VideoCapture(str(path))
-        count = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        wanted = set(np.linspace(0, count - 1, _FRAMES_PER_CLIP).astype(int).tolist())
-        for index in range(count):
-            if not capture.grab():
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """A sample, or the next one that can be used; SourceError where none can."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        for step in range(len(self)):
+            number = (index + step) % len(self)
+            if number in self._broken:
+                continue
+            try:
+                return self._read(self._files[number])
+            except SourceError as error:
+                self._skip(number, str(error))
+        raise self._nothing()
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Each sample that can be used, once, in order; SourceError where none can."""
+        for number, files in enumerate(self._files):
+            try:
+                sample = self._read(files)
+            except SourceError as error:
+                self._skip(number, str(error))
+                continue
+            yield sample
+        if len(self._broken) == len(self):
+            raise self._nothing()
+
+    def load(self) -> SkippedFiles:
+        """Decode samples until the cache is full, so that bad files are known before training begins.
+
+        Beyond that, files are read when they are drawn. Raises SourceError where none can be used.
+        """
+        for checked, _ in enumerate(self, 1):
+            if self.cache.overflowed and checked >= _CHECKED_AT_LEAST:
                 break
-            if index in wanted:
-                yield Sample(None, np.ascontiguousarray(capture.retrieve()[1][..., ::-1], np.uint8))
-        capture.release()
+        if self.skipped:
+            _log.warning("%s", self.skipped)
+        return self.skipped
 
-
-def make_charts(folder: Path) -> Iterator[Sample]:
-    """Pictures of flat and saturated colours, as screens, signs and overlays show; ``folder`` is not read.
-
-    Photographs hold few of them, and what a network never saw it may take for rain.
-    """
-    for seed in range(_CHARTS):
-        yield Sample(None, draw_chart(np.random.default_rng(seed)))
-
-
-READERS = {
-    "halves": read_halves,
-    "pairs": read_pairs,
-    "clean": read_clean,
-    "clips": read_clips,
-    "charts": make_charts,
-}
-
-
-class PatchSampler:
-    """Endless batches of augmented patches, seeded.
-
-    Args:
-        sources: samples by name, held decoded in memory.
-        shares: how often each is drawn, by the same names.
-        patch: side of a patch in pixels.
-        dry_share: how many of the rendered samples stay dry, so that the network learns to do no harm.
-
-    """
-
-    def __init__(
-        self,
-        sources: Mapping[str, list[Sample]],
-        shares: Mapping[str, float],
-        *,
-        patch: int,
-        batch: int,
-        dry_share: float,
-        seed: int,
-    ) -> None:
-        self._names = list(sources)
-        self._sources = sources
-        total = sum(shares[name] for name in self._names)
-        self._probabilities = [shares[name] / total for name in self._names]
-        self._patch, self._batch, self._dry_share = patch, batch, dry_share
-        self._rng = np.random.default_rng(seed)
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            pairs = [self._draw() for _ in range(self._batch)]
-            rainy, background = (
-                np.stack(side).transpose(0, 3, 1, 2) for side in zip(*pairs, strict=True)
+    def _read(self, files: PairFile) -> Sample:
+        rainy, background = (
+            None if reference is None else self.cache.picture(reference)
+            for reference in (files.rainy, files.background)
+        )
+        if rainy is not None and background is not None and rainy.shape != background.shape:
+            assert files.background is not None
+            sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (rainy, background)]
+            raise SourceError(
+                f"{files.path} is {sizes[0]} but {files.background.path} is {sizes[1]}; a pair has one size"
             )
-            yield _unit_range(rainy), _unit_range(background)
+        return Sample(rainy, background, self._upside_down)
 
-    def _draw(self) -> tuple[Picture, Picture]:
-        rng, patch = self._rng, self._patch
-        samples = self._sources[self._names[rng.choice(len(self._names), p=self._probabilities)]]
-        sample = samples[rng.integers(len(samples))]
-        picture = sample.background
-        if sample.rainy is None:
-            picture = _shrunk(rng, picture, patch)
-        height, width = picture.shape[:2]
-        top = int(rng.integers(max(1, height - patch + 1)))
-        left = int(rng.integers(max(1, width - patch + 1)))
-        window = np.s_[top : top + patch, left : left + patch]
-        background = _filled(picture[window], patch)
-        if sample.rainy is None:
-            background = recoloured(rng, background)
-        if sample.rainy is not None:
-            rainy = _filled(sample.rainy[window], patch)
-        elif rng.random() < self._dry_share:
-            # Compressed or not, a dry picture must stay as it is: to repair its blocks would be harm.
-            rainy = background = _perhaps_recompressed(rng, background)
-        else:
-            rainy = _perhaps_recompressed(rng, add_rain(rng, background))
-        return _flipped(rng, rainy, background)
+    def _nothing(self) -> SourceError:
+        path, reason = next(iter(self.skipped.reasons.items()))
+        return SourceError(
+            f"{self.name}: none of {self.skipped.total} files can be used; {path}: {reason}"
+        )
+
+    def _skip(self, number: int, reason: str) -> None:
+        path = self._files[number].path
+        self._broken[number] = reason
+        self.skipped.reasons[path] = reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")
 
 
-def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture:
-    return recompress(rng, picture) if rng.random() < 0.5 else picture
+def open_source_folder(
+    name: str, source: Source, data: Path, cache: PictureCache | None = None
+) -> Samples:
+    """The samples of a source below ``data``, nothing decoded yet.
+
+    Raises SourceError where there is no folder, or nothing in it that the reader looks for.
+    """
+    backgrounds = data / source.backgrounds if source.backgrounds else None
+    found = find_samples(data / source.path, source, backgrounds)
+    if source.reader == "auto":
+        _log.info(
+            "%s: %s is read as %s, %d samples",
+            name,
+            data / source.path,
+            found.reader,
+            len(found.samples),
+        )
+    return Samples(name, found, source, cache or PictureCache())
 
 
-def _unit_range(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return pictures.astype(np.float32) / np.float32(255)
+def load_sources(
+    tables: Mapping[str, Mapping[str, Any]], data: Path, cache: PictureCache
+) -> dict[str, Samples]:
+    """The sources of a configuration by name, checked and decoded as far as the cache holds.
+
+    ``tables`` has a table of Source's settings for each. Raises OptionError for a setting that does not
+    exist, SourceError for a folder in which nothing can be used.
+    """
+    sources = {name: Source.from_table(name, table) for name, table in tables.items()}
+    opened = {
+        name: open_source_folder(name, source, data, cache) for name, source in sources.items()
+    }
+    for samples in opened.values():
+        samples.load()
+    return opened
 
 
-def _shrunk(rng: np.random.Generator, picture: Picture, patch: int) -> Picture:
-    """Random smaller versions: sharper detail per pixel, and more of the scene in a patch."""
-    lowest = (patch + 1) / min(picture.shape[:2])
-    scale = rng.uniform(max(0.4, lowest), 1.0) if lowest < 1 and rng.random() < 0.5 else 1.0
-    if scale == 1.0:
-        return picture
-    resized = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, np.uint8)
+def clean_tables(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """A configuration's sources that render rain onto the clean clips and pictures of some folders.
+
+    Raises SourceError for a folder without either, OptionError for one that holds pairs.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        found = find_samples(folder, Source())
+        if found.layout.role == "paired":
+            raise OptionError(
+                f"{folder}: holds pairs ({found.reader}), not only clean footage; name it in a "
+                "configuration's [sources] instead of --clean"
+            )
+        suffixes = {path.suffix.lower() for path in folder.rglob("*")}
+        for reader, known in (("clips", CLIPS), ("clean", PICTURES)):
+            if not suffixes & known:
+                continue
+            table = {"reader": reader, "path": str(folder.resolve()), "share": 1.0}
+            tables[f"{reader}{len(tables) + 1}"] = table
+    # What photographs lack: flat and saturated colours, which a network would take for rain.
+    tables["charts"] = {"reader": "charts", "path": "", "share": 0.05 * len(tables)}
+    return tables
 
 
-def _filled(picture: Picture, patch: int) -> Picture:
-    """Mirror a picture that is smaller than a patch up to its size."""
-    below, right = patch - picture.shape[0], patch - picture.shape[1]
-    if below <= 0 and right <= 0:
-        return picture
-    return np.pad(picture, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
+def _read(reader: str, folder: Path, **settings: Any) -> Samples:
+    source = replace(Source(reader=reader), **settings)
+    return open_source_folder(folder.name or reader, source, folder, PictureCache())
 
 
-def _flipped(rng: np.random.Generator, *pictures: Picture) -> tuple[Picture, Picture]:
-    """Mirror left-right half of the time; never turn: rain falls."""
-    if rng.random() < 0.5:
-        pictures = tuple(picture[:, ::-1] for picture in pictures)
-    rainy, background = pictures
-    return rainy, background
+def read_halves(folder: Path, clean_side: str = "left") -> Samples:
+    """Pairs in one file each, the clean one on ``clean_side``."""
+    return _read("halves", folder, clean_side=clean_side)
+
+
+def read_pairs(folder: Path) -> Samples:
+    """Pairs in two folders, such as ``input`` and ``target``, same names."""
+    return _read("pairs", folder)
+
+
+def read_clean(folder: Path) -> Samples:
+    """Clean pictures below a folder."""
+    return _read("clean", folder)
+
+
+READERS = {name: partial(_read, name) for name in ("auto", *LAYOUTS)}
+"""By name: a folder becomes its Samples."""

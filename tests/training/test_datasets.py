@@ -1,72 +1,139 @@
-import cv2
+import logging
+
 import numpy as np
 import pytest
 
-from vderain.errors import SourceError
-from vderain.training.datasets import PatchSampler, Sample, read_clean, read_halves, read_pairs
+from tests.training.folders import level, noise, save
+from vderain.errors import OptionError, SourceError
+from vderain.training.cache import PictureCache
+from vderain.training.datasets import (
+    READERS,
+    Source,
+    load_sources,
+    open_source_folder,
+    read_clean,
+    read_halves,
+    read_pairs,
+)
 
-RNG = np.random.default_rng(0)
+
+def make_pairs(folder, count=3, **sizes):
+    for index in range(count):
+        save(folder / "input" / f"{index}.png", level(100 + index, **sizes))
+        save(folder / "target" / f"{index}.png", level(index, **sizes))
+    return folder
 
 
-def save(path, picture):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture[..., ::-1])
-
-
-def test_halves_are_clean_on_the_left_and_rainy_on_the_right(tmp_path):
-    both = np.concatenate(
-        [np.full((8, 10, 3), 10, np.uint8), np.full((8, 10, 3), 200, np.uint8)], 1
-    )
-    save(tmp_path / "a.png", both)
+def test_halves_are_clean_on_the_left_unless_told_otherwise(tmp_path):
+    save(tmp_path / "a.png", np.concatenate([level(10), level(200)], 1))
     (sample,) = read_halves(tmp_path)
     assert np.all(sample.background == 10) and np.all(sample.rainy == 200)
+    (sample,) = read_halves(tmp_path, clean_side="right")
+    assert np.all(sample.background == 200) and np.all(sample.rainy == 10)
 
 
 def test_pairs_share_their_names(tmp_path):
-    for name, level in (("a", 50), ("b", 90)):
-        save(tmp_path / "input" / f"{name}.png", np.full((8, 8, 3), level + 5, np.uint8))
-        save(tmp_path / "target" / f"{name}.png", np.full((8, 8, 3), level, np.uint8))
-    for sample in read_pairs(tmp_path):
-        assert np.all(sample.rainy == sample.background + 5)
+    for sample in read_pairs(make_pairs(tmp_path)):
+        assert np.all(sample.rainy == sample.background + 100)
 
 
-def test_a_folder_without_pictures_and_a_broken_picture_are_named(tmp_path):
-    with pytest.raises(SourceError, match=str(tmp_path)):
-        list(read_clean(tmp_path))
+def test_real_rain_has_no_background_and_clean_pictures_no_rain(tmp_path):
+    save(tmp_path / "a.png", level(1))
+    assert [sample.background for sample in READERS["real"](tmp_path)] == [None]
+    assert [sample.rainy for sample in read_clean(tmp_path)] == [None]
+    roles = [READERS[name](tmp_path).role for name in ("real", "clean", "charts", "halves")]
+    assert roles == ["rainy", "clean", "clean", "paired"]
+
+
+def test_a_broken_picture_is_skipped_counted_and_named(tmp_path, caplog):
+    make_pairs(tmp_path / "mine", 4)
+    (tmp_path / "mine" / "input" / "1.png").write_text("not a picture")
+    save(tmp_path / "mine" / "input" / "3.png", level(1, 9, 11))
+    save(tmp_path / "mine" / "input" / "9.png", level(1))
+    tables = {"mine": {"path": "mine", "reader": "pairs"}}
+    with caplog.at_level(logging.WARNING):
+        sources = load_sources(tables, tmp_path, PictureCache())
+    (record,) = caplog.records
+    assert record.message.startswith("mine: 3 of 5 files skipped: ")
+    assert "1.png: not a picture" in record.message
+    assert "9.png: no clean picture belongs to it" in record.message
+    assert f"3.png: is 11x9 but {tmp_path}/mine/target/3.png is 10x8" in record.message
+    assert len(sources["mine"].skipped) == 3
+
+
+def test_many_skipped_files_are_counted_not_listed(tmp_path):
+    for index in range(9):
+        save(tmp_path / "input" / f"{index}.png", level(1))
+    save(tmp_path / "target" / "0.png", level(1))
+    skipped = read_pairs(tmp_path).skipped
+    assert "8 of 9 files skipped" in str(skipped) and str(skipped).endswith("and 3 more")
+
+
+def test_in_place_of_a_broken_sample_comes_the_next_one(tmp_path):
+    make_pairs(tmp_path)
+    (tmp_path / "target" / "1.png").write_text("broken")
+    (tmp_path / "target" / "2.png").write_text("broken")
+    before, after = read_pairs(tmp_path), read_pairs(tmp_path)
+    after.load()  # whether it is known before does not matter
+    for samples in (before, after):
+        assert [int(samples[i].rainy[0, 0, 0]) for i in range(3)] == [100, 100, 100]
+        assert len(list(samples)) == 1
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_an_error(tmp_path):
     (tmp_path / "broken.png").write_text("not a picture")
-    with pytest.raises(SourceError, match=r"broken\.png"):
-        list(read_clean(tmp_path))
+    samples = read_clean(tmp_path)
+    for use in (list, lambda s: s[0], lambda s: s.load()):
+        with pytest.raises(SourceError, match=r"none of 1 files can be used; .*broken\.png"):
+            use(samples)
 
 
-def sampler(sources, **changes):
-    settings = {"patch": 32, "batch": 4, "dry_share": 0.0, "seed": 5, **changes}
-    return PatchSampler(sources, dict.fromkeys(sources, 1.0), **settings)
+def test_pairs_of_different_sizes_name_both_files(tmp_path):
+    make_pairs(tmp_path, 1)
+    save(tmp_path / "target" / "0.png", level(1, 30, 40))
+    with pytest.raises(SourceError, match=r"input/0\.png.* is 10x8 but .*target/0\.png is 40x30"):
+        read_pairs(tmp_path)[0]
 
 
-def test_batches_are_seeded_patches_in_range():
-    picture = RNG.integers(0, 256, (50, 70, 3), np.uint8)
-    sources = {"clean": [Sample(None, picture)]}
-    one, two = (next(iter(sampler(sources))) for _ in range(2))
-    for rainy, background in (one, two):
-        assert rainy.shape == background.shape == (4, 3, 32, 32)
-        assert rainy.dtype == np.float32 and rainy.min() >= 0 and rainy.max() <= 1
-    assert np.array_equal(one[0], two[0])
-    assert not np.array_equal(*one)
+def test_rain_that_falls_stays_upright_and_synthetic_pairs_may_turn(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    frames = {"input": "a1_Rain", "target": "a1_GT"}
+    for folder, named in frames.items():
+        (tmp_path / "video").mkdir(exist_ok=True)
+        (tmp_path / "video" / named).symlink_to(tmp_path / "pairs" / folder)
+
+    def upside_down(name, **settings):
+        return open_source_folder(name, Source(path=name, **settings), tmp_path)[0].upside_down
+
+    assert upside_down("pairs") and not upside_down("pairs", upside_down=False)
+    assert not upside_down("pairs/target", reader="clean", upside_down=True)
+    assert not READERS["real"](tmp_path / "pairs" / "input")[0].upside_down
 
 
-def test_pairs_stay_aligned_through_cropping_and_flipping():
-    background = RNG.integers(0, 200, (50, 70, 3), np.uint8)
-    sources = {"pairs": [Sample(background + np.uint8(20), background)]}
-    rainy, clean = next(iter(sampler(sources, batch=16)))
-    assert np.allclose(rainy - clean, 20 / 255, atol=1e-6)
+def test_auto_says_which_layout_it_took(tmp_path, caplog):
+    make_pairs(tmp_path / "mine")
+    with caplog.at_level(logging.INFO):
+        sources = load_sources({"mine": {"path": "mine"}}, tmp_path, PictureCache())
+    assert sources["mine"].reader == "pairs"
+    assert "read as pairs, 3 samples" in caplog.text
 
 
-def test_pictures_smaller_than_a_patch_are_mirrored_up_to_it():
-    sources = {"clean": [Sample(None, RNG.integers(0, 256, (20, 10, 3), np.uint8))]}
-    assert next(iter(sampler(sources)))[1].shape == (4, 3, 32, 32)
+def test_settings_and_folders_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(OptionError, match="source mine: unknown settings pat"):
+        load_sources({"mine": {"pat": "x"}}, tmp_path, PictureCache())
+    with pytest.raises(SourceError, match="gone"):
+        load_sources({"mine": {"path": "gone"}}, tmp_path, PictureCache())
 
 
-def test_dry_samples_ask_for_no_change():
-    picture = np.full((40, 40, 3), 77, np.uint8)
-    rainy, background = next(iter(sampler({"clean": [Sample(None, picture)]}, dry_share=1.0)))
-    assert np.array_equal(rainy, background)
+def test_loading_ends_when_the_cache_is_full_but_tries_some_of_every_source(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        for index in range(40):
+            save(tmp_path / name / f"{index}.png", noise(index, 16, 16))
+    read = []
+    cache = PictureCache(0.001)  # one picture
+    whole = cache.picture
+    monkeypatch.setattr(cache, "picture", lambda ref: (read.append(ref), whole(ref))[1])
+    load_sources({n: {"path": n, "reader": "clean"} for n in ("one", "two")}, tmp_path, cache)
+    assert [sum(ref.path.parent.name == name for ref in read) for name in ("one", "two")] == [
+        16
+    ] * 2

@@ -1,0 +1,125 @@
+"""Decoded pictures in memory up to a budget, so that a big set need not fit in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from vderain.training.pictures import (
+    ClipFrame,
+    PictureFile,
+    Reference,
+    half_of,
+    read_reference,
+    read_spread,
+)
+from vderain.training.rain import Picture
+
+_log = logging.getLogger(__name__)
+_DISK_MB = 20_000
+
+
+class PictureCache:
+    """Pictures by reference, the least recently used dropped first; may be shared by threads.
+
+    A dropped picture is decoded again when it is next asked for. Frames of clips, where that would mean
+    decoding the clip, go uncompressed into a temporary folder of at most 20 GB, which is removed with the
+    cache. What comes back never depends on what the cache held.
+
+    Attributes:
+        budget_mb: decoded pictures held in memory, in megabytes.
+        overflowed: whether anything was dropped yet.
+
+    """
+
+    def __init__(self, budget_mb: float = 2000) -> None:
+        self.budget_mb = budget_mb
+        self.overflowed = False
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[Reference, Picture] = OrderedDict()
+        self._bytes = 0
+        self._on_disk: dict[ClipFrame, Path] = {}
+        self._folder: Path | None = None
+        self._disk_bytes = 0
+
+    def picture(self, reference: Reference) -> Picture:
+        """The picture that a reference names, (H, W, 3) uint8 RGB, not to be written to.
+
+        Raises SourceError where it cannot be read.
+        """
+        if isinstance(reference, PictureFile):
+            return half_of(self._held(PictureFile(reference.path)), reference.half)
+        return self._held(reference)
+
+    def _held(self, reference: Reference) -> Picture:
+        with self._lock:
+            if reference in self._pictures:
+                self._pictures.move_to_end(reference)
+                return self._pictures[reference]
+            stored = self._on_disk.get(reference) if isinstance(reference, ClipFrame) else None
+        if stored is not None:
+            frame: Picture = np.load(stored, mmap_mode="r")  # only what a patch covers will be read
+            return frame
+        if isinstance(reference, ClipFrame):
+            frames = read_spread(reference.path, reference.of)
+            for index, picture in enumerate(frames):
+                self._keep(ClipFrame(reference.path, index, reference.of), picture)
+            return frames[reference.index]
+        picture = read_reference(reference)
+        self._keep(reference, picture)
+        return picture
+
+    def _keep(self, reference: Reference, picture: Picture) -> None:
+        with self._lock:
+            if reference in self._pictures:
+                return
+            self._pictures[reference] = picture
+            self._bytes += picture.nbytes
+            while self._bytes > self.budget_mb * 1e6:
+                self.overflowed = True
+                dropped, old = self._pictures.popitem(last=False)
+                self._bytes -= old.nbytes
+                if isinstance(dropped, ClipFrame) and dropped not in self._on_disk:
+                    self._store(dropped, old)
+
+    def _store(self, reference: ClipFrame, picture: Picture) -> None:
+        if self._disk_bytes > _DISK_MB * 1e6:
+            return
+        path = self._make_folder() / f"{len(self._on_disk)}.npy"
+        try:
+            np.save(path, picture)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            self._disk_bytes += 1 << 62  # not tried again
+            _log.warning(
+                "%s: %s; clips are decoded again, which is slow: raise cache_mb", path, error
+            )
+            return
+        self._on_disk[reference] = path
+        self._disk_bytes += picture.nbytes
+        if self._disk_bytes > _DISK_MB * 1e6:
+            _log.warning(
+                "%.0f GB of clips' frames lie in %s; further clips are decoded again, which is slow:"
+                " raise cache_mb, or lower frames",
+                self._disk_bytes / 1e9,
+                path.parent,
+            )
+
+    def _make_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="vderain-frames-"))
+            weakref.finalize(self, _remove, self._folder, os.getpid())
+        return self._folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process leaves it to its parent
+        shutil.rmtree(folder, ignore_errors=True)

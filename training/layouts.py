@@ -1,0 +1,379 @@
+"""How published data sets, and folders of one's own, lie on disk: a folder becomes references to its samples.
+
+Layouts are as the data sets' archives and their authors' loaders name the files; nothing is read here but
+names. Folders named test or val below the named one are left out: they are for scores, not for training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from vderain.errors import OptionError, SourceError
+from vderain.training import naming
+from vderain.training.naming import Key, Side
+from vderain.training.pictures import (
+    CLIPS,
+    PICTURES,
+    Chart,
+    ClipFrame,
+    Half,
+    PictureFile,
+    Reference,
+    half_of,
+    natural,
+    read_picture,
+)
+
+_CHARTS = 160
+_HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
+_SAYS_RAIN = re.compile(
+    r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE
+)  # and neither train nor norain
+_SEQUENCE = 5  # pictures in a folder that are taken for a clip
+_HALVES: tuple[Half, Half] = ("left", "right")
+_ALIKE = (
+    0.75  # correlation of the halves of a picture that shows a pair; two different scenes have none
+)
+
+Role = Literal["paired", "clean", "rainy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder to train on, as a table of the configuration.
+
+    Attributes:
+        path: below the data folder.
+        reader: one of LAYOUTS, or auto.
+        share: how often its samples are drawn, beside those of the other sources.
+        frames: taken of each clip, spread over it: neighbours teach a per-frame network little.
+        clean_side: of files that show a pair side by side; Rain800's are clean on the left.
+        backgrounds: folder of the clean pictures, where they lie elsewhere (RainCityscapes).
+        upside_down: whether pairs may be put upside down, for rain at any angle; None as suits the layout.
+
+    """
+
+    path: str = ""
+    reader: str = "auto"
+    share: float = 1.0
+    frames: int = 24
+    clean_side: str = "left"
+    backgrounds: str = ""
+    upside_down: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.reader != "auto" and self.reader not in LAYOUTS:
+            raise OptionError(f"reader {self.reader}: choose auto or one of {', '.join(LAYOUTS)}")
+        if self.clean_side not in ("left", "right"):
+            raise OptionError(f"clean_side {self.clean_side}: choose left or right")
+        if not self.share > 0 or self.frames < 1:
+            raise OptionError("share must be above 0, and frames at least 1")
+
+    @classmethod
+    def from_table(cls, name: str, table: Mapping[str, Any]) -> Source:
+        """From a TOML table; OptionError, naming the source, for settings that do not exist or fit."""
+        defaults = {item.name: item.default for item in fields(cls)}
+        if unknown := sorted(set(table) - set(defaults)):
+            raise OptionError(
+                f"source {name}: unknown settings {', '.join(unknown)}; known are {', '.join(defaults)}"
+            )
+        for key, value in table.items():
+            kind = bool if defaults[key] is None else type(defaults[key])
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise OptionError(
+                    f"source {name}: {key} must be of type {kind.__name__}, got {value!r}"
+                )
+        try:
+            return cls(**table)
+        except OptionError as error:
+            raise OptionError(f"source {name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PairFile:
+    """Where a sample's pictures are: no rainy one where rain is rendered, no background for real rain."""
+
+    rainy: Reference | None
+    background: Reference | None
+
+    @property
+    def path(self) -> Path:
+        """What messages call the sample."""
+        reference = self.rainy or self.background
+        assert reference is not None
+        return reference.path
+
+
+Outcome = PairFile | tuple[Path, str]  # a sample, or a rainy file and why it is none
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder holds; ``unmatched`` gives the reason for each rainy file left out."""
+
+    reader: str
+    samples: tuple[PairFile, ...]
+    unmatched: Mapping[Path, str]
+
+    @property
+    def layout(self) -> Layout:
+        """How it was read."""
+        return LAYOUTS[self.reader]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way to lie on disk: ``find`` yields samples, or paths with the reason why they are none.
+
+    ``upside_down`` says that rain falls at any angle there.
+    """
+
+    find: Callable[[Sequence[Path], Source], Iterator[Outcome]]
+    role: Role
+    holds: str
+    upside_down: bool = False
+
+
+def find_samples(folder: Path, source: Source, backgrounds: Path | None = None) -> Found:
+    """The samples of a folder, or of one file, as ``source.reader`` says, or as its names tell.
+
+    ``backgrounds`` is where ``source.backgrounds`` lies. Raises SourceError, saying what was looked
+    for, where there is nothing.
+    """
+    if source.reader == "charts":
+        return _find("charts", [], source)
+    folders = [folder] if backgrounds is None else [folder, backgrounds]
+    for path in folders:
+        if not path.exists():
+            raise SourceError(f"{path}: no such folder")
+    if source.reader == "auto":
+        return _recognise(folders, source)
+    found = _find(source.reader, folders, source)
+    if not found.samples:
+        raise _nothing(found, folder)
+    return found
+
+
+def _find(reader: str, folders: Sequence[Path], source: Source) -> Found:
+    samples, unmatched = [], {}
+    for found in LAYOUTS[reader].find(folders, source):
+        if isinstance(found, PairFile):
+            samples.append(found)
+        else:
+            unmatched[found[0]] = found[1]
+    return Found(reader, tuple(samples), unmatched)
+
+
+def _nothing(found: Found, folder: Path) -> SourceError:
+    reason = next((f"; {path.name}: {why}" for path, why in found.unmatched.items()), "")
+    return SourceError(
+        f"{folder}: nothing found by reader {found.reader}, which looks for {found.layout.holds}{reason}"
+    )
+
+
+def _recognise(folders: Sequence[Path], source: Source) -> Found:
+    """The first layout that fits; SourceError for rainy pictures without backgrounds, which are not clean."""
+    alone: Found | None = None
+    for reader in _RECOGNISED:
+        found = _find(reader, folders, source)
+        if found.samples:
+            return found
+        if any(_SAYS_RAIN.search(str(path.relative_to(folders[0]))) for path in found.unmatched):
+            alone = alone or found
+    files = [path for path, _ in _files(folders[0], CLIPS | PICTURES)]
+    clips = any(path.suffix.lower() in CLIPS for path in files)
+    if files and not clips and _show_pairs(files):
+        return _find("halves", folders, source)
+    if alone is not None:
+        raise _nothing(alone, folders[0])
+    if not files:
+        raise SourceError(
+            f"{folders[0]}: no pictures or clips; known are {', '.join(sorted(PICTURES | CLIPS))}"
+        )
+    if _SAYS_RAIN.search(folders[0].name):
+        raise SourceError(
+            f"{folders[0]}: holds no pairs, and its name speaks of rain; say which it is:"
+            " reader real or rainy_clips (rain without ground truth), clean or clips (no rain at all)"
+        )
+    return _find("clips" if clips else "clean", folders, source)
+
+
+def _show_pairs(paths: Sequence[Path]) -> bool:
+    """Whether most pictures consist of two that are alike, side by side."""
+    alike = [_halves_alike(path) for path in paths[:: max(1, len(paths) // 9)]]
+    return sum(alike) > len(alike) / 2
+
+
+def _halves_alike(path: Path) -> bool:
+    try:
+        picture = read_picture(path)
+    except SourceError:
+        return False
+    if picture.shape[1] < 2 * 16:
+        return False
+    small = [
+        cv2.resize(half_of(picture, half), (16, 16), interpolation=cv2.INTER_AREA).mean(2).ravel()
+        for half in _HALVES
+    ]
+    if min(np.std(half) for half in small) < 1:
+        return False
+    return bool(np.corrcoef(small)[0, 1] > _ALIKE)
+
+
+def _files(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, Path]]:
+    """Files below a folder with their path inside it, in natural order, without what is held back for tests."""
+    if folder.is_file():
+        if folder.suffix.lower() in suffixes:
+            yield folder, Path(folder.name)
+        return
+    for path in sorted(folder.rglob("*"), key=natural):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        held_back = any(_HELD_BACK.search(part) for part in inside.parts[:-1])
+        if path.suffix.lower() in suffixes and path.is_file() and not (hidden or held_back):
+            yield path, inside
+
+
+def _paired(
+    classify: Callable[[Path], tuple[Side, Key] | None],
+) -> Callable[[Sequence[Path], Source], Iterator[Outcome]]:
+    """A finder of pairs by name: ``classify`` tells side and key of a file from its path inside the folder."""
+
+    def find(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+        del source
+        rainy: list[tuple[Path, Key]] = []
+        backgrounds: dict[Key, Path] = {}
+        for folder in folders:
+            for path, inside in _files(folder, PICTURES):
+                side, key = classify(inside) or (None, ())
+                if side == "rainy":
+                    rainy.append((path, key))
+                elif side == "background":
+                    backgrounds[key] = path
+        for path, key in rainy:
+            if key in backgrounds:
+                yield PairFile(PictureFile(path), PictureFile(backgrounds[key]))
+            else:
+                yield path, "no clean picture belongs to it"
+
+    return find
+
+
+def _spa(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    """Pairs from a list, one "rainy clean" in a line (``real_world.txt``); else by folder and name."""
+    listed = False
+    for path, _ in _files(folders[0], frozenset({".txt"})):
+        for line in path.read_text(errors="replace").splitlines():
+            names = [Path(name.lstrip("./")) for name in line.split()]
+            if len(names) != 2 or any(name.suffix.lower() not in PICTURES for name in names):
+                continue
+            listed = True
+            rainy, background = (_beside(path, name) for name in names)
+            missing = next((file for file in (rainy, background) if not file.exists()), None)
+            if missing is None:
+                yield PairFile(PictureFile(rainy), PictureFile(background))
+            else:
+                yield rainy, f"{path.name} names {missing}, which does not exist"
+    if not listed:
+        yield from _paired(naming.spa)(folders, source)
+
+
+def _beside(listing: Path, name: Path) -> Path:
+    """A listed file, wherever the archive was unpacked beside its list."""
+    places = [folder / name for folder in (listing.parent, listing.parent.parent)]
+    return next((path for path in places if path.exists()), places[0])
+
+
+def _halves(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    clean, rainy = _HALVES if source.clean_side == "left" else _HALVES[::-1]
+    for path, _ in _files(folders[0], PICTURES):
+        yield PairFile(PictureFile(path, rainy), PictureFile(path, clean))
+
+
+def _clean(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    del source
+    for path, _ in _files(folders[0], PICTURES):
+        yield PairFile(None, PictureFile(path))
+
+
+def _real(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    del source
+    for path, _ in _files(folders[0], PICTURES):
+        yield PairFile(PictureFile(path), None)
+
+
+def _clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    for path in find_clips(folders[0]):
+        for index in range(source.frames):
+            yield PairFile(None, ClipFrame(path, index, source.frames))
+
+
+def _rainy_clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    for path in find_clips(folders[0]):
+        for index in range(source.frames):
+            yield PairFile(ClipFrame(path, index, source.frames), None)
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """Video files below a folder, and folders that hold a clip as pictures; one file is itself a clip."""
+    pictures = Counter(path.parent for path, _ in _files(folder, PICTURES))
+    sequences = [path for path, count in pictures.items() if count >= _SEQUENCE]
+    return sorted([path for path, _ in _files(folder, CLIPS)] + sequences, key=natural)
+
+
+def _charts(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    """Photographs hold few flat and saturated colours, and what a network never saw it may take for rain."""
+    del folders, source
+    for seed in range(_CHARTS):
+        yield PairFile(None, Chart(seed))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "halves": Layout(
+        _halves, "paired", "pictures that show a pair side by side (Rain800)", upside_down=True
+    ),
+    "pairs": Layout(
+        _paired(naming.by_folder),
+        "paired",
+        "pictures of equal names in input/ and target/ (or rain and norain, rainy and clean, data and gt)",
+        upside_down=True,
+    ),
+    "rain100": Layout(
+        _paired(naming.rain100),
+        "paired",
+        "rain-001.png with norain-001.png, or norain-1.png in rain/ and norain/ (Rain100, Rain200)",
+        upside_down=True,
+    ),
+    "rain1400": Layout(
+        _paired(naming.rain1400),
+        "paired",
+        "rainy_image/1_1.jpg to 1_14.jpg with ground_truth/1.jpg",
+        upside_down=True,
+    ),
+    "spa": Layout(_spa, "paired", "a list of pairs (real_world.txt), or rain/000 with gt/000gt"),
+    "raincityscapes": Layout(
+        _paired(naming.rain_cityscapes),
+        "paired",
+        "..._leftImg8bit_rain_alpha_....png with Cityscapes' ..._leftImg8bit.png, there or in"
+        " the folder that the source names as backgrounds",
+    ),
+    "nturain": Layout(_paired(naming.nturain), "paired", "frames in a1_Rain/ and a1_GT/"),
+    "clean": Layout(_clean, "clean", f"pictures ({', '.join(sorted(PICTURES))})"),
+    "clips": Layout(
+        _clips, "clean", f"clips ({', '.join(sorted(CLIPS))}), or folders of their pictures"
+    ),
+    "charts": Layout(_charts, "clean", "nothing"),
+    "real": Layout(_real, "rainy", f"pictures of real rain ({', '.join(sorted(PICTURES))})"),
+    "rainy_clips": Layout(
+        _rainy_clips, "rainy", f"clips of real rain ({', '.join(sorted(CLIPS))}), or their pictures"
+    ),
+}
+_RECOGNISED = ("raincityscapes", "nturain", "rain1400", "rain100", "spa", "pairs")

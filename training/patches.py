@@ -1,0 +1,248 @@
+"""Batches of training patches, each a function of its number: a resumed run draws what an uninterrupted one would."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.errors import OptionError
+from vderain.training.colours import recoloured
+from vderain.training.datasets import Sample
+from vderain.training.mining import MinedLayer
+from vderain.training.rain import Picture, add_rain, recompress
+
+Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # (N, 3, P, P), RGB in [0, 1]
+
+_SMALLEST_SCALE = 0.4
+_UNPAIRED_STREAM = (
+    1  # keeps the unpaired batches' numbers apart from the paired ones of the same seed
+)
+
+
+class PatchSampler:
+    """Batches of augmented patches with ground truth, seeded.
+
+    Args:
+        sources: samples by name, pairs or clean pictures; a list, or ``datasets.Samples``.
+        shares: how often each is drawn, by the same names.
+        patch: side of a patch in pixels.
+        batch: patches in a batch.
+        dry_share: how many of the rendered samples stay dry, so that the network learns to do no harm.
+        seed: batch k is drawn from (seed, k).
+        rain_model: of ``add_rain``.
+        mined: streak layers of real footage, for ``add_rain``.
+
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Sequence[Sample]],
+        shares: Mapping[str, float],
+        *,
+        patch: int,
+        batch: int,
+        dry_share: float,
+        seed: int,
+        rain_model: str = "full",
+        mined: Sequence[MinedLayer] = (),
+    ) -> None:
+        self._sources = _Mixture(sources, shares)
+        self._patch, self._batch, self._dry_share = patch, batch, dry_share
+        self._seed = seed
+        self._rain_model, self._mined = rain_model, mined
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
+        """Batches from number ``start`` on, without end: (rainy, background), float32 (N, 3, P, P) in [0, 1].
+
+        ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
+        """
+        return _batches(self.batch, start, workers)
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number``; SourceError where a source has nothing left that can be read."""
+        rng = np.random.default_rng((self._seed, number))
+        return _stacked([self._draw(rng) for _ in range(self._batch)])
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
+        sample = self._sources.draw(rng)
+        if sample.background is None:
+            raise OptionError("real rain has no ground truth: name its folder under [real]")
+        if sample.rainy is not None:
+            pair = _cropped(rng, (sample.rainy, sample.background), self._patch)
+            rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
+            return rainy, background
+        background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
+        if rng.random() < self._dry_share:
+            # Compressed or not, a dry picture must stay as it is: to repair its blocks would be harm.
+            rainy = background = _perhaps_recompressed(rng, background)
+        else:
+            rainy = add_rain(rng, background, model=self._rain_model, mined=self._mined)
+            rainy = _perhaps_recompressed(rng, rainy)
+        rainy, background = _mirrored(rng, (rainy, background))
+        return rainy, background
+
+
+class UnpairedSampler:
+    """Batches of real rainy patches, and as many clean patches of other scenes, seeded.
+
+    Args:
+        rainy: real rain by name: samples with a ``rainy`` picture.
+        clean: pictures that backgrounds should look like, by name: samples with a ``background``.
+        rainy_shares: how often each source of ``rainy`` is drawn, by name.
+        clean_shares: the same of ``clean``.
+        patch: side of a patch in pixels.
+        batch: rainy patches in a batch, and clean ones.
+        seed: batch k is drawn from (seed, k), apart from PatchSampler's of the same seed.
+
+    """
+
+    def __init__(
+        self,
+        rainy: Mapping[str, Sequence[Sample]],
+        clean: Mapping[str, Sequence[Sample]],
+        rainy_shares: Mapping[str, float],
+        clean_shares: Mapping[str, float],
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._rainy = _Mixture(rainy, rainy_shares)
+        self._clean = _Mixture(clean, clean_shares)
+        self._patch, self._batch, self._seed = patch, batch, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
+        """Batches from number ``start`` on, without end: (rainy, clean), float32 (M, 3, P, P) in [0, 1]."""
+        return _batches(self.batch, start, workers)
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number``; SourceError where a source has nothing left that can be read."""
+        rng = np.random.default_rng((self._seed, number, _UNPAIRED_STREAM))
+        return _stacked(
+            [(self._draw_rainy(rng), self._draw_clean(rng)) for _ in range(self._batch)]
+        )
+
+    def _draw_rainy(self, rng: np.random.Generator) -> Picture:
+        rainy = self._rainy.draw(rng).rainy
+        if rainy is None:
+            raise OptionError("a source under [real] has no rainy pictures: use reader real")
+        return _mirrored(rng, (_shrunk_patch(rng, rainy, self._patch),))[0]
+
+    def _draw_clean(self, rng: np.random.Generator) -> Picture:
+        background = self._clean.draw(rng).background
+        if background is None:
+            raise OptionError("a source under [unpaired] has no clean pictures: use reader clean")
+        return _mirrored(rng, (_shrunk_patch(rng, background, self._patch),))[0]
+
+
+class _Mixture:
+    """Sources, drawn by their shares."""
+
+    def __init__(
+        self, sources: Mapping[str, Sequence[Sample]], shares: Mapping[str, float]
+    ) -> None:
+        self._sources = list(sources.values())
+        for name, samples in sources.items():
+            if not len(samples):
+                raise OptionError(f"source {name}: has no samples")
+        total = sum(shares[name] for name in sources)
+        self._until = np.cumsum([shares[name] / total for name in sources])
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """One sample."""
+        which = int(np.searchsorted(self._until, rng.random(), side="right"))
+        samples = self._sources[min(which, len(self._sources) - 1)]
+        return samples[int(rng.integers(len(samples)))]
+
+
+def _batches(make: Callable[[int], Batch], start: int, workers: int) -> Iterator[Batch]:
+    numbers = itertools.count(start)
+    return _from_threads(make, numbers, workers) if workers else map(make, numbers)
+
+
+def _from_threads(
+    make: Callable[[int], Batch], numbers: Iterator[int], workers: int
+) -> Iterator[Batch]:
+    """Batches in order, a few ahead. Threads, because forked processes hang where OpenCV has its own."""
+    pool = ThreadPoolExecutor(workers, "vderain-batch")
+    try:
+        ahead = deque(pool.submit(make, next(numbers)) for _ in range(2 * workers))
+        while True:
+            batch = ahead.popleft().result()
+            ahead.append(pool.submit(make, next(numbers)))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stacked(pairs: Sequence[tuple[Picture, Picture]]) -> Batch:
+    first, second = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*pairs, strict=True))
+    return _unit_range(first), _unit_range(second)
+
+
+def _unit_range(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(pictures).astype(np.float32) / np.float32(255)
+
+
+def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture:
+    return recompress(rng, picture) if rng.random() < 0.5 else picture
+
+
+def _cropped(
+    rng: np.random.Generator, pictures: Sequence[Picture], side: int
+) -> tuple[Picture, ...]:
+    """The same window of pictures of one size; what is smaller is mirrored up to it."""
+    height, width = pictures[0].shape[:2]
+    top = int(rng.integers(max(1, height - side + 1)))
+    left = int(rng.integers(max(1, width - side + 1)))
+    return tuple(
+        _filled(picture[top : top + side, left : left + side], side) for picture in pictures
+    )
+
+
+def _shrunk_patch(rng: np.random.Generator, picture: Picture, patch: int) -> Picture:
+    """A patch, half of the time of a smaller version: sharper detail per pixel, and more of the scene."""
+    lowest = max(_SMALLEST_SCALE, patch / min(picture.shape[:2]))
+    side = patch
+    if lowest < 1 and rng.random() < 0.5:
+        side = min(round(patch / rng.uniform(lowest, 1.0)), *picture.shape[:2])
+    (window,) = _cropped(rng, (picture,), side)
+    if side == patch:
+        return window
+    resized = cv2.resize(window, (patch, patch), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)
+
+
+def _filled(picture: Picture, side: int) -> Picture:
+    """Mirror a picture that is smaller than a patch up to its size."""
+    below, right = side - picture.shape[0], side - picture.shape[1]
+    if below <= 0 and right <= 0:
+        return picture
+    return np.pad(picture, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
+
+
+def _mirrored(
+    rng: np.random.Generator, pictures: tuple[Picture, ...], *, upside_down: bool = False
+) -> tuple[Picture, ...]:
+    """Mirror left-right half of the time; with ``upside_down`` also that way, half of the time.
+
+    Never about the diagonal: what learns from level streaks wipes wires and lane marks.
+    """
+    left_right, below = rng.random(2) < 0.5
+    if left_right:
+        pictures = tuple(picture[:, ::-1] for picture in pictures)
+    if upside_down and below:
+        pictures = tuple(picture[::-1] for picture in pictures)
+    return pictures

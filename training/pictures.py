@@ -1,0 +1,199 @@
+"""What a sample is read from: picture files, halves of them, frames of clips, drawn charts; all as 8 bit RGB."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from vderain.errors import SourceError
+from vderain.frames import Frame
+from vderain.interfaces import FrameSource
+from vderain.media import open_source
+from vderain.media.picture import read_picture as decode_picture
+from vderain.media.rgb import planes_to_rgb
+from vderain.options import EncodeOptions, RunOptions
+from vderain.training.colours import draw_chart
+from vderain.training.rain import Picture
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+CLIPS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".y4m"})
+_SEEK_BEYOND = 40  # frames between two wanted ones; fewer are decoded faster than sought
+
+Half = Literal["", "left", "right"]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture, or the left or right half of one that shows a pair side by side."""
+
+    path: Path
+    half: Half = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrame:
+    """Frame ``index`` of the ``of`` that are spread evenly over a clip.
+
+    A clip is a video file, or a folder with one picture for each frame.
+    """
+
+    path: Path
+    index: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawn chart of flat and saturated colours."""
+
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """What messages call it."""
+        return Path(f"chart {self.seed}")
+
+
+Reference = PictureFile | ClipFrame | Chart
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFile:
+    """``count`` consecutive frames of a clip, from frame ``start`` (0-based)."""
+
+    path: Path
+    start: int
+    count: int
+
+
+def read_reference(reference: PictureFile | Chart) -> Picture:
+    """The picture that a reference names, (H, W, 3) uint8 RGB; SourceError where it cannot be read."""
+    if isinstance(reference, Chart):
+        return draw_chart(np.random.default_rng(reference.seed))
+    return half_of(read_picture(reference.path), reference.half)
+
+
+def half_of(picture: Picture, half: Half) -> Picture:
+    """A view of one half; the middle column of an odd width belongs to neither."""
+    width = picture.shape[1] // 2
+    if half == "left":
+        return picture[:, :width]
+    return picture[:, picture.shape[1] - width :] if half == "right" else picture
+
+
+def read_picture(path: Path) -> Picture:
+    """Read a picture as (H, W, 3) uint8 RGB, upright; grey becomes RGB, alpha is left out, 16 bit rounded.
+
+    Raises SourceError for a file that is not a picture, is damaged, or holds other samples.
+    """
+    decoded = decode_picture(path)
+    planes = decoded.planes * 3 if len(decoded.planes) == 1 else decoded.planes
+    picture = cv2.merge(planes)
+    if picture.dtype == np.uint16:
+        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _turned(np.asarray(picture, np.uint8), decoded.rotation)
+
+
+def read_spread(path: Path, count: int) -> list[Picture]:
+    """``count`` frames spread evenly over a clip, (H, W, 3) uint8 RGB; a short clip's frames come repeatedly.
+
+    In a long video each frame is sought by its time, so where the frame rate varies it may be a neighbour.
+    Raises SourceError.
+    """
+    if path.is_dir():
+        files = sequence_files(path)
+        unique = {i: read_picture(files[i]) for i in sorted(set(_spread(len(files), count)))}
+        return [unique[i] for i in _spread(len(files), count)]
+    with closing(_open(path)) as source:
+        length = source.info.frames or _counted(path)
+        wanted = _spread(length, count)
+        if length <= count * _SEEK_BEYOND:
+            found = dict(_picked(source, set(wanted)))
+        else:
+            found = {i: frame for i in wanted for frame in _window(path, source, i, 1)}
+    if not found:
+        raise SourceError(f"{path}: not one frame can be read")
+    last = max(found)  # containers may announce more frames than there are
+    return [found.get(i, found[last]) for i in wanted]
+
+
+def read_window(clip: ClipFile, *, at_most: bool = False) -> list[Picture]:
+    """The frames of a reference, (H, W, 3) uint8 RGB each, all of one size.
+
+    With ``at_most`` a clip that ends earlier gives fewer. Raises SourceError where frames are missing.
+    """
+    if clip.path.is_dir():
+        files = sequence_files(clip.path)[clip.start : clip.start + clip.count]
+        pictures = [read_picture(file) for file in files]
+    else:
+        with closing(_open(clip.path)) as source:
+            if clip.start > _SEEK_BEYOND and source.info.frame_rate:
+                pictures = _window(clip.path, source, clip.start, clip.count)
+            else:
+                frames = (item for item in source if isinstance(item, Frame))
+                window = islice(frames, clip.start, clip.start + clip.count)
+                pictures = [_to_rgb(frame) for frame in window]
+    if len(pictures) < (1 if at_most else clip.count):
+        end = clip.start + len(pictures)
+        raise SourceError(f"{clip.path}: has no frames {end} to {clip.start + clip.count - 1}")
+    if len({picture.shape for picture in pictures}) > 1:
+        raise SourceError(f"{clip.path}: its frames differ in size")
+    return pictures
+
+
+def sequence_files(folder: Path) -> list[Path]:
+    """The pictures of an image sequence, in the order of the numbers in their names."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    return sorted((path for path in files if not path.name.startswith(".")), key=natural)
+
+
+def natural(path: Path) -> list[str | int]:
+    """Sort key that puts 2 before 10."""
+    parts = re.split(r"(\d+)", os.fspath(path))
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _open(path: Path, start_s: float = 0.0) -> FrameSource:
+    run, encode = RunOptions(start_s=start_s), EncodeOptions(interlaced="deinterlace")
+    return open_source(str(path), run=run, encode=encode)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return [int(i) for i in np.linspace(0, length - 1, count)]
+
+
+def _counted(path: Path) -> int:
+    with closing(_open(path)) as source:
+        return sum(isinstance(item, Frame) for item in source)
+
+
+def _picked(source: FrameSource, wanted: set[int]) -> Iterator[tuple[int, Picture]]:
+    frames = (item for item in source if isinstance(item, Frame))
+    for index, frame in enumerate(islice(frames, max(wanted) + 1)):
+        if index in wanted:
+            yield index, _to_rgb(frame)
+
+
+def _window(path: Path, source: FrameSource, start: int, count: int) -> list[Picture]:
+    """Frames found by their time; a little earlier, so that rounding to the container's unit skips none."""
+    rate = source.info.frame_rate or 25
+    with closing(_open(path, max(0.0, float((start - 0.25) / rate)))) as sought:
+        frames = (item for item in sought if isinstance(item, Frame))
+        return [_to_rgb(frame) for frame in islice(frames, count)]
+
+
+def _to_rgb(frame: Frame) -> Picture:
+    return _turned(planes_to_rgb(frame.planes, frame.format), frame.rotation)
+
+
+def _turned(picture: Picture, rotation_deg: int) -> Picture:
+    return np.ascontiguousarray(np.rot90(picture, rotation_deg // 90)) if rotation_deg else picture

@@ -1,0 +1,93 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vderain.errors import OptionError
+from vderain.metrics import ssim as measured_ssim
+from vderain.training.losses.supervised import PENALTIES, ssim, supervised_loss
+
+SLOW = {
+    "l1": abs,
+    "charbonnier": lambda error: math.sqrt(error * error + 1e-6),
+    "mse": lambda error: error * error,
+}
+
+
+def pictures(size, count=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_the_loss_is_that_of_a_plain_loop(penalty):
+    rainy, background, streaks, detail = pictures((4, 5))
+    weights = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    expected = 0.0
+    for sample in range(2):
+        total = 0.0
+        for index in np.ndindex(3, 4, 5):
+            o, b, r, d = (t[sample][index].item() for t in (rainy, background, streaks, detail))
+            total += 0.3 * SLOW[penalty](o - r - b) + SLOW[penalty](o - r + d - b)
+        expected += weights[sample].item() * total / 60 / 2
+    loss = supervised_loss(
+        rainy,
+        background,
+        streaks,
+        detail,
+        derained_weight=0.3,
+        sample_weights=weights,
+        penalty=penalty,
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_defaults_are_the_papers():
+    rainy, background = torch.full((1, 3, 2, 2), 0.8), torch.full((1, 3, 2, 2), 0.5)
+    streaks, detail = torch.full_like(rainy, 0.2), torch.full_like(rainy, -0.05)
+    loss = supervised_loss(rainy, background, streaks, detail)
+    assert loss.item() == pytest.approx(0.1 * 0.1 + 0.05)
+    halves = supervised_loss(rainy, background, streaks.bfloat16(), detail.bfloat16())
+    assert halves.dtype == torch.float32 and halves.item() == pytest.approx(0.06, abs=1e-3)
+
+
+def test_ssim_is_the_one_that_is_reported():
+    first, second = pictures((19, 14), count=2)
+    second = (first + 0.2 * second).clamp(0, 1)
+    for sample, found in enumerate(ssim(first, second).tolist()):
+        a, b = (side[sample].permute(1, 2, 0).numpy() for side in (first, second))
+        assert found == pytest.approx(measured_ssim(a, b, peak=1.0), rel=1e-9)
+
+
+def test_the_ssim_term_belongs_to_the_repaired_picture_and_is_weighted_per_sample():
+    rainy, background, streaks, detail = pictures((12, 13))
+    weights = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    plain, added = (
+        supervised_loss(
+            rainy, background, streaks, detail, sample_weights=weights, ssim_weight=weight
+        )
+        for weight in (0.0, 0.7)
+    )
+    missing = 1 - ssim(rainy - streaks + detail, background)
+    assert (added - plain).item() == pytest.approx((0.7 * missing * weights).mean().item())
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_gradients(penalty):
+    rainy, background, streaks, detail = pictures((11, 12))
+
+    def loss(streaks, detail):
+        options = {"penalty": penalty, "ssim_weight": 0.4}
+        return supervised_loss(rainy[:1], background[:1], streaks, detail, **options)
+
+    inputs = (streaks[:1].requires_grad_(), detail[:1].requires_grad_())
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+def test_what_cannot_be_is_refused():
+    four = pictures((10, 20))
+    with pytest.raises(OptionError, match="penalty huber: choose one of l1"):
+        supervised_loss(*four, penalty="huber")
+    with pytest.raises(OptionError, match="got 20x10"):
+        supervised_loss(*four, ssim_weight=0.1)

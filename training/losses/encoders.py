@@ -1,0 +1,206 @@
+"""What turns pictures into feature vectors for the contrastive losses, and trains to do so.
+
+Encoders take pictures (N, 3, H, W) float, RGB in [0, 1], and answer with feature maps, finest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vderain.errors import OptionError, WeightsError
+from vderain.training.sampling import at_least_float32
+
+SMALLEST_CROP_PX = 24  # InstanceNorm needs more than one value at the discriminator's deepest level
+_VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class Encoder(Protocol):
+    """A module that answers pictures with levels of features."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level."""
+
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1] -> one (N, C_level, h, w) per level."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Of the module."""
+
+
+def frozen_levels(encoder: Encoder, pictures: Tensor) -> list[Tensor]:
+    """The encoder's levels with gradients to the pictures, none to the encoder's own parameters."""
+    module = cast(nn.Module, encoder)
+    detached = {name: value.detach() for name, value in module.named_parameters()}
+    levels: list[Tensor] = torch.func.functional_call(module, detached, (pictures,))
+    return levels
+
+
+class BlurPool(nn.Module):
+    """Halves height and width (rounded up) without aliasing: a binomial blur, then every second pixel.
+
+    Source: Zhang 2019 (arXiv 1904.11486), filter of 3.
+    """
+
+    window: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        line = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("window", torch.outer(line, line).repeat(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H / 2, W / 2)."""
+        # Zeros at the border, as the convolutions around it have: any other padding costs as much as the blur.
+        return F.conv2d(x, self.window.to(x.dtype), stride=2, padding=1, groups=x.shape[1])
+
+
+class Discriminator(nn.Module):
+    """NLCL's judge of clean pictures: a 70x70 PatchGAN with anti-aliased downsampling; also an encoder.
+
+    Four 4x4 convolutions of ``width`` to 8 ``width`` channels, leaky ReLU, InstanceNorm from the second
+    on; the first three are followed by a BlurPool. Its levels are the four activations, the deepest
+    included and the picture itself not. 64 channels are NLCL's (2.76 M parameters); 16 do on a CPU.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        if width < 1:
+            raise OptionError(f"width {width}: must be at least 1")
+        self.channels: tuple[int, ...] = (width, 2 * width, 4 * width, 8 * width)
+        inputs = (3, *self.channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs[i], inputs[i + 1], 4, padding=1) for i in range(4)
+        )
+        self.halves = nn.ModuleList(BlurPool(channels) for channels in self.channels[:3])
+        self.tail = nn.Conv2d(self.channels[-1], 1, 4, padding=1)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1], at least 24 x 24 -> four levels of 1, 1/2, 1/4 and 1/8 of the size."""
+        if min(pictures.shape[2:]) < SMALLEST_CROP_PX:
+            height, width = pictures.shape[2:]
+            raise OptionError(f"discriminator: needs crops of at least 24x24, got {width}x{height}")
+        # Three channels convolve several times faster on a CPU when they lie together.
+        x = (2 * pictures - 1).contiguous(memory_format=torch.channels_last)
+        levels: list[Tensor] = []
+        for index, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            x = F.leaky_relu(F.instance_norm(x) if index else x, 0.2, inplace=True)
+            levels.append(x)
+            if index < 3:
+                x = self.halves[index](x)
+        return levels
+
+    def score(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 1, h, w), trained towards 1 where clean and 0 elsewhere."""
+        scores: Tensor = self.tail(self.forward(pictures)[-1])
+        return scores
+
+
+def lsgan_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Least-squares GAN (arXiv 1611.04076), labels 1 and 0; scores of any shape -> scalar."""
+    real, fake = at_least_float32(real_scores), at_least_float32(fake_scores)
+    return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+
+
+def lsgan_generator_loss(fake_scores: Tensor) -> Tensor:
+    """How far the judge is from taking the answers for clean pictures; scores of any shape -> scalar."""
+    return (at_least_float32(fake_scores) - 1).square().mean()
+
+
+class Vgg19Features(nn.Module):
+    """VGG-19 (arXiv 1409.1556) from the user's own file of ImageNet weights; never trained here.
+
+    Args:
+        weights_path: a state dict with torchvision's names ("features.0.weight", ...), as its
+            ``vgg19`` files hold; nothing is downloaded, and torchvision is not needed.
+        layers: which of torchvision's ``features`` are levels; by default the first ReLU of each block.
+
+    Raises:
+        OptionError: for a layer that does not exist.
+        WeightsError: where the file is missing, damaged or of another network.
+
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, weights_path: str | Path, layers: Sequence[int] = (1, 6, 11, 20, 29)
+    ) -> None:
+        super().__init__()
+        modules, widths = _vgg19_modules()
+        if not layers or not all(0 <= layer < len(modules) for layer in layers):
+            raise OptionError(f"layers {tuple(layers)}: choose from 0 to {len(modules) - 1}")
+        self.layers = tuple(sorted(set(layers)))
+        self.channels: tuple[int, ...] = tuple(widths[layer] for layer in self.layers)
+        self.features = nn.Sequential(*modules[: self.layers[-1] + 1])
+        self._load(Path(weights_path))
+        self.requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(_IMAGENET_DEVIATION)[:, None, None])
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1] -> one map per layer of ``layers``."""
+        x = (pictures - self.mean) / self.deviation
+        levels = []
+        for index, module in enumerate(self.features):
+            x = module(x)
+            if index in self.layers:
+                levels.append(x)
+        return levels
+
+    def _load(self, path: Path) -> None:
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such file; name a state dict of torchvision's vgg19")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            wanted = self.state_dict()
+            self.load_state_dict({name: state[name] for name in wanted})
+        except (KeyError, TypeError, RuntimeError, OSError, EOFError, UnpicklingError) as error:
+            raise WeightsError(
+                f"{path}: not the weights of torchvision's vgg19 ({(str(error) or 'it is empty').splitlines()[0]})"
+            ) from None
+
+
+class ProjectionHeads(nn.Module):
+    """A two-layer perceptron per encoder level, whose answer has unit length (NLCL: 256, ReLU, 256).
+
+    All parameters exist from the start, so an optimiser that is given ``parameters()`` trains every one.
+    """
+
+    def __init__(self, channels: Sequence[int], *, hidden: int = 256, outputs: int = 256) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+            for width in channels
+        )
+
+    def forward(self, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """One (..., C_level) per level -> one (..., outputs) each; ValueError where a level is missing."""
+        pairs = zip(self.heads, vectors, strict=True)
+        return [F.normalize(head(level), dim=-1) for head, level in pairs]
+
+
+def _vgg19_modules() -> tuple[list[nn.Module], list[int]]:
+    """The network's feature layers, and the channels behind each."""
+    modules: list[nn.Module] = []
+    widths: list[int] = []
+    inputs = 3
+    for width, count in _VGG19_BLOCKS:
+        for _ in range(count):
+            modules += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+            widths += [width, width]
+            inputs = width
+        modules.append(nn.MaxPool2d(2))
+        widths.append(width)
+    return modules, widths

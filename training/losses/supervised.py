@@ -1,0 +1,93 @@
+"""The supervised loss of DRD-Net, with other penalties and structural similarity as options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vderain.errors import OptionError
+
+_CHARBONNIER_EPSILON = 1e-3  # Lai et al. 2017 (LapSRN), section 3.3
+_SSIM_WINDOW_PX = 11
+_SSIM_SIGMA_PX = 1.5
+
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": torch.abs,
+    "charbonnier": lambda error: (error.square() + _CHARBONNIER_EPSILON**2).sqrt(),
+    "mse": torch.square,
+}
+
+
+def supervised_loss(
+    rainy: Tensor,
+    background: Tensor,
+    streaks: Tensor,
+    detail: Tensor,
+    *,
+    derained_weight: float = 0.1,
+    sample_weights: Tensor | None = None,
+    penalty: str = "l1",
+    ssim_weight: float = 0.0,
+) -> Tensor:
+    """``derained_weight * d(rainy - streaks, background) + d(rainy - streaks + detail, background)``.
+
+    Source: the public code of DRD-Net (arXiv 1908.10267), where d is L1; the options are ours.
+
+    Args:
+        rainy: (N, C, H, W) float, RGB in [0, 1].
+        background: its ground truth, likewise.
+        streaks: the rain branch's answer, any floating dtype; computed on in the dtype of ``rainy``.
+        detail: the detail branch's answer, likewise.
+        derained_weight: of the picture without the detail.
+        sample_weights: (N,), how much each sample counts (ours); all alike where None.
+        penalty: d, the mean over a sample of one of PENALTIES.
+        ssim_weight: of ``1 - ssim(repaired, background)``, added where not zero.
+
+    Returns:
+        Scalar, the mean over samples.
+
+    Raises:
+        OptionError: for a penalty that does not exist, or crops too small for SSIM.
+
+    """
+    if penalty not in PENALTIES:
+        raise OptionError(f"penalty {penalty}: choose one of {', '.join(PENALTIES)}")
+    distance = PENALTIES[penalty]
+    derained = rainy - streaks.to(rainy.dtype)
+    repaired = derained + detail.to(rainy.dtype)
+    error = derained_weight * distance(derained - background) + distance(repaired - background)
+    losses = error.mean((1, 2, 3))
+    if ssim_weight:
+        losses = losses + ssim_weight * (1 - ssim(repaired, background))
+    return (losses if sample_weights is None else losses * sample_weights).mean()
+
+
+def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity per sample, differentiable, equal to ``vderain.metrics.ssim`` at a peak of 1.
+
+    Both (N, C, H, W) float in [0, 1], at least 11 x 11 (OptionError below) -> (N,).
+    """
+    if min(pictures.shape[2:]) < _SSIM_WINDOW_PX:
+        height, width = pictures.shape[2:]
+        raise OptionError(f"ssim: needs crops of at least 11x11, got {width}x{height}")
+    mean_a, mean_b = _blurred(pictures), _blurred(truth)
+    variance_a = _blurred(pictures.square()) - mean_a.square()
+    variance_b = _blurred(truth.square()) - mean_b.square()
+    covariance = _blurred(pictures * truth) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    denominator = (mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2)
+    return (numerator / denominator).mean((1, 2, 3))
+
+
+def _blurred(pictures: Tensor) -> Tensor:
+    """Gaussian blur without the borders that the window would cross."""
+    channels = pictures.shape[1]
+    offsets = torch.arange(_SSIM_WINDOW_PX, dtype=pictures.dtype, device=pictures.device)
+    window = torch.exp(-((offsets - _SSIM_WINDOW_PX // 2) ** 2) / (2 * _SSIM_SIGMA_PX**2))
+    window = (window / window.sum()).expand(channels, 1, -1)
+    down = F.conv2d(pictures, window[..., None], groups=channels)
+    return F.conv2d(down, window[:, :, None], groups=channels)

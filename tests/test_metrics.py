@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from vderain.metrics import psnr, ssim
+from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
 
 
 def test_psnr_of_a_known_error():
@@ -29,3 +30,47 @@ def test_ssim_is_one_for_equal_pictures_and_refuses_small_ones():
     assert ssim(picture, picture) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="11x11"):
         ssim(picture[:5], picture[:5])
+
+
+def noisy_pair(seed=2):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 256, (40, 53, 3), np.uint8)
+    truth[10:30] = cv2.GaussianBlur(truth, (9, 9), 2)[10:30]  # structure as well as noise
+    noise = rng.normal(0, 12, truth.shape)
+    return np.clip(truth + noise, 0, 255).astype(np.uint8), truth
+
+
+@pytest.mark.parametrize("view", [lambda rgb: rgb, luma], ids=["rgb", "luma"])
+def test_scores_equal_those_of_scikit_image(view):
+    metrics = pytest.importorskip("skimage.metrics")
+    picture, truth = map(view, noisy_pair())
+    channels = {"channel_axis": -1} if truth.ndim == 3 else {}
+    expected = metrics.structural_similarity(
+        picture, truth, data_range=255, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, **channels,
+    )  # fmt: skip
+    assert ssim(picture, truth) == pytest.approx(expected, abs=1e-9)
+    expected = metrics.peak_signal_noise_ratio(truth, picture, data_range=255)
+    assert psnr(picture, truth) == pytest.approx(expected, abs=1e-9)
+
+
+def test_luma_is_that_of_matlab():
+    color = pytest.importorskip("skimage.color")
+    picture, _ = noisy_pair()
+    np.testing.assert_allclose(luma(picture), color.rgb2ycbcr(picture)[..., 0], atol=1e-9)
+    corners = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    assert luma(corners).tolist() == [[16, pytest.approx(235)]]
+
+
+def test_flicker_is_blind_to_a_constant_error_and_sees_one_that_changes():
+    truth_before, truth = noisy_pair(3)
+    brighter = [np.clip(side, 0, 200) for side in (truth, truth_before)]
+    constant = [side + 7 for side in brighter]
+    assert flicker(*constant, *brighter) == 0
+    assert flicker(constant[0], brighter[1], *brighter) == 7
+    assert flicker(brighter[0], constant[1], *brighter) == 7  # also where uint8 would wrap around
+
+
+def test_an_equal_picture_counts_as_the_ceiling_in_a_mean():
+    assert mean_psnr([float("inf"), 40.0]) == 70.0
+    assert mean_psnr([30.0, 40.0]) == 35.0

@@ -1,7 +1,8 @@
-"""Scores of a picture against its ground truth."""
+"""Scores of a picture against its ground truth, as the deraining literature takes them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 Picture = npt.NDArray[Any]
+
+CEILING_DB = 100.0  # what an equal picture counts as in a mean
+_LUMA = np.array((65.481, 128.553, 24.966)) / 255
 
 
 def psnr(picture: Picture, truth: Picture, *, peak: float = 255.0) -> float:
@@ -40,3 +44,32 @@ def ssim(picture: Picture, truth: Picture, *, peak: float = 255.0) -> float:
     numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     denominator = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
     return float(np.mean(numerator / denominator))
+
+
+def luma(rgb: Picture) -> npt.NDArray[np.float64]:
+    """Studio-range luma of ITU-R BT.601, (H, W) in [16, 235], of RGB (H, W, 3) in [0, 255].
+
+    Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded: MATLAB's ``rgb2ycbcr`` of doubles.
+    """
+    return np.asarray(16 + np.asarray(rgb, np.float64) @ _LUMA, np.float64)
+
+
+def flicker(
+    picture: Picture, picture_before: Picture, truth: Picture, truth_before: Picture
+) -> float:
+    """Mean absolute error of a frame difference against the ground truth's, in levels (ours).
+
+    mean |(picture - picture_before) - (truth - truth_before)|: 0 where all that changes from one
+    frame to the next is what changes in the scene; a constant error costs nothing.
+    """
+    levels = [np.asarray(side, np.int32) for side in (picture, picture_before, truth, truth_before)]
+    return float(np.mean(np.abs((levels[0] - levels[1]) - (levels[2] - levels[3]))))
+
+
+def mean_psnr(values_db: Iterable[float]) -> float:
+    """The mean of pictures' PSNR in dB, each at most ``CEILING_DB``.
+
+    An equal picture has infinite PSNR (so says scikit-image), and one of them would make the whole
+    mean infinite.
+    """
+    return float(np.mean([min(value, CEILING_DB) for value in values_db]))

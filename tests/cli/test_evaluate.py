@@ -1,0 +1,118 @@
+"""The command in this process, on pictures made here; the engine is the reference, which needs no building."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tests.training.test_evaluate import flickering_clip, noise, save, save_frames, save_pairs
+from vderain.cli.evaluate import evaluate
+from vderain.errors import VderainError
+
+
+def call(*arguments):
+    """Run the command; what it raised is raised again."""
+    result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_every_kind_of_set_with_the_shipped_weights(tmp_path):
+    rainy, truth = flickering_clip(tmp_path, 3)
+    pairs = save_pairs(tmp_path / "pairs", 2)
+    save(tmp_path / "dry.png", noise(0))
+    save_frames(tmp_path / "other", [noise(number) for number in range(2)])
+    done = call(
+        "--pairs", pairs, "--video", rainy, truth, "--clean", tmp_path / "dry.png",
+        "--results", f"other={tmp_path / 'other'}", "--engine", "reference", "--threads", 1,
+        "--report", tmp_path / "report", "--json", tmp_path / "scores.json",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    for text in (
+        "pairs",
+        "rainy",
+        "dry",
+        "other",
+        "reference float32",
+        "GFLOP",
+        "ms per megapixel",
+    ):
+        assert text in done.stdout
+    assert "read as pairs" in done.stderr and "index.html" in done.stderr
+    values = json.loads((tmp_path / "scores.json").read_text())
+    assert [one["name"] for one in values["sets"]] == ["pairs", "rainy", "dry"]
+    assert values["weights"]["tier"] == "fast" and values["weights"]["parameters"] > 1e5
+    assert values["engines"][0]["name"] == "reference"
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_a_suite_and_results_alone(tmp_path, monkeypatch):
+    save_pairs(tmp_path / "data" / "p", 2)
+    save_frames(tmp_path / "other", [noise(number) for number in range(2)])
+    (tmp_path / "suite.toml").write_text('[[set]]\nname = "mine"\npairs = "p"')
+    monkeypatch.setenv("VDERAIN_DATA", str(tmp_path / "data"))
+    done = call(
+        "--suite", tmp_path / "suite.toml", "--only-results", "--results", f"other={tmp_path / 'other'}"
+    )  # fmt: skip
+    assert "mine" in done.stdout and "100.00" in done.stdout and "engine" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--pairs, --video, --clean or --suite"),
+        (["--pairs", "{set}", "--only-results"], "needs --results"),
+        (["--pairs", "{set}", "--results", "other"], "NAME=DIR"),
+        (["--pairs", "{set}", "--results", "a={set}", "--results", "a={set}"], "taken"),
+        (["--pairs", "{set}", "--every", "0"], "--every"),
+        (["--suite", "{none}"], "does not exist"),
+    ],
+)
+def test_wrong_use_is_explained(tmp_path, arguments, says):
+    save_pairs(tmp_path / "set", 1)
+    places = {"set": tmp_path / "set", "none": tmp_path / "none"}
+    done = call(*[text.format(**places) for text in arguments])
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--pairs", "{none}"], 1, "none"),
+        (["--video", "{none}", "{set}"], 1, "none"),
+        (["--pairs", "{set}", "--results", "a={none}"], 1, "no such folder"),
+        (["--pairs", "{set}", "--weights", "{none}"], 1, "no such weights"),
+        (["--pairs", "{set}", "--layout", "odd"], 2, "layout odd: choose auto"),
+        (["--pairs", "{set}", "--report", "{set}"], 1, "no earlier report"),
+        (["--pairs", "{set}", "--json", "{set}"], 1, "no earlier evaluation"),
+        (["--pairs", "{set}", "--device", "GPU", "--engine", "reference"], 2, "reference"),
+    ],
+)
+def test_what_cannot_be_scored_is_explained_and_leaves_nothing(tmp_path, arguments, code, says):
+    save_pairs(tmp_path / "set", 1)
+    before = sorted(tmp_path.rglob("*"))
+    places = {"set": tmp_path / "set", "none": tmp_path / "none"}
+    with pytest.raises(VderainError, match=says) as caught:
+        call(*[text.format(**places) for text in arguments])
+    assert caught.value.exit_code == code
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_report_of_an_evaluation_that_fails_does_not_appear(tmp_path):
+    pairs = save_pairs(tmp_path / "set", 2)
+    (pairs / "input" / "1.png").write_bytes(b"no picture")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(VderainError, match=r"1\.png"):
+        call(
+            "--pairs",
+            pairs,
+            "--layout",
+            "pairs",
+            "--engine",
+            "reference",
+            "--report",
+            tmp_path / "r",
+        )
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,238 @@
+"""Scoring: PSNR, SSIM, flicker and harm of an engine, and of other methods' results, set by set.
+
+PSNR and SSIM are those of the literature (``vderain.metrics``): of RGB in 8 bit after rounding, and of
+BT.601 luma; each picture is scored by itself, and a set's figure is the mean over its pictures.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from vderain.interfaces import Engine
+from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
+from vderain.network.config import NetworkConfig
+from vderain.training.rain import Picture
+from vderain.training.shots import Prepared, Shot, Timing
+from vderain.training.suite import INPUT, Kind, Results, TestSet
+
+_COST_SIZE = (720, 1280)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How near a picture, or on average a set, comes to its ground truth; of dry pictures, to itself.
+
+    Attributes:
+        psnr_db: of RGB in 8 bit; infinite for an equal picture.
+        ssim: of RGB, mean over channels.
+        psnr_y_db: of BT.601 luma, with a peak of 255.
+        ssim_y: of BT.601 luma.
+        mean_error: mean absolute error of RGB in 8 bit levels.
+        largest_error: of any sample, in levels.
+        flicker: mean absolute error of the difference to the frame before, in levels; None where
+            there is no such frame.
+
+    """
+
+    psnr_db: float
+    ssim: float
+    psnr_y_db: float
+    ssim_y: float
+    mean_error: float
+    largest_error: float
+    flicker: float | None = None
+
+    @classmethod
+    def mean(cls, scores: Sequence[Scores]) -> Scores:
+        """The mean of each figure: of PSNR with a ceiling, of flicker where it is known; the largest error of all."""
+        values: dict[str, float | None] = {}
+        for item in fields(cls):
+            known = [value for one in scores if (value := getattr(one, item.name)) is not None]
+            values[item.name] = _mean(item.name, known) if known else None
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _mean(name: str, values: Sequence[float]) -> float:
+    if name.startswith("largest"):
+        return max(values)
+    return mean_psnr(values) if name.startswith("psnr") else statistics.fmean(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One scored picture or frame: its scores by method, the input's among them."""
+
+    name: str
+    scores: Mapping[str, Scores]
+
+
+@dataclass(frozen=True, slots=True)
+class SetScores:
+    """A set's scores by method, ``INPUT`` first; ``layout`` says how a folder of pairs was read."""
+
+    name: str
+    kind: Kind
+    group: str | None
+    layout: str
+    items: tuple[Item, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Who was scored here."""
+        return tuple(self.items[0].scores)  # a set without pictures does not come this far
+
+    @property
+    def means(self) -> dict[str, Scores]:
+        """Mean over the pictures."""
+        return {
+            method: Scores.mean([item.scores[method] for item in self.items])
+            for method in self.methods
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCost:
+    """What a network holds, and does for one 1280x720 frame, as trained: nothing folded."""
+
+    parameters: int
+    gflop_720p: float
+
+
+def network_cost(config: NetworkConfig) -> NetworkCost:
+    """Count on torch's ``meta`` device, which computes nothing; an addition and a multiplication are two."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from vderain.network.semi_drdnet import SemiDRDNet
+
+    with torch.device("meta"):
+        network = SemiDRDNet(config).eval()
+        rainy = torch.empty(1, 3 * config.frames, *_COST_SIZE)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.change(rainy)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return NetworkCost(parameters, counter.get_total_flops() / 1e9)
+
+
+OnShot = Callable[[TestSet, Shot, Item], None]
+
+
+def evaluate(
+    sets: Sequence[TestSet],
+    engine: Engine | None,
+    results: Sequence[Results] = (),
+    *,
+    every: int = 1,
+    on_shot: OnShot | None = None,
+) -> tuple[list[SetScores], Timing]:
+    """Score every set, one picture in memory at a time.
+
+    Args:
+        sets: what to score.
+        engine: takes the rain out; None scores results only.
+        results: of other methods, scored where they have answers for a set.
+        every: of a clip, score every so many frames; flicker stays that of neighbours.
+        on_shot: is called after each scored picture.
+
+    Raises:
+        SourceError: for what is missing, unreadable, of unequal size or length.
+
+    """
+    timing = Timing()
+    # All at first: a slip in the last set shall not cost the time of the others.
+    prepared = [Prepared(test, results) for test in sets]
+    return [_evaluate_set(one, engine, every, timing, on_shot) for one in prepared], timing
+
+
+def _evaluate_set(
+    prepared: Prepared, engine: Engine | None, every: int, timing: Timing, on_shot: OnShot | None
+) -> SetScores:
+    test = prepared.test
+    items: list[Item] = []
+    before: Shot | None = None
+    for shot in prepared.shots(engine, every=every, timing=timing):
+        if shot.scored:
+            near = before is not None and shot.follows and _same_size(before, shot)
+            item = _score(test, shot, before if near else None)
+            items.append(item)
+            if on_shot is not None:
+                on_shot(test, shot, item)
+        before = shot
+    return SetScores(test.name, test.kind, test.group, prepared.layout, tuple(items))
+
+
+def _same_size(before: Shot, shot: Shot) -> bool:
+    """Frames of a folder may differ in size."""
+    return before.rainy.shape == shot.rainy.shape
+
+
+def _score(test: TestSet, shot: Shot, before: Shot | None) -> Item:
+    pictures = dict(shot.answers) if test.kind == "clean" else {INPUT: shot.rainy, **shot.answers}
+    previous = {}
+    if before is not None:
+        previous = {INPUT: before.rainy, **before.answers}
+    return Item(
+        shot.name,
+        {
+            method: score_picture(
+                picture, shot.truth, previous.get(method), before.truth if before else None
+            )
+            for method, picture in pictures.items()
+        },
+    )
+
+
+def score_picture(
+    picture: Picture,
+    truth: Picture,
+    picture_before: Picture | None = None,
+    truth_before: Picture | None = None,
+) -> Scores:
+    """The scores of one picture, (H, W, 3) uint8 RGB of at least 11x11, against its ground truth."""
+    picture_y, truth_y = luma(picture), luma(truth)
+    errors = np.abs(picture.astype(np.int16) - truth)
+    moved = None
+    if picture_before is not None and truth_before is not None:
+        moved = flicker(picture, picture_before, truth, truth_before)
+    return Scores(
+        psnr_db=psnr(picture, truth),
+        ssim=ssim(picture, truth),
+        psnr_y_db=psnr(picture_y, truth_y),
+        ssim_y=ssim(picture_y, truth_y),
+        mean_error=float(errors.mean()),
+        largest_error=float(errors.max()),
+        flicker=moved,
+    )
+
+
+def group_means(scored: Sequence[SetScores]) -> dict[str, tuple[Kind, dict[str, Scores]]]:
+    """Mean of the means of the sets of each group of one kind, by method: label -> (kind, means).
+
+    A method counts in a group only where all its sets have it.
+    """
+    members: dict[tuple[str, Kind], list[SetScores]] = {}
+    for one in scored:
+        if one.group is not None:
+            members.setdefault((one.group, one.kind), []).append(one)
+    means = {}
+    for (group, kind), sets in members.items():
+        if len(sets) > 1:
+            methods = [name for name in sets[0].methods if all(name in one.methods for one in sets)]
+            own = [one.means for one in sets]
+            means[f"mean of {group}"] = (
+                kind,
+                {name: Scores.mean([each[name] for each in own]) for name in methods},
+            )
+    return means
+
+
+def to_plain(scores: Scores) -> dict[str, float | None]:
+    """Scores for JSON, which knows no infinity: the PSNR of equal pictures is null."""
+    return {
+        name: None if value is None or not np.isfinite(value) else round(value, 5)
+        for name, value in asdict(scores).items()
+    }

@@ -1,0 +1,213 @@
+"""The pictures that are scored: rainy, ground truth and every method's answer, one after the other."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from vderain.clips import upright_clip
+from vderain.errors import SourceError
+from vderain.frames import Frame, PlaneFormat
+from vderain.interfaces import Engine, EngineSpec
+from vderain.media import open_source
+from vderain.media.rgb import planes_to_rgb
+from vderain.network.change import apply_change
+from vderain.options import EncodeOptions, RunOptions
+from vderain.training.pictures import CLIPS, PICTURES, PictureFile, read_picture
+from vderain.training.rain import Picture
+from vderain.training.suite import (
+    INPUT,
+    OURS,
+    Pair,
+    Results,
+    TestSet,
+    find_files,
+    find_pairs,
+    refuse_sizes,
+)
+
+_SMALLEST_PX = 11  # the window of SSIM
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """The pictures behind an ``Item``, (H, W, 3) uint8 RGB; ``answers`` by method.
+
+    ``follows``: whether the shot before it is the frame before it. A shot that is not ``scored`` is
+    there for the flicker of the next one.
+    """
+
+    name: str
+    rainy: Picture
+    truth: Picture
+    answers: Mapping[str, Picture]
+    follows: bool = False
+    scored: bool = True
+
+
+@dataclass(slots=True)
+class Timing:
+    """What the network took, one picture after the other: waiting for each answer, opening left out."""
+
+    seconds: float = 0.0
+    pictures: int = 0
+    ms_per_megapixel: list[float] = field(default_factory=list)
+    engines: dict[EngineSpec, None] = field(default_factory=dict)
+
+    @property
+    def median_ms_per_megapixel(self) -> float | None:
+        """Over the pictures, so that the first one, which also warms up, does not count."""
+        return statistics.median(self.ms_per_megapixel) if self.ms_per_megapixel else None
+
+
+class Prepared:
+    """A set whose files are known: what can be seen to be missing is refused before anything is computed.
+
+    ``layout``: how a folder of pairs was read, "" for other sets. Raises SourceError.
+    """
+
+    def __init__(self, test: TestSet, results: Sequence[Results]) -> None:
+        self.test = test
+        self.layout = ""
+        self._pairs: list[Pair] = []
+        self._clips: dict[Path, Path] = {}  # rainy clip -> ground truth
+        if test.kind == "pairs":
+            self.layout, self._pairs = find_pairs(test)
+        elif test.kind == "clean":
+            files = find_files(test.rainy, PICTURES | CLIPS)
+            stills = [path for path in files if path.suffix.lower() in PICTURES]
+            self._pairs = [Pair(path.name, *[PictureFile(path)] * 2) for path in stills]
+            self._clips = {path: path for path in files if path not in stills}
+        else:
+            assert test.truth is not None
+            for path in (test.rainy, test.truth):
+                if not path.exists():
+                    raise SourceError(f"{path}: there is no such file or folder")
+            self._clips = {test.rainy: test.truth}
+        names = [pair.name for pair in self._pairs]
+        found = {one.name: one.pictures(test, names) for one in results} if names else {}
+        self._answers = {method: paths for method, paths in found.items() if paths is not None}
+        self._clip_answers: dict[str, Path] = {}
+        if list(self._clips) == [test.rainy]:  # results are named as sets
+            clips = {one.name: one.clip(test) for one in results}
+            self._clip_answers = {name: path for name, path in clips.items() if path is not None}
+
+    def shots(self, engine: Engine | None, *, every: int, timing: Timing) -> Iterator[Shot]:
+        """Every picture, and of clips each that is to be scored, with the frame before it."""
+        for pair in self._pairs:
+            yield self._picture(pair, engine, timing)
+        for rainy, truth in self._clips.items():
+            yield from _clip_shots(rainy, truth, self._clip_answers, engine, every, timing)
+
+    def _picture(self, pair: Pair, engine: Engine | None, timing: Timing) -> Shot:
+        rainy, truth = pair.load()
+        name = str(pair.rainy.path)
+        _refuse_small(rainy, name)
+        answers = {} if engine is None else {OURS: _derain(picture_frame(rainy), engine, timing)}
+        for method, paths in self._answers.items():
+            answers[method] = read_picture(paths[pair.name])
+            refuse_sizes(answers[method], rainy, str(paths[pair.name]), name)
+        return Shot(pair.name, rainy, truth, answers)
+
+
+def picture_frame(rgb: Picture) -> Frame:
+    """A frame of a picture, (H, W, 3) uint8 RGB."""
+    fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
+    return Frame((red, green, blue), fmt, pts=0, time_base=Fraction(1))
+
+
+def _clip_shots(
+    rainy: Path,
+    truth: Path,
+    others: Mapping[str, Path],
+    engine: Engine | None,
+    every: int,
+    timing: Timing,
+) -> Iterator[Shot]:
+    """Frames one by one, with the frame before each scored one."""
+    paths = {INPUT: rainy} | ({} if truth == rainy else {"truth": truth}) | dict(others)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(_frames(path))) for path in paths.values()]
+        counted = 0
+        for index, frames in enumerate(zip_longest(*streams)):
+            if None in frames:
+                _refuse_counts(paths, streams, frames, index)
+            counted += 1
+            scored = index % every == 0
+            if not scored and (index + 1) % every:
+                continue
+            named = dict(zip(paths, frames, strict=True))
+            pictures = {name: _upright_rgb(frame) for name, frame in named.items()}
+            wet = pictures[INPUT]
+            dry = pictures.get("truth", wet)
+            for name, picture in pictures.items():
+                refuse_sizes(picture, wet, str(paths[name]), str(rainy))
+            _refuse_small(wet, str(rainy))
+            answers = {name: pictures[name] for name in others}
+            if engine is not None:
+                answers = {OURS: _derain(named[INPUT], engine, timing)} | answers
+            yield Shot(f"{rainy.stem} {index}", wet, dry, answers, index > 0, scored)
+    if not counted:
+        raise SourceError(f"{rainy}: holds no frame that can be scored")
+
+
+def _frames(path: Path) -> Generator[Frame, None, None]:
+    """The frames of a video or a folder; SourceError for a damaged one, since its number would shift."""
+    with closing(open_source(str(path), run=RunOptions(), encode=EncodeOptions())) as source:
+        for item in source:
+            if isinstance(item, Frame):
+                yield item
+            if source.stats.decode_failures:
+                losses = source.stats.losses
+                reason = losses[0] if losses else "a frame cannot be decoded"
+                raise SourceError(
+                    f"{path}: {reason}; frames are compared one by one, so all must be there"
+                )
+
+
+def _refuse_counts(
+    paths: Mapping[str, Path],
+    streams: Sequence[Iterator[Frame]],
+    frames: Sequence[Frame | None],
+    index: int,
+) -> None:
+    """Count what is left of each stream, and raise SourceError with the counts."""
+    counts = [
+        index + (frame is not None) + sum(1 for _ in stream)
+        for stream, frame in zip(streams, frames, strict=True)
+    ]
+    held = ", ".join(f"{path} {count}" for path, count in zip(paths.values(), counts, strict=True))
+    raise SourceError(f"frames are compared one by one, and the counts differ: {held}")
+
+
+def _upright_rgb(frame: Frame) -> Picture:
+    clip = upright_clip(frame)
+    return planes_to_rgb(clip.center_planes, clip.format)
+
+
+def _derain(frame: Frame, engine: Engine, timing: Timing) -> Picture:
+    clip = upright_clip(frame)
+    timing.engines[engine.spec_for(clip.format)] = None  # opens it, before the clock starts
+    since = time.perf_counter()
+    change = engine.submit(clip).result()
+    elapsed = time.perf_counter() - since
+    timing.seconds += elapsed
+    timing.pictures += 1
+    timing.ms_per_megapixel.append(1e9 * elapsed / (clip.format.width * clip.format.height))
+    return planes_to_rgb(apply_change(clip.center_planes, change, clip.format), clip.format)
+
+
+def _refuse_small(picture: Picture, name: str) -> None:
+    if min(picture.shape[:2]) < _SMALLEST_PX:
+        raise SourceError(
+            f"{name} is {picture.shape[1]}x{picture.shape[0]}; SSIM needs {_SMALLEST_PX} pixels a side"
+        )

@@ -1,0 +1,174 @@
+"""``vderain evaluate``: scores against ground truth."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from vderain.cli.options import options_of, pick
+from vderain.options import EngineOptions
+
+if TYPE_CHECKING:
+    from vderain.training.evaluate import Item
+    from vderain.training.shots import Shot
+    from vderain.training.suite import Results, TestSet
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--pairs", type=_PATH, multiple=True, metavar="DIR", help="A folder of pairs; may be repeated."
+)
+@click.option(
+    "--layout",
+    default="auto",
+    show_default=True,
+    help="How --pairs lie: auto recognises pairs (input and target folders), halves (one file each, left half"
+    " clean), rain100, rain1400, spa, raincityscapes, nturain.",
+)
+@click.option(
+    "--video",
+    type=(_PATH, _PATH),
+    multiple=True,
+    metavar="RAINY CLEAN",
+    help="A clip and its ground truth, files or folders of frames; may be repeated.",
+)
+@click.option(
+    "--clean",
+    type=_PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Dry pictures or clips, which should stay as they are; may be repeated.",
+)
+@click.option(
+    "--suite",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A TOML file that lists sets; relative paths begin at $VDERAIN_DATA, else at its folder.",
+)
+@click.option(
+    "--results",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="Score these results of another method too: files named as the inputs; may be repeated.",
+)
+@click.option("--only-results", is_flag=True, help="Run no network, score --results only.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of clips, score every so many frames.",
+)
+@click.option(
+    "--report", type=_PATH, metavar="DIR", help="Write a page with plots and pictures here."
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="Pictures of each set on the page.",
+)
+@click.option("--json", "json_path", type=_PATH, metavar="FILE", help="Write all scores here.")
+@options_of(EngineOptions)
+def evaluate(
+    pairs: tuple[Path, ...],
+    layout: str,
+    video: tuple[tuple[Path, Path], ...],
+    clean: tuple[Path, ...],
+    suite: Path | None,
+    results: tuple[str, ...],
+    only_results: bool,
+    every: int,
+    report: Path | None,
+    pictures: int,
+    json_path: Path | None,
+    **values: Any,
+) -> None:
+    """Score how much rain goes, and how much harm is done: PSNR, SSIM, flicker, time.
+
+    \b
+    vderain evaluate --pairs DIR --report scores
+    vderain evaluate --video rainy.mp4 clean.mp4 --weights mine.safetensors
+    vderain evaluate --pairs DIR --results other=DIR2 --report scores
+    """
+    from vderain.training.evaluate import evaluate as score
+    from vderain.training.report import Evaluation, ReportFolder, check_json, table, write_json
+    from vderain.training.suite import load_suite, make_set, unique
+
+    data = os.environ.get("VDERAIN_DATA")
+    sets = load_suite(suite, Path(data) if data else None) if suite else []
+    sets += [make_set("pairs", path, layout=layout) for path in pairs]
+    sets += [make_set("video", rainy, truth) for rainy, truth in video]
+    sets += [make_set("clean", path) for path in clean]
+    if not sets:
+        raise click.UsageError("name what to score: --pairs, --video, --clean or --suite")
+    others = _results(results)
+    if only_results and not others:
+        raise click.UsageError("--only-results needs --results")
+    if json_path is not None:
+        check_json(json_path)
+    options = pick(EngineOptions, values)
+    with ExitStack() as stack:
+        folder = None
+        if report is not None:
+            folder = ReportFolder(report, shown=pictures)
+            stack.callback(folder.discard)
+        engine = None
+        if not only_results:
+            from vderain.engines import open_engine
+
+            engine = stack.enter_context(closing(open_engine(options)))
+        bar = stack.enter_context(tqdm(unit=" pictures", disable=None, dynamic_ncols=True))
+
+        def advance(test: TestSet, shot: Shot, item: Item) -> None:
+            bar.set_postfix_str(test.name, refresh=False)
+            bar.update()
+            if folder is not None:
+                folder.add(test, shot, item)
+
+        scored, timing = score(unique(sets), engine, others, every=every, on_shot=advance)
+        bar.close()
+        evaluation = Evaluation(scored, timing, **({} if only_results else _network(options)))
+        click.echo(table(evaluation))  # first, so that a full disk does not take it away
+        if json_path is not None:
+            write_json(json_path, evaluation)
+        if folder is not None:
+            folder.publish(evaluation)
+    for one in scored:
+        if one.layout:
+            click.echo(f"note: {one.name}: {len(one.items)} pairs, read as {one.layout}", err=True)
+    for note in dict.fromkeys(note for spec in timing.engines for note in spec.notes):
+        click.echo(f"note: {note}", err=True)
+    if report is not None:
+        click.echo(f"{report / 'index.html'}: tables, plots and pictures", err=True)
+
+
+def _results(given: tuple[str, ...]) -> list[Results]:
+    """The folders of ``--results NAME=DIR``."""
+    from vderain.training.suite import Results
+
+    found: list[Results] = []
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder:
+            raise click.UsageError(f"--results {text}: write NAME=DIR")
+        if name in [one.name for one in found]:
+            raise click.UsageError(f"--results {text}: the name {name} is taken")
+        found.append(Results(name, Path(folder)))
+    return found
+
+
+def _network(options: EngineOptions) -> dict[str, Any]:
+    """What the report says of the network that ran."""
+    from vderain.training.evaluate import network_cost
+    from vderain.weights import find_weights
+
+    path, card = find_weights(options.tier, options.weights)
+    return {"weights": path.name, "card": card, "cost": network_cost(card.config)}

@@ -1,181 +1,144 @@
-"""Supervised training of Semi-DRDNet on patches: setup, steps, checkpoint, export."""
+"""The loop around an objective: steps, averaged weights, schedule, checkpoints, exact resume, log."""
 
 from __future__ import annotations
 
 import copy
 import csv
-import os
 import time
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vderain.errors import OptionError
-from vderain.network.config import TIERS
+from vderain.errors import OptionError, TrainingError, WeightsError
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch
-from vderain.training.datasets import READERS, Batch, PatchSampler
+from vderain.training.checkpoint import load_checkpoint, save_checkpoint
+from vderain.training.config import TrainConfig, is_resumable
+from vderain.training.distributed import World, average_gradients, broadcast_state
+from vderain.training.export import hardware
+from vderain.training.feed import StepBatch, step_batches
+from vderain.training.semi_drdnet import Objective
+from vderain.weights import find_weights, load_network
 
 _PREFETCHED_BATCHES = 8
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One training run; a TOML file holds the same names.
+class TrainProgress:
+    """How far a run is: handed to ``on_step`` after each step; ``loss`` is that step's."""
 
-    Attributes:
-        tier: which network configuration is trained.
-        sources: name -> {"reader": one of READERS, "path": folder below ``data``, "share": weight}.
-        steps: optimiser steps of the whole run; the cosine schedule ends there.
-        patch: side of a training patch in pixels, a multiple of the tier's unshuffle factor.
-        dry_share: how many of the rendered samples stay dry.
-        derained_weight: of L1(rainy - R) beside L1(rainy - R + D), 0.1 in the paper.
-        dry_weight: how much more a dry sample counts than a rainy one.
-        ema: decay per step of the averaged weights, which are the ones exported.
-        bfloat16: autocast the convolutions to bfloat16.
-        data: what the sources are, in words, for the card.
-        terms: under which terms the weights may be used, for the card.
-        history: how the run was changed on its way, for the card.
-
-    """
-
-    tier: str = "fast"
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    steps: int = 20_000
-    batch: int = 16
-    patch: int = 128
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    dry_share: float = 0.12
-    derained_weight: float = 0.1
-    dry_weight: float = 1.0
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    seed: int = 1
-    bfloat16: bool = True
-    checkpoint_every: int = 500
-    data: str = ""
-    terms: str = ""
-    history: str = ""
-
-    def __post_init__(self) -> None:
-        if self.tier not in TIERS:
-            raise OptionError(f"tier {self.tier}: choose one of {', '.join(TIERS)}")
-        if self.patch % TIERS[self.tier].unshuffle:
-            raise OptionError(
-                f"patch {self.patch}: must be a multiple of {TIERS[self.tier].unshuffle}"
-            )
-        if not self.sources:
-            raise OptionError("sources: name at least one folder to train on")
-
-    @classmethod
-    def load(cls, path: Path) -> TrainConfig:
-        """Read a TOML file; OptionError for a name that does not exist."""
-        values = tomllib.loads(path.read_text())
-        unknown = set(values) - {item.name for item in fields(cls)}
-        if unknown:
-            raise OptionError(f"{path}: unknown settings {', '.join(sorted(unknown))}")
-        return cls(**values)
-
-
-def load_sampler(config: TrainConfig, data: Path, seed: int) -> PatchSampler:
-    """Read all sources below ``data`` into memory."""
-    sources = {
-        name: list(READERS[source["reader"]](data / source["path"]))
-        for name, source in config.sources.items()
-    }
-    shares = {name: float(source["share"]) for name, source in config.sources.items()}
-    return PatchSampler(
-        sources,
-        shares,
-        patch=config.patch,
-        batch=config.batch,
-        dry_share=config.dry_share,
-        seed=seed,
-    )
+    step: int
+    steps: int
+    loss: float
+    waiting_share: float  # of the time since the start that the network waited for data
 
 
 class Trainer:
-    """A run that can stop at any time and go on from its last checkpoint."""
+    """A run that can stop at any time and go on from its last checkpoint as if it had not stopped.
 
-    def __init__(self, config: TrainConfig, run_dir: Path) -> None:
-        torch.manual_seed(config.seed)
+    Batches are drawn from (seed, step), so that on a CPU with one thread a resumed run equals the
+    uninterrupted one.
+    """
+
+    def __init__(self, config: TrainConfig, run_dir: Path, world: World | None = None) -> None:
         self.config = config
         self.run_dir = run_dir
+        self.world = world or World()
         self.step = 0
         self.seconds = 0.0
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = SemiDRDNet(TIERS[config.tier]).to(self.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
-        self.network = network
-        self.averaged = copy.deepcopy(network).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
+        self.history: list[str] = []
+        torch.manual_seed(config.seed)
+        device = self.world.device
+        self.network = _initial_network(config).to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
+        self.objective = Objective(config).to(device)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self._trained = [*self.network.parameters(), *self.objective.head_parameters()]
+        self.optimizer = torch.optim.Adam(self._trained, config.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, self._learning_rate_factor
         )
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        broadcast_state([self.network, self.averaged, self.objective], self.world)
 
     @property
     def checkpoint(self) -> Path:
         """Where this run's state is kept."""
         return self.run_dir / "checkpoint.pt"
 
-    def train(self, data: Path) -> None:
-        """Run to ``config.steps``, resuming from the checkpoint where there is one."""
+    def train(self, data: Path, on_step: Callable[[TrainProgress], None] | None = None) -> None:
+        """Run to ``config.steps`` on the folders below ``data``, resuming where there is a checkpoint.
+
+        Raises SourceError for the data, SinkError for a checkpoint that cannot be written, WeightsError
+        for one that cannot be read, TrainingError for a loss that is not a number.
+        """
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self.load()
         cv2.setNumThreads(1)  # the batches are made beside the training step
-        sampler = load_sampler(self.config, data, self.config.seed + self.step)
+        batches = step_batches(self.config, data, self.run_dir, self.step, self.world)
         self.network.train()
-        with closing(prefetch(sampler, _PREFETCHED_BATCHES)) as batches:
-            self._steps(batches)
+        with closing(prefetch(batches, _PREFETCHED_BATCHES)) as ahead:
+            self._steps(ahead, on_step)
 
-    def _steps(self, batches: Iterator[Batch]) -> None:
-        losses: list[float] = []
-        since = time.monotonic()
+    def _steps(
+        self, batches: Iterator[StepBatch], on_step: Callable[[TrainProgress], None] | None
+    ) -> None:
+        log = _Log(self.run_dir / "log.csv", self.step) if self.world.rank == 0 else None
+        since = began = time.monotonic()
+        waited_s: float | None = None
         while self.step < self.config.steps:
-            loss = self.train_step(next(batches))
-            if not np.isfinite(loss):
-                raise ArithmeticError(
-                    f"step {self.step}: the loss is {loss}; the last good state is {self.checkpoint}"
+            asked = time.monotonic()
+            batch = next(batches)
+            if waited_s is None:  # until the first batch, the sources were opened
+                waited_s, began = 0.0, time.monotonic()
+            else:
+                waited_s += time.monotonic() - asked
+            terms = self.train_step(batch)
+            if not np.isfinite(terms["loss"]):
+                raise TrainingError(
+                    f"step {self.step}: the loss is {terms['loss']}; the last good state is "
+                    f"{self.checkpoint}; go on from it with a lower learning_rate"
                 )
-            losses.append(loss)
+            share = waited_s / max(1e-9, time.monotonic() - began)
+            if log is not None:
+                log.add(terms)
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.seconds += time.monotonic() - since
                 since = time.monotonic()
-                self.save()
-                self._log(float(np.mean(losses)))
-                losses.clear()
+                if log is not None:
+                    self.save()
+                    log.write(self.step, self.seconds, float(self.schedule.get_last_lr()[0]), share)
+            if on_step is not None:
+                on_step(TrainProgress(self.step, self.config.steps, terms["loss"], share))
 
-    def train_step(self, batch: Batch) -> float:
-        """One optimiser step; returns the loss."""
-        rainy, background = (
-            torch.from_numpy(side).to(self.device, memory_format=torch.channels_last)
-            for side in batch
-        )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            streaks, detail = self.network(rainy)
-        dry = (rainy == background).flatten(1).all(1)
-        weights = torch.where(dry, self.config.dry_weight, 1.0)
-        loss = supervised_loss(
-            rainy, background, streaks, detail, self.config.derained_weight, weights
-        )
+    def train_step(self, batch: StepBatch) -> dict[str, float]:
+        """One optimiser step; returns the loss and its terms."""
+        device = self.world.device
+        batch = batch.to(device)
+        dtype = _PRECISIONS[self.config.precision]
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            terms = self.objective(self.network, batch, self.step)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        self._scaler.scale(terms["loss"]).backward()
+        self._scaler.unscale_(self.optimizer)
+        average_gradients(self._trained, self.world)
+        nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self.schedule.step()
+        self.objective.train_encoder(self.world)
         self.step += 1
         self._average()
-        return float(loss.detach())
+        return {name: float(term.detach()) for name, term in terms.items()}
 
     def _average(self) -> None:
         decay = min(self.config.ema, self.step / (self.step + 10))
@@ -189,59 +152,94 @@ class Trainer:
                 averaged.copy_(current)
 
     def _learning_rate_factor(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / self.config.warmup_steps)
+        warm = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
         return float(warm * 0.5 * (1 + np.cos(np.pi * min(1.0, step / self.config.steps))))
 
-    def save(self) -> None:
-        """Write the state beside the old one, then replace it: a full disk or a kill loses nothing."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state."""
+        return {
+            "network": self.network,
+            "averaged": self.averaged,
+            "objective": self.objective,
+            "optimizer": self.optimizer,
+            "encoder_optimizer": self.objective.encoder_optimizer,
+            "schedule": self.schedule,
+            "scaler": self._scaler,
         }
-        written = self.checkpoint.with_suffix(".part")
-        torch.save(state, written)
-        os.replace(written, self.checkpoint)
+
+    def save(self) -> None:
+        """Replace the checkpoint; SinkError, and the old one kept, where it cannot be written."""
+        parts = {
+            name: part.state_dict() for name, part in self._parts().items() if part is not None
+        }
+        state = {"step": self.step, "seconds": self.seconds, "history": self.history, **hardware()}
+        save_checkpoint(self.checkpoint, {**state, "config": self.config.to_dict(), **parts})
 
     def load(self) -> None:
-        """Go on from the checkpoint."""
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
-        for name in ("network", "averaged", "optimizer", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
-
-    def _log(self, loss: float) -> None:
-        path = self.run_dir / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            log = csv.writer(file)
-            if fresh:
-                log.writerow(["step", "seconds", "loss", "learning_rate"])
-            rate = self.schedule.get_last_lr()[0]
-            log.writerow([self.step, round(self.seconds, 1), f"{loss:.5f}", f"{rate:.2e}"])
-
-
-def supervised_loss(
-    rainy: Tensor,
-    background: Tensor,
-    streaks: Tensor,
-    detail: Tensor,
-    derained_weight: float,
-    sample_weights: Tensor,
-) -> Tensor:
-    """0.1 L1(rainy - R, background) + L1(rainy - R + D, background), of DRD-Net.
-
-    Pictures (N, 3, P, P); ``sample_weights`` (N,) are ours.
-    """
-    derained = rainy - streaks.float()
-    error = derained_weight * (derained - background).abs()
-    error = error + (derained + detail.float() - background).abs()
-    return (error.mean((1, 2, 3)) * sample_weights).mean()
+        """Go on from the checkpoint; WeightsError or OptionError where it does not fit this run."""
+        state = load_checkpoint(self.checkpoint, self.world.device)
+        theirs = TrainConfig.from_dict(state["config"], str(self.checkpoint))
+        changes = self.config.differences(theirs)
+        fixed = sorted(name for name in changes if not is_resumable(name))
+        if fixed:
+            told = "; ".join(
+                f"{name} {changes[name][1]!r}, now {changes[name][0]!r}" for name in fixed
+            )
+            raise OptionError(
+                f"{self.checkpoint}: belongs to another configuration ({told}); "
+                "choose another run folder, or the old settings"
+            )
+        try:
+            for name, part in self._parts().items():
+                if part is not None:
+                    part.load_state_dict(state[name])
+            self.step, self.seconds, self.history = (
+                state["step"],
+                state["seconds"],
+                state["history"],
+            )
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{self.checkpoint}: does not fit this run ({reason})") from None
+        for name in sorted(set(changes) - {"data", "terms", "cache_mb"}):
+            self.history.append(
+                f"from step {self.step}: {name} {changes[name][1]} -> {changes[name][0]}"
+            )
 
 
-def with_steps(config: TrainConfig, steps: int | None) -> TrainConfig:
-    """The config with another length, where one is given."""
-    return config if steps is None else replace(config, steps=steps)
+def _initial_network(config: TrainConfig) -> SemiDRDNet:
+    """A network of random weights, or of those that the run starts from."""
+    if config.initial is None:
+        return SemiDRDNet(config.network_config)
+    path, card = find_weights(config.tier, config.initial)
+    if card.config != config.network_config:
+        raise WeightsError(f"{path}: holds {card.config}, the run trains {config.network_config}")
+    return load_network(path, card).requires_grad_(True)
+
+
+class _Log:
+    """``log.csv``: the mean of every term since the line before. Lines after the resumed step are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        self._sums: dict[str, list[float]] = {}
+        self._rows: list[dict[str, Any]] = []
+        if path.exists() and step:
+            with path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def add(self, terms: dict[str, float]) -> None:
+        for name, value in terms.items():
+            self._sums.setdefault(name, []).append(value)
+
+    def write(self, step: int, seconds: float, rate: float, waiting: float) -> None:
+        """Add a line; the whole file is written, since terms may join on the way."""
+        means = {name: f"{np.mean(values):.5f}" for name, values in self._sums.items()}
+        self._sums.clear()
+        row = {"step": step, "seconds": round(seconds, 1), "learning_rate": f"{rate:.2e}"}
+        self._rows.append({**row, "waiting_share": f"{waiting:.3f}", **means})
+        names = list(dict.fromkeys(name for known in self._rows for name in known))
+        with self._path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)

@@ -29,6 +29,10 @@ class WeightsError(VderainError):
     """A weights file or its card is missing, damaged or does not fit."""
 
 
+class TrainingError(VderainError):
+    """Training cannot go on: the loss is not a number any more."""
+
+
 class OptionError(VderainError, ValueError):
     """An option has a value that cannot be used."""
 

@@ -16,6 +16,9 @@ from vderain.errors import VderainError
 
 _COMMANDS = {
     "run": "Take the rain out of a video, a picture or a folder of pictures.",
+    "train": "Make weights from pairs, or from clean footage alone.",
+    "export": "Turn a training run into a weights file.",
+    "evaluate": "Score weights, or any results, against ground truth: a table, a JSON file, a page.",
     "compare": "Show a rainy and a derained video side by side, or split by a moving line.",
     "info": "Show what a file holds, and what of it would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",

@@ -88,17 +88,23 @@ class NetworkConfig:
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise ValueError(f"unknown network settings: {', '.join(sorted(unknown))}")
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            }
-        )
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**settings)
 
 
-# The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle.
+# The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle, the rain branch
+# on three scales (training/RESULTS.md has the shapes that were tried).
 PAPER = NetworkConfig()
 FAST = NetworkConfig(
-    rain_width=32, rain_blocks=5, detail_width=32, detail_blocks=2, squeeze_ratio=8, unshuffle=4
+    rain_width=16,
+    rain_blocks=2,
+    coarse_blocks=(4, 6),
+    detail_width=8,
+    detail_blocks=1,
+    squeeze_ratio=8,
+    unshuffle=2,
 )
 TIERS = {"fast": FAST, "paper": PAPER}

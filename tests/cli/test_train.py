@@ -1,0 +1,80 @@
+"""``vderain train`` and ``vderain export`` in this process, on clips and pictures made here."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.networks import TINY
+from tests.training.folders import noise, save, write_clip
+from vderain.api import Derainer
+from vderain.cli.export import export
+from vderain.cli.train import train
+from vderain.errors import OptionError, SourceError, WeightsError
+from vderain.options import EngineOptions
+from vderain.training.checkpoint import load_checkpoint
+
+SMALL = ["--set", f"network={{{', '.join(f'{k} = {v}' for k, v in TINY.to_dict().items() if k != 'normalised')}}}",
+         "--set", "batch=2", "--steps", "2", "--set", "patch=32", "--device", "cpu", "--quiet"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def call(command, *arguments):
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
+    (tmp_path / "mine").mkdir()
+    write_clip(tmp_path / "mine" / "a.mp4", range(0, 200, 20))
+    run, weights = tmp_path / "run", tmp_path / "mine.safetensors"
+    done = call(train, "fast", "--clean", tmp_path / "mine", "--run", run, *SMALL)
+    assert done.exit_code == 0
+    assert call(export, run, "-o", weights).exit_code == 0
+    with Derainer(EngineOptions(weights=str(weights), engine="reference")) as derainer:
+        assert derainer(noise(0)).shape == (48, 64, 3)
+
+
+def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
+    save(tmp_path / "clean" / "a.png", noise(0))
+    arguments = ("fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
+    for steps in (2, 2, 3):
+        call(train, *arguments, "--steps", steps)
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert (state["step"], state["history"]) == (3, ["from step 2: steps 2 -> 3"])
+
+
+def test_pairs_are_not_taken_for_clean_pictures(tmp_path):
+    for side in ("input", "target"):
+        save(tmp_path / "pairs" / side / "a.png", noise(0))
+    with pytest.raises(OptionError, match=r"pairs.*--clean"):
+        call(train, "fast", "--clean", tmp_path / "pairs", "--run", tmp_path / "run", *SMALL)
+
+
+def test_a_folder_without_pictures_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="empty"):
+        call(train, "fast", "--clean", tmp_path / "empty", "--run", tmp_path / "run", *SMALL)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    save(tmp_path / "clean" / "a.png", noise(0))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"rain")
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt.*remove it"):
+        call(train, "fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
+
+
+def test_settings_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(OptionError, match="stepps"):
+        call(train, "fast", "--set", "stepps=3", "--run", tmp_path / "run")
+    with pytest.raises(OptionError, match="device"):
+        call(train, "fast", "--device", "toaster", "--run", tmp_path / "run")

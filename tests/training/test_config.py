@@ -1,0 +1,74 @@
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from vderain.errors import OptionError
+from vderain.training.config import TrainConfig
+
+SOURCES = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "c.toml"
+    path.write_text(text + '\n[sources.clean]\nreader = "clean"\npath = "clean"\nshare = 1.0\n')
+    return path
+
+
+def test_a_file_an_override_and_a_value_win_in_this_order(tmp_path):
+    path = write(tmp_path, "steps = 10\nbatch = 3\nlearning_rate = 0.5")
+    config = TrainConfig.load(path, ["batch=4", "penalty=mse", "learning_rate=0.25"], steps=7)
+    assert (config.steps, config.batch, config.penalty, config.learning_rate) == (7, 4, "mse", 0.25)
+    assert config.sources["clean"]["path"] == "clean"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stepps = 3", "stepps"),
+        ("steps = 0", "steps 0"),
+        ('steps = "many"', "steps must be int"),
+        ('tier = "huge"', "tier huge"),
+        ("patch = 30", "patch 30"),
+        ("dry_share = 1.5", "dry-share 1.5"),
+        ("network = {width = 3}", "network"),
+        ("network = {rain_width = 0}", "rain_width"),
+        ("steps = = 3", "not a readable configuration"),
+    ],
+)
+def test_settings_that_cannot_work_are_named_with_their_file(tmp_path, text, told):
+    with pytest.raises(OptionError, match=told) as caught:
+        TrainConfig.load(write(tmp_path, text))
+    assert "c.toml" in str(caught.value)
+
+
+def test_a_run_needs_a_source_and_real_rain_for_unpaired_pictures():
+    with pytest.raises(OptionError, match="sources"):
+        TrainConfig()
+    with pytest.raises(OptionError, match="unpaired"):
+        TrainConfig(sources=SOURCES, unpaired=SOURCES)
+
+
+def test_a_name_that_is_no_file_tells_the_shipped_ones(tmp_path):
+    with pytest.raises(OptionError, match="fast"):
+        TrainConfig.load(tmp_path / "none.toml")
+    with pytest.raises(OptionError, match="name=value"):
+        TrainConfig.load(Path("fast"), ["steps"])
+
+
+def test_the_shipped_configurations_load_by_their_name():
+    names = [
+        path.name.removesuffix(".toml")
+        for path in (files("vderain.training") / "configs").iterdir()
+    ]
+    trained = [name for name in names if name != "dev"]  # that one lists sets to score
+    assert {"fast", "paper"} <= set(trained)
+    for name in trained:
+        assert TrainConfig.load(Path(name)).sources
+
+
+def test_a_config_survives_its_own_dictionary():
+    config = TrainConfig(sources=SOURCES, network={"rain_width": 8}, steps=3)
+    assert TrainConfig.from_dict(config.to_dict(), "a checkpoint") == config
+    assert config.network_config.rain_width == 8
+    assert config.differences(config.with_steps(4)) == {"steps": (3, 4)}

@@ -1,0 +1,103 @@
+"""Distillation (ours): a larger network answers a pool of patches once, and the student learns from the answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vderain.errors import OptionError, SinkError
+from vderain.network.card import file_sha256
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.training.config import TrainConfig
+from vderain.weights import find_weights, load_network
+
+_PARTS = {"rainy": np.uint8, "background": np.uint8, "streaks": np.float16, "detail": np.float16}
+# Settings that the answers do not depend on.
+_STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
+_STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
+_STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb"}
+
+Answered = tuple[Tensor, Tensor, Tensor, Tensor]  # rainy, background, R, D; (N, 3, P, P) float32
+
+
+class TeacherPool:
+    """Patches with a teacher's answers, kept in files below a folder and mapped from there.
+
+    Raises WeightsError for the teacher's file, OptionError where a patch does not suit it, SinkError
+    where the answers cannot be written.
+    """
+
+    def __init__(
+        self, config: TrainConfig, batches: Iterator[tuple[Tensor, Tensor]], folder: Path, seed: int
+    ) -> None:
+        assert config.teacher is not None
+        self._seed, self._batch = seed, config.batch
+        path, card = find_weights(config.tier, config.teacher)
+        if config.patch % card.config.multiple:
+            raise OptionError(
+                f"patch {config.patch}: the teacher {path} needs a multiple of {card.config.multiple}"
+            )
+        key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
+        told = json.dumps({**key, "teacher": file_sha256(path), "seed": seed}, sort_keys=True)
+        known = folder / "key.json"
+        if not known.exists() or known.read_text() != told:
+            try:
+                _answer(load_network(path, card), batches, folder, config)
+                known.write_text(told)
+            except OSError as error:
+                raise SinkError(
+                    f"{folder}: the teacher's answers cannot be kept ({error})"
+                ) from error
+        self._parts = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _PARTS]
+
+    def batches(self, start: int = 0) -> Iterator[Answered]:
+        """Endless batches; number k is drawn from (seed, k) and mirrored half of the time."""
+        index = start
+        while True:
+            rng = np.random.default_rng((self._seed, index))
+            chosen = np.sort(rng.integers(len(self._parts[0]), size=self._batch))
+            step = -1 if rng.random() < 0.5 else 1
+            drawn = [np.ascontiguousarray(part[chosen][..., ::step]) for part in self._parts]
+            yield tuple(_tensor(part) for part in drawn)  # type: ignore[misc]
+            index += 1
+
+
+def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
+    values = torch.from_numpy(part).float()
+    return values / 255 if part.dtype == np.uint8 else values
+
+
+def _answer(
+    teacher: SemiDRDNet, batches: Iterator[tuple[Tensor, Tensor]], folder: Path, config: TrainConfig
+) -> None:
+    """Fill the pool: all parts under their names only when the last patch is answered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "key.json").unlink(missing_ok=True)
+    count = -(-config.teacher_patches // config.batch) * config.batch
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (count, 3, config.patch, config.patch)
+    parts = {
+        name: np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
+        for name, dtype in _PARTS.items()
+    }
+    enabled = config.precision != "float32"
+    for first in range(0, count, config.batch):
+        rainy, background = next(batches)
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=enabled):
+            streaks, detail = teacher(rainy.to(device, memory_format=torch.channels_last))
+        window = slice(first, first + config.batch)
+        parts["rainy"][window] = (rainy * 255).round().byte().numpy()
+        parts["background"][window] = (background * 255).round().byte().numpy()
+        parts["streaks"][window] = streaks.float().cpu().numpy()
+        parts["detail"][window] = detail.float().cpu().numpy()
+    for name, part in parts.items():
+        part.flush()
+        os.replace(folder / f"{name}.part", folder / f"{name}.npy")

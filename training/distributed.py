@@ -1,0 +1,74 @@
+"""One process or many (``torchrun``): who this process is, and the mean of all gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vderain.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes that train together; ``rank`` 0 saves and logs."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  # immutable
+
+
+@contextmanager
+def joined_world(device: str | None = None) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, or stay alone; each takes the GPU of its local rank.
+
+    Raises OptionError for a device that is not there.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    try:
+        chosen = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise OptionError(f"--device {device}: cannot be used ({reason}); try cpu") from None
+    if size == 1:
+        yield World(device=chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(torch.distributed.get_rank(), size, chosen)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
+    """Replace each gradient by its mean over the world, in one exchange."""
+    if world.size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= world.size
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def broadcast_state(modules: Iterable[nn.Module], world: World) -> None:
+    """Give all processes the state of rank 0."""
+    if world.size == 1:
+        return
+    for module in modules:
+        for value in module.state_dict().values():
+            _broadcast(value)
+
+
+def _broadcast(value: Tensor) -> None:
+    torch.distributed.broadcast(value, src=0)

@@ -1,0 +1,140 @@
+"""What a step of Semi-DRDNet minimises: the supervised pair, a teacher's answers, the dual contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.training.config import TrainConfig
+from vderain.training.distributed import World, average_gradients
+from vderain.training.feed import StepBatch
+from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
+from vderain.training.losses.encoders import Discriminator, Encoder, Vgg19Features
+from vderain.training.losses.supervised import supervised_loss
+
+_ENCODER_RATE, _ENCODER_BETAS = 2e-4, (0.5, 0.999)  # of NLCL's discriminator
+
+
+class Objective(nn.Module):
+    """The losses of a run; holds the contrast's encoder and heads, which are trained beside the network.
+
+    The encoder learns from the first step on, the network is contrasted only after the supervised warm-up:
+    an encoder that cannot tell rain from background yet has nothing to teach.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.contrast = _dual_contrast(config) if config.is_semi_supervised else None
+        encoder = list(self.contrast.encoder_parameters()) if self.contrast is not None else []
+        self.encoder_optimizer = (
+            torch.optim.Adam(encoder, _ENCODER_RATE, _ENCODER_BETAS) if encoder else None
+        )
+        self._compared: ContrastBatch | None = None
+        self._generator = (
+            torch.Generator()
+        )  # seeded anew at each step, so that a run can be resumed
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """What the network's optimiser trains beside the network."""
+        if self.contrast is not None:
+            yield from self.contrast.head_parameters()
+
+    def forward(self, network: SemiDRDNet, batch: StepBatch, step: int) -> dict[str, Tensor]:
+        """Scalars by name; ``loss`` is their weighted sum, the one to minimise."""
+        config = self._config
+        streaks, detail = (part.float() for part in network(batch.rainy))
+        dry = (batch.rainy == batch.background).flatten(1).all(1)
+        supervised = supervised_loss(
+            batch.rainy,
+            batch.background,
+            streaks,
+            detail,
+            derained_weight=config.derained_weight,
+            sample_weights=torch.where(dry, config.dry_weight, 1.0),
+            penalty=config.penalty,
+            ssim_weight=config.ssim_weight,
+        )
+        terms = {"supervised": supervised}
+        total = supervised
+        if batch.teacher_streaks is not None and batch.teacher_detail is not None:
+            of_streaks = (streaks - batch.teacher_streaks).abs().mean()
+            of_detail = (detail - batch.teacher_detail).abs().mean()
+            change = batch.teacher_detail - batch.teacher_streaks
+            terms["teacher_change"] = (detail - streaks - change).abs().mean()
+            terms["teacher_branches"] = of_streaks + of_detail
+            total = total + config.teacher_change * terms["teacher_change"]
+            total = total + config.teacher_branches * terms["teacher_branches"]
+        self._compared = None
+        if self.contrast is not None and batch.real is not None and batch.clean is not None:
+            self._generator.manual_seed(config.seed * 1_000_003 + step)
+            contrasted = step >= config.semi_from * config.steps
+            with torch.set_grad_enabled(contrasted and torch.is_grad_enabled()):
+                self._compared = _compared(network, batch, streaks, detail)
+            if contrasted:
+                sides = self.contrast(self._compared, self._generator)
+                terms["background"], terms["rain"] = sides
+                total = total + config.background_contrast * terms["background"]
+                total = total + config.rain_contrast * terms["rain"]
+        return {"loss": total, **terms}
+
+    def train_encoder(self, world: World) -> None:
+        """One step of the discriminator on what the network just answered."""
+        if self._compared is None or self.encoder_optimizer is None or self.contrast is None:
+            return
+        self.encoder_optimizer.zero_grad()
+        device = world.device.type
+        enabled = self._config.precision != "float32"
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
+            loss = self.contrast.discriminator_loss(self._compared, self._generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.contrast.encoder_parameters(), world)
+        self.encoder_optimizer.step()
+        self._compared = None
+
+
+def _compared(
+    network: SemiDRDNet, batch: StepBatch, streaks: Tensor, detail: Tensor
+) -> ContrastBatch:
+    assert batch.real is not None and batch.clean is not None
+    with frozen_statistics(network):
+        real_streaks, real_detail = (part.float() for part in network(batch.real))
+    return ContrastBatch(
+        rainy=batch.rainy,
+        background=batch.background,
+        repaired=batch.rainy - streaks + detail,
+        real_rainy=batch.real,
+        real_streaks=real_streaks,
+        real_repaired=batch.real - real_streaks + real_detail,
+        clean=batch.clean,
+    )
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Let batch normalisation use what it knows and learn nothing: real rain would shift it."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def _dual_contrast(config: TrainConfig) -> DualContrast:
+    encoder: Encoder
+    if config.encoder == "vgg19":
+        encoder = Vgg19Features(Path(config.encoder_weights or ""))
+    else:
+        encoder = Discriminator(width=config.encoder_width)
+    options = ContrastOptions(
+        background=config.background_contrast > 0, rain=config.rain_contrast > 0
+    )
+    return DualContrast(encoder, options)

@@ -1,0 +1,34 @@
+"""``vderain export``: from a training run to a weights file that every command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "weights", required=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="The weights file (.safetensors); its card (.json) is written beside it.",
+)  # fmt: skip
+@click.option(
+    "--scores", type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON of vderain evaluate, for the card.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace existing weights.")
+def export(checkpoint: Path, weights: Path, scores: Path | None, overwrite: bool) -> None:
+    """Write the averaged weights of CHECKPOINT, a run's folder or its file, with a card.
+
+    \b
+    vderain export runs/fast -o mine.safetensors
+    vderain evaluate --weights mine.safetensors --pairs my_pairs
+    """
+    from vderain.training.export import export_weights, read_scores
+
+    card = export_weights(checkpoint, weights, scores=read_scores(scores), overwrite=overwrite)
+    click.echo(
+        f"{weights}: tier {card.tier}, {card.training['steps']} steps, sha256 {card.sha256[:12]}",
+        err=True,
+    )

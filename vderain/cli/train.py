@@ -1,0 +1,106 @@
+"""``vderain train``: make weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from vderain.training.trainer import TrainProgress
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_dir", type=_FOLDER, help="Folder of the run's state [default: runs/CONFIG]."
+)
+@click.option(
+    "--data",
+    type=_FOLDER,
+    help="Folder that CONFIG's sources lie in [default: $VDERAIN_DATA, or here].",
+)
+@click.option(
+    "--clean", multiple=True, type=_FOLDER,
+    help="Train on rain rendered onto the clean clips and pictures of this folder, instead of CONFIG's sources.",
+)  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), help="Another length than CONFIG's.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of CONFIG."
+)
+@click.option("--device", help="Such as cpu or cuda:0 [default: a GPU where there is one].")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def train(
+    config: Path,
+    run_dir: Path | None,
+    data: Path | None,
+    clean: tuple[Path, ...],
+    steps: int | None,
+    settings: tuple[str, ...],
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper).
+
+    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    Under torchrun, all processes share one run.
+
+    \b
+    vderain train fast --clean my_clips --run my_run     # no ground truth needed
+    vderain export my_run -o mine.safetensors
+    vderain run rainy.mp4 dry.mp4 --weights mine.safetensors
+    """
+    from vderain.training.config import TrainConfig
+    from vderain.training.datasets import clean_tables
+    from vderain.training.distributed import joined_world
+    from vderain.training.trainer import Trainer
+
+    values: dict[str, Any] = {}
+    if clean:
+        values["sources"] = clean_tables(clean)
+        values.update(real={}, unpaired={}, data="", terms="")
+    if steps is not None:
+        values["steps"] = steps
+    loaded = TrainConfig.load(config, settings, **values)
+    run_dir = run_dir or Path("runs") / config.stem
+    data = data or Path(os.environ.get("VDERAIN_DATA", "."))
+    with joined_world(device) as world:
+        trainer = Trainer(loaded, run_dir, world)
+        with _StepBar(hidden=quiet or world.rank > 0) as bar:
+            trainer.train(data, bar.update)
+    if world.rank == 0 and not quiet:
+        click.echo(
+            f"{trainer.checkpoint}: {trainer.step} steps; vderain export {run_dir} -o WEIGHTS.safetensors",
+            err=True,
+        )
+
+
+class _StepBar:
+    """Steps, rate, time left, loss, and the share of time that the network waits for data."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        self._bar = tqdm(unit=" steps", disable=True if hidden else None, dynamic_ncols=True)
+        self._loss: float | None = None
+
+    def __enter__(self) -> _StepBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, progress: TrainProgress) -> None:
+        """Show how far the run is; the loss is smoothed over some hundred steps."""
+        if self._bar.total is None:
+            self._bar.total = progress.steps
+            self._bar.initial = self._bar.n = progress.step - 1
+        old = progress.loss if self._loss is None else self._loss
+        self._loss = 0.99 * old + 0.01 * progress.loss
+        self._bar.set_postfix_str(
+            f"loss {self._loss:.4f}, waits for data {progress.waiting_share:.0%}", refresh=False
+        )
+        self._bar.update(progress.step - self._bar.n)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.engines.conftest import write_weights
-from tests.networks import TINY
+from tests.networks import COARSE, TINY
 from vderain.engines.cache import EngineCache
 from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.pool import EnginePool
@@ -127,6 +127,19 @@ def test_change_is_the_networks(open_one, weights, layout, bit_depth):
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 23)])
 def test_any_size_works(open_one, weights, size):
     check(open_one, weights, make_clip(make_format("yuv420", *size)))
+
+
+@pytest.fixture(scope="session")
+def coarse_weights(tmp_path_factory):
+    """A network on several scales, whose planes are padded to a multiple of the coarsest."""
+    path = tmp_path_factory.mktemp("weights") / "coarse.safetensors"
+    return write_weights(path, replace(COARSE, unshuffle=2))
+
+
+@pytest.mark.parametrize("layout", ["yuv420", "rgb"])
+@pytest.mark.parametrize("size", [(40, 24), (37, 23)])
+def test_several_scales_at_any_size(open_one, coarse_weights, layout, size):
+    check(open_one, coarse_weights, make_clip(make_format(layout, *size)))
 
 
 @pytest.fixture(scope="session")

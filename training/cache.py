@@ -17,7 +17,7 @@ from vderain.training.pictures import (
     ClipFrame,
     PictureFile,
     Reference,
-    half_of,
+    part_of,
     read_reference,
     read_spread,
 )
@@ -56,7 +56,7 @@ class PictureCache:
         Raises SourceError where it cannot be read.
         """
         if isinstance(reference, PictureFile):
-            return half_of(self._held(PictureFile(reference.path)), reference.half)
+            return part_of(self._held(PictureFile(reference.path)), reference)
         return self._held(reference)
 
     def _held(self, reference: Reference) -> Picture:

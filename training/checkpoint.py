@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise SinkError(f"{path}: the checkpoint cannot be written ({reason}){kept}") from error
 
 
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a state; WeightsError where the file is missing, damaged or of another kind."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a state onto the CPU; WeightsError where the file is missing, damaged or of another kind."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # torch does not look at the checksums that it writes
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(
             f"{path}: no such checkpoint; name a run's folder, or its file"
@@ -42,11 +49,15 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
     except Exception as error:  # what a damaged file raises depends on the byte that is wrong
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
-            f"{path}: damaged, or no checkpoint ({reason}); remove it to start anew"
+            f"{path}: damaged, or no checkpoint ({reason}); name another, or move it away to start anew"
         ) from None
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+    if not isinstance(state, dict) or "schema" not in state:
+        raise WeightsError(f"{path}: not a checkpoint of a run; name a run's folder, or its file")
+    schema = state["schema"]
+    if schema != SCHEMA:
         raise WeightsError(
-            f"{path}: not a checkpoint this version can read; remove it to start anew"
+            f"{path}: written by another version (schema {schema}, this one reads {SCHEMA}); "
+            "use that version, or another run folder"
         )
     return state
 

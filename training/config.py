@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,7 +25,16 @@ _RESUMABLE = {
     "dry_weight",
     "clip_norm",
 }
-_RESUMABLE |= {"checkpoint_every", "cache_mb", "data", "terms", "sources", "real", "unpaired"}
+_RESUMABLE |= {
+    "checkpoint_every",
+    "cache_mb",
+    "workers",
+    "data",
+    "terms",
+    "sources",
+    "real",
+    "unpaired",
+}
 _RESUMABLE |= {"rain_model", "precision", "background_contrast", "rain_contrast"}
 
 
@@ -54,7 +64,9 @@ class TrainConfig:
     batch: int = option(16, "Paired or rendered patches of a step.", low=1, high=4096)
     patch: int = option(128, "Side of a patch in pixels.", low=16, high=4096)
     learning_rate: float = option(1e-3, "Of Adam, at its highest.", low=0.0, high=1.0)
-    warmup_steps: int = option(200, "Over which the learning rate rises.", low=0)
+    warmup_steps: int = option(
+        200, "Over which the learning rate rises, a tenth of all steps at most.", low=0
+    )
     rain_model: str = option(
         "full", "How rain is rendered: by every mechanism, or the literature's two simple models.",
         choices=("full", "simple"),
@@ -79,7 +91,7 @@ class TrainConfig:
     teacher_patches: int = option(8192, "Patches whose answers are computed once.", low=1)
     teacher_change: float = option(1.0, "Weight of the teacher's change.", low=0.0, high=100.0)
     teacher_branches: float = option(0.0, "Weight of the teacher's R and D.", low=0.0, high=100.0)
-    clip_norm: float = option(1.0, "Gradients are clipped to this norm.", low=0.0)
+    clip_norm: float = option(1.0, "Gradients are clipped to this norm; 0 leaves them.", low=0.0)
     ema: float = option(
         0.999, "Decay of the averaged weights, which are exported.", low=0.0, high=1.0
     )
@@ -88,6 +100,7 @@ class TrainConfig:
         "bfloat16", "Arithmetic of the convolutions.", choices=("float32", "bfloat16", "float16")
     )
     checkpoint_every: int = option(500, "Steps between checkpoints.", low=1)
+    workers: int = option(0, "Threads that make patches; 0 for one.", low=0, high=256)
     cache_mb: int = option(2000, "Decoded pictures kept in memory.", low=0)
     data: str = option("", "What the sources are, in words, for the card.")
     terms: str = option("", "Under which terms the weights may be used, for the card.")
@@ -101,6 +114,10 @@ class TrainConfig:
             raise OptionError("sources: name at least one folder to train on")
         if self.unpaired and not self.real:
             raise OptionError("unpaired: useless without real; name folders with real rain as well")
+        if self.encoder == "vgg19" and self.encoder_weights is None:
+            raise OptionError(
+                "encoder vgg19: name the file of its weights, from torchvision, as encoder_weights"
+            )
 
     @property
     def network_config(self) -> NetworkConfig:
@@ -113,7 +130,13 @@ class TrainConfig:
     @property
     def is_semi_supervised(self) -> bool:
         """Whether real rain takes part."""
-        return bool(self.unpaired) and (self.background_contrast > 0 or self.rain_contrast > 0)
+        return any(self.contrasted_sides)
+
+    @property
+    def contrasted_sides(self) -> tuple[bool, bool]:
+        """Whether the background side and the rain side take part; each has parameters of its own."""
+        with_real = bool(self.unpaired)
+        return with_real and self.background_contrast > 0, with_real and self.rain_contrast > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -133,7 +156,9 @@ class TrainConfig:
         try:
             return cls(**values)
         except OptionError as error:
-            raise OptionError(f"{where}: {error}") from None
+            # Settings are no options of the command line, as which check_options knows them.
+            told = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
+            raise OptionError(f"{where}: {told}") from None
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = (), **values: Any) -> TrainConfig:
@@ -143,20 +168,19 @@ class TrainConfig:
         """
         shipped = _CONFIGS / f"{path}.toml"
         try:
-            text = (shipped if not path.exists() and shipped.is_file() else path).read_text()
+            file = shipped if not path.is_file() and shipped.is_file() else path
+            text = file.read_text(encoding="utf-8")
             settings = tomllib.loads(text)
         except (OSError, ValueError) as error:
-            names = ", ".join(sorted(p.name.removesuffix(".toml") for p in _CONFIGS.iterdir()))
+            shipped_names = (p.name.removesuffix(".toml") for p in _CONFIGS.iterdir())
+            names = ", ".join(sorted(name for name in shipped_names if name in TIERS))
             raise OptionError(
                 f"{path}: not a readable configuration ({error}); name a TOML file, or one of {names}"
             ) from None
+        settings.update(values)
         for item in overrides:
-            settings.update(_override(item))
-        return cls.from_dict({**settings, **values}, str(path))
-
-    def with_steps(self, steps: int) -> TrainConfig:
-        """The same run with another length."""
-        return replace(self, steps=steps)
+            _update(settings, _override(item), merge="." in item.partition("=")[0])
+        return cls.from_dict(settings, str(path))
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """Settings that differ, as (ours, theirs)."""
@@ -179,6 +203,16 @@ def _override(item: str) -> dict[str, Any]:
         return {name.strip(): value}  # a text needs no quotes here
 
 
+def _update(settings: dict[str, Any], values: dict[str, Any], *, merge: bool) -> None:
+    """Set values; with ``merge``, of a dotted name, only what it names inside a table."""
+    for name, value in values.items():
+        known = settings.get(name)
+        if merge and isinstance(value, dict) and isinstance(known, dict):
+            _update(known, value, merge=True)
+        else:
+            settings[name] = value
+
+
 def _check_type(name: str, value: Any, item: Any, where: str) -> None:
     default = item.default_factory() if item.default is MISSING else item.default
     kinds: tuple[type, ...] = (str, type(None)) if default is None else (type(default),)
@@ -186,3 +220,7 @@ def _check_type(name: str, value: Any, item: Any, where: str) -> None:
         kinds = (float, int)
     if type(value) not in kinds:
         raise OptionError(f"{where}: {name} must be {kinds[0].__name__}, got {value!r}")
+    if name in ("sources", "real", "unpaired"):
+        for source, table in value.items():
+            if not isinstance(table, dict):
+                raise OptionError(f"{where}: write a table [{name}.NAME], got {source} = {table!r}")

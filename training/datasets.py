@@ -31,6 +31,12 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+# By section of a configuration: what has no place there, and where it has.
+_MISPLACED: dict[str, tuple[Role, str]] = {
+    "sources": ("rainy", "holds rain without ground truth; name it under [real]"),
+    "real": ("clean", "holds no rain; use reader real for pictures of rain, rainy_clips for clips"),
+    "unpaired": ("rainy", "holds no clean pictures; use reader clean or clips"),
+}
 _CHECKED_AT_LEAST = 16  # samples of a source that are tried at the start, however full the cache is
 _NAMED = 5  # skipped files that the report names one by one
 
@@ -187,17 +193,30 @@ def open_source_folder(
 
 
 def load_sources(
-    tables: Mapping[str, Mapping[str, Any]], data: Path, cache: PictureCache
+    tables: Mapping[str, Mapping[str, Any]],
+    data: Path,
+    cache: PictureCache,
+    section: str = "sources",
 ) -> dict[str, Samples]:
-    """The sources of a configuration by name, checked and decoded as far as the cache holds.
+    """The sources of a configuration's section by name, checked and decoded as far as the cache holds.
 
     ``tables`` has a table of Source's settings for each. Raises OptionError for a setting that does not
-    exist, SourceError for a folder in which nothing can be used.
+    exist and for a source in the wrong section, SourceError for a folder in which nothing can be used.
     """
     sources = {name: Source.from_table(name, table) for name, table in tables.items()}
+    for name, source in sources.items():
+        if not (data / source.path).exists():
+            raise SourceError(
+                f"{data / source.path}: no such folder (source {name}); paths begin at --data,"
+                " else at $VDERAIN_DATA, else here"
+            )
     opened = {
         name: open_source_folder(name, source, data, cache) for name, source in sources.items()
     }
+    misplaced, told = _MISPLACED[section]
+    for name, samples in opened.items():
+        if samples.role == misplaced:
+            raise OptionError(f"{section}.{name} (read as {samples.reader}): {told}")
     for samples in opened.values():
         samples.load()
     return opened

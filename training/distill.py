@@ -22,7 +22,9 @@ _PARTS = {"rainy": np.uint8, "background": np.uint8, "streaks": np.float16, "det
 # Settings that the answers do not depend on.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
-_STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb"}
+_STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb", "initial"}
+_STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", "rain_contrast"}
+_STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights"}
 
 Answered = tuple[Tensor, Tensor, Tensor, Tensor]  # rainy, background, R, D; (N, 3, P, P) float32
 
@@ -35,7 +37,12 @@ class TeacherPool:
     """
 
     def __init__(
-        self, config: TrainConfig, batches: Iterator[tuple[Tensor, Tensor]], folder: Path, seed: int
+        self,
+        config: TrainConfig,
+        batches: Iterator[tuple[Tensor, Tensor]],
+        folder: Path,
+        seed: int,
+        device: torch.device,
     ) -> None:
         assert config.teacher is not None
         self._seed, self._batch = seed, config.batch
@@ -49,7 +56,7 @@ class TeacherPool:
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
-                _answer(load_network(path, card), batches, folder, config)
+                _answer(load_network(path, card).to(device), batches, folder, config)
                 known.write_text(told)
             except OSError as error:
                 raise SinkError(
@@ -81,8 +88,8 @@ def _answer(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.json").unlink(missing_ok=True)
     count = -(-config.teacher_patches // config.batch) * config.batch
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher = teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = next(teacher.parameters()).device
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     shape = (count, 3, config.patch, config.patch)
     parts = {
         name: np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
@@ -91,7 +98,7 @@ def _answer(
     enabled = config.precision != "float32"
     for first in range(0, count, config.batch):
         rainy, background = next(batches)
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=enabled):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             streaks, detail = teacher(rainy.to(device, memory_format=torch.channels_last))
         window = slice(first, first + config.batch)
         parts["rainy"][window] = (rainy * 255).round().byte().numpy()

@@ -31,7 +31,9 @@ def joined_world(device: str | None = None) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     try:
-        chosen = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type == "cuda" and chosen.index is None:
+            chosen = torch.device("cuda", local)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
         reason = str(error).splitlines()[0]
@@ -49,16 +51,23 @@ def joined_world(device: str | None = None) -> Iterator[World]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
-    """Replace each gradient by its mean over the world, in one exchange."""
+    """Replace each gradient by its mean over the world, in one exchange.
+
+    Where only some processes have one, say because a batch held no rain, the others count as zero.
+    """
     if world.size == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    parameters = list(parameters)
+    own = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    held = own[0].new_tensor([p.grad is not None for p in parameters])
+    flat = torch.cat([held, *(gradient.flatten() for gradient in own)])
     torch.distributed.all_reduce(flat)
-    flat /= world.size
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    held, *means = torch.split(flat, [len(own), *(gradient.numel() for gradient in own)])
+    for parameter, has, mean in zip(parameters, held.tolist(), means, strict=True):
+        if has:
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+            parameter.grad.copy_(mean.view_as(parameter) / world.size)
 
 
 def broadcast_state(modules: Iterable[nn.Module], world: World) -> None:

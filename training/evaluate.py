@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from vderain.errors import SourceError
 from vderain.interfaces import Engine
 from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
 from vderain.network.config import NetworkConfig
@@ -111,7 +112,9 @@ def network_cost(config: NetworkConfig) -> NetworkCost:
 
     with torch.device("meta"):
         network = SemiDRDNet(config).eval()
-        rainy = torch.empty(1, 3 * config.frames, *_COST_SIZE)
+        # Enlarged as engines enlarge it, where the network takes other sizes only.
+        size = [-(-side // config.multiple) * config.multiple for side in _COST_SIZE]
+        rainy = torch.empty(1, 3 * config.frames, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.change(rainy)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -145,6 +148,13 @@ def evaluate(
     timing = Timing()
     # All at first: a slip in the last set shall not cost the time of the others.
     prepared = [Prepared(test, results) for test in sets]
+    answering = {method for one in prepared for method in one.answering}
+    for other in results:
+        if other.name not in answering:
+            raise SourceError(
+                f"{other.folder}: no results of {other.name} for any set; name pictures as the rainy"
+                " ones, in a folder named as the set or in this one, and clips as the set"
+            )
     return [_evaluate_set(one, engine, every, timing, on_shot) for one in prepared], timing
 
 

@@ -15,6 +15,7 @@ from vderain.network.card import Card, card_path
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
 from vderain.training.config import TrainConfig
+from vderain.training.distributed import World
 from vderain.weights import save_network
 
 # What repeats a run beside its configuration's name; the texts of the card need not stand there twice.
@@ -35,6 +36,8 @@ def export_weights(
     """
     if weights.suffix != ".safetensors":
         raise OptionError(f"{weights}: name a file ending in .safetensors")
+    if not weights.parent.is_dir():
+        raise SinkError(f"{weights}: the folder {weights.parent} does not exist; create it first")
     if not overwrite and (weights.exists() or card_path(weights).exists()):
         raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
     path = checkpoint_path(checkpoint)
@@ -52,7 +55,7 @@ def export_weights(
         sha256="",
         scores=scores or {},
         training={
-            "config": {k: v for k, v in config.to_dict().items() if k not in _OTHER_KEYS},
+            "config": {k: _named(v) for k, v in config.to_dict().items() if k not in _OTHER_KEYS},
             "steps": state["step"],
             "changes": state["history"],
             "hours": round(state["seconds"] / 3600, 2),
@@ -63,6 +66,13 @@ def export_weights(
         terms=config.terms,
     )
     return _save(network.half(), weights, card)
+
+
+def _named(value: Any) -> Any:
+    """A setting without the folders of the machine that it was used on."""
+    if isinstance(value, dict):
+        return {name: _named(inner) for name, inner in value.items()}
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _save(network: SemiDRDNet, weights: Path, card: Card) -> Card:
@@ -91,10 +101,12 @@ def read_scores(path: Path | None) -> dict[str, Any]:
         ) from None
 
 
-def hardware() -> dict[str, str]:
+def hardware(world: World) -> dict[str, str]:
     """What a run trains on, and with which torch, for checkpoints and cards."""
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
+    if world.device.type == "cuda":
+        name = torch.cuda.get_device_name(world.device)
     else:
         name = f"{cpu_model(cpu_fields())}, {torch.get_num_threads()} thread(s)"
+    if world.size > 1:
+        name = f"{world.size} x {name}"
     return {"hardware": name, "torch": str(torch.__version__)}

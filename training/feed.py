@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vderain.errors import SourceError
 from vderain.training.cache import PictureCache
 from vderain.training.config import TrainConfig
-from vderain.training.datasets import Source, load_sources
+from vderain.training.datasets import Samples, Source, load_sources
 from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
-from vderain.training.layouts import find_clips
-from vderain.training.mining import MinedLayer, mine_streaks
+from vderain.training.layouts import find_samples
+from vderain.training.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.pictures import ClipFile, read_window
 
+_log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches
+_MINED_STREAM = 2  # beside those of patches.py
 _CLIPS = {"rainy_clips"}
-_MINED_FRAMES = 120  # of a clip: a few seconds show all that its rain has to show
+_MINED_FRAMES = (
+    48  # of a clip: its first seconds show all that its rain has to show, and layers fill memory
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class StepBatch:
         teacher_detail: its D.
         real: real rain without ground truth, (M, 3, P, P).
         clean: clean pictures of other scenes, (M, 3, P, P).
+        mined: rain layers mined from real footage, (M, 3, P, P), light to add.
 
     """
 
@@ -45,6 +54,7 @@ class StepBatch:
     teacher_detail: Tensor | None = None
     real: Tensor | None = None
     clean: Tensor | None = None
+    mined: Tensor | None = None
 
     def to(self, device: torch.device) -> StepBatch:
         """The same on a device, channels last."""
@@ -61,35 +71,46 @@ def step_batches(
 ) -> Iterator[StepBatch]:
     """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
 
+    The sources are opened, and a teacher asked, before this returns: a thread could not be interrupted.
     Raises SourceError for folders in which nothing can be used, and what TeacherPool raises.
     """
     cache = PictureCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
-    paired = _paired(config, data, run_dir, cache, seed, start)
+    mined = _mined(config, data)
+    sampler = _paired_sampler(config, load_sources(config.sources, data, cache), mined, seed)
+    if config.teacher is None:
+        paired = (
+            StepBatch(*batch) for batch in _tensors(sampler.batches(start, workers=config.workers))
+        )
+    else:
+        folder = run_dir / (f"teacher-{world.rank}" if world.rank else "teacher")
+        pool = TeacherPool(
+            config, _tensors(sampler.batches(workers=config.workers)), folder, seed, world.device
+        )
+        paired = (StepBatch(*answered) for answered in pool.batches(start))
     if not config.is_semi_supervised:
-        yield from paired
-        return
-    real = load_sources(config.real, data, cache)
-    clean = load_sources(config.unpaired, data, cache)
-    unpaired = UnpairedSampler(
-        real,
-        clean,
-        {name: samples.share for name, samples in real.items()},
-        {name: samples.share for name, samples in clean.items()},
-        patch=config.patch,
-        batch=config.real_batch,
-        seed=seed,
-    ).batches(start)
-    for batch, sides in zip(paired, unpaired, strict=False):
-        rainy, background = (torch.from_numpy(side) for side in sides)
-        yield replace(batch, real=rainy, clean=background)
+        if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:
+            told = "real rain is not used: name clean pictures under [unpaired], and a contrast above 0"
+            _log.warning("%s: %s", ", ".join(unused), told)
+        return paired
+    real = load_sources(config.real, data, cache, "real")
+    clean = load_sources(config.unpaired, data, cache, "unpaired")
+    unpaired = _unpaired_sampler(config, real, clean, seed).batches(start)
+    return _together(paired, unpaired, _layers(config, mined, seed, start))
 
 
-def _paired(
-    config: TrainConfig, data: Path, run_dir: Path, cache: PictureCache, seed: int, start: int
+def _together(
+    paired: Iterator[StepBatch], unpaired: Iterator[Batch], layers: Iterator[Tensor | None]
 ) -> Iterator[StepBatch]:
-    sources = load_sources(config.sources, data, cache)
-    sampler = PatchSampler(
+    for batch, sides, mined in zip(paired, unpaired, layers, strict=False):
+        rainy, background = (torch.from_numpy(side) for side in sides)
+        yield replace(batch, real=rainy, clean=background, mined=mined)
+
+
+def _paired_sampler(
+    config: TrainConfig, sources: dict[str, Samples], mined: list[MinedLayer], seed: int
+) -> PatchSampler:
+    return PatchSampler(
         sources,
         {name: samples.share for name, samples in sources.items()},
         patch=config.patch,
@@ -97,14 +118,37 @@ def _paired(
         dry_share=config.dry_share,
         seed=seed,
         rain_model=config.rain_model,
-        mined=_mined(config, data),
+        mined=mined,
     )
-    if config.teacher is not None:
-        pool = TeacherPool(config, _tensors(sampler.batches()), run_dir / "teacher", seed)
-        for rainy, background, streaks, detail in pool.batches(start):
-            yield StepBatch(rainy, background, streaks, detail)
-    for rainy, background in _tensors(sampler.batches(start)):
-        yield StepBatch(rainy, background)
+
+
+def _unpaired_sampler(
+    config: TrainConfig, real: dict[str, Samples], clean: dict[str, Samples], seed: int
+) -> UnpairedSampler:
+    return UnpairedSampler(
+        real,
+        clean,
+        {name: samples.share for name, samples in real.items()},
+        {name: samples.share for name, samples in clean.items()},
+        patch=config.patch,
+        batch=config.real_batch,
+        seed=seed,
+    )
+
+
+def _layers(
+    config: TrainConfig, mined: list[MinedLayer], seed: int, start: int
+) -> Iterator[Tensor | None]:
+    """As many mined layers for each step as real patches, (M, 3, P, P); None where nothing was mined."""
+    shape = (config.patch, config.patch, 3)
+    for number in itertools.count(start):
+        if not mined:
+            yield None
+            continue
+        rng = np.random.default_rng((seed, number, _MINED_STREAM))
+        drawn = (draw_mined(rng, mined, *shape[:2]) for _ in range(config.real_batch))
+        light = [np.broadcast_to(one if one.ndim == 3 else one[..., None], shape) for one in drawn]
+        yield torch.from_numpy(np.minimum(np.stack(light), 1).transpose(0, 3, 1, 2))
 
 
 def _tensors(batches: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -117,7 +161,16 @@ def _mined(config: TrainConfig, data: Path) -> list[MinedLayer]:
     tables = {name: table for name, table in config.real.items() if table.get("reader") in _CLIPS}
     layers: list[MinedLayer] = []
     for name, table in tables.items():
-        folder = data / Source.from_table(name, table).path
-        for clip in find_clips(folder):
-            layers += mine_streaks(read_window(ClipFile(clip, 0, _MINED_FRAMES), at_most=True))
+        source = Source.from_table(name, table)
+        samples = find_samples(data / source.path, source).samples
+        for clip in dict.fromkeys(sample.path for sample in samples):
+            try:
+                frames = read_window(ClipFile(clip, 0, _MINED_FRAMES), at_most=True)
+            except SourceError as error:
+                _log.warning("%s: no streaks mined: %s", name, error)
+                continue
+            mined = mine_streaks(frames)
+            if not mined:
+                _log.warning("%s: %s: no streaks found that could be mined", name, clip)
+            layers += mined
     return layers

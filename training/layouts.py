@@ -6,6 +6,7 @@ names. Folders named test or val below the named one are left out: they are for 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from vderain.training.pictures import (
 )
 
 _CHARTS = 160
-_HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
+HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
 _SAYS_RAIN = re.compile(
     r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE
 )  # and neither train nor norain
@@ -74,8 +75,8 @@ class Source:
             raise OptionError(f"reader {self.reader}: choose auto or one of {', '.join(LAYOUTS)}")
         if self.clean_side not in ("left", "right"):
             raise OptionError(f"clean_side {self.clean_side}: choose left or right")
-        if not self.share > 0 or self.frames < 1:
-            raise OptionError("share must be above 0, and frames at least 1")
+        if not 0 < self.share < math.inf or self.frames < 1:
+            raise OptionError("share must be above 0 and finite, and frames at least 1")
 
     @classmethod
     def from_table(cls, name: str, table: Mapping[str, Any]) -> Source:
@@ -92,9 +93,14 @@ class Source:
                     f"source {name}: {key} must be of type {kind.__name__}, got {value!r}"
                 )
         try:
-            return cls(**table)
+            source = cls(**table)
         except OptionError as error:
             raise OptionError(f"source {name}: {error}") from None
+        if not source.path and source.reader != "charts":
+            raise OptionError(
+                f'source {name}: path is missing; name a folder, "." is the data folder itself'
+            )
+        return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +192,21 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
         found = _find(reader, folders, source)
         if found.samples:
             return found
-        if any(_SAYS_RAIN.search(str(path.relative_to(folders[0]))) for path in found.unmatched):
+        says_rain = (
+            _SAYS_RAIN.search(str(path.relative_to(folders[0]))) for path in found.unmatched
+        )
+        if found.unmatched and (any(says_rain) or _holds_backgrounds(folders[0])):
             alone = alone or found
     files = [path for path, _ in _files(folders[0], CLIPS | PICTURES)]
     clips = any(path.suffix.lower() in CLIPS for path in files)
     if files and not clips and _show_pairs(files):
         return _find("halves", folders, source)
     if alone is not None:
-        raise _nothing(alone, folders[0])
+        path, reason = next(iter(alone.unmatched.items()))
+        raise SourceError(
+            f"{folders[0]}: seems to hold pairs, but not one fits ({path.name}: {reason}); give both"
+            " of a pair one name, in input/ and in target/, or name a reader"
+        )
     if not files:
         raise SourceError(
             f"{folders[0]}: no pictures or clips; known are {', '.join(sorted(PICTURES | CLIPS))}"
@@ -204,6 +217,12 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
             " reader real or rainy_clips (rain without ground truth), clean or clips (no rain at all)"
         )
     return _find("clips" if clips else "clean", folders, source)
+
+
+def _holds_backgrounds(folder: Path) -> bool:
+    """Whether a folder is named as one of ground truth: then the pictures beside it are not clean."""
+    sides = (naming.by_folder(inside) for _, inside in _files(folder, PICTURES))
+    return any(side is not None and side[0] == "background" for side in sides)
 
 
 def _show_pairs(paths: Sequence[Path]) -> bool:
@@ -237,7 +256,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, Path]
     for path in sorted(folder.rglob("*"), key=natural):
         inside = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)
-        held_back = any(_HELD_BACK.search(part) for part in inside.parts[:-1])
+        held_back = any(HELD_BACK.search(part) for part in inside.parts[:-1])
         if path.suffix.lower() in suffixes and path.is_file() and not (hidden or held_back):
             yield path, inside
 

@@ -15,7 +15,7 @@ Key = tuple[object, ...]
 
 _RAINY_FOLDERS = {"input", "rainy", "rain", "rainy_image", "data", "lq", "real_input", "real_world"}
 _CLEAN_FOLDERS = {"target", "norain", "clean", "gt", "ground_truth", "groundtruth", "label"}
-_CLEAN_FOLDERS |= {"real_gt", "real_world_gt"}
+_CLEAN_FOLDERS |= {"no_rain", "real_gt", "real_world_gt"}
 
 
 def by_folder(inside: Path) -> tuple[Side, Key] | None:

@@ -79,7 +79,14 @@ def read_reference(reference: PictureFile | Chart) -> Picture:
     """The picture that a reference names, (H, W, 3) uint8 RGB; SourceError where it cannot be read."""
     if isinstance(reference, Chart):
         return draw_chart(np.random.default_rng(reference.seed))
-    return half_of(read_picture(reference.path), reference.half)
+    return part_of(read_picture(reference.path), reference)
+
+
+def part_of(picture: Picture, reference: PictureFile) -> Picture:
+    """What a reference takes of its decoded file; SourceError where that is nothing."""
+    if reference.half and picture.shape[1] < 2:
+        raise SourceError(f"{reference.path}: too narrow to show a pair")
+    return half_of(picture, reference.half)
 
 
 def half_of(picture: Picture, half: Half) -> Picture:

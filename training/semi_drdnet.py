@@ -112,6 +112,7 @@ def _compared(
         real_streaks=real_streaks,
         real_repaired=batch.real - real_streaks + real_detail,
         clean=batch.clean,
+        mined=batch.mined,
     )
 
 
@@ -134,7 +135,6 @@ def _dual_contrast(config: TrainConfig) -> DualContrast:
         encoder = Vgg19Features(Path(config.encoder_weights or ""))
     else:
         encoder = Discriminator(width=config.encoder_width)
-    options = ContrastOptions(
-        background=config.background_contrast > 0, rain=config.rain_contrast > 0
-    )
+    background, rain = config.contrasted_sides
+    options = ContrastOptions(background=background, rain=rain)
     return DualContrast(encoder, options)

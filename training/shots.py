@@ -100,6 +100,11 @@ class Prepared:
             clips = {one.name: one.clip(test) for one in results}
             self._clip_answers = {name: path for name, path in clips.items() if path is not None}
 
+    @property
+    def answering(self) -> set[str]:
+        """The methods that have results for this set."""
+        return {*self._answers, *self._clip_answers}
+
     def shots(self, engine: Engine | None, *, every: int, timing: Timing) -> Iterator[Shot]:
         """Every picture, and of clips each that is to be scored, with the frame before it."""
         for pair in self._pairs:

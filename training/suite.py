@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.layouts import LAYOUTS, Source, find_samples
+from vderain.training.layouts import HELD_BACK, LAYOUTS, Source, find_samples
 from vderain.training.pictures import CLIPS, PICTURES, ClipFrame, Reference, natural, read_reference
 from vderain.training.rain import Picture
 
@@ -19,7 +18,6 @@ LAYOUT_NAMES = tuple(name for name, layout in LAYOUTS.items() if layout.role == 
 INPUT = "input"  # how tables call the rainy picture itself
 OURS = "vderain"
 RESERVED = {INPUT, OURS, "truth", "rainy"}
-_HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
 _NAMED = 3  # files that a message names before it says how many more there are
 
 
@@ -171,7 +169,7 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
 def _refuse_held_back(folder: Path) -> None:
     """Layouts leave folders named test or val out, for training's sake; here they are what is meant."""
     below = [path for path in folder.rglob("*") if path.is_dir()] if folder.is_dir() else []
-    held_back = [str(path.relative_to(folder)) for path in below if _HELD_BACK.search(path.name)]
+    held_back = [str(path.relative_to(folder)) for path in below if HELD_BACK.search(path.name)]
     if held_back:
         raise SourceError(
             f"{folder}: holds folders for tests ({listed(held_back)}); name the one to score, or the"

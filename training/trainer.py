@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vderain.errors import OptionError, TrainingError, WeightsError
+from vderain.errors import OptionError, SinkError, TrainingError, WeightsError
+from vderain.media.publish import looking_at
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
@@ -27,6 +31,7 @@ from vderain.training.feed import StepBatch, step_batches
 from vderain.training.semi_drdnet import Objective
 from vderain.weights import find_weights, load_network
 
+_log = logging.getLogger(__name__)
 _PREFETCHED_BATCHES = 8
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -55,6 +60,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.history: list[str] = []
+        self.saved_step = 0  # what the checkpoint holds; 0 where there is none
         torch.manual_seed(config.seed)
         device = self.world.device
         self.network = _initial_network(config).to(device)
@@ -63,9 +69,6 @@ class Trainer:
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self._trained = [*self.network.parameters(), *self.objective.head_parameters()]
         self.optimizer = torch.optim.Adam(self._trained, config.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, self._learning_rate_factor
-        )
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         broadcast_state([self.network, self.averaged, self.objective], self.world)
 
@@ -78,47 +81,64 @@ class Trainer:
         """Run to ``config.steps`` on the folders below ``data``, resuming where there is a checkpoint.
 
         Raises SourceError for the data, SinkError for a checkpoint that cannot be written, WeightsError
-        for one that cannot be read, TrainingError for a loss that is not a number.
+        for one that cannot be read, TrainingError for a loss or a weight that is not a number.
         """
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        with looking_at(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self.load()
+        if self.step >= self.config.steps:
+            return
         cv2.setNumThreads(1)  # the batches are made beside the training step
+        since = time.monotonic()
         batches = step_batches(self.config, data, self.run_dir, self.step, self.world)
         self.network.train()
         with closing(prefetch(batches, _PREFETCHED_BATCHES)) as ahead:
-            self._steps(ahead, on_step)
+            self._steps(ahead, on_step, since)
 
     def _steps(
-        self, batches: Iterator[StepBatch], on_step: Callable[[TrainProgress], None] | None
+        self,
+        batches: Iterator[StepBatch],
+        on_step: Callable[[TrainProgress], None] | None,
+        since: float,
     ) -> None:
         log = _Log(self.run_dir / "log.csv", self.step) if self.world.rank == 0 else None
-        since = began = time.monotonic()
+        began = time.monotonic()
         waited_s: float | None = None
         while self.step < self.config.steps:
             asked = time.monotonic()
             batch = next(batches)
-            if waited_s is None:  # until the first batch, the sources were opened
+            if waited_s is None:  # the first batch nobody can have ready
                 waited_s, began = 0.0, time.monotonic()
             else:
                 waited_s += time.monotonic() - asked
             terms = self.train_step(batch)
             if not np.isfinite(terms["loss"]):
-                raise TrainingError(
-                    f"step {self.step}: the loss is {terms['loss']}; the last good state is "
-                    f"{self.checkpoint}; go on from it with a lower learning_rate"
-                )
+                raise self._not_a_number(f"the loss is {terms['loss']}")
             share = waited_s / max(1e-9, time.monotonic() - began)
             if log is not None:
                 log.add(terms)
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.seconds += time.monotonic() - since
                 since = time.monotonic()
+                if not self._is_finite():  # the loss of the next step would tell, but too late
+                    raise self._not_a_number("a weight is not a finite number")
                 if log is not None:
                     self.save()
-                    log.write(self.step, self.seconds, float(self.schedule.get_last_lr()[0]), share)
+                    log.write(self.step, self.seconds, self._learning_rate(), share)
             if on_step is not None:
                 on_step(TrainProgress(self.step, self.config.steps, terms["loss"], share))
+
+    def _not_a_number(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"step {self.step}: {what}; the last good state is {self.checkpoint}; "
+            "go on from it with a lower learning_rate"
+        )
+
+    def _is_finite(self) -> bool:
+        parts = (self.network, self.averaged, self.objective)
+        values = (value for part in parts for value in part.state_dict().values())
+        return all(bool(value.isfinite().all()) for value in values)
 
     def train_step(self, batch: StepBatch) -> dict[str, float]:
         """One optimiser step; returns the loss and its terms."""
@@ -129,12 +149,16 @@ class Trainer:
             terms = self.objective(self.network, batch, self.step)
         self.optimizer.zero_grad()
         self._scaler.scale(terms["loss"]).backward()
+        average_gradients(self._trained, self.world)  # so that all find what overflowed in one
         self._scaler.unscale_(self.optimizer)
-        average_gradients(self._trained, self.world)
-        nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+            if heads := list(self.objective.head_parameters()):
+                nn.utils.clip_grad_norm_(heads, self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.schedule.step()
         self.objective.train_encoder(self.world)
         self.step += 1
         self._average()
@@ -151,9 +175,12 @@ class Trainer:
             else:
                 averaged.copy_(current)
 
-    def _learning_rate_factor(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self.config.warmup_steps))
-        return float(warm * 0.5 * (1 + np.cos(np.pi * min(1.0, step / self.config.steps))))
+    def _learning_rate(self) -> float:
+        """Of the step to come; from the settings alone, so that a resumed run may change them."""
+        warm_up = max(1, min(self.config.warmup_steps, self.config.steps // 10))
+        warm = min(1.0, (self.step + 1) / warm_up)
+        done = min(1.0, self.step / self.config.steps)
+        return float(self.config.learning_rate * (warm * 0.5 * (1 + np.cos(np.pi * done))))
 
     def _parts(self) -> dict[str, Any]:
         """Everything with a state."""
@@ -163,7 +190,6 @@ class Trainer:
             "objective": self.objective,
             "optimizer": self.optimizer,
             "encoder_optimizer": self.objective.encoder_optimizer,
-            "schedule": self.schedule,
             "scaler": self._scaler,
         }
 
@@ -172,15 +198,19 @@ class Trainer:
         parts = {
             name: part.state_dict() for name, part in self._parts().items() if part is not None
         }
-        state = {"step": self.step, "seconds": self.seconds, "history": self.history, **hardware()}
+        state = {"step": self.step, "seconds": self.seconds, "history": self.history}
+        state |= hardware(self.world)
         save_checkpoint(self.checkpoint, {**state, "config": self.config.to_dict(), **parts})
+        self.saved_step = self.step
 
     def load(self) -> None:
         """Go on from the checkpoint; WeightsError or OptionError where it does not fit this run."""
-        state = load_checkpoint(self.checkpoint, self.world.device)
+        state = load_checkpoint(self.checkpoint)
         theirs = TrainConfig.from_dict(state["config"], str(self.checkpoint))
         changes = self.config.differences(theirs)
         fixed = sorted(name for name in changes if not is_resumable(name))
+        if self.config.contrasted_sides != theirs.contrasted_sides:
+            fixed += sorted({"unpaired", "background_contrast", "rain_contrast"} & set(changes))
         if fixed:
             told = "; ".join(
                 f"{name} {changes[name][1]!r}, now {changes[name][0]!r}" for name in fixed
@@ -191,7 +221,8 @@ class Trainer:
             )
         try:
             for name, part in self._parts().items():
-                if part is not None:
+                # A run in another precision leaves a scaler without a state.
+                if part is not None and not (part is self._scaler and not state[name]):
                     part.load_state_dict(state[name])
             self.step, self.seconds, self.history = (
                 state["step"],
@@ -201,6 +232,8 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{self.checkpoint}: does not fit this run ({reason})") from None
+        self.saved_step = self.step
+        _log.info("%s: goes on from step %d", self.run_dir, self.step)
         for name in sorted(set(changes) - {"data", "terms", "cache_mb"}):
             self.history.append(
                 f"from step {self.step}: {name} {changes[name][1]} -> {changes[name][0]}"
@@ -213,7 +246,16 @@ def _initial_network(config: TrainConfig) -> SemiDRDNet:
         return SemiDRDNet(config.network_config)
     path, card = find_weights(config.tier, config.initial)
     if card.config != config.network_config:
-        raise WeightsError(f"{path}: holds {card.config}, the run trains {config.network_config}")
+        theirs, ours = card.config.to_dict(), config.network_config.to_dict()
+        told = [
+            f"{name} {theirs[name]}, not {ours[name]}"
+            for name in ours
+            if theirs[name] != ours[name]
+        ]
+        raise WeightsError(
+            f"{path}: cannot be the initial weights, its network has {'; '.join(told)}; "
+            "set network to the same, or leave initial out"
+        )
     return load_network(path, card).requires_grad_(True)
 
 
@@ -225,8 +267,13 @@ class _Log:
         self._sums: dict[str, list[float]] = {}
         self._rows: list[dict[str, Any]] = []
         if path.exists() and step:
-            with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+                raise SinkError(
+                    f"{path}: not a log that can be continued ({error}); move it away"
+                ) from None
 
     def add(self, terms: dict[str, float]) -> None:
         for name, value in terms.items():
@@ -239,7 +286,15 @@ class _Log:
         row = {"step": step, "seconds": round(seconds, 1), "learning_rate": f"{rate:.2e}"}
         self._rows.append({**row, "waiting_share": f"{waiting:.3f}", **means})
         names = list(dict.fromkeys(name for known in self._rows for name in known))
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        written = self._path.with_suffix(".part")
+        try:
+            written.write_text(text.getvalue(), encoding="utf-8")
+            os.replace(written, self._path)
+        except OSError as error:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+            raise SinkError(f"{self._path}: cannot be written ({error})") from error

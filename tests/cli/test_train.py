@@ -69,7 +69,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"rain")
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt.*remove it"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt.*start anew"):
         call(train, "fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
 
 
@@ -78,3 +78,41 @@ def test_settings_that_do_not_exist_are_named(tmp_path):
         call(train, "fast", "--set", "stepps=3", "--run", tmp_path / "run")
     with pytest.raises(OptionError, match="device"):
         call(train, "fast", "--device", "toaster", "--run", tmp_path / "run")
+
+
+def test_it_is_said_how_a_folder_is_read_and_where_a_run_goes_on(tmp_path):
+    for side in ("input", "target"):
+        save(tmp_path / "pairs" / side / "a.png", noise(0))
+    config = tmp_path / "mine.toml"
+    config.write_text('[sources.mine]\npath = "pairs"\n')
+    loud = [argument for argument in SMALL if argument != "--quiet"]
+    told = []
+    for steps in (1, 2):
+        given = ("--data", tmp_path, "--run", tmp_path / "run", *loud, "--steps", steps)
+        told.append(call(train, config, *given).output)
+    assert "is read as pairs, 1 samples" in told[0]
+    assert "goes on from step 1" in told[1]
+
+
+def test_a_setting_wins_over_what_clean_footage_implies(tmp_path):
+    save(tmp_path / "clean" / "a.png", noise(0))
+    given = ("--clean", tmp_path / "clean", "--run", tmp_path / "run", "--set", "terms=mine")
+    call(train, "fast", *given, *SMALL)
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["config"]["terms"] == "mine"
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, "holds step 2"), (5, "nothing is kept yet")])
+def test_a_stopped_run_says_what_is_kept(tmp_path, monkeypatch, every, kept):
+    save(tmp_path / "clean" / "a.png", noise(0))
+
+    def stop(bar, progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vderain.cli.train._StepBar.update", stop)
+    given = ("--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL, "--steps", "4")
+    result = CliRunner().invoke(
+        train, ["fast", *map(str, given), "--set", f"checkpoint_every={every}"]
+    )
+    assert result.exit_code != 0
+    assert kept in result.output

@@ -50,3 +50,23 @@ def test_a_file_that_is_no_whole_checkpoint_is_named(tmp_path, content):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(WeightsError, match="no such checkpoint"):
         load_checkpoint(checkpoint_path(tmp_path))
+
+
+def test_a_changed_byte_is_found(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"network": {"w": torch.full((4096,), 7.0)}})
+    content = bytearray(path.read_bytes())
+    where = content.find(torch.full((4,), 7.0).numpy().tobytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: damaged.*checksum"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_to_be_thrown_away(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    monkeypatch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
+    save_checkpoint(path, {"step": 3})
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match=r"another version.*use that version"):
+        load_checkpoint(path)

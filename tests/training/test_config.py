@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,9 +16,11 @@ def write(tmp_path, text):
     return path
 
 
-def test_a_file_an_override_and_a_value_win_in_this_order(tmp_path):
+def test_an_override_wins_over_a_value_and_a_value_over_the_file(tmp_path):
     path = write(tmp_path, "steps = 10\nbatch = 3\nlearning_rate = 0.5")
-    config = TrainConfig.load(path, ["batch=4", "penalty=mse", "learning_rate=0.25"], steps=7)
+    config = TrainConfig.load(
+        path, ["batch=4", "penalty=mse", "learning_rate=0.25"], steps=7, batch=5
+    )
     assert (config.steps, config.batch, config.penalty, config.learning_rate) == (7, 4, "mse", 0.25)
     assert config.sources["clean"]["path"] == "clean"
 
@@ -30,7 +33,7 @@ def test_a_file_an_override_and_a_value_win_in_this_order(tmp_path):
         ('steps = "many"', "steps must be int"),
         ('tier = "huge"', "tier huge"),
         ("patch = 30", "patch 30"),
-        ("dry_share = 1.5", "dry-share 1.5"),
+        ("dry_share = 1.5", "dry_share 1.5"),
         ("network = {width = 3}", "network"),
         ("network = {rain_width = 0}", "rain_width"),
         ("steps = = 3", "not a readable configuration"),
@@ -71,4 +74,31 @@ def test_a_config_survives_its_own_dictionary():
     config = TrainConfig(sources=SOURCES, network={"rain_width": 8}, steps=3)
     assert TrainConfig.from_dict(config.to_dict(), "a checkpoint") == config
     assert config.network_config.rain_width == 8
-    assert config.differences(config.with_steps(4)) == {"steps": (3, 4)}
+    assert config.differences(replace(config, steps=4)) == {"steps": (3, 4)}
+
+
+def test_a_dotted_setting_changes_one_entry_of_a_table(tmp_path):
+    path = write(tmp_path, "network = {rain_width = 8, rain_blocks = 3}")
+    config = TrainConfig.load(path, ["network.rain_width=4", "sources.clean.share=0.5"])
+    assert config.network == {"rain_width": 4, "rain_blocks": 3}
+    assert config.sources["clean"] == {"reader": "clean", "path": "clean", "share": 0.5}
+    whole = TrainConfig.load(path, ["network={rain_width=4}"])
+    assert whole.network == {"rain_width": 4}
+
+
+def test_a_source_without_a_name_is_refused(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('[sources]\npath = "clean"\nshare = 1.0\n')
+    with pytest.raises(OptionError, match=r"c\.toml.*\[sources\.NAME\]"):
+        TrainConfig.load(path)
+
+
+def test_a_folder_named_as_a_shipped_configuration_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "fast").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert TrainConfig.load(Path("fast")).tier == "fast"
+
+
+def test_the_vgg_encoder_needs_its_weights():
+    with pytest.raises(OptionError, match="encoder_weights"):
+        TrainConfig(sources=SOURCES, encoder="vgg19")

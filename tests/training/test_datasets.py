@@ -121,7 +121,7 @@ def test_auto_says_which_layout_it_took(tmp_path, caplog):
 def test_settings_and_folders_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(OptionError, match="source mine: unknown settings pat"):
         load_sources({"mine": {"pat": "x"}}, tmp_path, PictureCache())
-    with pytest.raises(SourceError, match="gone"):
+    with pytest.raises(SourceError, match=r"gone: no such folder \(source mine\).*--data"):
         load_sources({"mine": {"path": "gone"}}, tmp_path, PictureCache())
 
 
@@ -137,3 +137,23 @@ def test_loading_ends_when_the_cache_is_full_but_tries_some_of_every_source(tmp_
     assert [sum(ref.path.parent.name == name for ref in read) for name in ("one", "two")] == [
         16
     ] * 2
+
+
+def test_a_source_in_the_wrong_section_is_named_with_what_to_do(tmp_path):
+    save(tmp_path / "a" / "1.png", noise(0))
+
+    def load(reader, section):
+        load_sources({"mine": {"path": "a", "reader": reader}}, tmp_path, PictureCache(), section)
+
+    with pytest.raises(OptionError, match=r"sources\.mine.*under \[real\]"):
+        load("real", "sources")
+    with pytest.raises(OptionError, match=r"real\.mine.*reader real"):
+        load("clean", "real")
+    with pytest.raises(OptionError, match=r"unpaired\.mine.*reader clean"):
+        load("real", "unpaired")
+
+
+def test_a_picture_too_narrow_to_show_a_pair_is_named(tmp_path):
+    save(tmp_path / "thin.png", level(5, 8, 1))
+    with pytest.raises(SourceError, match=r"thin\.png: too narrow"):
+        READERS["halves"](tmp_path)[0]

@@ -8,7 +8,8 @@ from torch import nn
 
 from tests.networks import TINY
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.distributed import World, average_gradients
+from vderain.training import distributed
+from vderain.training.distributed import World, average_gradients, joined_world
 
 WORKER = """
 import sys
@@ -43,7 +44,11 @@ def test_two_processes_hold_the_same_weights_and_one_of_them_saves(tmp_path):
         )
         for rank in range(2)
     ]
-    assert [worker.wait(120) for worker in workers] == [0, 0]
+    try:
+        assert [worker.wait(120) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     for name, _ in SemiDRDNet(TINY).named_parameters():
         assert torch.equal(first[name], second[name]), name
@@ -62,3 +67,24 @@ def test_alone_nothing_is_exchanged():
     parameter.grad = torch.full((2,), 3.0)
     average_gradients([parameter], World())
     assert parameter.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_gradient_that_one_process_lacks_counts_as_zero(monkeypatch):
+    """The other process has gradients 4 and 6 for the first two of three parameters."""
+
+    def add_other(flat):
+        flat += torch.tensor([1.0, 1.0, 0.0, 4.0, 6.0, 0.0])
+
+    monkeypatch.setattr(distributed.torch.distributed, "all_reduce", add_other)
+    parameters = [nn.Parameter(torch.ones(1)) for _ in range(3)]
+    parameters[0].grad = torch.full((1,), 2.0)
+    average_gradients(parameters, World(0, 2))
+    assert [parameters[0].grad.item(), parameters[1].grad.item()] == [3.0, 3.0]
+    assert parameters[2].grad is None  # nobody has one: an optimiser leaves it alone
+
+
+def test_each_process_takes_the_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(distributed.torch, "empty", lambda *_, **__: None)
+    with joined_world("cuda") as world:
+        assert world.device == torch.device("cuda", 3)

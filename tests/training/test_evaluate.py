@@ -381,3 +381,18 @@ def test_flicker_equals_its_metric(tmp_path):
     one = only(evaluate([make_set("video", tmp_path / "r", tmp_path / "t")], None))
     expected = flicker(frames[1], frames[0], frames[3], frames[2])
     assert one.items[1].scores["input"].flicker == pytest.approx(expected)
+
+
+def test_the_cost_of_a_network_that_takes_other_sizes_than_a_frame_is_counted():
+    shape = {"rain_width": 4, "rain_blocks": 1, "detail_width": 4, "detail_blocks": 1}
+    config = NetworkConfig(**shape, coarse_blocks=(1, 1, 1), unshuffle=4)
+    assert 720 % config.multiple
+    assert network_cost(config).gflop_720p > 0
+
+
+def test_results_that_answer_no_set_are_named(tmp_path):
+    save_pairs(tmp_path / "pairs")
+    (tmp_path / "other").mkdir()
+    results = [Results("other", tmp_path / "other")]
+    with pytest.raises(SourceError, match="no results of other for any set"):
+        evaluate([make_set("pairs", tmp_path / "pairs")], None, results)

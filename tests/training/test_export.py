@@ -9,7 +9,8 @@ from vderain.errors import OptionError, SinkError, WeightsError
 from vderain.network.card import Card
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config import TrainConfig
-from vderain.training.export import export_weights, read_scores
+from vderain.training.distributed import World
+from vderain.training.export import export_weights, hardware, read_scores
 from vderain.training.trainer import Trainer
 from vderain.weights import find_weights, load_network
 
@@ -55,6 +56,8 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     weights = tmp_path / "mine.safetensors"
     with pytest.raises(OptionError, match="safetensors"):
         export_weights(run, tmp_path / "mine.pt")
+    with pytest.raises(SinkError, match=r"the folder .*nowhere does not exist"):
+        export_weights(run, tmp_path / "nowhere" / "mine.safetensors")
     with pytest.raises(WeightsError, match="no such checkpoint"):
         export_weights(tmp_path / "none.pt", weights)
     state = load_checkpoint(run / "checkpoint.pt")
@@ -81,3 +84,18 @@ def test_scores_are_the_summary_that_evaluate_writes(tmp_path):
     path.write_text("[]")
     with pytest.raises(OptionError, match=r"scores\.json"):
         read_scores(path)
+
+
+def test_the_hardware_is_what_the_run_used_not_what_the_machine_has(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert hardware(World())["hardware"].endswith("thread(s)")
+    assert hardware(World(0, 2))["hardware"].startswith("2 x ")
+
+
+def test_a_card_names_no_folders_of_the_machine(run, tmp_path):
+    state = load_checkpoint(run / "checkpoint.pt")
+    state["config"]["sources"]["charts"]["path"] = str(tmp_path / "secret" / "dashcam")
+    save_checkpoint(run / "checkpoint.pt", {k: v for k, v in state.items() if k != "schema"})
+    card = export_weights(run, tmp_path / "mine.safetensors")
+    assert card.training["config"]["sources"]["charts"]["path"] == "dashcam"
+    assert str(tmp_path) not in (tmp_path / "mine.json").read_text()

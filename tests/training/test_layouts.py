@@ -171,6 +171,8 @@ def test_a_missing_and_an_unrecognised_folder_are_named(tmp_path):
         ({"pth": "x"}, "unknown settings pth; known are path, reader"),
         ({"share": "much"}, "share must be of type float"),
         ({"share": 0}, "share must be above 0"),
+        ({"share": float("inf"), "path": "a"}, "share must be above 0 and finite"),
+        ({}, "path is missing"),
         ({"frames": 0}, "frames at least 1"),
         ({"clean_side": "top"}, "choose left or right"),
         ({"upside_down": 1}, "upside_down must be of type bool"),
@@ -184,3 +186,10 @@ def test_settings_of_a_source_that_cannot_be_are_named(table, reason):
 def test_settings_of_a_source_are_taken_over():
     source = Source.from_table("mine", {"path": "a", "share": 2, "upside_down": False})
     assert (source.path, source.share, source.upside_down) == ("a", 2, False)
+
+
+def test_rainy_pictures_beside_clean_ones_of_other_names_are_not_taken_for_clean(tmp_path):
+    save(tmp_path / "input" / "a.png", noise(1))
+    save(tmp_path / "target" / "b.png", noise(2))
+    with pytest.raises(SourceError, match=r"seems to hold pairs.*a\.png"):
+        find_samples(tmp_path, Source())

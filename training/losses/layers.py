@@ -80,7 +80,9 @@ def _turned(layers: Tensor, generator: torch.Generator | None) -> Tensor:
     zero = torch.zeros_like(angle)
     across = torch.stack((side * angle.cos(), -side * angle.sin() * aspect, zero), -1)
     down = torch.stack((zoom * angle.sin() / aspect, zoom * angle.cos(), zero), -1)
-    grid = F.affine_grid(torch.stack((across, down), 1), list(layers.shape), align_corners=False)
+    with torch.autocast(layers.device.type, enabled=False):  # in bfloat16 places jump by pixels
+        turns = torch.stack((across, down), 1)
+        grid = F.affine_grid(turns, list(layers.shape), align_corners=False)
     return F.grid_sample(layers, grid, padding_mode="reflection", align_corners=False)
 
 

@@ -73,10 +73,11 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
     if min(pictures.shape[2:]) < _SSIM_WINDOW_PX:
         height, width = pictures.shape[2:]
         raise OptionError(f"ssim: needs crops of at least 11x11, got {width}x{height}")
-    mean_a, mean_b = _blurred(pictures), _blurred(truth)
-    variance_a = _blurred(pictures.square()) - mean_a.square()
-    variance_b = _blurred(truth.square()) - mean_b.square()
-    covariance = _blurred(pictures * truth) - mean_a * mean_b
+    with torch.autocast(pictures.device.type, enabled=False):  # variances would cancel to noise
+        mean_a, mean_b = _blurred(pictures), _blurred(truth)
+        variance_a = _blurred(pictures.square()) - mean_a.square()
+        variance_b = _blurred(truth.square()) - mean_b.square()
+        covariance = _blurred(pictures * truth) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     denominator = (mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2)

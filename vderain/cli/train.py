@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +14,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.trainer import TrainProgress
+    from vderain.training.trainer import Trainer, TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -71,13 +75,57 @@ def train(
     data = data or Path(os.environ.get("VDERAIN_DATA", "."))
     with joined_world(device) as world:
         trainer = Trainer(loaded, run_dir, world)
-        with _StepBar(hidden=quiet or world.rank > 0) as bar:
-            trainer.train(data, bar.update)
+        silent = quiet or world.rank > 0
+        try:
+            with _shown_log(silent=silent), _StepBar(hidden=silent) as bar:
+                trainer.train(data, bar.update)
+        except KeyboardInterrupt:
+            if world.rank == 0:
+                click.echo(_kept(trainer), err=True)
+            raise
     if world.rank == 0 and not quiet:
+        if not bar.moved:
+            click.echo(
+                f"note: {run_dir} holds a run that had ended before: nothing was trained; "
+                "give it more --steps, or --run another folder",
+                err=True,
+            )
         click.echo(
             f"{trainer.checkpoint}: {trainer.step} steps; vderain export {run_dir} -o WEIGHTS.safetensors",
             err=True,
         )
+
+
+def _kept(trainer: Trainer) -> str:
+    """What a person who stopped a run wants to know."""
+    if not trainer.saved_step:
+        every = trainer.config.checkpoint_every
+        return f"{trainer.run_dir}: nothing is kept yet; checkpoints come every {every} steps"
+    return (
+        f"{trainer.checkpoint}: stopped at step {trainer.step}, holds step {trainer.saved_step}; "
+        "the same command goes on from there"
+    )
+
+
+class _Echo(logging.Handler):
+    """Writes messages above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def _shown_log(*, silent: bool) -> Iterator[None]:
+    """Show what training tells of its data and its start; where silent, only what went wrong."""
+    logger, handler = logging.getLogger("vderain.training"), _Echo()
+    before = logger.level
+    logger.setLevel(logging.WARNING if silent else logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class _StepBar:
@@ -86,6 +134,11 @@ class _StepBar:
     def __init__(self, *, hidden: bool) -> None:
         self._bar = tqdm(unit=" steps", disable=True if hidden else None, dynamic_ncols=True)
         self._loss: float | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether a step was made."""
+        return self._loss is not None
 
     def __enter__(self) -> _StepBar:
         return self

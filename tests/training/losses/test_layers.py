@@ -86,3 +86,11 @@ def test_high_pass_leaves_texture_and_takes_what_is_flat():
     textured = flat.clone()
     textured[:, :, 10, 12] += 0.2
     assert high_pass(textured)[0, 0, 10, 12].item() == pytest.approx(0.2 * 80 / 81)
+
+
+def test_layers_turn_by_the_same_angle_beside_half_precision_convolutions():
+    layers = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = augmented_layers(layers, 2, torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = augmented_layers(layers, 2, torch.Generator().manual_seed(1))
+    assert torch.equal(found, expected)

@@ -91,3 +91,11 @@ def test_what_cannot_be_is_refused():
         supervised_loss(*four, penalty="huber")
     with pytest.raises(OptionError, match="got 20x10"):
         supervised_loss(*four, ssim_weight=0.1)
+
+
+def test_ssim_keeps_its_precision_beside_half_precision_convolutions():
+    rainy = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    shown = (rainy + 0.05).clamp(0, 1)
+    expected = ssim(shown, rainy)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ssim(shown, rainy), expected)

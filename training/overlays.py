@@ -15,14 +15,20 @@ from vderain.training.streaks import Layer, Streaks, paint, visible_gain
 
 
 def draw_overlay(rng: np.random.Generator, height: int, width: int) -> Layer:
-    """A layer of streaks (H, W) float32 in [0, 1]: lines or noise, in one direction, at times in up to five."""
+    """A layer of streaks (H, W) float32 in [0, 1]: lines or noise, from specks to curtains.
+
+    Mostly one layer, at times two or three of other sizes in the same direction, or up to five in others.
+    """
     shape = (height, width)
     slant_deg = rng.normal(0.0, 15.0) if rng.random() < 0.5 else rng.uniform(-60.0, 60.0)
-    directions = 1 if rng.random() < 0.8 else int(rng.integers(2, 6))
-    draw = noise_streaks if rng.random() < 0.6 else line_streaks
-    layer = draw(rng, shape, slant_deg)
-    for _ in range(directions - 1):
-        layer = np.maximum(layer, draw(rng, shape, slant_deg + rng.normal(0.0, 25.0)))
+    kind = rng.random()
+    layers, spread_deg = (1, 0.0) if kind < 0.5 else (int(rng.integers(2, 4)), 1.0)
+    if kind > 0.85:
+        layers, spread_deg = int(rng.integers(2, 6)), 25.0
+    layer = np.zeros(shape, np.float32)
+    for _ in range(layers):
+        draw = noise_streaks if rng.random() < 0.6 else line_streaks
+        layer = np.maximum(layer, draw(rng, shape, slant_deg + rng.normal(0.0, 1.0) * spread_deg))
     return np.asarray(np.minimum(layer * visible_gain(layer), 1), np.float32)
 
 
@@ -33,8 +39,8 @@ def line_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
     cover = 10 ** rng.uniform(-1.8, -0.4)  # share of the picture that a depth's streaks cover
     for _ in range(int(rng.integers(1, 4))):
         nearness = rng.random()
-        length_px = 10 ** rng.uniform(0.8, 1.5 + 0.8 * nearness)
-        width_px = 0.7 + 3.5 * nearness**2 * rng.random()
+        width_px = 10 ** rng.uniform(-0.15, 0.3 + 0.7 * nearness)
+        length_px = width_px + 10 ** rng.uniform(0.8, 1.5 + 0.8 * nearness)
         area = (height + length_px) * (width + length_px)
         drops = min(rng.poisson(cover * area / (length_px * width_px)), 4000)
         angles = np.deg2rad(slant_deg + rng.normal(0.0, 2.5, drops))
@@ -49,9 +55,12 @@ def line_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
 
 
 def noise_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
-    """Noise blurred along the fall and stretched: specks, each a streak, or a dense texture of them."""
-    grain_px = 1 + 2.5 * rng.random() ** 2
-    length = int(10 ** rng.uniform(0.6, 2.1) / grain_px) + 2
+    """Noise blurred along the fall and stretched: specks, each a streak, or a dense texture of them.
+
+    A fine grain makes streaks of a pixel or few, a coarse one the broad soft curtains of a downpour.
+    """
+    grain_px = 10 ** (rng.uniform(0.0, 0.5) if rng.random() < 0.7 else rng.uniform(0.4, 1.4))
+    length = int(10 ** rng.uniform(0.6, 2.2) / np.sqrt(grain_px)) + 2
     side = int(np.hypot(*shape) / grain_px) + 3
     canvas_shape = (side + length, side)
     if rng.random() < 0.6:

@@ -8,7 +8,10 @@ from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
-from vderain.network.config import NetworkConfig
+from vderain.network.config import AnyConfig
+
+_COST_PX = 1280 * 720
+_COSTLY_FLOP = 1e11  # of a frame of that size: more than about 10 fps on two cores
 
 
 class Backend(Protocol):
@@ -35,11 +38,18 @@ def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:
 def spec_from_card(
     card: Card, name: str, precision: str, device: str, notes: tuple[str, ...] = ()
 ) -> EngineSpec:
-    """How reports name an engine; of T frames the network repairs number T // 2."""
+    """How reports name an engine; of T frames the network repairs number T // 2.
+
+    A network that few machines run in real time says what it costs, in a note.
+    """
     frames = card.config.frames
+    flop = 2 * card.config.macs_per_pixel * _COST_PX
+    if flop > _COSTLY_FLOP:
+        told = f"the {card.network} network of tier {card.tier} does {flop / 1e9:.0f} GFLOP per 1280x720 frame"
+        notes = (*notes, told)
     return EngineSpec(name, precision, device, card.tier, frames, frames - 1 - frames // 2, notes)
 
 
-def frame_flop(config: NetworkConfig, fmt: PlaneFormat) -> float:
+def frame_flop(config: AnyConfig, fmt: PlaneFormat) -> float:
     """Floating point operations of the network for one frame."""
     return 2.0 * config.macs_per_pixel * fmt.width * fmt.height

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vderain.frames import PlaneFormat
 from vderain.machine import CPUINFO, cpu_fields, cpu_flags, package_version
-from vderain.network.config import NetworkConfig
+from vderain.network.config import AnyConfig
 
 # Raised with every change of the exported graph, the self-check, its bars or its pictures.
 WRAPPER_SCHEMA = 1
@@ -29,7 +29,7 @@ class EngineKey:
     device: str
     features: tuple[str, ...]  # what the device says it can, the CPU's model and instruction sets
     weights: str  # sha256 of the file
-    config: NetworkConfig  # T included
+    config: AnyConfig  # which network, and T, included
     format: PlaneFormat  # its size too, where the binary depends on it
     versions: tuple[tuple[str, str], ...]  # of the packages that built it and that run it
     schema: int = WRAPPER_SCHEMA
@@ -37,7 +37,7 @@ class EngineKey:
     @cached_property
     def text(self) -> str:
         """The canonical form: JSON with sorted keys; holds no path."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({**asdict(self), "network": self.config.kind}, sort_keys=True)
 
     @cached_property
     def digest(self) -> str:

@@ -17,7 +17,7 @@ import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vderain.engines.cache import Built, EngineCache
 from vderain.engines.contract import clip_inputs, frame_flop, spec_from_card
@@ -28,6 +28,9 @@ from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
 from vderain.network.card import Card
 from vderain.options import EngineOptions
+
+if TYPE_CHECKING:
+    from vderain.network.base import ChangeNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -143,17 +146,18 @@ class OpenVinoBackend:
         """The small format that stands for all sizes of its kind; needs no padding."""
         return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.multiple)
 
-    def _convert(self, network: Any, fmt: PlaneFormat) -> Any:
-        """A SemiDRDNet as an OpenVINO model between planes of any size: inputs of the format's dtype."""
+    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat) -> Any:
+        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype."""
         import torch
 
         from vderain.network.fold import fold
         from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
+        from vderain.network.semi_drdnet import SemiDRDNet
 
         config = network.config
         module = (
             PackedNetwork(network, fmt)
-            if packable(config.unshuffle, fmt)
+            if isinstance(network, SemiDRDNet) and packable(network.config.unshuffle, fmt)
             else PlanesNetwork(fold(network), fmt, multiple=config.multiple, frames=config.frames)
         )
         # Every input is a tensor of its own: the tracer takes one given twice for one input.

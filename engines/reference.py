@@ -17,9 +17,9 @@ from vderain.engines.contract import clip_inputs, spec_from_card
 from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
+from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.planes import PlanesNetwork
-from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import load_network
 
 
@@ -42,7 +42,7 @@ class ReferenceEngine:
     slots = 1
 
     def __init__(
-        self, network: SemiDRDNet, fmt: PlaneFormat, spec: EngineSpec, *, threads: int = 0
+        self, network: ChangeNetwork, fmt: PlaneFormat, spec: EngineSpec, *, threads: int = 0
     ) -> None:
         self._fmt = fmt
         self._spec = spec
@@ -94,7 +94,7 @@ class _Answer:
         return self._change
 
 
-def load_finite_network(weights: Path, card: Card) -> SemiDRDNet:
+def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:
     """The network of checked weights; WeightsError where a number in it is none."""
     network = load_network(weights, card)
     for name, values in network.state_dict().items():

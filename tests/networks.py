@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from vderain.network.config import NetworkConfig
+from vderain.network.config import NetworkConfig, NlclConfig
 
 TINY = NetworkConfig(
     rain_width=8, rain_blocks=1, detail_width=8, detail_blocks=1, squeeze_ratio=4, unshuffle=4
@@ -13,18 +13,21 @@ TINY = NetworkConfig(
 
 COARSE = replace(TINY, rain_blocks=2, coarse_blocks=(1, 1))
 
+TINY_NLCL = NlclConfig(width=8, blocks=2)
+
 
 def randomized(network, seed=0):
-    """Give batch normalisation statistics that matter, and return the network in evaluation mode."""
+    """Give normalisation statistics that matter, and return the network in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor, low, high):
         tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
 
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
             uniform(module.running_mean, -0.2, 0.2)
             uniform(module.running_var, 0.5, 2.0)
+        if isinstance(module, nn.BatchNorm2d):
             uniform(module.weight.data, 0.5, 1.5)
             uniform(module.bias.data, -0.2, 0.2)
     return network.eval().requires_grad_(False)

@@ -1,4 +1,8 @@
-"""One training run as a frozen dataclass: read from TOML, overridden from the command line, kept in checkpoints."""
+"""One training run as a frozen dataclass: read from TOML, overridden from the command line, kept in checkpoints.
+
+What every method shares is a ``RunConfig``; each method's own settings are a class of their own, so that a
+setting which a method does not know is told.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +12,156 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, Self
 
 from vderain.errors import OptionError
-from vderain.network.config import TIERS, NetworkConfig
+from vderain.network.config import TIERS, AnyConfig, NetworkConfig, NlclConfig
 from vderain.options import check_options, option
 
 _CONFIGS = files("vderain.training") / "configs"
+_SCORED = {"dev"}  # configurations that list sets to score
 # What a resumed run may change: how long, how often and from where, never what is trained.
-_RESUMABLE = {
-    "steps",
-    "batch",
-    "learning_rate",
-    "warmup_steps",
-    "dry_share",
-    "dry_weight",
-    "clip_norm",
-}
-_RESUMABLE |= {
-    "checkpoint_every",
-    "cache_mb",
-    "workers",
-    "data",
-    "terms",
-    "sources",
-    "real",
-    "unpaired",
-}
-_RESUMABLE |= {"rain_model", "precision", "background_contrast", "rain_contrast"}
+_RESUMABLE = frozenset(
+    {
+        "steps",
+        "batch",
+        "learning_rate",
+        "clip_norm",
+        "precision",
+        "checkpoint_every",
+        "cache_mb",
+        "compiled",
+        "workers",
+        "data",
+        "terms",
+        "real",
+        "unpaired",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One training run; a TOML file holds the same names.
+class RunConfig:
+    """What a run of any method needs; a TOML file holds the same names, and ``method`` beside them.
 
     A source is a table ``{path, share, reader, ...}``: a folder below the data folder, how often it is
     drawn beside the others, and how it is read (see ``datasets.READERS``).
 
     Attributes:
-        sources: pairs, and clean pictures or clips to render rain on, by name.
-        real: unpaired real rain: its clips are mined for streak layers, and with ``unpaired`` all of it
-            takes part in semi-supervised training.
-        unpaired: clean pictures that the real rain's backgrounds should look like.
-        network: settings of the tier's network to change, for experiments.
+        network: settings of the network to change, for experiments.
+        real: real rain without ground truth, by name.
+        unpaired: clean pictures that the real rain's backgrounds should look like, by name.
 
     """
 
-    tier: str = option("fast", "Which network is trained.", choices=tuple(TIERS))
+    method: ClassVar[str]
+    resumable: ClassVar[frozenset[str]] = _RESUMABLE
+
+    tier: str = option("", "What reports call the weights.")
     network: dict[str, Any] = field(default_factory=dict)
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     real: dict[str, dict[str, Any]] = field(default_factory=dict)
     unpaired: dict[str, dict[str, Any]] = field(default_factory=dict)
     initial: str | None = option(None, "Weights file to start from [default: from nothing].")
-    steps: int = option(20_000, "Optimiser steps; the cosine schedule ends there.", low=1)
-    batch: int = option(16, "Paired or rendered patches of a step.", low=1, high=4096)
+    steps: int = option(20_000, "Optimiser steps; the schedule ends there.", low=1)
+    batch: int = option(16, "Patches of a step.", low=1, high=4096)
     patch: int = option(128, "Side of a patch in pixels.", low=16, high=4096)
     learning_rate: float = option(1e-3, "Of Adam, at its highest.", low=0.0, high=1.0)
+    clip_norm: float = option(1.0, "Gradients are clipped to this norm; 0 leaves them.", low=0.0)
+    ema: float = option(
+        0.999, "Decay of the averaged weights, which are exported.", low=0.0, high=1.0
+    )
+    encoder_width: int = option(16, "Channels of the discriminator's first level.", low=4, high=512)
+    seed: int = option(1, "Of weights, patches and rain.", low=0)
+    precision: str = option(
+        "bfloat16", "Arithmetic of the convolutions.", choices=("float32", "bfloat16", "float16")
+    )
+    compiled: bool = option(
+        False, "Compile the network: minutes at the start, then faster steps; needs a C++ compiler."
+    )
+    checkpoint_every: int = option(500, "Steps between checkpoints.", low=1)
+    workers: int = option(0, "Threads that make patches; 0 for one.", low=0, high=256)
+    cache_mb: int = option(2000, "Decoded pictures kept in memory.", low=0)
+    data: str = option("", "What the sources are, in words, for the card.")
+    terms: str = option("", "Under which terms the weights may be used, for the card.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        multiple = self.network_config.multiple
+        if self.patch % multiple:
+            raise OptionError(f"patch {self.patch}: must be a multiple of {multiple}")
+
+    @property
+    def network_config(self) -> AnyConfig:
+        """What is trained; OptionError where ``network`` cannot be."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> Self:
+        """From plain values; OptionError, naming ``where``, for names and types that do not exist."""
+        known = {item.name: item for item in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise OptionError(
+                f"{where}: unknown settings {', '.join(unknown)}; known are {', '.join(known)}"
+            )
+        for name, value in values.items():
+            _check_type(name, value, known[name], where)
+        try:
+            return cls(**values)
+        except OptionError as error:
+            # Settings are no options of the command line, as which check_options knows them.
+            told = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
+            raise OptionError(f"{where}: {told}") from None
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = (), **values: Any) -> Self:
+        """Read a TOML file, or a shipped one by its name; then ``values``, then "name=value" texts.
+
+        Raises OptionError for a file that cannot be read or is another method's, and names or values that
+        cannot be used.
+        """
+        config = load_config(path, overrides, **values)
+        if not isinstance(config, cls):
+            raise OptionError(f"{path}: is of method {config.method}, not {cls.method}")
+        return config
+
+    def differences(self, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+        """Settings that differ, as (ours, theirs)."""
+        ours, theirs = self.to_dict(), other.to_dict()
+        return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+    def fixed_differences(self, other: Self) -> list[str]:
+        """Settings that differ although a run cannot go on with another value of them."""
+        return sorted(set(self.differences(other)) - self.resumable)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(RunConfig):
+    """A run of Semi-DRDNet, supervised or semi-supervised.
+
+    Attributes:
+        sources: pairs, and clean pictures or clips to render rain on, by name.
+        real: its clips are also mined for streak layers; with ``unpaired`` all of it takes part in
+            semi-supervised training.
+
+    """
+
+    method: ClassVar[str] = "semi_drdnet"
+    resumable: ClassVar[frozenset[str]] = _RESUMABLE | {
+        "sources",
+        "warmup_steps",
+        "dry_share",
+        "dry_weight",
+        "rain_model",
+        "background_contrast",
+        "rain_contrast",
+    }
+
+    tier: str = option("fast", "Which network is trained.", choices=tuple(TIERS))
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     warmup_steps: int = option(
         200, "Over which the learning rate rises, a tenth of all steps at most.", low=0
     )
@@ -85,31 +183,14 @@ class TrainConfig:
     encoder: str = option(
         "discriminator", "What the contrast looks through.", choices=("discriminator", "vgg19")
     )
-    encoder_width: int = option(16, "Channels of the discriminator's first level.", low=4, high=512)
     encoder_weights: str | None = option(None, "File with torchvision's VGG-19 weights.")
     teacher: str | None = option(None, "Weights file of a larger network to learn from.")
     teacher_patches: int = option(8192, "Patches whose answers are computed once.", low=1)
     teacher_change: float = option(1.0, "Weight of the teacher's change.", low=0.0, high=100.0)
     teacher_branches: float = option(0.0, "Weight of the teacher's R and D.", low=0.0, high=100.0)
-    clip_norm: float = option(1.0, "Gradients are clipped to this norm; 0 leaves them.", low=0.0)
-    ema: float = option(
-        0.999, "Decay of the averaged weights, which are exported.", low=0.0, high=1.0
-    )
-    seed: int = option(1, "Of weights, patches and rain.", low=0)
-    precision: str = option(
-        "bfloat16", "Arithmetic of the convolutions.", choices=("float32", "bfloat16", "float16")
-    )
-    checkpoint_every: int = option(500, "Steps between checkpoints.", low=1)
-    workers: int = option(0, "Threads that make patches; 0 for one.", low=0, high=256)
-    cache_mb: int = option(2000, "Decoded pictures kept in memory.", low=0)
-    data: str = option("", "What the sources are, in words, for the card.")
-    terms: str = option("", "Under which terms the weights may be used, for the card.")
 
     def __post_init__(self) -> None:
-        check_options(self)
-        multiple = self.network_config.multiple
-        if self.patch % multiple:
-            raise OptionError(f"patch {self.patch}: must be a multiple of {multiple}")
+        RunConfig.__post_init__(self)  # super() knows only the class without slots
         if not self.sources:
             raise OptionError("sources: name at least one folder to train on")
         if self.unpaired and not self.real:
@@ -138,59 +219,128 @@ class TrainConfig:
         with_real = bool(self.unpaired)
         return with_real and self.background_contrast > 0, with_real and self.rain_contrast > 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return asdict(self)
+    def fixed_differences(self, other: Self) -> list[str]:
+        """As of any run, and what would switch a side of the contrast on or off."""
+        fixed = RunConfig.fixed_differences(self, other)
+        if self.contrasted_sides != other.contrasted_sides:
+            sides = {"unpaired", "background_contrast", "rain_contrast"}
+            fixed += sorted(sides & set(self.differences(other)))
+        return fixed
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> TrainConfig:
-        """From plain values; OptionError, naming ``where``, for names and types that do not exist."""
-        hints = get_type_hints(cls)
-        unknown = sorted(set(values) - set(hints))
-        if unknown:
-            raise OptionError(
-                f"{where}: unknown settings {', '.join(unknown)}; known are {', '.join(hints)}"
-            )
-        for name, value in values.items():
-            _check_type(name, value, next(f for f in fields(cls) if f.name == name), where)
+
+@dataclass(frozen=True, slots=True)
+class NlclTrainConfig(RunConfig):
+    """A run of NLCL, from unpaired ``real`` and ``unpaired`` pictures; defaults as published where known.
+
+    ``batch`` counts rainy patches, and as many clean ones. Weights of terms may be 0, for ablations; a run
+    may go on with others.
+    """
+
+    method: ClassVar[str] = "nlcl"
+    resumable: ClassVar[frozenset[str]] = _RESUMABLE | {
+        "constant_share",
+        "consistency",
+        "sparsity",
+        "adversarial",
+        "layer_contrast",
+        "location_contrast",
+        "centres",
+        "background_patches",
+        "rain_patches",
+        "location_negatives",
+    }
+
+    tier: str = option("nlcl", "What reports call the weights.")
+    steps: int = option(105_000, "Optimiser steps; the schedule ends there.", low=1)
+    batch: int = option(1, "Rainy patches of a step, and as many clean.", low=1, high=4096)
+    patch: int = option(256, "Side of a patch in pixels.", low=32, high=4096)
+    learning_rate: float = option(2e-4, "Of both Adams, at its highest.", low=0.0, high=1.0)
+    clip_norm: float = option(0.0, "Gradients are clipped to this norm; 0 leaves them.", low=0.0)
+    encoder_width: int = option(64, "Channels of the discriminator's first level.", low=4, high=512)
+    constant_share: float = option(
+        200 / 210, "Share of the steps before the rate falls to 0.", low=0.0, high=1.0
+    )
+    consistency: float = option(1.0, "Weight of background + rain = rainy.", low=0.0, high=1000.0)
+    sparsity: float = option(0.1, "Weight of how much is taken away.", low=0.0, high=1000.0)
+    adversarial: float = option(1.0, "Weight of the discriminator's word.", low=0.0, high=1000.0)
+    layer_contrast: float = option(
+        1.0, "Weight of background patches against rain patches.", low=0.0, high=1000.0
+    )
+    location_contrast: float = option(
+        1.0, "Weight of telling a place from others.", low=0.0, high=1000.0
+    )
+    centres: int = option(1, "Places of a patch whose like are looked for.", low=1, high=1024)
+    background_patches: int = option(8, "Self-similar patches of a background.", low=2, high=1600)
+    rain_patches: int = option(128, "Self-similar patches of a rain layer.", low=2, high=1600)
+    location_negatives: int = option(256, "Unlike patches of a rainy picture.", low=1, high=1600)
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        for name, held in (("real", "rainy"), ("unpaired", "clean")):
+            if not getattr(self, name):
+                raise OptionError(f"{name}: name at least one folder of {held} pictures or clips")
+        if self.compiled:
+            raise OptionError("compiled: not for nlcl, whose network is asked for its levels")
+
+    @property
+    def network_config(self) -> NlclConfig:
+        """The published network with this run's changes; OptionError where they cannot be."""
         try:
-            return cls(**values)
-        except OptionError as error:
-            # Settings are no options of the command line, as which check_options knows them.
-            told = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
-            raise OptionError(f"{where}: {told}") from None
-
-    @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = (), **values: Any) -> TrainConfig:
-        """Read a TOML file, or a shipped one by its name; then ``values``, then "name=value" texts.
-
-        Raises OptionError for a file that cannot be read, and names or values that cannot be used.
-        """
-        shipped = _CONFIGS / f"{path}.toml"
-        try:
-            file = shipped if not path.is_file() and shipped.is_file() else path
-            text = file.read_text(encoding="utf-8")
-            settings = tomllib.loads(text)
-        except (OSError, ValueError) as error:
-            shipped_names = (p.name.removesuffix(".toml") for p in _CONFIGS.iterdir())
-            names = ", ".join(sorted(name for name in shipped_names if name in TIERS))
-            raise OptionError(
-                f"{path}: not a readable configuration ({error}); name a TOML file, or one of {names}"
-            ) from None
-        settings.update(values)
-        for item in overrides:
-            _update(settings, _override(item), merge="." in item.partition("=")[0])
-        return cls.from_dict(settings, str(path))
-
-    def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
-        """Settings that differ, as (ours, theirs)."""
-        ours, theirs = self.to_dict(), other.to_dict()
-        return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+            return NlclConfig.from_dict(self.network)
+        except ValueError as error:
+            raise OptionError(f"network: {error}") from None
 
 
-def is_resumable(name: str) -> bool:
-    """Whether a run may go on from a checkpoint with another value of this setting."""
-    return name in _RESUMABLE
+METHODS: dict[str, type[TrainConfig] | type[NlclTrainConfig]] = {
+    config.method: config for config in (TrainConfig, NlclTrainConfig)
+}
+
+
+def state_config(state: Mapping[str, Any], where: Path) -> TrainConfig | NlclTrainConfig:
+    """The settings in a checkpoint's state; OptionError, naming ``where``, for what cannot be read."""
+    method = state.get("method", TrainConfig.method)  # the first checkpoints do not say it
+    return _settings_of(method, str(where)).from_dict(state["config"], str(where))
+
+
+def load_config(
+    path: Path, overrides: Sequence[str] = (), **values: Any
+) -> TrainConfig | NlclTrainConfig:
+    """A TOML file, or a shipped one by its name, of any method; then ``values``, then "name=value" texts.
+
+    Raises OptionError for a file that cannot be read, and names or values that cannot be used.
+    """
+    settings = {**_read(path), **values}
+    for item in overrides:
+        _update(settings, _override(item), merge="." in item.partition("=")[0])
+    method = settings.pop("method", TrainConfig.method)
+    return _settings_of(method, str(path)).from_dict(settings, str(path))
+
+
+def method_of(path: Path, overrides: Sequence[str] = ()) -> str:
+    """Which method a configuration is of; OptionError where it cannot be read."""
+    settings = _read(path)
+    for item in overrides:
+        settings |= _override(item)
+    return str(settings.get("method", TrainConfig.method))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    shipped = _CONFIGS / f"{path}.toml"
+    try:
+        file = shipped if not path.is_file() and shipped.is_file() else path
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        shipped_names = {p.name.removesuffix(".toml") for p in _CONFIGS.iterdir()} - _SCORED
+        raise OptionError(
+            f"{path}: not a readable configuration ({error}); "
+            f"name a TOML file, or one of {', '.join(sorted(shipped_names))}"
+        ) from None
+
+
+def _settings_of(method: Any, where: str) -> type[TrainConfig] | type[NlclTrainConfig]:
+    if method not in METHODS:
+        raise OptionError(f"{where}: method {method}: choose one of {', '.join(METHODS)}")
+    return METHODS[method]
 
 
 def _override(item: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from vderain.errors import OptionError, SinkError
+from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
-from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.config import NetworkConfig
 from vderain.training.config import TrainConfig
 from vderain.weights import find_weights, load_network
 
@@ -24,7 +25,7 @@ _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "e
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
 _STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb", "initial"}
 _STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", "rain_contrast"}
-_STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights"}
+_STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights", "compiled", "workers"}
 
 Answered = tuple[Tensor, Tensor, Tensor, Tensor]  # rainy, background, R, D; (N, 3, P, P) float32
 
@@ -53,6 +54,11 @@ class TeacherPool:
             )
         key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
         told = json.dumps({**key, "teacher": file_sha256(path), "seed": seed}, sort_keys=True)
+        if not isinstance(card.config, NetworkConfig):
+            raise OptionError(
+                f"teacher {path}: is a {card.network} network, which has no branches to learn from; "
+                "name weights of Semi-DRDNet"
+            )
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
@@ -82,7 +88,10 @@ def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
 
 
 def _answer(
-    teacher: SemiDRDNet, batches: Iterator[tuple[Tensor, Tensor]], folder: Path, config: TrainConfig
+    teacher: ChangeNetwork,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    folder: Path,
+    config: TrainConfig,
 ) -> None:
     """Fill the pool: all parts under their names only when the last patch is answered."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import numpy as np
 from vderain.errors import SourceError
 from vderain.interfaces import Engine
 from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
-from vderain.network.config import NetworkConfig
+from vderain.network.config import AnyConfig
 from vderain.training.rain import Picture
 from vderain.training.shots import Prepared, Shot, Timing
 from vderain.training.suite import INPUT, Kind, Results, TestSet
@@ -103,15 +103,15 @@ class NetworkCost:
     gflop_720p: float
 
 
-def network_cost(config: NetworkConfig) -> NetworkCost:
+def network_cost(config: AnyConfig) -> NetworkCost:
     """Count on torch's ``meta`` device, which computes nothing; an addition and a multiplication are two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from vderain.network.semi_drdnet import SemiDRDNet
+    from vderain.network.build import build_network
 
     with torch.device("meta"):
-        network = SemiDRDNet(config).eval()
+        network = build_network(config).eval()
         # Enlarged as engines enlarge it, where the network takes other sizes only.
         size = [-(-side // config.multiple) * config.multiple for side in _COST_SIZE]
         rainy = torch.empty(1, 3 * config.frames, *size)

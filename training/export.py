@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from vderain.errors import OptionError, SinkError, WeightsError
+from vderain.errors import OptionError, SinkError, SourceError, WeightsError
 from vderain.machine import cpu_fields, cpu_model
+from vderain.metrics import mean_psnr, psnr
+from vderain.network.base import ChangeNetwork
+from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
-from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.training.cache import PictureCache
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
-from vderain.training.config import TrainConfig
+from vderain.training.config import NlclTrainConfig, RunConfig, state_config
+from vderain.training.datasets import load_sources
 from vderain.training.distributed import World
+from vderain.training.rain import Picture
 from vderain.weights import save_network
+
+_log = logging.getLogger(__name__)
 
 # What repeats a run beside its configuration's name; the texts of the card need not stand there twice.
 _OTHER_KEYS = ("data", "terms")
+_DRY_PICTURES, _DRY_PX = 8, 256  # how many are measured, and the side of the middle that is
 
 
 def export_weights(
@@ -30,6 +42,9 @@ def export_weights(
     overwrite: bool = False,
 ) -> Card:
     """Write the averaged weights of a run's folder or checkpoint as float16, and their card.
+
+    The card of a network that draws the whole picture also has ``dry_psnr_db`` among its scores: how near
+    it comes to dry pictures of the run's own clean source, null where these are not there any more.
 
     Raises WeightsError where the checkpoint is missing or damaged, SinkError where ``weights`` exists or
     cannot be written, OptionError for a name that is none of a weights file.
@@ -42,18 +57,21 @@ def export_weights(
         raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
     path = checkpoint_path(checkpoint)
     state = load_checkpoint(path)
-    config = TrainConfig.from_dict(state["config"], str(path))
-    network = SemiDRDNet(config.network_config)
+    config = state_config(state, path)
+    network = build_network(config.network_config)
     try:
         network.load_state_dict(state["averaged"])
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: does not fit its configuration ({reason})") from None
+    scores = dict(scores or {})
+    if isinstance(config, NlclTrainConfig):
+        scores["dry_psnr_db"] = _dry_psnr_db(network, config, Path(state["folder"]))
     card = Card(
         tier=config.tier,
         config=config.network_config,
         sha256="",
-        scores=scores or {},
+        scores=scores,
         training={
             "config": {k: _named(v) for k, v in config.to_dict().items() if k not in _OTHER_KEYS},
             "steps": state["step"],
@@ -75,7 +93,43 @@ def _named(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def _save(network: SemiDRDNet, weights: Path, card: Card) -> Card:
+def _dry_psnr_db(network: ChangeNetwork, config: RunConfig, folder: Path) -> float | None:
+    """Mean PSNR in dB of dry pictures with what the network makes of them, both in 8 bit; None without any."""
+    network.eval()
+    try:
+        found = [
+            psnr(_derained(network, picture), picture) for picture in _dry_pictures(config, folder)
+        ]
+    except SourceError as error:
+        _log.warning("the card does not say how far dry pictures move: %s", error)
+        return None
+    return round(mean_psnr(found), 2)
+
+
+def _dry_pictures(config: RunConfig, folder: Path) -> Iterator[Picture]:
+    """The middles of a few clean pictures, spread over each source of the run, (H, W, 3) uint8 RGB."""
+    sources = load_sources(config.unpaired, folder, PictureCache(0), "unpaired")
+    each = -(-_DRY_PICTURES // len(sources))
+    for samples in sources.values():
+        for sample in islice(samples[:: max(1, len(samples) // each)], each):
+            assert sample.background is not None  # as load_sources demands
+            yield _middle(sample.background)
+
+
+def _middle(picture: Picture) -> Picture:
+    top, left = (max(0, side - _DRY_PX) // 2 for side in picture.shape[:2])
+    return picture[top : top + _DRY_PX, left : left + _DRY_PX]
+
+
+@torch.inference_mode()
+def _derained(network: ChangeNetwork, picture: Picture) -> Picture:
+    """A picture whose size suits the network, without its rain, rounded to 8 bit."""
+    rainy = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    dry = (rainy + network.change(rainy)).clamp(0, 1)[0].permute(1, 2, 0)
+    return np.asarray((dry * 255).round().byte().numpy())
+
+
+def _save(network: ChangeNetwork, weights: Path, card: Card) -> Card:
     """Both files under hidden names first, then under their own."""
     written = weights.with_name(f".{weights.stem}.part.safetensors")
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vderain.errors import SourceError
 from vderain.training.cache import PictureCache
-from vderain.training.config import TrainConfig
+from vderain.training.config import NlclTrainConfig, RunConfig, TrainConfig
 from vderain.training.datasets import Samples, Source, load_sources
 from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
@@ -58,12 +58,27 @@ class StepBatch:
 
     def to(self, device: torch.device) -> StepBatch:
         """The same on a device, channels last."""
-        tensors: dict[str, Any] = {
-            item.name: tensor.to(device, memory_format=torch.channels_last, non_blocking=True)
-            for item in fields(self)
-            if (tensor := getattr(self, item.name)) is not None
-        }
-        return StepBatch(**tensors)
+        return StepBatch(**_moved(self, device))
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedBatch:
+    """Rainy and clean patches of different scenes, each (N, 3, P, P) float32 RGB in [0, 1]."""
+
+    rainy: Tensor
+    clean: Tensor
+
+    def to(self, device: torch.device) -> UnpairedBatch:
+        """The same on a device, channels last."""
+        return UnpairedBatch(**_moved(self, device))
+
+
+def _moved(batch: StepBatch | UnpairedBatch, device: torch.device) -> dict[str, Any]:
+    return {
+        item.name: tensor.to(device, memory_format=torch.channels_last, non_blocking=True)
+        for item in fields(batch)
+        if (tensor := getattr(batch, item.name)) is not None
+    }
 
 
 def step_batches(
@@ -93,10 +108,22 @@ def step_batches(
             told = "real rain is not used: name clean pictures under [unpaired], and a contrast above 0"
             _log.warning("%s: %s", ", ".join(unused), told)
         return paired
-    real = load_sources(config.real, data, cache, "real")
-    clean = load_sources(config.unpaired, data, cache, "unpaired")
-    unpaired = _unpaired_sampler(config, real, clean, seed).batches(start)
+    unpaired = _unpaired_sampler(config, data, cache, config.real_batch, seed).batches(start)
     return _together(paired, unpaired, _layers(config, mined, seed, start))
+
+
+def unpaired_batches(
+    config: NlclTrainConfig, data: Path, start: int, world: World
+) -> Iterator[UnpairedBatch]:
+    """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
+
+    Raises SourceError, before this returns, for folders in which nothing can be used.
+    """
+    cache = PictureCache(config.cache_mb)
+    seed = config.seed + _RANK_STRIDE * world.rank
+    sampler = _unpaired_sampler(config, data, cache, config.batch, seed)
+    batches = sampler.batches(start, workers=config.workers)
+    return (UnpairedBatch(*batch) for batch in _tensors(batches))
 
 
 def _together(
@@ -123,15 +150,17 @@ def _paired_sampler(
 
 
 def _unpaired_sampler(
-    config: TrainConfig, real: dict[str, Samples], clean: dict[str, Samples], seed: int
+    config: RunConfig, data: Path, cache: PictureCache, batch: int, seed: int
 ) -> UnpairedSampler:
+    real = load_sources(config.real, data, cache, "real")
+    clean = load_sources(config.unpaired, data, cache, "unpaired")
     return UnpairedSampler(
         real,
         clean,
         {name: samples.share for name, samples in real.items()},
         {name: samples.share for name, samples in clean.items()},
         patch=config.patch,
-        batch=config.real_batch,
+        batch=batch,
         seed=seed,
     )
 

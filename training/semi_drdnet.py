@@ -6,21 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config import TrainConfig
 from vderain.training.distributed import World, average_gradients
-from vderain.training.feed import StepBatch
+from vderain.training.feed import StepBatch, step_batches
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator, Encoder, Vgg19Features
 from vderain.training.losses.supervised import supervised_loss
+from vderain.training.objective import Objective
 
 _ENCODER_RATE, _ENCODER_BETAS = 2e-4, (0.5, 0.999)  # of NLCL's discriminator
 
 
-class Objective(nn.Module):
+class SemiDrdnetObjective(Objective):
     """The losses of a run; holds the contrast's encoder and heads, which are trained beside the network.
 
     The encoder learns from the first step on, the network is contrasted only after the supervised warm-up:
@@ -39,6 +41,18 @@ class Objective(nn.Module):
         self._generator = (
             torch.Generator()
         )  # seeded anew at each step, so that a run can be resumed
+
+    def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[StepBatch]:
+        """What ``feed.step_batches`` yields."""
+        return step_batches(self._config, data, run_dir, start, world)
+
+    def learning_rate(self, step: int) -> float:
+        """A short rise, then half a cosine down to 0 at the last step."""
+        config = self._config
+        warm_up = max(1, min(config.warmup_steps, config.steps // 10))
+        warm = min(1.0, (step + 1) / warm_up)
+        done = min(1.0, step / config.steps)
+        return float(config.learning_rate * (warm * 0.5 * (1 + np.cos(np.pi * done))))
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """What the network's optimiser trains beside the network."""

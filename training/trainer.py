@@ -21,14 +21,19 @@ from torch import nn
 
 from vderain.errors import OptionError, SinkError, TrainingError, WeightsError
 from vderain.media.publish import looking_at
+from vderain.network.base import ChangeNetwork
+from vderain.network.build import build_network
+from vderain.network.config import NetworkConfig
+from vderain.network.fold import without_norms
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import TrainConfig, is_resumable
+from vderain.training.config import NlclTrainConfig, RunConfig, TrainConfig, state_config
 from vderain.training.distributed import World, average_gradients, broadcast_state
 from vderain.training.export import hardware
-from vderain.training.feed import StepBatch, step_batches
-from vderain.training.semi_drdnet import Objective
+from vderain.training.nlcl import NlclObjective
+from vderain.training.objective import Batch, Objective
+from vderain.training.semi_drdnet import SemiDrdnetObjective
 from vderain.weights import find_weights, load_network
 
 _log = logging.getLogger(__name__)
@@ -53,22 +58,27 @@ class Trainer:
     uninterrupted one.
     """
 
-    def __init__(self, config: TrainConfig, run_dir: Path, world: World | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig | NlclTrainConfig, run_dir: Path, world: World | None = None
+    ) -> None:
         self.config = config
         self.run_dir = run_dir
+        self.data: Path | None = None  # the folder that the sources lie below
         self.world = world or World()
         self.step = 0
         self.seconds = 0.0
-        self.history: list[str] = []
+        self.history = _initial_history(config)
         self.saved_step = 0  # what the checkpoint holds; 0 where there is none
         torch.manual_seed(config.seed)
         device = self.world.device
         self.network = _initial_network(config).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
-        self.objective = Objective(config).to(device)
+        self.objective = _objective(config).to(device)
+        # The same parameters: what is saved and averaged stays the plain network.
+        self._forward = torch.compile(self.network) if config.compiled else self.network
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self._trained = [*self.network.parameters(), *self.objective.head_parameters()]
-        self.optimizer = torch.optim.Adam(self._trained, config.learning_rate)
+        self.optimizer = torch.optim.Adam(self._trained, config.learning_rate, self.objective.betas)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         broadcast_state([self.network, self.averaged, self.objective], self.world)
 
@@ -91,14 +101,15 @@ class Trainer:
             return
         cv2.setNumThreads(1)  # the batches are made beside the training step
         since = time.monotonic()
-        batches = step_batches(self.config, data, self.run_dir, self.step, self.world)
+        self.data = data
+        batches = self.objective.batches(data, self.run_dir, self.step, self.world)
         self.network.train()
         with closing(prefetch(batches, _PREFETCHED_BATCHES)) as ahead:
             self._steps(ahead, on_step, since)
 
     def _steps(
         self,
-        batches: Iterator[StepBatch],
+        batches: Iterator[Batch],
         on_step: Callable[[TrainProgress], None] | None,
         since: float,
     ) -> None:
@@ -125,7 +136,9 @@ class Trainer:
                     raise self._not_a_number("a weight is not a finite number")
                 if log is not None:
                     self.save()
-                    log.write(self.step, self.seconds, self._learning_rate(), share)
+                    log.write(
+                        self.step, self.seconds, self.objective.learning_rate(self.step), share
+                    )
             if on_step is not None:
                 on_step(TrainProgress(self.step, self.config.steps, terms["loss"], share))
 
@@ -140,13 +153,13 @@ class Trainer:
         values = (value for part in parts for value in part.state_dict().values())
         return all(bool(value.isfinite().all()) for value in values)
 
-    def train_step(self, batch: StepBatch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step; returns the loss and its terms."""
         device = self.world.device
         batch = batch.to(device)
         dtype = _PRECISIONS[self.config.precision]
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            terms = self.objective(self.network, batch, self.step)
+            terms = self.objective(self._forward, batch, self.step)
         self.optimizer.zero_grad()
         self._scaler.scale(terms["loss"]).backward()
         average_gradients(self._trained, self.world)  # so that all find what overflowed in one
@@ -156,7 +169,7 @@ class Trainer:
             if heads := list(self.objective.head_parameters()):
                 nn.utils.clip_grad_norm_(heads, self.config.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self.objective.learning_rate(self.step)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.objective.train_encoder(self.world)
@@ -175,13 +188,6 @@ class Trainer:
             else:
                 averaged.copy_(current)
 
-    def _learning_rate(self) -> float:
-        """Of the step to come; from the settings alone, so that a resumed run may change them."""
-        warm_up = max(1, min(self.config.warmup_steps, self.config.steps // 10))
-        warm = min(1.0, (self.step + 1) / warm_up)
-        done = min(1.0, self.step / self.config.steps)
-        return float(self.config.learning_rate * (warm * 0.5 * (1 + np.cos(np.pi * done))))
-
     def _parts(self) -> dict[str, Any]:
         """Everything with a state."""
         return {
@@ -199,6 +205,7 @@ class Trainer:
             name: part.state_dict() for name, part in self._parts().items() if part is not None
         }
         state = {"step": self.step, "seconds": self.seconds, "history": self.history}
+        state |= {"method": self.config.method, "folder": str((self.data or Path()).resolve())}
         state |= hardware(self.world)
         save_checkpoint(self.checkpoint, {**state, "config": self.config.to_dict(), **parts})
         self.saved_step = self.step
@@ -206,12 +213,14 @@ class Trainer:
     def load(self) -> None:
         """Go on from the checkpoint; WeightsError or OptionError where it does not fit this run."""
         state = load_checkpoint(self.checkpoint)
-        theirs = TrainConfig.from_dict(state["config"], str(self.checkpoint))
+        theirs = state_config(state, self.checkpoint)
+        if type(theirs) is not type(self.config):
+            raise OptionError(
+                f"{self.checkpoint}: belongs to a run of method {theirs.method}, "
+                f"this is {self.config.method}; choose another run folder"
+            )
         changes = self.config.differences(theirs)
-        fixed = sorted(name for name in changes if not is_resumable(name))
-        if self.config.contrasted_sides != theirs.contrasted_sides:
-            fixed += sorted({"unpaired", "background_contrast", "rain_contrast"} & set(changes))
-        if fixed:
+        if fixed := self.config.fixed_differences(theirs):  # type: ignore[arg-type]  # of one class
             told = "; ".join(
                 f"{name} {changes[name][1]!r}, now {changes[name][0]!r}" for name in fixed
             )
@@ -240,23 +249,50 @@ class Trainer:
             )
 
 
-def _initial_network(config: TrainConfig) -> SemiDRDNet:
-    """A network of random weights, or of those that the run starts from."""
+def _objective(config: TrainConfig | NlclTrainConfig) -> Objective:
+    if isinstance(config, NlclTrainConfig):
+        return NlclObjective(config)
+    return SemiDrdnetObjective(config)
+
+
+def _initial_network(config: RunConfig) -> ChangeNetwork:
+    """A network of random weights, or of those that the run starts from.
+
+    A run without batch normalisation may start from weights with it, which is absorbed.
+    """
+    wanted = config.network_config
     if config.initial is None:
-        return SemiDRDNet(config.network_config)
+        return build_network(wanted)
     path, card = find_weights(config.tier, config.initial)
-    if card.config != config.network_config:
-        theirs, ours = card.config.to_dict(), config.network_config.to_dict()
-        told = [
-            f"{name} {theirs[name]}, not {ours[name]}"
-            for name in ours
-            if theirs[name] != ours[name]
-        ]
+    if card.network != wanted.kind:
+        raise WeightsError(
+            f"{path}: cannot be the initial weights, its network is {card.network}, not {wanted.kind}"
+        )
+    network = load_network(path, card)
+    if (
+        isinstance(network, SemiDRDNet)
+        and isinstance(wanted, NetworkConfig)
+        and not wanted.normalised
+    ):
+        network = without_norms(network)
+    if network.config != wanted:
+        theirs, ours = card.config.to_dict(), wanted.to_dict()
+        told = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]
         raise WeightsError(
             f"{path}: cannot be the initial weights, its network has {'; '.join(told)}; "
             "set network to the same, or leave initial out"
         )
-    return load_network(path, card).requires_grad_(True)
+    return network.requires_grad_(True)
+
+
+def _initial_history(config: RunConfig) -> list[str]:
+    """What is known of the weights that a run starts from, for the card."""
+    if config.initial is None:
+        return []
+    path, card = find_weights(config.tier, config.initial)
+    steps = card.training.get("steps", "unknown")
+    told = [f"{path.name}: {change}" for change in card.training.get("changes", [])]
+    return [*told, f"began with {path.name}, trained for {steps} steps"]
 
 
 class _Log:

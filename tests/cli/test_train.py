@@ -43,6 +43,33 @@ def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
         assert derainer(noise(0)).shape == (48, 64, 3)
 
 
+def test_nlcl_from_two_unpaired_folders_to_weights_that_run(tmp_path):
+    write_clip(tmp_path / "rain" / "a.mp4", range(0, 200, 20))
+    save(tmp_path / "rain" / "b.png", noise(0))
+    save(tmp_path / "dry" / "c.png", noise(1))
+    run, weights = tmp_path / "run", tmp_path / "mine.safetensors"
+    small = ["--set", "network={width=4, blocks=1}", "--set", "encoder_width=4", *SMALL[2:]]
+    footage = ("--rainy", tmp_path / "rain", "--clean", tmp_path / "dry")
+    done = call(train, "--method", "nlcl", *footage, "--run", run, *small)
+    assert done.exit_code == 0
+    kept = load_checkpoint(run / "checkpoint.pt")
+    assert kept["method"] == "nlcl"
+    assert set(kept["config"]["real"]) == {"rainy_clips1", "real2"}
+    assert call(export, run, "-o", weights).exit_code == 0
+    with Derainer(EngineOptions(weights=str(weights), engine="reference")) as derainer:
+        assert derainer(noise(0)).shape == (48, 64, 3)
+
+
+def test_a_method_that_does_not_fit_the_rest_of_the_command_is_told(tmp_path):
+    for arguments, told in (
+        ((), "CONFIG, or a --method"),
+        (("fast", "--method", "nlcl"), "fast is of method semi_drdnet, not nlcl"),
+        (("fast", "--rainy", tmp_path), "--rainy is for --method nlcl"),
+    ):
+        result = call(train, *arguments)
+        assert result.exit_code == 2 and told in result.output
+
+
 def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
     arguments = ("fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)

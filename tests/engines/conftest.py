@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from tests.networks import TINY, randomized
+from vderain.network.build import build_network
 from vderain.network.card import Card
-from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.config import NlclConfig
 from vderain.weights import save_network
 
 # What an untrained network answers is brought to some per cent of the range, as a trained one's is.
@@ -13,10 +14,12 @@ GAIN = 0.1
 def write_weights(path, config=TINY, seed=0, spoil=None):
     """Weights of a random network and their card; ``spoil`` changes the network before."""
     torch.manual_seed(seed)
-    network = randomized(SemiDRDNet(config), seed)
-    for branch in (network.rain, network.detail):
-        branch.tail.weight.mul_(GAIN)
-        branch.tail.bias.mul_(GAIN)
+    network = randomized(build_network(config), seed)
+    # NLCL draws the whole picture, whose middle is zero: less of it is a change all the same.
+    parts = [network] if isinstance(config, NlclConfig) else [network.rain, network.detail]
+    for part in parts:
+        part.tail.weight.mul_(GAIN)
+        part.tail.bias.mul_(GAIN)
     if spoil is not None:
         spoil(network)
     save_network(network, path, Card("tiny", config, sha256=""))

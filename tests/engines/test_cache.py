@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.engines.conftest import write_weights
-from tests.networks import TINY
+from tests.networks import TINY, TINY_NLCL
 from vderain.engines import cache as cache_module
 from vderain.engines.cache import Built, EngineCache, cache_dir
 from vderain.engines.key import EngineKey, cpu_features, package_versions
@@ -273,6 +273,14 @@ def test_a_killed_build_blocks_nothing_and_is_swept_up(tmp_path):
 def test_the_key_holds_all_that_matters(change):
     assert replace(KEY).digest == KEY.digest
     assert replace(KEY, **change).digest != KEY.digest
+
+
+def test_the_key_names_the_network_and_how_it_normalises():
+    frozen = replace(KEY, config=TINY_NLCL)
+    named = [json.loads(key.text)["network"] for key in (KEY, frozen)]
+    assert named == ["semi_drdnet", "nlcl"]
+    own = replace(frozen, config=replace(TINY_NLCL, frozen_statistics=False))
+    assert own.digest != frozen.digest
 
 
 def test_versions_and_features(tmp_path):

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from tests.engines.conftest import write_weights
-from tests.networks import COARSE, TINY
+from tests.networks import COARSE, TINY, TINY_NLCL
 from vderain.engines.cache import EngineCache
+from vderain.engines.contract import spec_from_card
 from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceBackend
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, PlaneFormat
 from vderain.metrics import psnr
+from vderain.network.card import Card
+from vderain.network.config import FAST, NlclConfig
 from vderain.network.planes import PlanesNetwork
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
@@ -154,6 +157,25 @@ def test_several_frames_without_packing(open_one, plain_weights):
     check(open_one, plain_weights, make_clip(fmt, frames=3))
     spec = open_one(fmt, plain_weights).spec_for(fmt)
     assert (spec.frames, spec.lookahead) == (3, 1)
+
+
+@pytest.fixture(scope="session", params=[True, False], ids=["frozen", "per-frame"])
+def nlcl_weights(request, tmp_path_factory):
+    """A network of the other kind: it draws the whole picture, by gathered statistics or each frame's."""
+    config = replace(TINY_NLCL, frozen_statistics=request.param)
+    return write_weights(tmp_path_factory.mktemp("weights") / "nlcl.safetensors", config)
+
+
+@pytest.mark.parametrize("layout", ["yuv420", "rgb"])
+@pytest.mark.parametrize("size", [(1, 1), (40, 24), (37, 23)])
+def test_a_network_that_draws_the_picture_at_any_size(open_one, nlcl_weights, layout, size):
+    check(open_one, nlcl_weights, make_clip(make_format(layout, *size)))
+
+
+@pytest.mark.parametrize(("config", "told"), [(NlclConfig(), "581 GFLOP"), (FAST, None)])
+def test_what_a_costly_network_costs_is_noted(config, told):
+    notes = spec_from_card(Card("mine", config, ""), "reference", "float32", "CPU").notes
+    assert (told in notes[0]) if told else not notes
 
 
 def test_answers_come_in_order_and_stay(open_one, weights):

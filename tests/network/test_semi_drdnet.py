@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.networks import COARSE, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
-from vderain.network.fold import fold
+from vderain.network.fold import fold, without_norms
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 SHAPES = {
@@ -56,6 +56,22 @@ def test_folded_network_equals_the_unfolded_one(shape):
     assert (folded - expected).abs().max() <= 1e-5 * expected.abs().max()
     unwanted = (torch.nn.BatchNorm2d, DilatedContext)
     assert not any(isinstance(module, unwanted) for module in fold(network).modules())
+
+
+@pytest.mark.parametrize("config", [TINY, COARSE], ids=["tiny", "coarse"])
+def test_a_network_without_its_norms_answers_the_same_and_can_be_trained(config):
+    network = randomized(SemiDRDNet(config))
+    plain = without_norms(network)
+    assert plain.config == replace(config, normalised=False)
+    rainy = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        expected, answered = network.change(rainy), plain.change(rainy)
+    assert (answered - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert all(parameter.requires_grad for parameter in plain.parameters())
+    again = without_norms(plain)
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.parameters(), plain.parameters(), strict=True)
+    )
 
 
 def test_folding_leaves_the_original_as_it_was():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vderain.errors import OptionError
-from vderain.training.config import TrainConfig
+from vderain.training.config import NlclTrainConfig, TrainConfig, load_config, state_config
 
 SOURCES = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 
@@ -65,9 +65,10 @@ def test_the_shipped_configurations_load_by_their_name():
         for path in (files("vderain.training") / "configs").iterdir()
     ]
     trained = [name for name in names if name != "dev"]  # that one lists sets to score
-    assert {"fast", "paper"} <= set(trained)
+    assert {"fast", "paper", "nlcl"} <= set(trained)
     for name in trained:
-        assert TrainConfig.load(Path(name)).sources
+        config = load_config(Path(name))
+        assert config.real if isinstance(config, NlclTrainConfig) else config.sources
 
 
 def test_a_config_survives_its_own_dictionary():
@@ -102,3 +103,31 @@ def test_a_folder_named_as_a_shipped_configuration_does_not_hide_it(tmp_path, mo
 def test_the_vgg_encoder_needs_its_weights():
     with pytest.raises(OptionError, match="encoder_weights"):
         TrainConfig(sources=SOURCES, encoder="vgg19")
+
+
+def test_each_method_knows_its_own_settings_only(tmp_path):
+    assert NlclTrainConfig.load(Path("nlcl"), ["network.width=8"]).network_config.width == 8
+    with pytest.raises(OptionError, match=r"nlcl: is of method nlcl, not semi_drdnet"):
+        TrainConfig.load(Path("nlcl"))
+    with pytest.raises(OptionError, match=r"nlcl: unknown settings dry_share"):
+        load_config(Path("nlcl"), ["dry_share=0.1"])
+    with pytest.raises(OptionError, match=r"fast: unknown settings layer_contrast"):
+        load_config(Path("fast"), ["layer_contrast=0"])
+    with pytest.raises(OptionError, match=r"method magic: choose one of semi_drdnet, nlcl"):
+        load_config(Path("nlcl"), ["method=magic"])
+    with pytest.raises(OptionError, match=r"unpaired: name at least one folder of clean"):
+        NlclTrainConfig(real=SOURCES)
+    with pytest.raises(OptionError, match="compiled: not for nlcl"):
+        NlclTrainConfig(real=SOURCES, unpaired=SOURCES, compiled=True)
+    with pytest.raises(OptionError, match="network: width must be a whole number"):
+        NlclTrainConfig(real=SOURCES, unpaired=SOURCES, network={"width": 0})
+
+
+def test_a_checkpoint_that_names_no_method_is_of_the_first_one():
+    config = TrainConfig(sources=SOURCES, steps=3)
+    state = {"config": config.to_dict()}
+    assert state_config(state, Path("old.pt")) == config
+    assert "method" not in config.to_dict()  # a teacher's answers are known by these settings
+    other = NlclTrainConfig(real=SOURCES, unpaired=SOURCES)
+    state = {"config": other.to_dict(), "method": "nlcl"}
+    assert state_config(state, Path("new.pt")) == other

@@ -14,13 +14,19 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from vderain.training.config import NlclTrainConfig, TrainConfig
     from vderain.training.trainer import Trainer, TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--method", type=click.Choice(["semi_drdnet", "nlcl"]),
+    help="Instead of CONFIG, the one shipped for a method: fast for semi_drdnet, nlcl for nlcl.",
+)  # fmt: skip
 @click.option(
     "--run", "run_dir", type=_FOLDER, help="Folder of the run's state [default: runs/CONFIG]."
 )
@@ -31,7 +37,12 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option(
     "--clean", multiple=True, type=_FOLDER,
-    help="Train on rain rendered onto the clean clips and pictures of this folder, instead of CONFIG's sources.",
+    help="Train on rain rendered onto the clean clips and pictures of this folder, instead of CONFIG's sources;"
+    " of nlcl, what backgrounds should look like.",
+)  # fmt: skip
+@click.option(
+    "--rainy", multiple=True, type=_FOLDER,
+    help="Of nlcl: learn from the rainy clips and pictures of this folder, instead of CONFIG's.",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Another length than CONFIG's.")
 @click.option(
@@ -40,16 +51,18 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--device", help="Such as cpu or cuda:0 [default: a GPU where there is one].")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def train(
-    config: Path,
+    config: Path | None,
+    method: str | None,
     run_dir: Path | None,
     data: Path | None,
     clean: tuple[Path, ...],
+    rainy: tuple[Path, ...],
     steps: int | None,
     settings: tuple[str, ...],
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper).
+    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper, nlcl).
 
     A run that was stopped goes on from its last checkpoint when the same command is given again.
     Under torchrun, all processes share one run.
@@ -58,19 +71,15 @@ def train(
     vderain train fast --clean my_clips --run my_run     # no ground truth needed
     vderain export my_run -o mine.safetensors
     vderain run rainy.mp4 dry.mp4 --weights mine.safetensors
+    vderain train --method nlcl --rainy my_rain --clean my_clips --run my_nlcl   # no pairs at all
     """
-    from vderain.training.config import TrainConfig
-    from vderain.training.datasets import clean_tables
     from vderain.training.distributed import joined_world
     from vderain.training.trainer import Trainer
 
-    values: dict[str, Any] = {}
-    if clean:
-        values["sources"] = clean_tables(clean)
-        values.update(real={}, unpaired={}, data="", terms="")
-    if steps is not None:
-        values["steps"] = steps
-    loaded = TrainConfig.load(config, settings, **values)
+    if config is None and method is None:
+        raise click.UsageError("name a CONFIG, or a --method")
+    config = config or Path(_SHIPPED[method or ""])
+    loaded = _loaded(config, method, clean, rainy, settings, steps)
     run_dir = run_dir or Path("runs") / config.stem
     data = data or Path(os.environ.get("VDERAIN_DATA", "."))
     with joined_world(device) as world:
@@ -94,6 +103,44 @@ def train(
             f"{trainer.checkpoint}: {trainer.step} steps; vderain export {run_dir} -o WEIGHTS.safetensors",
             err=True,
         )
+
+
+def _loaded(
+    config: Path,
+    method: str | None,
+    clean: tuple[Path, ...],
+    rainy: tuple[Path, ...],
+    settings: tuple[str, ...],
+    steps: int | None,
+) -> TrainConfig | NlclTrainConfig:
+    """CONFIG with what the command line says."""
+    from vderain.training.config import NlclTrainConfig, load_config, method_of
+    from vderain.training.datasets import clean_tables
+    from vderain.training.nlcl import footage_tables
+
+    found = method_of(config, settings)
+    if method is not None and found != method:
+        raise click.UsageError(
+            f"{config} is of method {found}, not {method}; leave one of them out"
+        )
+    values: dict[str, Any] = {} if steps is None else {"steps": steps}
+    if found == NlclTrainConfig.method:
+        sections = {"unpaired": clean, "real": rainy}
+        values |= {
+            name: footage_tables(folders, rainy=name == "real")
+            for name, folders in sections.items()
+            if folders
+        }
+        if clean and rainy:
+            values |= {"data": "", "terms": ""}
+    elif rainy:
+        raise click.UsageError(
+            "--rainy is for --method nlcl; others name real rain in CONFIG's [real]"
+        )
+    elif clean:
+        values["sources"] = clean_tables(clean)
+        values |= {"real": {}, "unpaired": {}, "data": "", "terms": ""}
+    return load_config(config, settings, **values)
 
 
 def _kept(trainer: Trainer) -> str:

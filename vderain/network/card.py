@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vderain.errors import WeightsError
-from vderain.network.config import NetworkConfig
+from vderain.network.config import CONFIGS, AnyConfig, NetworkConfig
 
 SCHEMA = 1
 
@@ -20,7 +20,7 @@ class Card:
 
     Attributes:
         tier: the name that reports use.
-        config: the network's shape.
+        config: the network's shape; its class says which network it is.
         sha256: of the weights file, checked at load.
         scores: measured figures by data set.
         training: steps, time, hardware and the command that made the weights.
@@ -30,16 +30,26 @@ class Card:
     """
 
     tier: str
-    config: NetworkConfig
+    config: AnyConfig
     sha256: str
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     terms: str = ""
 
+    @property
+    def network(self) -> str:
+        """Which network it is: a name in ``vderain.network.config.CONFIGS``."""
+        return self.config.kind
+
     def save(self, weights: Path) -> None:
         """Write the card of a weights file."""
-        values = {**asdict(self), "schema": SCHEMA, "config": self.config.to_dict()}
+        values = {
+            **asdict(self),
+            "schema": SCHEMA,
+            "network": self.network,
+            "config": self.config.to_dict(),
+        }
         card_path(weights).write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod
@@ -49,10 +59,13 @@ class Card:
         try:
             values = json.loads(path.read_text())
             schema = values.pop("schema")
+            network = values.pop("network", NetworkConfig.kind)  # the first cards do not say it
             unknown = set(values) - {item.name for item in fields(cls)}
             if schema != SCHEMA or unknown:
                 raise ValueError(f"schema {schema}, unknown entries {sorted(unknown)}")
-            return cls(**{**values, "config": NetworkConfig.from_dict(values["config"])})
+            if network not in CONFIGS:
+                raise ValueError(f"network {network!r}, known are {', '.join(CONFIGS)}")
+            return cls(**{**values, "config": CONFIGS[network].from_dict(values["config"])})
         except FileNotFoundError:
             raise WeightsError(
                 f"{path}: no such card; a weights file needs its card beside it (training writes both)"

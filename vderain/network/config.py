@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class NetworkConfig:
         frames: T, frames of a clip.
 
     """
+
+    kind: ClassVar[str] = "semi_drdnet"
 
     rain_width: int = 64
     rain_blocks: int = 16
@@ -76,23 +78,81 @@ class NetworkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a card."""
-        values = asdict(self)
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
         """The inverse of ``to_dict``; ValueError for a key that does not exist."""
-        unknown = set(values) - {item.name for item in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown network settings: {', '.join(sorted(unknown))}")
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**settings)
+        return cls(**_settings(cls, values))
+
+
+@dataclass(frozen=True, slots=True)
+class NlclConfig:
+    """The shape of an NlclNetwork, which draws the background from a single frame at full resolution.
+
+    Attributes:
+        width: channels of every layer between the first and the last, 32 as published.
+        blocks: residual blocks, 16 as published.
+        frozen_statistics: outside training, normalise with what training gathered (ours): frames do not
+            flicker with their own statistics, and the normalisation folds into the convolutions. Else
+            with each frame's own, as published; the same weights serve both.
+
+    """
+
+    kind: ClassVar[str] = "nlcl"
+    frames: ClassVar[int] = 1
+    multiple: ClassVar[int] = 1
+
+    width: int = 32
+    blocks: int = 16
+    frozen_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("width", "blocks"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 up, got {value!r}")
+        if type(self.frozen_statistics) is not bool:
+            raise ValueError(
+                f"frozen_statistics must be true or false, got {self.frozen_statistics!r}"
+            )
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiplications for one pixel of a frame, as trained: nothing folded."""
+        return float(9 * ((2 * self.blocks + 2) * self.width**2 + 2 * 3 * self.width))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NlclConfig:
+        """The inverse of ``to_dict``; ValueError for a key that does not exist."""
+        return cls(**_settings(cls, values))
+
+
+AnyConfig = NetworkConfig | NlclConfig
+CONFIGS: dict[str, type[NetworkConfig] | type[NlclConfig]] = {
+    config.kind: config for config in (NetworkConfig, NlclConfig)
+}
+"""The kind of network that a card names -> what its ``config`` holds."""
+
+
+def _plain(config: AnyConfig) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+    }
+
+
+def _settings(config: type[AnyConfig], values: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(values) - {item.name for item in fields(config)}
+    if unknown:
+        raise ValueError(f"unknown network settings: {', '.join(sorted(unknown))}")
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
 
 
 # The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle, the rain branch
@@ -105,6 +165,7 @@ FAST = NetworkConfig(
     detail_width=8,
     detail_blocks=1,
     squeeze_ratio=8,
+    normalised=False,
     unshuffle=2,
 )
 TIERS = {"fast": FAST, "paper": PAPER}

@@ -1,17 +1,24 @@
 """Exact re-parameterisation for inference: what is linear in a row becomes one convolution.
 
-Batch normalisation folds into the convolution before it. A dilated context layer is one linear map, so
-its 1x1 convolution folds into the dilated ones, whose sum it becomes: no concatenated buffer.
+Batch normalisation, and NLCL's with frozen statistics, fold into the convolution before them. A dilated
+context layer is one linear map, so its 1x1 convolution folds into the dilated ones, whose sum it becomes:
+no concatenated buffer.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from vderain.network.base import ChangeNetwork
+from vderain.network.nlcl import PictureNorm
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
+
+_Network = TypeVar("_Network", bound=ChangeNetwork)
 
 
 class DilatedSum(nn.Module):
@@ -29,8 +36,11 @@ class DilatedSum(nn.Module):
         return total
 
 
-def fold(network: SemiDRDNet) -> SemiDRDNet:
-    """A copy in evaluation mode without batch normalisation and 1x1 joins; equal within float rounding."""
+def fold(network: _Network) -> _Network:
+    """A copy in evaluation mode without fixed normalisation and 1x1 joins; equal within float rounding.
+
+    A normalisation with each frame's own statistics stays.
+    """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(folded.modules()):
         for name, child in parent.named_children():
@@ -39,14 +49,41 @@ def fold(network: SemiDRDNet) -> SemiDRDNet:
     return folded
 
 
+def without_norms(network: SemiDRDNet) -> SemiDRDNet:
+    """The network of the same config without normalisation that answers the same; may be trained on (ours)."""
+    plain = SemiDRDNet(replace(network.config, normalised=False))
+    absorbed = copy.deepcopy(network).eval().requires_grad_(False)
+    for parent in list(absorbed.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Sequential):
+                setattr(parent, name, _absorbed_sequence(child))
+    plain.load_state_dict(absorbed.state_dict())
+    return plain
+
+
+def _absorbed_sequence(sequence: nn.Sequential) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for layer in sequence:
+        if isinstance(layer, nn.BatchNorm2d):
+            last = layers[-1]
+            _scale_outputs(last.join if isinstance(last, DilatedContext) else last, layer)
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
 def _has_foldable(sequence: nn.Sequential) -> bool:
-    return any(isinstance(layer, nn.BatchNorm2d | DilatedContext) for layer in sequence)
+    return any(isinstance(layer, DilatedContext) or _is_fixed_norm(layer) for layer in sequence)
+
+
+def _is_fixed_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, PictureNorm) and layer.frozen)
 
 
 def _folded_sequence(sequence: nn.Sequential) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in sequence:
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d | PictureNorm) and _is_fixed_norm(layer):
             _scale_outputs(layers[-1], layer)
         elif isinstance(layer, DilatedContext):
             layers.append(_joined(layer))
@@ -70,11 +107,15 @@ def _joined(context: DilatedContext) -> DilatedSum:
     return DilatedSum(convolutions)
 
 
-def _scale_outputs(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
-    """Fold a batch normalisation into the layer before it, in place."""
+def _scale_outputs(layer: nn.Module, norm: nn.BatchNorm2d | PictureNorm) -> None:
+    """Fold a normalisation into the layer before it, in place."""
     assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    shift = norm.bias.double() - norm.running_mean.double() * scale
+    scale = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
+    if norm.affine:
+        scale = norm.weight.double() * scale
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        shift = norm.bias.double() + shift
     convolutions = list(layer.dilated) if isinstance(layer, DilatedSum) else [layer]
     for conv in convolutions:
         assert isinstance(conv, nn.Conv2d)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
 
 
@@ -143,12 +144,14 @@ class Branch(nn.Module):
         return tail
 
 
-class SemiDRDNet(nn.Module):
+class SemiDRDNet(ChangeNetwork):
     """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
 
     Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first; H and W multiples of
     ``config.multiple``. Nothing is clamped: training sees the raw answer.
     """
+
+    config: NetworkConfig
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from vderain.errors import WeightsError
 from vderain.network.card import Card, file_sha256
 
 if TYPE_CHECKING:
-    from vderain.network.semi_drdnet import SemiDRDNet
+    from vderain.network.base import ChangeNetwork
 
 
 def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
@@ -30,14 +30,14 @@ def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
     return path, card
 
 
-def load_network(path: Path, card: Card) -> SemiDRDNet:
+def load_network(path: Path, card: Card) -> ChangeNetwork:
     """The network of a checked weights file, in float32 and evaluation mode; WeightsError where it does not fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from vderain.network.semi_drdnet import SemiDRDNet
+    from vderain.network.build import build_network
 
-    network = SemiDRDNet(card.config)
+    network = build_network(card.config)
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -47,7 +47,7 @@ def load_network(path: Path, card: Card) -> SemiDRDNet:
     return network.eval().requires_grad_(False)
 
 
-def save_network(network: SemiDRDNet, path: Path, card: Card) -> Card:
+def save_network(network: ChangeNetwork, path: Path, card: Card) -> Card:
     """Write weights and card; returns the card with the file's sha256. Tensors keep their dtype."""
     from safetensors.torch import save_file
 

@@ -1,0 +1,391 @@
+"""NLCL's objective inside the trainer; each fault that the public code is known for has a test that would see it."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.networks import TINY, TINY_NLCL
+from vderain.api import Derainer
+from vderain.errors import OptionError, SourceError, TrainingError, WeightsError
+from vderain.metrics import mean_psnr, psnr
+from vderain.network.build import build_network
+from vderain.network.card import Card
+from vderain.network.config import NlclConfig
+from vderain.network.nlcl import NlclNetwork
+from vderain.options import EngineOptions
+from vderain.training.config import NlclTrainConfig, TrainConfig
+from vderain.training.distributed import World
+from vderain.training.evaluate import network_cost
+from vderain.training.export import export_weights
+from vderain.training.feed import UnpairedBatch, step_batches
+from vderain.training.nlcl import NlclObjective, footage_tables
+from vderain.training.trainer import Trainer
+from vderain.weights import save_network
+
+TERMS = ("consistency", "sparsity", "adversarial", "layer_contrast", "location_contrast")
+WET = {"wet": {"reader": "real", "path": "wet", "share": 1.0}}
+DRY = {"dry": {"reader": "clean", "path": "dry", "share": 1.0}}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("wet", "dry"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            picture = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (96, 64))
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
+    return tmp_path
+
+
+def config(**changes):
+    settings = {
+        "network": TINY_NLCL.to_dict(),
+        "batch": 2,
+        "patch": 32,
+        "encoder_width": 4,
+        "precision": "float32",
+        "checkpoint_every": 10,
+        "steps": 8,
+    }
+    return NlclTrainConfig(real=WET, unpaired=DRY, **{**settings, **changes})
+
+
+def only(*terms, **changes):
+    """A configuration with these terms alone."""
+    return config(**{name: float(name in terms) for name in TERMS}, **changes)
+
+
+def batch_of(size=(32, 32), count=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return UnpairedBatch(*torch.rand(2, count, 3, *size, generator=generator).unbind())
+
+
+def names_that_moved(trainer, step):
+    parts = {"network": trainer.network, "objective": trainer.objective}
+    before = {f"{p}.{n}": v.clone() for p, m in parts.items() for n, v in m.named_parameters()}
+    step()
+    now = {f"{p}.{n}": v for p, m in parts.items() for n, v in m.named_parameters()}
+    return {name for name, value in now.items() if not torch.equal(value, before[name])}
+
+
+def named(trainer, *starts):
+    parts = {"network": trainer.network, "objective": trainer.objective}
+    found = {f"{p}.{n}" for p, m in parts.items() for n, _ in m.named_parameters()}
+    return {name for name in found if name.startswith(starts)}
+
+
+def states(trainer):
+    parts = {"n": trainer.network, "a": trainer.averaged, "o": trainer.objective}
+    return {f"{p}.{n}": v.clone() for p, m in parts.items() for n, v in m.state_dict().items()}
+
+
+# The public code's faults.
+
+
+def test_every_parameter_has_one_optimiser_and_the_right_one(tmp_path):
+    trainer = Trainer(config(), tmp_path)
+    generators = [id(p) for group in trainer.optimizer.param_groups for p in group["params"]]
+    judge = [
+        id(p) for group in trainer.objective.encoder_optimizer.param_groups for p in group["params"]
+    ]
+    assert len(generators) == len(set(generators)) and not set(generators) & set(judge)
+    objective = trainer.objective
+    learning = (
+        trainer.network,
+        objective.rain,
+        objective.background_heads,
+        objective.rain_heads,
+        objective.location_heads,
+    )
+    assert set(generators) == {id(p) for part in learning for p in part.parameters()}
+    assert set(judge) == {id(p) for p in objective.discriminator.parameters()}
+    for optimizer in (trainer.optimizer, objective.encoder_optimizer):
+        assert all(group["betas"] == (0.5, 0.999) for group in optimizer.param_groups)
+        assert all(group["lr"] == 2e-4 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("term", "heads"),
+    [
+        ("layer_contrast", ("objective.background_heads", "objective.rain_heads")),
+        ("location_contrast", ("objective.location_heads",)),
+    ],
+)
+def test_each_contrast_trains_its_own_heads_at_every_level(tmp_path, term, heads):
+    trainer = Trainer(only(term), tmp_path)
+    moved = names_that_moved(trainer, lambda: trainer.train_step(batch_of()))
+    every_head = named(trainer, "objective.background", "objective.rain_", "objective.location")
+    assert moved & every_head == named(trainer, *heads)
+    assert len(trainer.objective.background_heads.heads) == 4
+    assert len(trainer.objective.location_heads.heads) == len(trainer.network.channels)
+    assert moved & named(trainer, "network")
+    assert bool(moved & named(trainer, "objective.rain.")) == (term == "layer_contrast")
+
+
+def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(levels, locations, size):
+        seen.append([tuple(level.shape[1:]) for level in levels])
+        return features_at(levels, locations, size)
+
+    from vderain.training.losses import contrastive
+    from vderain.training.sampling import features_at
+
+    monkeypatch.setattr("vderain.training.nlcl.features_at", spy)
+    monkeypatch.setattr(contrastive, "features_at", spy)
+    trainer = Trainer(config(), tmp_path)
+    trainer.objective(trainer.network, batch_of(), 0)
+    judged = [tuple(level.shape[1:]) for level in trainer.objective.discriminator(batch_of().rainy)]
+    drawn = [tuple(level.shape[1:]) for level in trainer.network.levels(batch_of().rainy)]
+    assert [channels for channels, *_ in judged] == [4, 8, 16, 32]
+    assert seen == 2 * [judged] + 6 * [drawn]
+
+
+@pytest.mark.parametrize("term", ["layer_contrast", "location_contrast"])
+@pytest.mark.parametrize(("size", "count"), [((32, 48), 3), ((50, 33), 1)])
+def test_every_picture_of_any_batch_and_shape_takes_part(tmp_path, term, size, count):
+    trainer = Trainer(only(term), tmp_path)
+    batch = batch_of(size, count)
+    sides = [batch.rainy] if term == "layer_contrast" else [batch.rainy, batch.clean]
+    for side in sides:
+        side.requires_grad_()
+    trainer.objective(trainer.network, batch, 0)["loss"].backward()
+    for side in sides:
+        assert all(float(gradient.abs().max()) > 0 for gradient in side.grad)
+
+
+# What the terms are.
+
+
+def test_the_terms_are_what_the_paper_says(tmp_path):
+    trainer = Trainer(config(), tmp_path)
+    batch = batch_of()
+    terms = trainer.objective(trainer.network, batch, 0)
+    signed = 2 * batch.rainy - 1
+    background, rain = trainer.network(signed), trainer.objective.rain(signed)
+    scores = trainer.objective.discriminator.score((background + 1) / 2)
+    plain = {
+        "consistency": ((background + rain - signed) ** 2).mean(),
+        "sparsity": (signed - background).abs().mean(),
+        "adversarial": ((scores - 1) ** 2).mean(),
+    }
+    for name, value in plain.items():
+        assert torch.allclose(terms[name], value, atol=1e-5), name
+    weights = dict(zip(TERMS, (1.0, 0.1, 1.0, 1.0, 1.0), strict=True))
+    total = sum(weight * terms[name] for name, weight in weights.items())
+    assert torch.allclose(terms["loss"], total)
+
+
+@pytest.mark.parametrize("term", ["layer_contrast", "location_contrast"])
+def test_a_contrast_whose_weight_is_0_is_not_computed(tmp_path, term):
+    trainer = Trainer(config(**{term: 0.0}), tmp_path)
+    assert set(trainer.train_step(batch_of())) == {"loss", *TERMS} - {term}
+
+
+def test_the_discriminator_learns_in_its_own_step_only(tmp_path):
+    trainer = Trainer(config(), tmp_path)
+    judge = named(trainer, "objective.discriminator")
+    trainer.objective(trainer.network, batch_of(), 0)["loss"].backward()
+    assert all(p.grad is None for p in trainer.objective.discriminator.parameters())
+    moved = names_that_moved(trainer, lambda: trainer.objective.train_encoder(World()))
+    assert moved and moved <= judge
+
+
+def test_the_discriminator_takes_clean_pictures_for_real(tmp_path):
+    trainer = Trainer(config(learning_rate=1e-2), tmp_path)
+    batch = UnpairedBatch(torch.rand(2, 3, 32, 32), torch.full((2, 3, 32, 32), 0.7))
+    for step in range(30):
+        trainer.objective(trainer.network, batch, step)
+        trainer.objective.train_encoder(World())
+    with torch.no_grad():
+        background = trainer.network(2 * batch.rainy - 1)
+        clean, drawn = (
+            trainer.objective.discriminator.score(side).mean()
+            for side in (batch.clean, (background + 1) / 2)
+        )
+    assert clean > drawn + 0.3
+
+
+def test_statistics_are_gathered_on_rainy_pictures_alone(tmp_path):
+    trainer = Trainer(config(), tmp_path)
+    alone = NlclNetwork(TINY_NLCL).train()
+    alone.load_state_dict(trainer.network.state_dict())
+    trainer.network.train()
+    trainer.objective(trainer.network, batch_of(), 0)
+    alone(2 * batch_of().rainy - 1)
+    for name, value in alone.state_dict().items():
+        assert torch.allclose(value, trainer.network.state_dict()[name], atol=1e-6), name
+
+
+def test_both_rates_are_constant_and_then_fall_to_nothing(tmp_path):
+    trainer = Trainer(config(steps=8, constant_share=0.5), tmp_path)
+    rates = []
+    for _ in range(8):
+        trainer.train_step(batch_of())
+        optimizers = (trainer.optimizer, trainer.objective.encoder_optimizer)
+        rates.append([group["lr"] for one in optimizers for group in one.param_groups])
+    expected = [2e-4 * share for share in (1, 1, 1, 1, 1, 0.75, 0.5, 0.25)]
+    for column in zip(*rates, strict=True):
+        assert column == pytest.approx(expected)
+    assert trainer.objective.learning_rate(8) == 0
+
+
+# Runs.
+
+
+def test_the_losses_of_the_first_steps_are_what_they_were(data, tmp_path):
+    """Golden figures: a change of data, losses or network that nobody meant shows here."""
+    trainer = Trainer(config(learning_rate=1e-3), tmp_path / "run")
+    batches = trainer.objective.batches(data, tmp_path, 0, World())
+    terms = [trainer.train_step(next(batches)) for _ in range(3)]
+    for name, values in GOLDEN.items():
+        assert [one[name] for one in terms] == pytest.approx(values, rel=1e-2), name
+
+
+GOLDEN = {
+    "consistency": [0.20467, 0.21127, 0.21777],
+    "sparsity": [0.33291, 0.31947, 0.33314],
+    "adversarial": [1.87374, 1.07715, 1.42667],
+    "layer_contrast": [6.45705, 6.03334, 5.46166],
+    "location_contrast": [7.23148, 7.94745, 7.08722],
+}
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(data, tmp_path):
+    settings = {"steps": 4, "checkpoint_every": 2}
+    whole = Trainer(config(**settings), tmp_path / "whole")
+    whole.train(data)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step == 3:  # a step after the checkpoint of step 2
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        Trainer(config(**settings), tmp_path / "killed").train(data, kill)
+    resumed = Trainer(config(**settings), tmp_path / "killed")
+    resumed.load()
+    assert resumed.step == 2
+    resumed.train(data)
+    for (name, ours), theirs in zip(states(resumed).items(), states(whole).values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    with (tmp_path / "killed" / "log.csv").open() as file:
+        assert set(TERMS) < set(csv.DictReader(file).fieldnames)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains(data, tmp_path, precision):
+    trainer = Trainer(config(precision=precision, steps=1), tmp_path / "run")
+    trainer.train(data)
+    assert trainer.step == 1
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_state(data, tmp_path):
+    trainer = Trainer(config(), tmp_path / "run")
+    with torch.no_grad():
+        trainer.objective.rain.tail.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan"):
+        trainer.train(data)
+    assert not trainer.checkpoint.exists()
+
+
+def test_weights_of_terms_may_change_on_the_way_and_the_method_may_not(data, tmp_path):
+    Trainer(config(steps=1), tmp_path / "run").train(data)
+    longer = Trainer(config(steps=2, layer_contrast=0.5), tmp_path / "run")
+    longer.load()
+    assert longer.history == ["from step 1: layer_contrast 1.0 -> 0.5", "from step 1: steps 1 -> 2"]
+    with pytest.raises(OptionError, match=r"another configuration.*encoder_width"):
+        Trainer(config(encoder_width=8), tmp_path / "run").load()
+    other = TrainConfig(sources=DRY, network=TINY.to_dict(), patch=32)
+    with pytest.raises(OptionError, match=r"method nlcl, this is semi_drdnet"):
+        Trainer(other, tmp_path / "run").load()
+
+
+def weights_of(path, network_config):
+    save_network(build_network(network_config), path, Card("mine", network_config, ""))
+    return str(path)
+
+
+def test_weights_of_the_other_network_are_refused_by_name(data, tmp_path):
+    semi = weights_of(tmp_path / "semi.safetensors", TINY)
+    nlcl = weights_of(tmp_path / "nlcl.safetensors", TINY_NLCL)
+    with pytest.raises(WeightsError, match=r"semi\.safetensors.*is semi_drdnet, not nlcl"):
+        Trainer(config(initial=semi), tmp_path / "run")
+    with pytest.raises(WeightsError, match=r"nlcl\.safetensors.*has width 8, not 4"):
+        Trainer(config(initial=nlcl, network={"width": 4, "blocks": 2}), tmp_path / "run")
+    assert Trainer(config(initial=nlcl), tmp_path / "run").network.config == TINY_NLCL
+    taught = TrainConfig(sources=DRY, network=TINY.to_dict(), patch=32, batch=1, teacher=nlcl)
+    with pytest.raises(OptionError, match=r"nlcl\.safetensors.*no branches"):
+        step_batches(taught, data, tmp_path / "run", 0, World())
+
+
+# From a run to weights that work.
+
+
+def test_exported_weights_run_and_their_card_says_how_far_dry_pictures_move(data, tmp_path):
+    Trainer(config(steps=2, tier="mine"), tmp_path / "run").train(data)
+    weights = tmp_path / "mine.safetensors"
+    card = export_weights(tmp_path / "run", weights, scores={"dev": {"psnr_db": 1.0}})
+    assert (card.network, card.tier, card.config) == ("nlcl", "mine", TINY_NLCL)
+    assert str(tmp_path) not in weights.with_suffix(".json").read_text()
+    pictures = [cv2.imread(str(path))[..., ::-1] for path in sorted((data / "dry").iterdir())]
+    with Derainer(EngineOptions(weights=str(weights), engine="reference")) as derainer:
+        moved = mean_psnr([psnr(derainer(picture), picture) for picture in pictures])
+    assert card.scores["dry_psnr_db"] == pytest.approx(moved, abs=0.05)
+    assert card.scores["dev"] == {"psnr_db": 1.0}
+
+
+def test_a_run_whose_clean_pictures_are_gone_is_exported_without_that_figure(
+    data, tmp_path, caplog
+):
+    Trainer(config(steps=1), tmp_path / "run").train(data)
+    (data / "dry").rename(data / "elsewhere")
+    card = export_weights(tmp_path / "run", tmp_path / "mine.safetensors")
+    assert card.scores == {"dry_psnr_db": None}
+    assert "how far dry pictures move" in caplog.text
+
+
+def test_folders_of_footage_become_sources(data):
+    (data / "wet" / "a.mp4").touch()
+    tables = footage_tables([data / "wet", data / "dry"], rainy=True)
+    assert [table["reader"] for table in tables.values()] == ["rainy_clips", "real", "real"]
+    assert [table["reader"] for table in footage_tables([data / "dry"], rainy=False).values()] == [
+        "clean"
+    ]
+    (data / "none").mkdir()
+    with pytest.raises(SourceError, match="none: no pictures or clips"):
+        footage_tables([data / "none"], rainy=False)
+
+
+def test_the_cost_is_told_as_that_of_the_other_network_is():
+    cost = network_cost(NlclConfig())
+    assert cost.parameters == 316_195
+    assert cost.gflop_720p == pytest.approx(580.7, abs=0.1)
+
+
+def test_batches_hold_rainy_and_clean_pictures_and_depend_on_the_step_alone(data, tmp_path):
+    cv2.imwrite(str(data / "wet" / "0.png"), np.zeros((64, 96, 3), np.uint8))
+    for index in (1, 2):
+        (data / "wet" / f"{index}.png").unlink()
+    objective = NlclObjective(config(batch=3))
+    first, second = (next(objective.batches(data, tmp_path, step, World())) for step in (0, 1))
+    again = list(zip(range(2), objective.batches(data, tmp_path, 0, World()), strict=False))
+    assert torch.equal(again[1][1].clean, second.clean)
+    assert first.rainy.shape == first.clean.shape == (3, 3, 32, 32)
+    assert float(first.rainy.max()) == 0 < float(first.clean.min())
+    assert not torch.equal(first.clean, second.clean)

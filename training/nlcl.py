@@ -1,0 +1,209 @@
+"""NLCL: two generators that learn from rainy and clean pictures of different scenes.
+
+After "Unsupervised Deraining: Where Contrastive Learning Meets Self-similarity" (arXiv 2203.11509) and its
+public code, less that code's faults: every projection head is trained, every level of an encoder is compared
+and the picture itself is not, and batches of any size and crops of any shape work.
+
+A signed picture has RGB in [-1, 1]. Shapes: N pictures, M vectors of a picture, D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vderain.errors import SourceError
+from vderain.network.nlcl import NlclNetwork, gathering_nothing
+from vderain.training.config import NlclTrainConfig
+from vderain.training.distributed import World, average_gradients
+from vderain.training.feed import UnpairedBatch, unpaired_batches
+from vderain.training.losses.contrastive import labelled_contrast, location_contrast
+from vderain.training.losses.encoders import (
+    Discriminator,
+    ProjectionHeads,
+    frozen_levels,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
+)
+from vderain.training.losses.layers import layer_picture
+from vderain.training.objective import Objective
+from vderain.training.pictures import CLIPS, PICTURES
+from vderain.training.sampling import draw_centres, features_at, non_local_neighbours
+
+_BETAS = (0.5, 0.999)
+
+
+class NlclObjective(Objective):
+    """NLCL's five terms; holds the rain generator, the discriminator and the three projection heads.
+
+    The network's Adam trains the rain generator and every head with it: Adam keeps its moments for each
+    parameter by itself, so this equals the public code's optimisers, one for each module, of one rate.
+    """
+
+    betas: ClassVar[tuple[float, float]] = _BETAS
+    encoder_optimizer: torch.optim.Adam
+
+    def __init__(self, config: NlclTrainConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.rain = NlclNetwork(config.network_config)
+        self.discriminator = Discriminator(config.encoder_width)
+        self.background_heads = ProjectionHeads(self.discriminator.channels)
+        self.rain_heads = ProjectionHeads(self.discriminator.channels)
+        self.location_heads = ProjectionHeads(self.rain.channels)
+        self.encoder_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), config.learning_rate, _BETAS
+        )
+        self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
+        self._rate = config.learning_rate
+        self._generator = (
+            torch.Generator()
+        )  # seeded anew at each step, so that a run can be resumed
+
+    def batches(
+        self, data: Path, run_dir: Path, start: int, world: World
+    ) -> Iterator[UnpairedBatch]:
+        """What ``feed.unpaired_batches`` yields."""
+        del run_dir
+        return unpaired_batches(self._config, data, start, world)
+
+    def learning_rate(self, step: int) -> float:
+        """Constant, then in a line down to 0 behind the last step."""
+        config = self._config
+        falling = max(1.0, config.steps * (1 - config.constant_share))
+        return config.learning_rate * min(1.0, max(0.0, (config.steps - step) / falling))
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Of the rain generator and the three sets of heads."""
+        for part in (self.rain, self.background_heads, self.rain_heads, self.location_heads):
+            yield from part.parameters()
+
+    def forward(self, network: NlclNetwork, batch: UnpairedBatch, step: int) -> dict[str, Tensor]:
+        """Scalars by name; a term whose weight is 0 is not computed."""
+        config = self._config
+        self._generator.manual_seed(config.seed * 1_000_003 + step)
+        self._rate = self.learning_rate(step)
+        signed = 2 * batch.rainy - 1
+        levels = network.levels(signed)
+        background, rain = network.drawn(levels).float(), self.rain(signed).float()
+        judged = frozen_levels(self.discriminator, layer_picture(background))
+        terms = {
+            "consistency": (background + rain - signed).square().mean(),
+            "sparsity": (signed - background).abs().mean(),
+            "adversarial": lsgan_generator_loss(self._frozen_score(judged[-1])),
+        }
+        # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
+        finite = bool(terms["consistency"].isfinite())
+        if config.layer_contrast and finite:
+            terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
+        if config.location_contrast and finite:
+            clean = 2 * batch.clean - 1
+            # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
+            with gathering_nothing(network):
+                clean_levels = network.levels(clean)
+                terms["location_contrast"] = 0.5 * (
+                    self._location_contrast(network, background, signed, levels)
+                    + self._location_contrast(
+                        network, network.drawn(clean_levels).float(), clean, clean_levels
+                    )
+                )
+        self._shown = (batch.clean, layer_picture(background).detach())
+        total = sum(getattr(config, name) * term for name, term in terms.items())
+        return {"loss": torch.as_tensor(total), **terms}
+
+    def train_encoder(self, world: World) -> None:
+        """One step of the discriminator: clean crops are real, the backgrounds just drawn are not."""
+        if self._shown is None:
+            return
+        clean, background = self._shown
+        self._shown = None
+        optimizer = self.encoder_optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate
+        optimizer.zero_grad()
+        device = world.device.type
+        enabled = self._config.precision != "float32"
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
+            scores = self.discriminator.score(torch.cat((clean, background)))
+            loss = lsgan_discriminator_loss(scores[: len(clean)], scores[len(clean) :])
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.discriminator.parameters(), world)
+        optimizer.step()
+
+    def _frozen_score(self, deepest: Tensor) -> Tensor:
+        """The discriminator's scores of its deepest level; its own parameters learn nothing from them."""
+        tail = self.discriminator.tail
+        detached = {name: value.detach() for name, value in tail.named_parameters()}
+        scores: Tensor = torch.func.functional_call(tail, detached, (deepest,))
+        return scores
+
+    def _layer_contrast(self, background: Tensor, rain: Tensor, judged: list[Tensor]) -> Tensor:
+        """Self-similar patches of a layer pull together, the layers push apart; mean over all levels."""
+        config = self._config
+        size = (background.shape[2], background.shape[3])
+        sides = (
+            (background, judged, self.background_heads, config.background_patches),
+            (
+                rain,
+                frozen_levels(self.discriminator, layer_picture(rain)),
+                self.rain_heads,
+                config.rain_patches,
+            ),
+        )
+        vectors, counts = [], []
+        for picture, levels, heads, count in sides:
+            places = self._self_similar(picture.detach(), count)
+            projected = heads(features_at(levels, places.flatten(1, 2), size))
+            vectors.append([level.unflatten(1, places.shape[1:3]) for level in projected])
+            counts.append(count)
+        labels = torch.arange(2).repeat_interleave(torch.tensor(counts)).to(background.device)
+        losses = [
+            labelled_contrast(torch.cat((of_background, of_rain), -2), labels)
+            for of_background, of_rain in zip(*vectors, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def _self_similar(self, picture: Tensor, count: int) -> Tensor:
+        """The patches most like those of ``centres`` places, (N, centres, count, 2)."""
+        centres = draw_centres(picture, self._config.centres, generator=self._generator)
+        return non_local_neighbours(picture, centres, count=count)
+
+    def _location_contrast(
+        self, network: NlclNetwork, answer: Tensor, signed: Tensor, levels: list[Tensor]
+    ) -> Tensor:
+        """A place of the answer is told from other places of what the network was given."""
+        centres = draw_centres(signed, self._config.centres, generator=self._generator)
+        return location_contrast(
+            network.levels(answer),
+            [level.detach() for level in levels],
+            signed,
+            centres,
+            self.location_heads,
+            count=self._config.location_negatives,
+        )
+
+
+def footage_tables(folders: Sequence[Path], *, rainy: bool) -> dict[str, dict[str, Any]]:
+    """A configuration's sources of the clips and pictures of some folders: rainy ones, or clean ones.
+
+    Raises SourceError for a folder without either.
+    """
+    readers = (
+        {"rainy_clips": CLIPS, "real": PICTURES} if rainy else {"clips": CLIPS, "clean": PICTURES}
+    )
+    tables: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        suffixes = {path.suffix.lower() for path in folder.rglob("*")}
+        found = [reader for reader, known in readers.items() if suffixes & known]
+        if not found:
+            raise SourceError(
+                f"{folder}: no pictures or clips below it; name a folder that holds some"
+            )
+        for reader in found:
+            name = f"{reader}{len(tables) + 1}"
+            tables[name] = {"reader": reader, "path": str(folder.resolve()), "share": 1.0}
+    return tables

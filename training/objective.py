@@ -1,0 +1,54 @@
+"""What the trainer asks of a method, and all that it knows of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from vderain.training.distributed import World
+
+
+class Batch(Protocol):
+    """The patches of a step."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+
+
+class Objective(nn.Module):
+    """The losses of a run, with everything beside the network that has parameters.
+
+    Called with the network, a batch and the step's number, it answers with scalars by name; ``loss`` is
+    their weighted sum, the one to minimise.
+
+    Attributes:
+        betas: of the Adam that trains the network and ``head_parameters``.
+        encoder_optimizer: of what learns against the network, or None.
+
+    """
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    encoder_optimizer: torch.optim.Optimizer | None = None
+
+    def forward(self, network: Any, batch: Any, step: int) -> dict[str, Tensor]:
+        """See above."""
+        raise NotImplementedError
+
+    def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[Batch]:
+        """Batches from step ``start`` on, without end; batch k depends on the seed and k alone."""
+        raise NotImplementedError
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step to come; from the settings alone, so that a resumed run may change them."""
+        raise NotImplementedError
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """What the network's optimiser trains beside the network."""
+        yield from ()
+
+    def train_encoder(self, world: World) -> None:
+        """One step of ``encoder_optimizer``, after the network's, on what the network just answered."""

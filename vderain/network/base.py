@@ -1,0 +1,21 @@
+"""What engines, weights files and training know of a network, whichever it is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vderain.network.config import AnyConfig
+
+
+class ChangeNetwork(nn.Module):
+    """A network that is made from its ``config`` alone and answers what rain removal changes."""
+
+    config: AnyConfig
+
+    def change(self, rainy: Tensor) -> Tensor:
+        """The change of the centre frame, unclamped.
+
+        ``rainy`` is (N, 3T, H, W) float, RGB in [0, 1], frames oldest first, H and W multiples of
+        ``config.multiple``; the answer is (N, 3, H, W) in the same units.
+        """
+        raise NotImplementedError

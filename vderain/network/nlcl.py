@@ -1,0 +1,138 @@
+"""NLCL's generator: draws the background, or the rain layer, of a rainy picture.
+
+After "Unsupervised Deraining: Where Contrastive Learning Meets Self-similarity" (arXiv 2203.11509) and its
+public code; frozen statistics are ours. A signed picture has RGB in [-1, 1]: twice [0, 1], less one.
+
+Shape legend: N pictures, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vderain.network.base import ChangeNetwork
+from vderain.network.config import NlclConfig
+
+_MOMENTUM = 0.01  # of the gathered statistics, once a hundred pictures were seen
+_LEVELS = 4  # groups of blocks, whose ends are levels
+
+
+class PictureNorm(nn.InstanceNorm2d):
+    """InstanceNorm without parameters, whose statistics can be frozen.
+
+    In training every picture is normalised by its own mean and variance, which are averaged on the way
+    where ``gathers`` says so. In evaluation mode the averages are used where ``frozen`` says so.
+    """
+
+    num_batches_tracked: Tensor
+
+    def __init__(self, width: int, *, frozen: bool) -> None:
+        super().__init__(width, track_running_stats=True)
+        self.frozen = frozen
+        self.gathers = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        if not self.training and self.frozen:
+            return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+        if not (self.training and self.gathers):
+            # Not torch.nn.functional's, which refuses a picture of one pixel.
+            return torch.instance_norm(x, None, None, None, None, True, 0.0, self.eps, False)
+        self.num_batches_tracked.add_(1)
+        # At first a plain mean over all that was seen.
+        momentum = max(_MOMENTUM, 1 / int(self.num_batches_tracked))
+        return F.instance_norm(
+            x, self.running_mean, self.running_var, momentum=momentum, eps=self.eps
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions, added to what came in; no activation after the addition."""
+
+    def __init__(self, config: NlclConfig) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*_convolved(config), nn.ReLU(), *_convolved(config))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        added: Tensor = self.body(x)
+        return x + added
+
+
+class NlclNetwork(ChangeNetwork):
+    """Signed pictures in, signed pictures out; also the encoder of NLCL's location contrast."""
+
+    config: NlclConfig
+
+    def __init__(self, config: NlclConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.blocks))
+        self.body = nn.Sequential(
+            *_convolved(config), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+        self.tail = nn.Conv2d(width, 3, 3, padding=1)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each level."""
+        return (self.config.width,) * (1 + len(self._level_ends))
+
+    @property
+    def _level_ends(self) -> list[int]:
+        """After how many blocks a level comes: after each quarter, the deepest included."""
+        blocks = self.config.blocks
+        return sorted({-(-blocks * part // _LEVELS) for part in range(1, _LEVELS + 1)})
+
+    def levels(self, signed: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) signed -> features behind the head and each quarter of the blocks, (N, C, H, W).
+
+        The paper does not name the layers; these are ours.
+        """
+        x: Tensor = self.head(signed)
+        levels, ends = [x], self._level_ends
+        for count, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if count in ends:
+                levels.append(x)
+        return levels
+
+    def drawn(self, levels: list[Tensor]) -> Tensor:
+        """The signed picture (N, 3, H, W) that follows from ``levels``; not clamped."""
+        picture: Tensor = self.tail(self.body(levels[-1]))
+        return picture
+
+    def forward(self, signed: Tensor) -> Tensor:
+        """(N, 3, H, W) signed -> same."""
+        return self.drawn(self.levels(signed))
+
+    def change(self, rainy: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> background - rainy in these units: half of that of signed pictures."""
+        signed = 2 * rainy - 1
+        return (self.forward(signed) - signed) / 2
+
+
+@contextmanager
+def gathering_nothing(network: nn.Module) -> Iterator[None]:
+    """Let normalisation in training leave its averages alone: for pictures that no frame is like."""
+    norms = [m for m in network.modules() if isinstance(m, PictureNorm) and m.gathers]
+    for norm in norms:
+        norm.gathers = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.gathers = True
+
+
+def _convolved(config: NlclConfig) -> list[nn.Module]:
+    width = config.width
+    convolution = nn.Conv2d(width, width, 3, padding=1)
+    return [convolution, PictureNorm(width, frozen=config.frozen_statistics)]

@@ -21,22 +21,11 @@ import cv2
 from vderain.machine import cpu_fields, cpu_model
 from vderain.training.cache import PictureCache
 from vderain.training.config import TrainConfig
-from vderain.training.datasets import Samples, load_sources
+from vderain.training.datasets import load_sources
+from vderain.training.feed import paired_sampler
 from vderain.training.patches import PatchSampler, UnpairedSampler
 
 WARM_UP, MEASURED = 2, 20  # batches
-
-
-def sampler_of(config: TrainConfig, sources: dict[str, Samples]) -> PatchSampler:
-    return PatchSampler(
-        sources,
-        {name: samples.share for name, samples in sources.items()},
-        patch=config.patch,
-        batch=config.batch,
-        dry_share=config.dry_share,
-        seed=config.seed,
-        rain_model=config.rain_model,
-    )
 
 
 def unpaired_of(config: TrainConfig, data: Path, cache: PictureCache) -> UnpairedSampler:
@@ -80,14 +69,14 @@ def main(config: Path, rain: str | None, workers: int, cache_mb: int | None) -> 
     sources = load_sources(settings.sources, data, cache)
     print(f"{config}: {sum(map(len, sources.values()))} samples loaded in {time.monotonic() - since:.1f} s, "
           f"patch {settings.patch}, batch {settings.batch}, rain {settings.rain_model}")  # fmt: skip
-    mixture = sampler_of(settings, sources)
+    mixture = paired_sampler(settings, sources, [], settings.seed)
     each = settings.batch
     print(f"{'all sources':14} {rate(mixture, time.process_time) * each:7.0f} patches/s")
     if workers:
         made = rate(mixture, time.monotonic, workers) * each
         print(f"{f'{workers} workers':14} {made:7.0f} patches/s")
     for name, samples in sources.items():
-        alone = sampler_of(settings, {name: samples})
+        alone = paired_sampler(settings, {name: samples}, [], settings.seed)
         print(
             f"{name:14} {rate(alone, time.process_time) * each:7.0f} patches/s, {len(samples)} samples"
         )

@@ -17,3 +17,14 @@ def _own_engine_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VDERAIN_CACHE", str(tmp_path_factory.mktemp("engines")))
         yield
+
+
+@pytest.fixture
+def one_thread():
+    """One thread for torch: training is repeatable then, and tiny networks are faster."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -92,7 +92,7 @@ def step_batches(
     cache = PictureCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
-    sampler = _paired_sampler(config, load_sources(config.sources, data, cache), mined, seed)
+    sampler = paired_sampler(config, load_sources(config.sources, data, cache), mined, seed)
     if config.teacher is None:
         paired = (
             StepBatch(*batch) for batch in _tensors(sampler.batches(start, workers=config.workers))
@@ -134,9 +134,10 @@ def _together(
         yield replace(batch, real=rainy, clean=background, mined=mined)
 
 
-def _paired_sampler(
+def paired_sampler(
     config: TrainConfig, sources: dict[str, Samples], mined: list[MinedLayer], seed: int
 ) -> PatchSampler:
+    """The batches with ground truth of a configuration, from its opened sources."""
     return PatchSampler(
         sources,
         {name: samples.share for name, samples in sources.items()},

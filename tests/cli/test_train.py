@@ -1,7 +1,6 @@
 """``vderain train`` and ``vderain export`` in this process, on clips and pictures made here."""
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from tests.networks import TINY
@@ -13,16 +12,10 @@ from vderain.errors import OptionError, SourceError, WeightsError
 from vderain.options import EngineOptions
 from vderain.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = ["--set", f"network={{{', '.join(f'{k} = {v}' for k, v in TINY.to_dict().items() if k != 'normalised')}}}",
          "--set", "batch=2", "--steps", "2", "--set", "patch=32", "--device", "cpu", "--quiet"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def call(command, *arguments):

@@ -25,17 +25,11 @@ from vderain.training.nlcl import NlclObjective, footage_tables
 from vderain.training.trainer import Trainer
 from vderain.weights import save_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TERMS = ("consistency", "sparsity", "adversarial", "layer_contrast", "location_contrast")
 WET = {"wet": {"reader": "real", "path": "wet", "share": 1.0}}
 DRY = {"dry": {"reader": "clean", "path": "dry", "share": 1.0}}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from vderain.training.feed import step_batches
 from vderain.training.trainer import Trainer
 from vderain.weights import save_network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = TINY.to_dict()
 CLEAN = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 SEMI = {
@@ -29,14 +31,6 @@ SEMI = {
     "encoder_width": 4,
     "patch": 48,
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

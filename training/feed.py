@@ -28,9 +28,8 @@ _log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches
 _MINED_STREAM = 2  # beside those of patches.py
 _CLIPS = {"rainy_clips"}
-_MINED_FRAMES = (
-    48  # of a clip: its first seconds show all that its rain has to show, and layers fill memory
-)
+# Of a clip: its first seconds show all that its rain has to show, and layers fill memory.
+_MINED_FRAMES = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,9 +60,8 @@ class NlclObjective(Objective):
         )
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
         self._rate = config.learning_rate
-        self._generator = (
-            torch.Generator()
-        )  # seeded anew at each step, so that a run can be resumed
+        # Seeded anew at each step, so that a run can be resumed.
+        self._generator = torch.Generator()
 
     def batches(
         self, data: Path, run_dir: Path, start: int, world: World

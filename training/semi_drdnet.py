@@ -38,9 +38,8 @@ class SemiDrdnetObjective(Objective):
             torch.optim.Adam(encoder, _ENCODER_RATE, _ENCODER_BETAS) if encoder else None
         )
         self._compared: ContrastBatch | None = None
-        self._generator = (
-            torch.Generator()
-        )  # seeded anew at each step, so that a run can be resumed
+        # Seeded anew at each step, so that a run can be resumed.
+        self._generator = torch.Generator()
 
     def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[StepBatch]:
         """What ``feed.step_batches`` yields."""

@@ -200,6 +200,23 @@ def test_a_run_without_normalisation_absorbs_that_of_its_initial_weights(tmp_pat
         assert torch.allclose(trainer.network.change(rainy), network.change(rainy), atol=1e-5)
 
 
+def test_a_compiled_run_keeps_the_plain_networks_state(data, tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_eagerly(network):  # the real back end takes a minute and a C++ compiler
+        compiled.append(network)
+        return real(network, backend="eager")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    trainer = Trainer(config(steps=2, compiled=True), tmp_path / "run")
+    trainer.train(data)
+    assert compiled == [trainer.network]
+    plain = Trainer(config(steps=3), tmp_path / "run")
+    plain.train(data)
+    assert plain.step == 3 and "from step 2: compiled True -> False" in plain.history
+
+
 def test_a_student_learns_the_answers_of_its_teacher(data, tmp_path):
     path = tmp_path / "teacher.safetensors"
     with torch.no_grad():

@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Where only the large CUDA build of torch would come: make demo PIP_ARGS="--extra-index-url <torch's CPU index>"
 PIP_ARGS ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-wheels lint clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ demo: $(VENV)/.installed
 # The tests' networks are tiny: more threads would only wait for each other.
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Against the published wheels of Torch-TensorRT; skips with a notice where there is no network.
+test-wheels: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheels tests/wheels
 
 # Types are checked on the installed wheel: the folders engines/ and training/ are mapped at installation.
 lint: $(VENV)/.installed

@@ -30,6 +30,6 @@ def open_engine(options: EngineOptions) -> EnginePool:
 
 def usable_engines() -> list[tuple[str, bool, str]]:
     """(name, usable, the devices or the reason) of every engine, the fastest first."""
-    from vderain.engines import pool
+    from vderain.engines import choice
 
-    return pool.usable_engines()
+    return choice.usable_engines()

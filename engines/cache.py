@@ -15,8 +15,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 SIDECAR_SCHEMA = 1
 
-_OWN_FILE = re.compile(r"[0-9a-f]{64}\.(bin|json|lock)|vderain-.*\.tmp")
+_OWN_FILE = re.compile(
+    r"[0-9a-f]{64}\.(bin|json|lock)|vderain-.*\.tmp|timing-[0-9a-f]{16}\.bin|profile\.json"
+)
 _ABANDONED_S = 3600.0  # a temporary file this old belongs to no living build
 _LOCK_PATIENCE_S = 900.0  # then the other process hangs, and building twice is better than waiting
 _LOCK_POLL_S = 0.1
@@ -53,6 +55,21 @@ def cache_dir() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "vderain" / "engines"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A built engine as a user sees it; ``fault`` says why it cannot be used, "" where it can."""
+
+    digest: str
+    engine: str = ""
+    precision: str = ""
+    device: str = ""
+    weights: str = ""
+    format: dict[str, Any] = field(default_factory=dict)
+    built: str = ""
+    size_bytes: int = 0
+    fault: str = ""
 
 
 class EngineCache:
@@ -102,6 +119,65 @@ class EngineCache:
                 notes.append(f"engine not cached: {self._folder}: {_words(error)}")
             return built
 
+    def has(self, key: EngineKey) -> bool:
+        """Whether a sound entry is there."""
+        return self._folder is not None and not self._reason and self._read(key) is not None
+
+    def private_path(self, name: str) -> Path | None:
+        """Where a file beside the entries lies; None where the directory cannot be used."""
+        return self._folder / name if self._folder is not None and not self._reason else None
+
+    def keep(self, path: Path, data: bytes) -> None:
+        """Write a file beside the entries, whole or not at all; what cannot be written is done without."""
+        try:
+            _write(path, data)
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s)", path, _words(error))
+
+    def entries(self, *, verify: bool = False) -> list[Entry]:
+        """What lies here, sorted by what it is; ``verify`` reads every byte of it."""
+        sidecars = [path for path in self._own_files() if path.suffix == ".json"]
+        found = [self._entry(path, verify) for path in sidecars if path.name != "profile.json"]
+        return sorted(found, key=lambda entry: (entry.engine, entry.precision, entry.digest))
+
+    def _entry(self, path: Path, verify: bool) -> Entry:
+        binary = path.with_suffix(".bin")
+        try:
+            sidecar = json.loads(path.read_text())
+            key = json.loads(sidecar["key"])
+            entry = Entry(
+                digest=path.stem,
+                **{name: str(key[name]) for name in ("engine", "precision", "device", "weights")},
+                format=dict(key["format"]),
+                built=str(sidecar["built"]),
+                size_bytes=binary.stat().st_size,
+            )
+            if hashlib.sha256(sidecar["key"].encode()).hexdigest() != path.stem:
+                return replace(entry, fault="it lies under another engine's name")
+            if verify and (self._verified(path, sidecar["key"])) is None:
+                return replace(entry, fault="damaged: it is not what was built")
+            return entry
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Entry(path.stem, fault=f"unreadable ({_words(error)})")
+
+    def remove(self, digests: Collection[str] | None = None) -> int:
+        """Delete entries, all of them and what else vderain keeps here by default; returns the bytes freed.
+
+        Raises OSError where a file cannot be deleted.
+        """
+        freed = 0
+        for path in self._own_files():
+            if digests is None or path.stem in digests:
+                size = path.stat().st_size
+                path.unlink(missing_ok=True)
+                freed += size
+        return freed
+
+    @property
+    def usable(self) -> bool:
+        """Whether entries can be kept and trusted."""
+        return self._folder is not None and not self._reason and os.access(self._folder, os.W_OK)
+
     @property
     def folder(self) -> Path | None:
         """The directory; None where the user has none."""
@@ -126,10 +202,13 @@ class EngineCache:
     def _read(self, key: EngineKey) -> Built | None:
         """A sound entry, or None."""
         assert self._folder is not None
-        path = self._folder / f"{key.digest}.json"
+        return self._verified(self._folder / f"{key.digest}.json", key.text)
+
+    def _verified(self, path: Path, key_text: str) -> Built | None:
+        """What a sidecar vouches for, or None, with a warning where it is not what was built."""
         try:
             sidecar = json.loads(path.read_text())
-            if sidecar["schema"] != SIDECAR_SCHEMA or sidecar["key"] != key.text:
+            if sidecar["schema"] != SIDECAR_SCHEMA or sidecar["key"] != key_text:
                 raise ValueError(f"schema {sidecar['schema']}, or another key")
             blob = path.with_suffix(".bin").read_bytes()
             built = Built(blob, dict(sidecar["check"]))

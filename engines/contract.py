@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
@@ -22,6 +22,14 @@ class Backend(Protocol):
 
         Raises EngineBuildError, EngineLoadError, WeightsError.
         """
+
+
+@runtime_checkable
+class BuildsSlowly(Protocol):
+    """A backend whose builds take minutes, so that asking first is worth it."""
+
+    def is_built(self, fmt: PlaneFormat) -> bool:
+        """Whether opening an engine for a format takes seconds."""
 
 
 def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:

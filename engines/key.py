@@ -32,6 +32,7 @@ class EngineKey:
     config: AnyConfig  # which network, and T, included
     format: PlaneFormat  # its size too, where the binary depends on it
     versions: tuple[tuple[str, str], ...]  # of the packages that built it and that run it
+    calibration: tuple[tuple[str, float, float], ...] = ()  # of int8, which the weights do not hold
     schema: int = WRAPPER_SCHEMA
 
     @cached_property

@@ -13,19 +13,26 @@ import io
 import logging
 import sys
 import tempfile
-import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vderain.engines.cache import Built, EngineCache
-from vderain.engines.contract import clip_inputs, frame_flop, spec_from_card
+from vderain.engines.contract import frame_flop, spec_from_card
 from vderain.engines.key import EngineKey, cpu_features, package_versions
-from vderain.engines.selfcheck import CheckResult, check_engine
+from vderain.engines.opening import first_passing, load_cached
+from vderain.engines.selfcheck import (
+    AGREEMENT_DB,
+    INT8_AGREEMENT_DB,
+    CheckResult,
+    check_engine,
+)
+from vderain.engines.slots import SlotEngine, fill_padded, first_line
 from vderain.errors import EngineBuildError, EngineLoadError
-from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import EngineSpec, Pending
+from vderain.frames import Plane, PlaneFormat
+from vderain.machine import cpu_fields, cpu_flags
 from vderain.network.card import Card
 from vderain.options import EngineOptions
 
@@ -41,8 +48,15 @@ SLOTS = 2
 _TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
 _SMALLEST_CHECK, _LARGEST_CHECK = (320, 180), (1280, 720)  # width and height
 
-_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
+_HINTS = {
+    "float32": "f32",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "int8": "f32",
+}  # int8 is in the graph
+# CPUs that multiply eight-bit numbers faster than float32, and without overflow on the way.
+_INT8_CPU = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 def openvino_devices() -> dict[str, str]:
@@ -73,37 +87,23 @@ class OpenVinoBackend:
         self._precisions = self._wanted_precisions(options.precision)
         self._threads = options.threads
         self._settings: dict[str, Any] = {}
+        self._slots = options.slots or SLOTS
         if self._device == "CPU":
             # Decoder and encoder share the cores, so the system decides where threads run.
-            self._settings = {"NUM_STREAMS": SLOTS, "ENABLE_CPU_PINNING": False}
+            self._settings = {"NUM_STREAMS": self._slots, "ENABLE_CPU_PINNING": False}
             if options.threads:
                 self._settings["INFERENCE_NUM_THREADS"] = options.threads
 
-    def open(self, fmt: PlaneFormat) -> OpenVinoEngine:
+    def open(self, fmt: PlaneFormat) -> SlotEngine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
-        notes: list[str] = []
-        for precision in self._precisions:
-            engine, check = self._load(fmt, precision, notes)
-            if check.passed:
-                return engine
-            engine.close()
-            notes.append(f"openvino in {precision} is not used, it fails the self-check: {check}")
-        raise EngineBuildError(f"{fmt}: {'; '.join(notes)}; try --engine reference")
+        return first_passing("openvino", fmt, self._precisions, self._load)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[OpenVinoEngine, CheckResult]:
-        """An engine from the cache, or built, with what the self-check said of its graph."""
-        key = self._key(fmt, precision)
+    ) -> tuple[SlotEngine, CheckResult]:
         build = functools.partial(self._build, fmt, precision)
-        built = self._cache.fetch(key, build, notes)
-        try:
-            engine = self._engine(built.blob, fmt, precision, notes)
-        except EngineLoadError as error:
-            logger.warning("the cached engine for %s is built again: %s", fmt, error)
-            built = self._cache.fetch(key, build, notes, fresh=True)
-            engine = self._engine(built.blob, fmt, precision, notes)
-        return engine, CheckResult(**built.check)
+        make = functools.partial(self._engine, fmt, precision)
+        return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
     def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
         return EngineKey(
@@ -115,7 +115,12 @@ class OpenVinoBackend:
             config=self._card.config,
             format=self._traced_format(fmt),
             versions=package_versions("vderain", "openvino", "torch"),
+            calibration=self._calibration if precision == "int8" else (),
         )
+
+    @property
+    def _calibration(self) -> tuple[tuple[str, float, float], ...]:
+        return tuple((name, *limits) for name, limits in sorted(self._card.int8.items()))
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
         """Export and check the network for a kind of planes; this is where torch is needed."""
@@ -125,22 +130,29 @@ class OpenVinoBackend:
         network = load_finite_network(self._weights, self._card)
         check_fmt = _check_format(fmt)
         try:
-            blob = _pack(self._ov, self._convert(network, self._traced_format(fmt)))
+            computed = network if precision != "int8" else self._quantized(network)
+            blob = _pack(self._ov, self._convert(computed, self._traced_format(fmt)))
             # Checked is what will run: the graph after its way through a file.
-            engine = self._engine(blob, check_fmt, precision, [])
+            engine = self._engine(check_fmt, precision, blob, [])
         except Exception as error:  # exporter, converter and compiler share no class of errors
             raise EngineBuildError(
-                f"openvino cannot build the network for {fmt}: {_first_line(error)}"
+                f"openvino cannot build the network for {fmt}: {first_line(error)}"
             ) from error
         spec = spec_from_card(self._card, "reference", "float32", "CPU")
         reference = ReferenceEngine(network, check_fmt, spec, threads=self._threads)
         try:
             flop = frame_flop(self._card.config, check_fmt)
-            check = check_engine(engine, reference, check_fmt, flop=flop)
+            bar_db = INT8_AGREEMENT_DB if precision == "int8" else AGREEMENT_DB
+            check = check_engine(engine, reference, check_fmt, flop=flop, bar_db=bar_db)
         finally:
             reference.close()
             engine.close()
         return Built(blob, check.to_dict())
+
+    def _quantized(self, network: ChangeNetwork) -> ChangeNetwork:
+        from vderain.network.quantize import quantize
+
+        return quantize(network, self._card.int8)
 
     def _traced_format(self, fmt: PlaneFormat) -> PlaneFormat:
         """The small format that stands for all sizes of its kind; needs no padding."""
@@ -150,23 +162,18 @@ class OpenVinoBackend:
         """The network as an OpenVINO model between planes of any size: inputs of the format's dtype."""
         import torch
 
-        from vderain.network.fold import fold
-        from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
-        from vderain.network.semi_drdnet import SemiDRDNet
+        from vderain.network.graph import planes_graph
 
-        config = network.config
-        module = (
-            PackedNetwork(network, fmt)
-            if isinstance(network, SemiDRDNet) and packable(network.config.unshuffle, fmt)
-            else PlanesNetwork(fold(network), fmt, multiple=config.multiple, frames=config.frames)
-        )
+        module = planes_graph(network, fmt)
         # Every input is a tensor of its own: the tracer takes one given twice for one input.
-        inputs = tuple(torch.zeros(1, 1, *shape) for shape in fmt.plane_shapes * config.frames)
+        inputs = tuple(
+            torch.zeros(1, 1, *shape) for shape in fmt.plane_shapes * network.config.frames
+        )
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # of the tracer, about sizes that are constant on purpose
-            model = self._ov.convert_model(module.eval(), example_input=inputs)
+            model = self._ov.convert_model(module, example_input=inputs)
         processor = self._ov.preprocess.PrePostProcessor(model)
         sample_type = self._ov.Type.u8 if fmt.bit_depth == 8 else self._ov.Type.u16
         for index in range(len(inputs)):
@@ -177,8 +184,8 @@ class OpenVinoBackend:
         return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
     def _engine(
-        self, blob: bytes, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> OpenVinoEngine:
+        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
+    ) -> SlotEngine:
         """An engine for one size from what ``_pack`` wrote."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(
@@ -190,9 +197,13 @@ class OpenVinoBackend:
             shapes = padded.plane_shapes * self._card.config.frames
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
             compiled = self._core.compile_model(model, self._device, self._hints(precision))
-            return OpenVinoEngine(compiled, fmt, spec)
+            slots = [
+                _RequestSlot(compiled.create_infer_request(), fmt.plane_shapes)
+                for _ in range(self._slots)
+            ]
+            return SlotEngine(slots, fmt, spec)
         except (RuntimeError, ValueError) as error:
-            raise EngineLoadError(f"openvino cannot load it: {_first_line(error)}") from error
+            raise EngineLoadError(f"openvino cannot load it: {first_line(error)}") from error
 
     def _checked_device(self, wanted: str) -> str:
         device = "CPU" if wanted.lower() in ("auto", "cpu") else wanted.upper()
@@ -204,10 +215,14 @@ class OpenVinoBackend:
         return device
 
     def _wanted_precisions(self, wanted: str) -> tuple[str, ...]:
-        """What to try, in this order; bfloat16 unasked only where OpenVINO itself would choose it."""
+        """What to try, in this order."""
         if wanted == "auto":
-            preferred = self._core.get_property(self._device, "INFERENCE_PRECISION_HINT")
-            wanted = "bfloat16" if preferred == self._ov.Type.bf16 else "float32"
+            wanted = self._fastest_precision()
+        if wanted == "int8" and not self._card.int8:
+            raise EngineBuildError(
+                f"--precision int8: {self._weights} have no int8 scales on their card; "
+                "vderain export --calibrate measures them"
+            )
         if _CAPABILITIES[wanted] not in self._capabilities:
             raise EngineBuildError(
                 f"--precision {wanted}: {self._device} ({self._device_name}) cannot compute in it; "
@@ -215,93 +230,41 @@ class OpenVinoBackend:
             )
         return tuple(dict.fromkeys((wanted, "float32")))
 
-
-class OpenVinoEngine:
-    """``Engine`` for one plane format: ``SLOTS`` infer requests that take turns."""
-
-    slots = SLOTS
-
-    def __init__(self, compiled: Any, fmt: PlaneFormat, spec: EngineSpec) -> None:
-        self._fmt = fmt
-        self._spec = spec
-        self._requests = [compiled.create_infer_request() for _ in range(SLOTS)]
-        self._answers: list[_Answer | None] = [None] * SLOTS
-        self._turn = 0
-        self._lock = threading.Lock()
-
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """The same for every format."""
-        return self._spec
-
-    def submit(self, clip: Clip) -> Pending:
-        """Start computing; the samples are copied before this returns.
-
-        With ``slots`` clips unanswered it waits for the oldest, whose answer stays available.
-        """
-        with self._lock:
-            if not self._requests:
-                raise EngineLoadError("the engine is closed")
-            planes = clip_inputs(clip, self._fmt, self._spec.frames)
-            request = self._requests[self._turn]
-            previous = self._answers[self._turn]
-            if previous is not None:
-                previous.settle()
-            try:
-                for index, plane in enumerate(planes):
-                    _fill(request.get_input_tensor(index).data[0, 0], plane)
-                request.start_async()
-            except RuntimeError as error:
-                raise EngineLoadError(f"openvino failed: {_first_line(error)}") from error
-            answer = _Answer(request, self._fmt.plane_shapes)
-            self._answers[self._turn] = answer
-            self._turn = (self._turn + 1) % SLOTS
-            return answer
-
-    def close(self) -> None:
-        """Let go of the compiled network; clips in flight can still be asked for."""
-        with self._lock:
-            self._requests.clear()
-            self._answers.clear()
+    def _fastest_precision(self) -> str:
+        """bfloat16 where OpenVINO itself would choose it, else int8 on a CPU that is made for it."""
+        preferred = self._core.get_property(self._device, "INFERENCE_PRECISION_HINT")
+        if preferred == self._ov.Type.bf16:
+            return "bfloat16"
+        fast = self._device == "CPU" and cpu_flags(cpu_fields(), _INT8_CPU)
+        return "int8" if fast and self._card.int8 else "float32"
 
 
-class _Answer:
-    """``Pending`` over an infer request, until the answer has been copied out of it."""
+class _RequestSlot:
+    """``Slot`` over an infer request, whose tensors are both sides' buffers."""
 
     def __init__(self, request: Any, shapes: tuple[tuple[int, int], ...]) -> None:
         self._request = request
         self._shapes = shapes
-        self._change: tuple[Plane, ...] = ()
-        self._error: RuntimeError | None = None
-        self._lock = threading.Lock()
 
-    def result(self) -> tuple[Plane, ...]:
-        self.settle()
-        if self._error is not None:
-            raise EngineLoadError(f"openvino failed: {_first_line(self._error)}") from self._error
-        return self._change
+    def upload(self, planes: Sequence[Plane]) -> None:
+        for index, plane in enumerate(planes):
+            fill_padded(self._request.get_input_tensor(index).data[0, 0], plane)
 
-    def settle(self) -> None:
-        """Wait, and free the request for the next clip."""
-        with self._lock:
-            if self._request is None:
-                return
-            try:
-                self._request.wait()
-                self._change = tuple(
-                    self._request.get_output_tensor(index).data[0, 0, :height, :width].copy()
-                    for index, (height, width) in enumerate(self._shapes)
-                )
-            except RuntimeError as error:
-                self._error = error
-            self._request = None
+    def launch(self) -> None:
+        self._request.start_async()
 
+    def download(self) -> None:
+        """The answer lies in the host's memory when it is done."""
 
-def _fill(padded: Plane, plane: Plane) -> None:
-    """Copy a plane into a buffer of at least its size, repeating its last row and column."""
-    height, width = plane.shape
-    padded[:height, :width] = plane
-    padded[:height, width:] = plane[:, -1:]
-    padded[height:] = padded[height - 1]
+    def wait(self) -> tuple[Plane, ...]:
+        self._request.wait()
+        return tuple(
+            self._request.get_output_tensor(index).data[0, 0, :height, :width].copy()
+            for index, (height, width) in enumerate(self._shapes)
+        )
+
+    def close(self) -> None:
+        self._request = None
 
 
 def _check_format(fmt: PlaneFormat) -> PlaneFormat:
@@ -356,10 +319,4 @@ def _open_core(ov: Any) -> Any:
     try:
         return ov.Core()
     except RuntimeError as error:
-        raise EngineLoadError(f"openvino does not start: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """What OpenVINO's messages of many lines say, without where in its source they were raised."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if not line.startswith("Exception from")), "unknown error")
+        raise EngineLoadError(f"openvino does not start: {first_line(error)}") from error

@@ -1,76 +1,145 @@
-"""One engine for any number of plane formats: opens what a clip needs, keeps what was used last."""
+"""One engine for any number of plane formats: opens what a clip needs, keeps what was used last.
+
+An engine that fails in the middle of a run is replaced by the next one, which computes the clips that were
+in flight again; one that must be built for minutes is built beside the run, and takes over when it is ready.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections import OrderedDict
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
+from vderain.engines import choice
+from vderain.engines.background import BackgroundBuild, ProcessBuild
 from vderain.engines.cache import EngineCache
-from vderain.engines.contract import Backend
-from vderain.engines.openvino import SLOTS, OpenVinoBackend, openvino_devices
+from vderain.engines.contract import Backend, BuildsSlowly
+from vderain.engines.openvino import SLOTS
 from vderain.engines.scaled import ScaledEngine, scaled_format
-from vderain.errors import EngineBuildError, EngineLoadError, OptionError
-from vderain.frames import Clip, PlaneFormat
+from vderain.engines.tune import stored_choice
+from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, WeightsError
+from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec, Pending
-from vderain.network.card import Card
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
 # Over all formats kept open: an engine of the fast tier takes about 70 bytes per pixel.
 KEEP_PIXELS = 2 * 1920 * 1080
 
+StartBuild = Callable[[str, EngineOptions, PlaneFormat], BackgroundBuild]
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open engine, and what may replace it."""
+
+    name: str
+    engine: Engine
+    spec: EngineSpec
+    rest: tuple[str, ...] = ()  # engines that may take over, in this order
+    frames: int = 0  # clips that were given to it
+    awaited: str = ""  # the engine that is being built
+    build: BackgroundBuild | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        if self.build is not None:
+            self.build.close()
+        self.engine.close()
+
 
 class EnginePool:
     """``Engine`` for every plane format, as ``EngineOptions`` says.
 
     Raises WeightsError at once where the weights are missing or damaged, OptionError where the options
-    contradict each other. ``auto`` tries openvino, then the reference; what it could not use, and why,
-    is in the notes of ``spec_for``.
+    contradict each other. ``auto`` tries the fastest engine first; what it could not use, and why, is in the
+    notes of ``spec_for``. A clip's planes must stay as they are until it is answered: should its engine fail,
+    the next one computes them again.
     """
 
-    slots = SLOTS
-
-    def __init__(self, options: EngineOptions, *, keep: int = 4) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        keep: int = 4,
+        start_build: StartBuild = ProcessBuild,
+    ) -> None:
         self._options = options
         self._keep = keep
-        self._candidates = _candidates(options)
+        self._start_build = start_build
+        self._candidates = choice.candidates(options)
         self._weights, self._card = find_weights(options.tier, options.weights)
         self._cache = EngineCache()
-        self._backends: dict[str, Backend] = {}
-        self._open: OrderedDict[PlaneFormat, tuple[Engine, EngineSpec]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._choice = stored_choice(options, self._card, self._cache)
+        if self._choice is not None and self._choice.engine in self._candidates:
+            best = self._choice.engine
+            self._candidates = (best, *(name for name in self._candidates if name != best))
+        self._backends: dict[tuple[str, EngineOptions], Backend] = {}
+        self._open: OrderedDict[PlaneFormat, _Open] = OrderedDict()
+        self._specs: dict[PlaneFormat, EngineSpec] = {}
+        self._lock = threading.RLock()
         self._closed = False
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """Which engine serves a format; opens it, which takes seconds where it must be built."""
+    @property
+    def slots(self) -> int:
+        """Of the open engine with the most; before the first is open, those that are likely."""
         with self._lock:
-            return self._entry(fmt)[1]
+            return max((entry.engine.slots for entry in self._open.values()), default=SLOTS)
+
+    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
+        """Which engine serves a format, or did last; opens it the first time.
+
+        That takes seconds where it must be built, and minutes for TensorRT with ``wait_engine``.
+        """
+        with self._lock:
+            if self._closed or fmt not in self._specs:
+                self._entry(fmt)
+            return self._specs[fmt]
 
     def submit(self, clip: Clip) -> Pending:
         """Start computing in the engine of the clip's format."""
         with self._lock:  # or another thread's clip might close this engine before it is used
-            return self._entry(clip.format)[0].submit(clip)
+            entry = self._entry(clip.format)
+            if entry.build is not None:
+                entry = self._swapped(clip.format, entry)
+            try:
+                entry.frames += 1
+                return _Guarded(self, entry.engine, clip, entry.engine.submit(clip))
+            except EngineFailedError as error:
+                return self.resubmit(clip, entry.engine, error)
+
+    def resubmit(self, clip: Clip, failed: Engine, error: EngineFailedError) -> Pending:
+        """Give a clip whose engine failed to the next one; raises ``error`` where there is none."""
+        with self._lock:
+            if self._closed:
+                raise error
+            entry = self._open.get(clip.format)
+            if entry is not None and entry.engine is failed:
+                self._take_over(clip.format, entry, error)
+            return self.submit(clip)
 
     def close(self) -> None:
         """Close every engine."""
         with self._lock:
             self._closed = True
             while self._open:
-                self._open.popitem()[1][0].close()
+                self._open.popitem()[1].close()
             self._backends.clear()
 
-    def _entry(self, fmt: PlaneFormat) -> tuple[Engine, EngineSpec]:
+    def _entry(self, fmt: PlaneFormat) -> _Open:
         """The engine of a format, open and marked as used last; the lock is held."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
         if fmt not in self._open:
             self._trim(fmt)
-            self._open[fmt] = self._opened(fmt)
+            self._keep_open(fmt, self._opened(fmt, self._candidates, self._options, []))
         self._open.move_to_end(fmt)
         return self._open[fmt]
+
+    def _keep_open(self, fmt: PlaneFormat, entry: _Open) -> None:
+        self._open[fmt] = entry
+        self._specs[fmt] = entry.spec
 
     def _trim(self, fmt: PlaneFormat) -> None:
         """Close the engines used least recently until one for ``fmt`` fits in."""
@@ -79,68 +148,116 @@ class EnginePool:
             return sum(kept.width * kept.height for kept in (*self._open, fmt))
 
         while self._open and (len(self._open) >= self._keep or pixels() > KEEP_PIXELS):
-            self._open.popitem(last=False)[1][0].close()
+            self._open.popitem(last=False)[1].close()
 
-    def _opened(self, fmt: PlaneFormat) -> tuple[Engine, EngineSpec]:
-        """The first candidate that runs, at the size that the options ask for."""
+    def _opened(
+        self,
+        fmt: PlaneFormat,
+        names: tuple[str, ...],
+        options: EngineOptions,
+        notes: list[str],
+    ) -> _Open:
+        """The first of ``names`` that runs, at the size that the options ask for."""
         working = scaled_format(fmt, self._options.scale)
-        notes: list[str] = []
-        for name in self._candidates:
+        awaited, build = "", None
+        for index, name in enumerate(names):
+            rest = names[index + 1 :]
             try:
-                engine: Engine = self._backend(name).open(working)
+                backend = self._backend(name, options)
+                if build is None and rest and self._may_wait(backend, working):
+                    awaited, build = name, self._start_build(name, options, working)
+                    notes.append(
+                        f"{name} is being built for {working} and takes over when it is ready "
+                        "(vderain engine build does it ahead of time)"
+                    )
+                    continue
+                engine: Engine = backend.open(working)
             except (EngineBuildError, EngineLoadError) as error:
-                if len(self._candidates) == 1:
+                if not rest and not notes:
                     raise
                 notes.append(f"{name} cannot run: {error}")
                 continue
             if working != fmt:
                 engine = ScaledEngine(engine, fmt, working)
             spec = engine.spec_for(fmt)
-            return engine, replace(spec, notes=(*notes, *spec.notes))
+            spec = replace(spec, notes=(*notes, *spec.notes))
+            return _Open(name, engine, spec, rest, awaited=awaited, build=build, notes=notes)
+        if build is not None:
+            build.close()
         raise EngineBuildError("no engine runs here: " + "; ".join(notes))
 
-    def _backend(self, name: str) -> Backend:
-        if name not in self._backends:
-            self._backends[name] = _make_backend(
-                name, self._weights, self._card, self._options, self._cache
+    def _may_wait(self, backend: Backend, fmt: PlaneFormat) -> bool:
+        """Whether the run had better begin with another engine while this one is built."""
+        return (
+            not self._options.wait_engine
+            and isinstance(backend, BuildsSlowly)
+            and self._cache.usable
+            and not backend.is_built(fmt)
+        )
+
+    def _swapped(self, fmt: PlaneFormat, entry: _Open) -> _Open:
+        """The engine that was built meanwhile, once it is; else the one that runs."""
+        assert entry.build is not None
+        outcome = entry.build.outcome()
+        if outcome is None:
+            return entry
+        entry.build.close()
+        entry.build = None
+        try:
+            if outcome:
+                raise EngineBuildError(outcome)
+            told = f"{entry.awaited} was built meanwhile and took over after {entry.frames} frames"
+            names = (entry.awaited, *(n for n in (entry.name, *entry.rest) if n != entry.awaited))
+            fresh = self._opened(fmt, names[:1], self._options, [told])
+            fresh.rest = names[1:]
+        except (EngineBuildError, EngineLoadError, WeightsError) as error:
+            told = f"{entry.awaited} could not be built, {entry.name} goes on: {error}"
+            entry.spec = replace(entry.spec, notes=(*entry.spec.notes, told))
+            self._specs[fmt] = entry.spec
+            return entry
+        entry.close()  # its clips in flight are answered first
+        self._keep_open(fmt, fresh)
+        return fresh
+
+    def _take_over(self, fmt: PlaneFormat, failed: _Open, error: EngineFailedError) -> None:
+        """Open the next engine in place of one that failed while it ran."""
+        failed.close()
+        del self._open[fmt]
+        names = failed.rest or choice.takeovers(failed.name)
+        if not names:
+            raise error
+        # Better another precision or device than half a file.
+        options = replace(self._options, engine="auto", precision="auto", device="auto")
+        told = f"{failed.name} failed at frame {failed.frames} ({error}); the next engine took over"
+        try:
+            entry = self._opened(fmt, names, options, [*failed.spec.notes, told])
+        except (EngineBuildError, EngineLoadError) as next_error:
+            raise EngineLoadError(f"{error}; and then {next_error}") from error
+        self._keep_open(fmt, entry)
+
+    def _backend(self, name: str, options: EngineOptions) -> Backend:
+        if self._choice is not None and (name, options) == (self._choice.engine, self._options):
+            options = self._choice.options(options)
+        key = (name, options)
+        if key not in self._backends:
+            self._backends[key] = choice.make_backend(
+                name, self._weights, self._card, options, self._cache
             )
-        return self._backends[name]
+        return self._backends[key]
 
 
-def usable_engines() -> list[tuple[str, bool, str]]:
-    """(name, usable, the devices or the reason) of every engine, the fastest first."""
-    try:
-        devices = ", ".join(f"{name} ({full})" for name, full in openvino_devices().items())
-        openvino = ("openvino", True, devices)
-    except EngineLoadError as error:
-        openvino = ("openvino", False, str(error))
-    torch = importlib.util.find_spec("torch") is not None
-    return [
-        openvino,
-        ("reference", torch, "CPU" if torch else "torch is missing; pip install torch"),
-    ]
+class _Guarded:
+    """``Pending`` that asks the next engine where its own failed."""
 
+    def __init__(self, pool: EnginePool, engine: Engine, clip: Clip, pending: Pending) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._clip = clip
+        self._pending = pending
 
-def _candidates(options: EngineOptions) -> tuple[str, ...]:
-    """Engines to try, in this order; a device or a precision asked for by name is not traded away."""
-    special = options.device.lower() not in ("auto", "cpu") or options.precision in (
-        "bfloat16",
-        "float16",
-    )
-    if options.engine == "reference" and special:
-        raise OptionError("--engine reference computes on the CPU in float32 only")
-    if options.engine != "auto":
-        return (options.engine,)
-    return ("openvino",) if special else ("openvino", "reference")
-
-
-def _make_backend(
-    name: str, weights: Path, card: Card, options: EngineOptions, cache: EngineCache
-) -> Backend:
-    if name == "openvino":
-        return OpenVinoBackend(weights, card, options, cache)
-    try:
-        from vderain.engines.reference import ReferenceBackend
-    except ImportError as error:
-        raise EngineLoadError(f"torch cannot be imported ({error}); pip install torch") from error
-    return ReferenceBackend(weights, card, threads=options.threads)
+    def result(self) -> tuple[Plane, ...]:
+        try:
+            return self._pending.result()
+        except EngineFailedError as error:
+            self._pending = self._pool.resubmit(self._clip, self._engine, error)
+            return self._pending.result()

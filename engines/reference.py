@@ -8,19 +8,25 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vderain.engines.contract import clip_inputs, spec_from_card
-from vderain.errors import EngineLoadError, WeightsError
+from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
+from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.planes import PlanesNetwork
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.tiled import TiledNetwork, stripe_rows, working_bytes
 from vderain.weights import load_network
+
+_FEWEST_ROWS = 16  # of a stripe; then the memory is not enough anyway, and the system says so
 
 
 class ReferenceBackend:
@@ -33,24 +39,39 @@ class ReferenceBackend:
 
     def open(self, fmt: PlaneFormat) -> ReferenceEngine:
         """An engine for clips of one format."""
-        return ReferenceEngine(self._network, fmt, self._spec, threads=self._threads)
+        free = available_bytes()
+        return ReferenceEngine(
+            self._network, fmt, self._spec, threads=self._threads, free_bytes=free
+        )
 
 
 class ReferenceEngine:
-    """``Engine`` for one plane format; computes when it is asked for the answer."""
+    """``Engine`` for one plane format, on the device of the network; computes when it is asked for the answer.
+
+    With ``free_bytes`` of memory a frame that needs more goes block by block in stripes.
+    """
 
     slots = 1
 
     def __init__(
-        self, network: ChangeNetwork, fmt: PlaneFormat, spec: EngineSpec, *, threads: int = 0
+        self,
+        network: ChangeNetwork,
+        fmt: PlaneFormat,
+        spec: EngineSpec,
+        *,
+        threads: int = 0,
+        free_bytes: int | None = None,
     ) -> None:
         self._fmt = fmt
-        self._spec = spec
         self._threads = threads
         config = network.config
+        network, notes = _fitting(network, fmt, free_bytes)
+        self._spec = replace(spec, notes=(*spec.notes, *notes))
+        self._device = next(network.parameters()).device
         self._planes_network = PlanesNetwork(
             network, fmt, multiple=config.multiple, frames=config.frames
-        ).eval()
+        )
+        self._planes_network.eval().to(self._device)
         self._closed = False
 
     def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
@@ -62,7 +83,7 @@ class ReferenceEngine:
         if self._closed:
             raise EngineLoadError("the engine is closed")
         inputs = [
-            torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None]
+            torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(self._device)
             for plane in clip_inputs(clip, self._fmt, self._spec.frames)
         ]
         return _Answer(functools.partial(self._compute, inputs))
@@ -73,11 +94,11 @@ class ReferenceEngine:
 
     def _compute(self, inputs: list[torch.Tensor]) -> tuple[Plane, ...]:
         try:
-            with torch.inference_mode(), _limited_threads(self._threads):
+            with torch.inference_mode(), _limited_threads(self._threads), _exact():
                 changes = self._planes_network(*inputs)
-                return tuple(change[0, 0].contiguous().numpy() for change in changes)
+                return tuple(change[0, 0].contiguous().cpu().numpy() for change in changes)
         except RuntimeError as error:  # torch's word for all that goes wrong, memory included
-            raise EngineLoadError(f"the reference engine failed: {error}") from error
+            raise EngineFailedError(f"the reference engine failed: {error}") from error
 
 
 class _Answer:
@@ -103,6 +124,33 @@ def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:
                 f"{weights}: {name} holds NaN or infinite values; train or export it again"
             )
     return network
+
+
+def _fitting(
+    network: ChangeNetwork, fmt: PlaneFormat, free_bytes: int | None
+) -> tuple[ChangeNetwork, tuple[str, ...]]:
+    """The network, going in stripes where a whole frame would take more than the free memory; and a note."""
+    if not isinstance(network, SemiDRDNet) or free_bytes is None:
+        return network, ()
+    padded = fmt.padded(network.config.multiple)
+    frame = network.config, padded.height, padded.width, 4
+    if working_bytes(*frame) <= free_bytes:
+        return network, ()
+    rows = max(_FEWEST_ROWS, stripe_rows(*frame, free_bytes))
+    told = f"{free_bytes >> 20} MiB are free: a frame is computed in stripes of {rows} rows"
+    return TiledNetwork(network, rows), (told,)
+
+
+@contextlib.contextmanager
+def _exact() -> Iterator[None]:
+    """Keep convolutions on a GPU from rounding float32 to TF32."""
+    with torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=torch.backends.cudnn.benchmark,
+        deterministic=torch.backends.cudnn.deterministic,
+        allow_tf32=False,
+    ):
+        yield
 
 
 @contextlib.contextmanager

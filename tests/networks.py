@@ -13,6 +13,8 @@ TINY = NetworkConfig(
 
 COARSE = replace(TINY, rain_blocks=2, coarse_blocks=(1, 1))
 
+TEMPORAL = replace(COARSE, unshuffle=2, frames=3)
+
 TINY_NLCL = NlclConfig(width=8, blocks=2)
 
 
@@ -23,6 +25,8 @@ def randomized(network, seed=0):
     def uniform(tensor, low, high):
         tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
 
+    if getattr(network, "gates", None) is not None:
+        uniform(network.gates.weight.data, -0.1, 0.1)  # or every pixel would have the same gate
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
             uniform(module.running_mean, -0.2, 0.2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vderain.errors import OptionError, SinkError, SourceError, WeightsError
@@ -19,13 +20,15 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
+from vderain.training.answers import derain_picture
 from vderain.training.cache import PictureCache
+from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
-from vderain.training.config import NlclTrainConfig, RunConfig, state_config
+from vderain.training.config import NlclTrainConfig, RunConfig, TrainConfig, state_config
 from vderain.training.datasets import load_sources
 from vderain.training.distributed import World
 from vderain.training.rain import Picture
-from vderain.weights import save_network
+from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)
 
@@ -40,21 +43,21 @@ def export_weights(
     *,
     scores: dict[str, Any] | None = None,
     overwrite: bool = False,
+    clean: Path | None = None,
 ) -> Card:
     """Write the averaged weights of a run's folder or checkpoint as float16, and their card.
 
     The card of a network that draws the whole picture also has ``dry_psnr_db`` among its scores: how near
-    it comes to dry pictures of the run's own clean source, null where these are not there any more.
+    it comes to dry pictures of the run's own clean source, null where these are not there any more. Of a
+    SemiDRDNet the card has the ranges that int8 needs, measured on the run's sources, or on rain rendered
+    onto the pictures of ``clean``. ``checkpoint`` may be weights already, whose card is kept but for these.
 
     Raises WeightsError where the checkpoint is missing or damaged, SinkError where ``weights`` exists or
     cannot be written, OptionError for a name that is none of a weights file.
     """
-    if weights.suffix != ".safetensors":
-        raise OptionError(f"{weights}: name a file ending in .safetensors")
-    if not weights.parent.is_dir():
-        raise SinkError(f"{weights}: the folder {weights.parent} does not exist; create it first")
-    if not overwrite and (weights.exists() or card_path(weights).exists()):
-        raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
+    check_output(weights, overwrite=overwrite)
+    if checkpoint.suffix == ".safetensors":
+        return _calibrated(checkpoint, weights, clean)
     path = checkpoint_path(checkpoint)
     state = load_checkpoint(path)
     config = state_config(state, path)
@@ -82,8 +85,47 @@ def export_weights(
         },
         data=config.data,
         terms=config.terms,
+        int8=_int8_scales(network, config, Path(state["folder"]), clean),
     )
-    return _save(network.half(), weights, card)
+    return write_weights(network, weights, card)
+
+
+def check_output(weights: Path, *, overwrite: bool) -> None:
+    """Raise OptionError or SinkError where weights cannot be written under this name."""
+    if weights.suffix != ".safetensors":
+        raise OptionError(f"{weights}: name a file ending in .safetensors")
+    if not weights.parent.is_dir():
+        raise SinkError(f"{weights}: the folder {weights.parent} does not exist; create it first")
+    if not overwrite and (weights.exists() or card_path(weights).exists()):
+        raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
+
+
+def _calibrated(source: Path, weights: Path, clean: Path | None) -> Card:
+    """Write weights again, whose card says what int8 needs."""
+    if clean is None:
+        raise OptionError(f"{source}: weights already; --calibrate names clean pictures for int8")
+    path, card = find_weights(source.stem, str(source))
+    network = load_network(path, card)
+    card = replace(card, int8=clean_scales(network, clean))
+    return write_weights(network, weights, card)
+
+
+def _int8_scales(
+    network: ChangeNetwork, config: RunConfig, folder: Path, clean: Path | None
+) -> dict[str, tuple[float, float]]:
+    """Ranges for int8; none of a network that draws the whole picture, or where no picture is left."""
+    if not isinstance(config, TrainConfig):
+        return {}
+    rounded = copy.deepcopy(network).half().float().eval()  # as the weights file will hold it
+    try:
+        if clean is not None:
+            return clean_scales(rounded, clean)
+        return int8_scales(rounded, config.sources, folder)
+    except SourceError as error:
+        if clean is not None:
+            raise
+        _log.warning("the card has no int8 scales (--calibrate names other pictures): %s", error)
+        return {}
 
 
 def _named(value: Any) -> Any:
@@ -98,7 +140,8 @@ def _dry_psnr_db(network: ChangeNetwork, config: RunConfig, folder: Path) -> flo
     network.eval()
     try:
         found = [
-            psnr(_derained(network, picture), picture) for picture in _dry_pictures(config, folder)
+            psnr(derain_picture(network, picture), picture)
+            for picture in _dry_pictures(config, folder)
         ]
     except SourceError as error:
         _log.warning("the card does not say how far dry pictures move: %s", error)
@@ -121,19 +164,11 @@ def _middle(picture: Picture) -> Picture:
     return picture[top : top + _DRY_PX, left : left + _DRY_PX]
 
 
-@torch.inference_mode()
-def _derained(network: ChangeNetwork, picture: Picture) -> Picture:
-    """A picture whose size suits the network, without its rain, rounded to 8 bit."""
-    rainy = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    dry = (rainy + network.change(rainy)).clamp(0, 1)[0].permute(1, 2, 0)
-    return np.asarray((dry * 255).round().byte().numpy())
-
-
-def _save(network: ChangeNetwork, weights: Path, card: Card) -> Card:
-    """Both files under hidden names first, then under their own."""
+def write_weights(network: ChangeNetwork, weights: Path, card: Card) -> Card:
+    """Write a network as float16, and its card: under hidden names first. Raises SinkError."""
     written = weights.with_name(f".{weights.stem}.part.safetensors")
     try:
-        saved = save_network(network, written, card)
+        saved = save_network(network.half(), written, card)
         os.replace(card_path(written), card_path(weights))
         os.replace(written, weights)
     except Exception as error:  # safetensors has an error of its own for a full disk

@@ -13,6 +13,14 @@ class SourceError(VderainError):
     """The input cannot be opened or read."""
 
 
+class LoginError(SourceError):
+    """The other side refuses the user name or the password; many attempts may lock the account."""
+
+
+class UnusableError(SourceError):
+    """The input is of a kind that another attempt to read it cannot change."""
+
+
 class SinkError(VderainError):
     """The output cannot be created, written or completed."""
 
@@ -23,6 +31,10 @@ class EngineBuildError(VderainError):
 
 class EngineLoadError(VderainError):
     """A built engine cannot be loaded, or answers wrongly."""
+
+
+class EngineFailedError(EngineLoadError):
+    """An engine that ran fails in the middle of its work; another one may go on."""
 
 
 class WeightsError(VderainError):

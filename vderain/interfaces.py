@@ -149,7 +149,9 @@ class Engine(Protocol):
     Raises EngineLoadError (also on a closed engine) and EngineBuildError.
     """
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many clips may be unanswered at once; may change when another engine takes over."""
 
     def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
         """Which engine serves a format; opens it where that has not happened yet."""

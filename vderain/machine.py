@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -38,3 +39,27 @@ def package_version(*names: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that can be had without swapping, as Linux estimates it; None elsewhere."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    kib = sizes.get("MemAvailable", "").split()
+    return int(kib[0]) * 1024 if kib else None
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the NVIDIA driver is loaded and finds a GPU; asks the driver itself, without torch."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(library)
+            count = ctypes.c_int(0)
+            if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+                return count.value > 0
+        except (OSError, AttributeError):
+            continue
+    return False

@@ -46,13 +46,13 @@ class EngineOptions:
 
     engine: str = option(
         "auto", "What runs the network; auto takes the fastest usable one.",
-        choices=("auto", "openvino", "reference"),
+        choices=("auto", "tensorrt", "cuda", "openvino", "reference"),
     )  # fmt: skip
     precision: str = option(
         "auto", "Arithmetic of the network; auto takes the fastest that passes the self-check.",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
     )  # fmt: skip
-    device: str = option("auto", "auto, cpu, or an OpenVINO device such as GPU.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, or an OpenVINO device such as GPU.")
     tier: str = option("fast", "Which of the shipped weights to use.", choices=("fast",))
     weights: str | None = option(
         None, "A weights file of your own (.safetensors with its card beside it)."
@@ -61,6 +61,15 @@ class EngineOptions:
         1.0, "Compute the change at this size of the picture.", low=0.25, high=1.0
     )
     threads: int = option(0, "CPU threads for the network; 0 takes all.", low=0, high=1024)
+    wait_engine: bool = option(
+        False,
+        "Wait for an engine that must be built for minutes, instead of beginning with another.",
+    )
+    compiled: bool = option(
+        False,
+        "Let torch.compile make the cuda engine's kernels, which takes a minute for each size.",
+    )
+    slots: int = option(0, "Frames in flight at once; 0 leaves it to the engine.", low=0, high=16)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -121,6 +130,16 @@ class RunOptions:
     start_s: float = option(0.0, "Begin at this time, in seconds.", low=0.0, high=1e7)
     duration_s: float | None = option(None, "Stop after this many seconds.", low=0.001, high=1e7)
     strength: float = option(1.0, "Share of the rain to take out.", low=0.0, high=1.0)
+    decoder: str = option(
+        "software", "What decodes video; nvdec is an NVIDIA GPU's decoder (not yet run on a GPU).",
+        choices=("software", "nvdec"),
+    )  # fmt: skip
+    lookahead: int | None = option(
+        None,
+        "Frames that a frame may wait for, where the network looks at several [default: as the weights ask].",
+        low=0,
+        high=4,
+    )
     queue_frames: int = option(4, "Frames held between two stages.", low=1, high=64)
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ def test_text_names_versions_engines_encoders_and_the_cache(tmp_path):
     assert "engine reference: works" in shown
     assert "encoder libx264: works" in shown
     assert f"engine cache: {tmp_path / 'cache'}, 0 MiB" in shown
-    assert "tensorrt" not in shown
+    assert "engine tensorrt: " in shown and "engine cuda: " in shown
 
 
 def test_json_agrees_with_what_was_found(tmp_path):

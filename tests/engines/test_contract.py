@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from tests.engines.conftest import write_weights
-from tests.networks import COARSE, TINY, TINY_NLCL
+from tests.engines.host_device import HostDevice, install_tensorrt
+from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
 from vderain.engines.cache import EngineCache
 from vderain.engines.contract import spec_from_card
+from vderain.engines.cuda import CudaBackend
+from vderain.engines.device import CudaDevice
 from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceBackend
+from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, PlaneFormat
 from vderain.metrics import psnr
@@ -26,7 +30,10 @@ from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 
 LAYOUTS = ["yuv420", "yuv422", "yuv440", "yuv444", "gray", "rgb"]
-ENGINES = ["reference", "openvino-float32", "openvino-bfloat16", "pool"]
+ENGINES = [
+    *("reference", "openvino-float32", "openvino-bfloat16", "pool"),
+    *("cuda-float16", "tensorrt-float16"),
+]
 
 
 def make_format(layout="yuv420", width=40, height=32, bit_depth=8):
@@ -71,6 +78,9 @@ def agreement_db(change, expected, fmt):
 def open_one(request, weights, shared_cache, monkeypatch):
     """Opens the engine under test for a format; closes all that were opened."""
     name, _, precision = request.param.partition("-")
+    backends = {"openvino": openvino_backend, "cuda": cuda_backend, "tensorrt": tensorrt_backend}
+    if not torch.cuda.is_available():
+        install_tensorrt(monkeypatch)
     monkeypatch.setenv("VDERAIN_CACHE", str(shared_cache))
     opened = []
 
@@ -82,15 +92,28 @@ def open_one(request, weights, shared_cache, monkeypatch):
         else:
             options = EngineOptions(precision=precision)
             found = find_weights("fast", str(path))
-            engine = openvino_backend(*found, options, EngineCache()).open(fmt)
+            engine = backends[name](*found, options, EngineCache()).open(fmt)
         opened.append(engine)
         return engine
 
-    open_one.exact = precision != "bfloat16"
+    open_one.exact = precision not in ("bfloat16", "float16")
     open_one.runs = ("openvino" if name == "pool" else name, precision or "float32", ())
     yield open_one
     for engine in opened:
         engine.close()
+
+
+def device():
+    """The GPU where there is one that torch can use, else the CPU in its place."""
+    return CudaDevice() if torch.cuda.is_available() else HostDevice()
+
+
+def cuda_backend(*arguments):
+    return CudaBackend(*arguments, device=device())
+
+
+def tensorrt_backend(*arguments):
+    return TensorRtBackend(*arguments, device=device())
 
 
 def openvino_backend(*arguments):
@@ -157,6 +180,18 @@ def test_several_frames_without_packing(open_one, plain_weights):
     check(open_one, plain_weights, make_clip(fmt, frames=3))
     spec = open_one(fmt, plain_weights).spec_for(fmt)
     assert (spec.frames, spec.lookahead) == (3, 1)
+
+
+@pytest.fixture(scope="session")
+def temporal_weights(tmp_path_factory):
+    """A network that takes over what its neighbours show, between packed planes."""
+    return write_weights(tmp_path_factory.mktemp("weights") / "temporal.safetensors", TEMPORAL)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("layout", ["yuv420", "yuv422", "gray", "rgb"])
+def test_several_frames_between_packed_planes(open_one, temporal_weights, layout, bit_depth):
+    check(open_one, temporal_weights, make_clip(make_format(layout, 37, 23, bit_depth), frames=3))
 
 
 @pytest.fixture(scope="session", params=[True, False], ids=["frozen", "per-frame"])

@@ -12,9 +12,11 @@ import pytest
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from vderain import engines
+from vderain.engines import choice
 from vderain.engines import openvino as openvino_module
-from vderain.engines import pool as pool_module
-from vderain.engines.pool import EnginePool, usable_engines
+from vderain.engines import slots as slots_module
+from vderain.engines.choice import candidates, usable_engines
+from vderain.engines.pool import EnginePool
 from vderain.engines.scaled import scaled_format
 from vderain.engines.selfcheck import (
     CheckResult,
@@ -113,22 +115,13 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, cache_folder, engine)
 
 def spoil_answers(monkeypatch, wrong_in):
     """Let openvino answer wrongly in some precisions."""
-    settle = openvino_module._Answer.settle
-    submit = openvino_module.OpenVinoEngine.submit
+    result = slots_module._Answer.result
 
-    def wrong_submit(self, clip):
-        answer = submit(self, clip)
-        answer.wrong = self.spec_for(clip.format).precision in wrong_in
-        return answer
+    def wrong_result(self):
+        wrong = 3 if self._spec.precision in wrong_in else 0
+        return tuple(plane + np.float32(wrong) for plane in result(self))
 
-    def wrong_settle(self):
-        first = self._request is not None
-        settle(self)
-        if first and self.wrong:
-            self._change = tuple(plane + 3 for plane in self._change)
-
-    monkeypatch.setattr(openvino_module.OpenVinoEngine, "submit", wrong_submit)
-    monkeypatch.setattr(openvino_module._Answer, "settle", wrong_settle)
+    monkeypatch.setattr(slots_module._Answer, "result", wrong_result)
     monkeypatch.setitem(openvino_module._CAPABILITIES, "bfloat16", "FP32")  # on any CPU
 
 
@@ -256,7 +249,7 @@ class Kept:
 @pytest.fixture
 def kept(monkeypatch):
     backend = Kept()
-    monkeypatch.setattr(pool_module, "_make_backend", lambda *args: backend)
+    monkeypatch.setattr(choice, "make_backend", lambda *args: backend)
     return backend
 
 
@@ -304,14 +297,65 @@ def test_scale_computes_the_change_at_a_smaller_size(weights, cache_folder, layo
 
 
 def test_usable_engines(monkeypatch):
-    (openvino, reference) = usable_engines()
+    tensorrt, cuda, openvino, reference = usable_engines()
     assert openvino[:2] == ("openvino", True)
     assert "CPU" in openvino[2]
     assert reference[:2] == ("reference", True)
+    if not choice.has_nvidia_gpu():
+        assert tensorrt == ("tensorrt", False, "no NVIDIA GPU, or no driver for it")
+        assert cuda == ("cuda", False, "no NVIDIA GPU, or no driver for it")
     hide_openvino(monkeypatch)
-    name, usable, reason = engines.usable_engines()[0]
+    name, usable, reason = engines.usable_engines()[2]
     assert (name, usable) == ("openvino", False)
     assert "pip install openvino" in reason
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ({"torch": "2.13.0+cpu"}, "CPU build"),
+        ({}, "torch is missing"),
+        ({"torch": "2.13.0"}, "torch-tensorrt is missing"),
+        ({"torch": "2.13.0", "torch-tensorrt": "2.13.0"}, ""),
+    ],
+)
+def test_what_a_gpu_still_needs_is_named(monkeypatch, versions, told):
+    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(choice, "package_version", lambda *names: versions.get(names[0]))
+    _, usable, detail = usable_engines()[0]
+    assert (usable, told in detail) == (not told, True)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "options", "tried"),
+    [
+        (False, {}, "openvino reference"),
+        (True, {}, "tensorrt cuda openvino reference"),
+        (True, {"precision": "float16"}, "tensorrt cuda openvino"),
+        (True, {"device": "cpu"}, "openvino reference"),
+        (False, {"device": "cuda:1"}, "tensorrt cuda"),
+        (False, {"device": "GPU.0"}, "openvino"),
+        (False, {"engine": "cuda"}, "cuda"),
+        (True, {"engine": "openvino", "device": "cpu"}, "openvino"),
+    ],
+)
+def test_which_engines_are_tried(monkeypatch, gpu, options, tried):
+    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: gpu)
+    assert candidates(EngineOptions(**options)) == tuple(tried.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "tensorrt", "device": "cpu"},
+        {"engine": "cuda", "device": "GPU"},
+        {"engine": "openvino", "device": "cuda"},
+        {"engine": "reference", "device": "cuda"},
+    ],
+)
+def test_an_engine_on_the_wrong_device_is_refused(weights, options):
+    with pytest.raises(OptionError, match=f"--engine {options['engine']}"):
+        open_pool(weights, **options)
 
 
 def test_importing_the_package_loads_nothing_heavy():

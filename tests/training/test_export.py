@@ -1,18 +1,24 @@
 import json
 import os
+from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from tests.networks import TINY
-from vderain.errors import OptionError, SinkError, WeightsError
+from tests.networks import COARSE, TINY
+from vderain.errors import OptionError, SinkError, SourceError, WeightsError
+from vderain.network.build import build_network
 from vderain.network.card import Card
+from vderain.network.fold import fold
+from vderain.network.quantize import quantizable
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.export import export_weights, hardware, read_scores
 from vderain.training.trainer import Trainer
-from vderain.weights import find_weights, load_network
+from vderain.weights import find_weights, load_network, save_network
 
 
 @pytest.fixture
@@ -40,6 +46,39 @@ def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(
         "mine.safetensors",
         "run",
     ]
+
+
+WIDE = replace(COARSE, rain_width=16, coarse_blocks=(1,), unshuffle=2)
+
+
+def test_the_card_has_what_int8_needs_measured_on_the_runs_sources(tmp_path):
+    sources = {"charts": {"reader": "charts", "path": "", "share": 1.0}}
+    config = TrainConfig(sources=sources, network=WIDE.to_dict(), steps=1, batch=1, patch=32)
+    Trainer(config, tmp_path / "run").train(tmp_path)
+    weights = tmp_path / "mine.safetensors"
+    card = export_weights(tmp_path / "run", weights)
+    assert card == Card.load(weights)
+    assert set(card.int8) == set(quantizable(fold(load_network(weights, card))))
+    assert all(low <= 0 < high for low, high in card.int8.values())
+    assert export_weights(tmp_path / "run", weights, overwrite=True).int8 == card.int8  # repeatable
+
+
+def test_weights_get_int8_scales_from_clean_pictures_and_stay_the_same(tmp_path):
+    torch.manual_seed(0)
+    source, target = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    save_network(build_network(WIDE).half(), source, Card("mine", WIDE, sha256="", data="d"))
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    cv2.imwrite(str(clean / "a.png"), picture)
+    with pytest.raises(OptionError, match="--calibrate"):
+        export_weights(source, target)
+    card = export_weights(source, target, clean=clean)
+    assert target.read_bytes() == source.read_bytes()
+    assert card.int8 and replace(card, int8={}) == Card.load(source)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="empty"):
+        export_weights(source, tmp_path / "other.safetensors", clean=tmp_path / "empty")
 
 
 def test_existing_weights_are_only_replaced_on_demand(run, tmp_path):

@@ -17,9 +17,18 @@ import click
     "--scores", type=click.Path(dir_okay=False, path_type=Path),
     help="JSON of vderain evaluate, for the card.",
 )  # fmt: skip
+@click.option(
+    "--calibrate", "clean", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Measure what int8 needs on rain rendered onto this folder's clean pictures and clips"
+    " [default: the run's own sources].",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace existing weights.")
-def export(checkpoint: Path, weights: Path, scores: Path | None, overwrite: bool) -> None:
+def export(
+    checkpoint: Path, weights: Path, scores: Path | None, clean: Path | None, overwrite: bool
+) -> None:
     """Write the averaged weights of CHECKPOINT, a run's folder or its file, with a card.
+
+    CHECKPOINT may be a weights file: with --calibrate its card then gets what int8 needs.
 
     \b
     vderain export runs/fast -o mine.safetensors
@@ -27,7 +36,9 @@ def export(checkpoint: Path, weights: Path, scores: Path | None, overwrite: bool
     """
     from vderain.training.export import export_weights, read_scores
 
-    card = export_weights(checkpoint, weights, scores=read_scores(scores), overwrite=overwrite)
+    card = export_weights(
+        checkpoint, weights, scores=read_scores(scores), overwrite=overwrite, clean=clean
+    )
     click.echo(
         f"{weights}: tier {card.tier}, {card.training['steps']} steps, sha256 {card.sha256[:12]}",
         err=True,

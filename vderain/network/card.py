@@ -26,6 +26,8 @@ class Card:
         training: steps, time, hardware and the command that made the weights.
         data: what they were trained on.
         terms: under which terms they may be used.
+        int8: range of the input of each convolution that eight bits suffice for, by its name in the
+            folded network; empty where nobody measured them.
 
     """
 
@@ -36,6 +38,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     terms: str = ""
+    int8: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def network(self) -> str:
@@ -65,7 +68,10 @@ class Card:
                 raise ValueError(f"schema {schema}, unknown entries {sorted(unknown)}")
             if network not in CONFIGS:
                 raise ValueError(f"network {network!r}, known are {', '.join(CONFIGS)}")
-            return cls(**{**values, "config": CONFIGS[network].from_dict(values["config"])})
+            config = CONFIGS[network].from_dict(values["config"])
+            scales = values.pop("int8", {}).items()
+            int8 = {name: (float(low), float(high)) for name, (low, high) in scales}
+            return cls(**{**values, "config": config, "int8": int8})
         except FileNotFoundError:
             raise WeightsError(
                 f"{path}: no such card; a weights file needs its card beside it (training writes both)"

@@ -2,23 +2,28 @@
 
 Batch normalisation, and NLCL's with frozen statistics, fold into the convolution before them. A dilated
 context layer is one linear map, so its 1x1 convolution folds into the dilated ones, whose sum it becomes:
-no concatenated buffer.
+no concatenated buffer. The taps of that sum that lie on each other can be added too, which leaves one
+sparse convolution (25 taps for dilations 1, 3 and 5); it profits where an engine gathers taps for free.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.nlcl import PictureNorm
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 _Network = TypeVar("_Network", bound=ChangeNetwork)
+
+ContextForm = Literal["sum", "taps"]
 
 
 class DilatedSum(nn.Module):
@@ -36,29 +41,99 @@ class DilatedSum(nn.Module):
         return total
 
 
-def fold(network: _Network) -> _Network:
+class SparseTaps(nn.Module):
+    """One convolution with few taps over a wide reach: shifted copies of the input, joined by a 1x1 convolution.
+
+    The same answer as the ``DilatedSum`` it is made of, with every position's weights added up.
+    """
+
+    def __init__(self, total: DilatedSum) -> None:
+        super().__init__()
+        weights: dict[tuple[int, int], Tensor] = {}  # (down, right) -> (outputs, inputs)
+        bias: Tensor | None = None
+        for conv in total.dilated:
+            assert isinstance(conv, nn.Conv2d)
+            bias = conv.bias if conv.bias is not None else bias
+            for row, column in ((r, c) for r in range(3) for c in range(3)):
+                at = ((row - 1) * conv.dilation[0], (column - 1) * conv.dilation[1])
+                weights[at] = weights.get(at, 0) + conv.weight[:, :, row, column].double()
+        self.taps = sorted(weights)
+        self.reach = max(abs(shift) for at in self.taps for shift in at)
+        weight = torch.cat([weights[at] for at in self.taps], 1)[:, :, None, None]
+        outputs, inputs = weight.shape[:2]
+        self.join = nn.Conv2d(inputs, outputs, 1, bias=bias is not None).requires_grad_(False)
+        self.join.weight.copy_(weight)
+        if bias is not None and self.join.bias is not None:
+            self.join.bias.copy_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        height, width, reach = x.shape[2], x.shape[3], self.reach
+        padded = F.pad(x, (reach, reach, reach, reach))
+        corners = [(reach + down, reach + right) for down, right in self.taps]
+        shifted = [padded[:, :, top : top + height, left : left + width] for top, left in corners]
+        joined: Tensor = self.join(torch.cat(shifted, 1))
+        return joined
+
+
+def fold(network: _Network, context: ContextForm = "sum") -> _Network:
     """A copy in evaluation mode without fixed normalisation and 1x1 joins; equal within float rounding.
 
-    A normalisation with each frame's own statistics stays.
+    A normalisation with each frame's own statistics stays. ``context`` says what dilated context layers
+    become: the sum of their convolutions, or one of few taps.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(folded.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Sequential) and _has_foldable(child):
-                setattr(parent, name, _folded_sequence(child))
+    _replace_sequences(folded, _folded_sequence, _has_foldable)
+    if context == "taps":
+        _replace_sequences(folded, _tapped_sequence, _has_sum)
     return folded
+
+
+def _replace_sequences(
+    network: nn.Module,
+    change: Callable[[nn.Sequential], nn.Sequential],
+    wanted: Callable[[nn.Sequential], bool],
+) -> None:
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Sequential) and wanted(child):
+                setattr(parent, name, change(child))
+
+
+def _has_sum(sequence: nn.Sequential) -> bool:
+    return any(isinstance(layer, DilatedSum) for layer in sequence)
+
+
+def _tapped_sequence(sequence: nn.Sequential) -> nn.Sequential:
+    return nn.Sequential(
+        *(SparseTaps(layer) if isinstance(layer, DilatedSum) else layer for layer in sequence)
+    )
 
 
 def without_norms(network: SemiDRDNet) -> SemiDRDNet:
     """The network of the same config without normalisation that answers the same; may be trained on (ours)."""
     plain = SemiDRDNet(replace(network.config, normalised=False))
     absorbed = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(absorbed.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Sequential):
-                setattr(parent, name, _absorbed_sequence(child))
+    _replace_sequences(absorbed, _absorbed_sequence, lambda _: True)
     plain.load_state_dict(absorbed.state_dict())
     return plain
+
+
+def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
+    """A per-frame network as one of ``frames``, an odd number, that sees the middle one alone at first (ours)."""
+    wider = SemiDRDNet(replace(network.config, frames=frames))
+    state = (
+        wider.state_dict()
+    )  # with the gates as they are born: still frames are answered as before
+    for name, values in network.state_dict().items():
+        if state[name].shape == values.shape:
+            state[name] = values
+        else:  # the first convolutions: channels of a frame lie together
+            channels = values.shape[1]
+            state[name].zero_()
+            state[name][:, frames // 2 * channels :][:, :channels] = values
+    wider.load_state_dict(state)
+    return wider
 
 
 def _absorbed_sequence(sequence: nn.Sequential) -> nn.Sequential:

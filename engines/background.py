@@ -1,0 +1,94 @@
+"""Building an engine in a process of its own, so that a run can begin with the next one.
+
+A process and not a thread: a builder that crashes takes nothing with it, and one that is not needed any
+more can be ended. It writes into the cache, where the run finds the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from vderain.frames import PlaneFormat
+from vderain.options import EngineOptions
+
+_PATIENCE_S = 10.0  # for a builder that was told to end
+
+
+class BackgroundBuild(Protocol):
+    """A build under way."""
+
+    def outcome(self) -> str | None:
+        """None while it goes on; "" when the engine lies in the cache, else why it does not."""
+
+    def close(self) -> None:
+        """End it, if it still goes on."""
+
+
+class ProcessBuild:
+    """``python -m vderain.engines.background`` with what to build on its standard input."""
+
+    def __init__(self, name: str, options: EngineOptions, fmt: PlaneFormat) -> None:
+        self._outcome: str | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vderain.engines.background"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the run, which ends its builder itself
+        )
+        order = {"engine": name, "options": asdict(options), "format": asdict(fmt)}
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once; ``outcome`` says so
+            self._process.stdin.write(json.dumps(order))
+            self._process.stdin.close()
+
+    def outcome(self) -> str | None:
+        """As the protocol says."""
+        code = self._process.poll()
+        if code is None or self._outcome is not None:
+            return self._outcome
+        assert self._process.stderr is not None
+        said = self._process.stderr.read().strip().splitlines() if code else [""]
+        self._outcome = said[-1] if said else f"its builder ended with code {code}"
+        return self._outcome
+
+    def close(self) -> None:
+        """Terminate the builder and wait until it is gone."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pipe in (self._process.stdin, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def build(order: dict[str, Any]) -> None:
+    """Build one engine into the cache; raises what its backend raises."""
+    from vderain.engines.cache import EngineCache
+    from vderain.engines.choice import make_backend
+    from vderain.weights import find_weights
+
+    options = EngineOptions(**order["options"])
+    weights, card = find_weights(options.tier, options.weights)
+    backend = make_backend(order["engine"], weights, card, options, EngineCache())
+    backend.open(PlaneFormat(**order["format"])).close()
+
+
+if __name__ == "__main__":
+    from vderain.errors import VderainError
+
+    try:
+        build(json.load(sys.stdin))
+    except VderainError as error:
+        sys.exit(str(error).replace("\n", " "))

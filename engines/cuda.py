@@ -1,0 +1,145 @@
+"""The CUDA engine: the folded network in half precision on torch's own kernels, captured in CUDA graphs.
+
+Serves where TensorRT is missing, and until its engine is built. Not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vderain.engines.cache import Built, EngineCache
+from vderain.engines.contract import spec_from_card
+from vderain.engines.device import CudaDevice, Device
+from vderain.engines.gpu import (
+    DTYPES,
+    SLOTS,
+    SPARE,
+    GpuSlot,
+    Launch,
+    Ports,
+    check_on_device,
+    make_slots,
+    wanted_precisions,
+)
+from vderain.engines.key import EngineKey, package_versions
+from vderain.engines.opening import first_passing
+from vderain.engines.reference import load_finite_network
+from vderain.engines.selfcheck import CheckResult
+from vderain.engines.slots import SlotEngine, first_line
+from vderain.errors import EngineLoadError
+from vderain.frames import PlaneFormat
+from vderain.network.card import Card
+from vderain.network.graph import device_graph
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.tiled import stripe_rows
+from vderain.options import EngineOptions
+
+
+class CudaBackend:
+    """Torch on one NVIDIA GPU; EngineLoadError where there is none that torch can use."""
+
+    def __init__(
+        self,
+        weights: Path,
+        card: Card,
+        options: EngineOptions,
+        cache: EngineCache,
+        *,
+        device: Device | None = None,
+    ) -> None:
+        self._device: Device = device or CudaDevice(options.device)
+        self._card = card
+        self._cache = cache
+        self._compiled = options.compiled
+        self._wanted = options.slots or SLOTS
+        self._precisions = wanted_precisions("cuda", options)
+        self._network = load_finite_network(weights, card)
+
+    def open(self, fmt: PlaneFormat) -> SlotEngine:
+        """An engine for clips of one format, in the first precision that passes the self-check."""
+        return first_passing("cuda", fmt, self._precisions, self._load)
+
+    def _load(
+        self, fmt: PlaneFormat, precision: str, notes: list[str]
+    ) -> tuple[SlotEngine, CheckResult]:
+        engine = self._engine(fmt, precision, notes)
+        check = functools.partial(self._check, engine, fmt)
+        try:
+            verdict = self._cache.fetch(self._key(fmt, precision), check, notes)
+        except BaseException:
+            engine.close()
+            raise
+        return engine, CheckResult(**verdict.check)
+
+    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
+        """Of the self-check's verdict: there is no binary."""
+        return EngineKey(
+            engine="cuda, compiled" if self._compiled else "cuda",
+            precision=precision,
+            device=self._device.name,
+            features=self._device.features,
+            weights=self._card.sha256,
+            config=self._card.config,
+            format=fmt,
+            versions=package_versions("vderain", "torch"),
+        )
+
+    def _check(self, engine: SlotEngine, fmt: PlaneFormat) -> Built:
+        return Built(
+            b"", check_on_device(engine, self._network, fmt, self._card, self._device).to_dict()
+        )
+
+    def _engine(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> SlotEngine:
+        try:
+            slots = self._slots(fmt, precision, notes)
+        except (RuntimeError, MemoryError) as error:
+            raise EngineLoadError(f"cuda cannot run {fmt}: {first_line(error)}") from error
+        spec = spec_from_card(
+            self._card, "cuda", precision, self._device.name, tuple(dict.fromkeys(notes))
+        )
+        return SlotEngine(slots, fmt, spec)
+
+    def _slots(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> list[GpuSlot]:
+        """Slots over the whole frame, else one slot that goes over it in stripes."""
+        dtype = DTYPES[precision]
+        padded = fmt.padded(self._card.config.multiple)
+        ports = Ports.of(self._card.config, fmt, precision)
+        try:
+            launch = self._maker(device_graph(self._network, padded, dtype))
+            return make_slots(self._device, ports, launch, wanted=self._wanted, notes=notes)
+        except MemoryError:
+            free = int(SPARE * self._device.free_bytes())
+            if not isinstance(self._network, SemiDRDNet):
+                raise
+            rows = stripe_rows(
+                self._network.config, padded.height, padded.width, dtype.itemsize, free
+            )
+            if not rows:
+                raise
+        notes.append(
+            f"the GPU has {free >> 20} MiB free: a frame is computed in stripes of {rows} rows"
+        )
+        launch = self._maker(device_graph(self._network, padded, dtype, rows=rows))
+        return make_slots(self._device, ports, launch, wanted=1, notes=notes)
+
+    def _maker(self, graph: nn.Module) -> Any:
+        """Makes a slot's launch of a graph, which all slots share."""
+        graph.to(self._device.torch_device)
+        module: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self._compiled:
+            module = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
+
+        def make_launch(taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
+            @torch.inference_mode()
+            def step() -> None:
+                for target, change in zip(given, module(*taken), strict=True):
+                    target.copy_(change)
+
+            return self._device.captured(step, stream)
+
+        return make_launch

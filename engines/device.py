@@ -1,0 +1,136 @@
+"""The device behind the engines on NVIDIA GPUs, as little of it as slots need; the tests put another in its place.
+
+Not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vderain.errors import EngineLoadError, OptionError
+
+_WARM_UPS = 3  # libraries choose and allocate in the first calls, which a graph must not hold
+
+
+class Device(Protocol):
+    """Where slots live: memory, queues, and what tells one device from another."""
+
+    torch_device: torch.device
+    name: str
+    features: tuple[str, ...]
+
+    def free_bytes(self) -> int:
+        """Memory that is free now."""
+
+    def stream(self) -> Any:
+        """A new queue of work."""
+
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """Let torch queue its work there meanwhile."""
+
+    def event(self) -> Any:
+        """A new event, with ``record(stream)`` and ``synchronize()``."""
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Memory of the host that the device reads and writes by itself."""
+
+    def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
+        """What queues on the stream current then all that ``step``, run here first, queued on ``stream``."""
+
+    def release(self) -> None:
+        """Give memory back that nothing uses."""
+
+
+class CudaDevice:
+    """An NVIDIA GPU; EngineLoadError where torch cannot use it, with what to do."""
+
+    def __init__(self, wanted: str = "auto") -> None:
+        _, _, number = wanted.partition(":")
+        if wanted.lower() not in ("auto", "cuda") and not (
+            wanted.lower().startswith("cuda:") and number.isdecimal()
+        ):
+            raise OptionError(
+                f"--device {wanted}: this engine runs on an NVIDIA GPU: cuda, cuda:0, cuda:1"
+            )
+        _refuse_missing_gpu()
+        index = int(number or 0)
+        if index >= torch.cuda.device_count():
+            raise EngineLoadError(
+                f"--device {wanted}: there are {torch.cuda.device_count()} GPUs, counted from 0"
+            )
+        self.torch_device = torch.device("cuda", index)
+        facts = torch.cuda.get_device_properties(index)
+        self.name = str(facts.name)
+        self.features: tuple[str, ...] = (
+            f"compute {facts.major}.{facts.minor}",
+            f"{facts.total_memory >> 20} MiB",
+            f"{facts.multi_processor_count} multiprocessors",
+            f"CUDA {torch.version.cuda}",
+            f"driver {driver_version()}",
+        )
+
+    def free_bytes(self) -> int:
+        """Memory that no process uses."""
+        return int(torch.cuda.mem_get_info(self.torch_device)[0])
+
+    def stream(self) -> Any:
+        """A CUDA stream."""
+        return torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
+
+    @contextlib.contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        """Make the GPU and the stream torch's current ones."""
+        with torch.cuda.device(self.torch_device), torch.cuda.stream(stream):
+            yield
+
+    def event(self) -> Any:
+        """A CUDA event."""
+        # Blocking: a thread that spins would take a core from the decoder or the encoder.
+        return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Pinned memory."""
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
+        """A CUDA graph: hundreds of kernels for the price of one launch."""
+        with self.on(stream), torch.inference_mode():
+            for _ in range(_WARM_UPS):
+                step()
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                step()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def release(self) -> None:
+        """Hand torch's spare memory back to the GPU."""
+        torch.cuda.empty_cache()
+
+
+def driver_version() -> str:
+    """The CUDA version that the driver offers, "unknown" where torch does not tell."""
+    try:
+        return str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        return "unknown"
+
+
+def _refuse_missing_gpu() -> None:
+    if torch.cuda.is_available():
+        return
+    if torch.version.cuda is None:
+        raise EngineLoadError(
+            f"torch {torch.__version__} is a CPU build; for an NVIDIA GPU install torch's CUDA build "
+            "(on Linux: pip install torch, from PyPI)"
+        )
+    raise EngineLoadError(
+        "torch finds no NVIDIA GPU; check the driver with nvidia-smi, or use --engine openvino"
+    )

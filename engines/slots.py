@@ -1,0 +1,145 @@
+"""Several frames in flight on a device: the scheduler of every engine that computes beside the caller.
+
+It knows nothing of CUDA or OpenVINO: a slot does, and a device that reorders, delays or fails only shows
+itself when a slot is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from vderain.engines.contract import clip_inputs
+from vderain.errors import EngineFailedError, EngineLoadError
+from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.interfaces import EngineSpec, Pending
+
+
+class Slot(Protocol):
+    """What one frame in flight needs: buffers on both sides, an execution context, a queue of its own.
+
+    Called in the order upload, launch, download, wait, by one thread at a time. Only ``wait`` waits. Raises
+    RuntimeError or MemoryError where the device fails, in whichever call notices it first.
+    """
+
+    def upload(self, planes: Sequence[Plane]) -> None:
+        """Copy the network's input planes, in its order, and queue their way to the device."""
+
+    def launch(self) -> None:
+        """Queue the network behind the upload."""
+
+    def download(self) -> None:
+        """Queue the way back of the answer, and the event that ``wait`` waits for."""
+
+    def wait(self) -> tuple[Plane, ...]:
+        """The change once it has arrived: (H, W) float32 arrays that belong to the caller."""
+
+    def close(self) -> None:
+        """Release everything; nothing is in flight."""
+
+
+class SlotEngine:
+    """``Engine`` for one plane format over slots that take turns.
+
+    Clips are answered in the order of submission, whatever the order in which the device completes them. With
+    all slots taken, ``submit`` waits for the oldest clip, whose answer stays available. Once the device has
+    failed, every clip that it has not answered raises EngineFailedError.
+    """
+
+    def __init__(self, slots: Sequence[Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
+        self.slots = len(slots)
+        self._slots = list(slots)
+        self._fmt = fmt
+        self._spec = spec
+        self._answers: list[_Answer | None] = [None] * len(slots)
+        self._turn = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
+        """The same for every format."""
+        return self._spec
+
+    def submit(self, clip: Clip) -> Pending:
+        """Start computing; the samples are copied before this returns."""
+        with self._lock:
+            if self._closed:
+                raise EngineLoadError("the engine is closed")
+            planes = clip_inputs(clip, self._fmt, self._spec.frames)
+            slot, previous = self._slots[self._turn], self._answers[self._turn]
+            if previous is not None:
+                previous.settle()
+            try:
+                slot.upload(planes)
+                slot.launch()
+                slot.download()
+            except (RuntimeError, MemoryError) as error:
+                raise _failure(self._spec, error) from error
+            answer = _Answer(slot, self._spec)
+            self._answers[self._turn] = answer
+            self._turn = (self._turn + 1) % self.slots
+            return answer
+
+    def close(self) -> None:
+        """Release the device; the answers of clips in flight are fetched first and stay available."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for answer in self._answers:
+                if answer is not None:
+                    answer.settle()
+            self._answers.clear()
+            for slot in self._slots:
+                with contextlib.suppress(RuntimeError):  # a failed device fails again
+                    slot.close()
+            self._slots.clear()
+
+
+class _Answer:
+    """``Pending`` over a slot, until the answer has been copied out of it."""
+
+    def __init__(self, slot: Slot, spec: EngineSpec) -> None:
+        self._slot: Slot | None = slot
+        self._spec = spec
+        self._change: tuple[Plane, ...] = ()
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+
+    def result(self) -> tuple[Plane, ...]:
+        self.settle()
+        if self._error is not None:
+            raise _failure(self._spec, self._error) from self._error
+        return self._change
+
+    def settle(self) -> None:
+        """Wait, and free the slot for the next clip."""
+        with self._lock:
+            if self._slot is None:
+                return
+            try:
+                self._change = self._slot.wait()
+            except (RuntimeError, MemoryError) as error:
+                self._error = error
+            self._slot = None
+
+
+def fill_padded(padded: Plane, plane: Plane) -> None:
+    """Copy a plane into a buffer of at least its size, repeating its last row and column."""
+    height, width = plane.shape
+    padded[:height, :width] = plane
+    padded[:height, width:] = plane[:, -1:]
+    padded[height:] = padded[height - 1]
+
+
+def first_line(error: BaseException) -> str:
+    """What messages of many lines say, without where in a library's source they were raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = (line for line in lines if not line.startswith("Exception from"))
+    return next(named, type(error).__name__)
+
+
+def _failure(spec: EngineSpec, error: Exception) -> EngineFailedError:
+    return EngineFailedError(f"{spec.name} on {spec.device} failed: {first_line(error)}")

@@ -1,0 +1,224 @@
+"""Measures which engine, precision and number of frames in flight is fastest here, and keeps it as a profile.
+
+A profile holds for one machine, one set of package versions and one network; ``run`` takes it where the
+options leave the choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from vderain.engines.cache import EngineCache
+from vderain.engines.choice import FASTEST_FIRST, candidates, make_backend
+from vderain.engines.contract import Backend
+from vderain.engines.key import cpu_features, package_versions
+from vderain.errors import EngineBuildError, EngineLoadError
+from vderain.frames import Clip, PlaneFormat
+from vderain.interfaces import Engine, Pending
+from vderain.network.card import Card
+from vderain.options import EngineOptions
+from vderain.weights import find_weights
+
+PROFILE = "profile.json"
+SCHEMA = 1
+DEFAULT_FORMAT = PlaneFormat("yuv420", 1280, 720)
+
+_PRECISIONS = {
+    "tensorrt": ("float16",),
+    "cuda": ("float16",),
+    "openvino": ("int8", "bfloat16", "float16", "float32"),
+    "reference": ("float32",),
+}
+_SLOTS = {"tensorrt": (2, 3, 4), "cuda": (2, 3), "openvino": (1, 2, 3), "reference": (1,)}
+_MANY_CORES = 4
+_ROUND_S = 1.0  # of one measurement of one candidate
+_ROUNDS = 3  # the candidates take turns, so that a busy moment hits all alike
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to run, and how fast it was; ``frames_per_s`` is 0 and ``reason`` says why where it cannot."""
+
+    engine: str
+    precision: str
+    slots: int
+    threads: int = 0
+    compiled: bool = False
+    frames_per_s: float = 0.0
+    reason: str = ""
+
+    def options(self, options: EngineOptions) -> EngineOptions:
+        """``options`` with this precision, and with these numbers where they leave them open."""
+        return replace(
+            options,
+            precision=self.precision,
+            slots=options.slots or self.slots,
+            threads=options.threads or self.threads,
+            compiled=options.compiled or self.compiled,
+        )
+
+    def fails_as(self, other: Choice) -> bool:
+        """Whether the other one's reason holds here too: numbers of frames and threads change no answer."""
+        mine = (self.engine, self.precision, self.compiled)
+        return mine == (other.engine, other.precision, other.compiled)
+
+    def __str__(self) -> str:
+        """``openvino int8, 2 in flight, 3 threads``."""
+        told = [f"{self.engine} {self.precision}", f"{self.slots} in flight"]
+        told += [f"{self.threads} threads"] if self.threads else []
+        return ", ".join([*told, "compiled"] if self.compiled else told)
+
+
+def tune(
+    options: EngineOptions,
+    fmt: PlaneFormat = DEFAULT_FORMAT,
+    *,
+    budget_s: float = 60.0,
+    on_measured: Callable[[Choice], None] | None = None,
+) -> list[Choice]:
+    """Every way to run that the options allow, the fastest first, and the profile of this machine stored.
+
+    Ways that fail the self-check, or cannot run here, come last with the reason. ``budget_s`` bounds the
+    measuring, not the building of engines. Raises WeightsError, OptionError.
+    """
+    weights, card = find_weights(options.tier, options.weights)
+    cache = EngineCache()
+    tried = list(_ways(options))
+    measured: dict[Choice, list[float]] = {}
+    failed: list[Choice] = []
+    until = time.monotonic() + budget_s
+    for round_number in range(_ROUNDS):
+        for way in tried:
+            if any(way.fails_as(other) for other in failed):
+                continue
+            if round_number and time.monotonic() > until:
+                break
+            try:
+                backend = make_backend(way.engine, weights, card, way.options(options), cache)
+                rate, told = _rate(backend, way, fmt)
+            except (EngineBuildError, EngineLoadError) as error:
+                rate, told = 0.0, str(error)
+            if told:
+                failed.append(replace(way, reason=told))
+                continue
+            measured.setdefault(way, []).append(rate)
+    ranked = [replace(way, frames_per_s=statistics.median(r)) for way, r in measured.items()]
+    ranked.sort(key=lambda choice: -choice.frames_per_s)
+    for choice in (*ranked, *failed):
+        if on_measured is not None:
+            on_measured(choice)
+    if ranked and options.engine == "auto" and options.precision == "auto":
+        _store(cache, card, options, ranked[0], fmt)
+    return [*ranked, *failed]
+
+
+def stored_choice(options: EngineOptions, card: Card, cache: EngineCache) -> Choice | None:
+    """What ``tune`` found best on this machine; None where nobody measured, or the options have chosen."""
+    if (options.engine, options.precision, options.device.lower()) != ("auto", "auto", "auto"):
+        return None
+    return _stored(cache).get(_key(card, options))
+
+
+def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
+    """Frames per second of an open engine with all its slots in flight."""
+    count = engine.spec_for(fmt).frames
+    rng = np.random.default_rng(0)
+    planes = tuple(
+        rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
+    )
+    clip = Clip((planes,) * count, fmt, count // 2)
+    engine.submit(clip).result()  # the first one also allocates
+    waiting: deque[Pending] = deque()
+    done, since = 0, time.monotonic()
+    while time.monotonic() - since < seconds or done < 2:
+        waiting.append(engine.submit(clip))
+        if len(waiting) >= engine.slots:
+            waiting.popleft().result()
+            done += 1
+    while waiting:
+        waiting.popleft().result()
+        done += 1
+    return done / (time.monotonic() - since)
+
+
+def _ways(options: EngineOptions) -> Iterator[Choice]:
+    usable = candidates(options)
+    for engine in (name for name in FASTEST_FIRST if name in usable):
+        for precision in _PRECISIONS[engine]:
+            if options.precision not in ("auto", precision):
+                continue
+            for slots in (options.slots,) if options.slots else _SLOTS[engine]:
+                for threads in _thread_counts(engine, options):
+                    yield Choice(engine, precision, slots, threads, options.compiled)
+            if engine == "cuda" and not options.compiled:
+                yield Choice(engine, precision, options.slots or _SLOTS[engine][0], compiled=True)
+
+
+def _thread_counts(engine: str, options: EngineOptions) -> tuple[int, ...]:
+    """All cores, and all but one, which decoder and encoder then have to themselves."""
+    cores = os.cpu_count() or 1
+    if options.threads or engine != "openvino" or cores < _MANY_CORES:
+        return (options.threads,)
+    return (0, cores - 1)
+
+
+def _rate(backend: Backend, way: Choice, fmt: PlaneFormat) -> tuple[float, str]:
+    """Frames per second, and why the way cannot be taken."""
+    with closing(backend.open(fmt)) as engine:
+        spec = engine.spec_for(fmt)
+        if spec.precision != way.precision:
+            return 0.0, spec.notes[0] if spec.notes else f"runs in {spec.precision} instead"
+        return frames_per_s(engine, fmt, _ROUND_S), ""
+
+
+def _key(card: Card, options: EngineOptions) -> str:
+    facts: tuple[object, ...] = (
+        cpu_features(),
+        package_versions("vderain", "torch", "openvino", "torch-tensorrt"),
+        card.sha256,
+        sorted(card.int8),
+        options.threads,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _store(
+    cache: EngineCache, card: Card, options: EngineOptions, choice: Choice, fmt: PlaneFormat
+) -> None:
+    path = cache.private_path(PROFILE)
+    if path is None:
+        return
+    known = {key: asdict(value) for key, value in _stored(cache).items()}
+    known[_key(card, options)] = asdict(choice)
+    told = {"schema": SCHEMA, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
+    cache.keep(path, json.dumps({**told, "at": str(fmt), "choices": known}, indent=2).encode())
+
+
+def _stored(cache: EngineCache) -> dict[str, Choice]:
+    """The profiles of all networks; none where the file is missing or cannot be read."""
+    path = cache.private_path(PROFILE)
+    try:
+        values: dict[str, Any] = json.loads(path.read_text()) if path is not None else {}
+        if values.get("schema") != SCHEMA:
+            return {}
+        return {key: Choice(**choice) for key, choice in values["choices"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s cannot be read and is left alone: %s", path, error)
+        return {}

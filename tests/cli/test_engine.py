@@ -1,0 +1,161 @@
+"""``vderain engine``: each command as a user calls it."""
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from tests.engines.conftest import write_weights
+from vderain.cli.engine import engine
+from vderain.engines.tune import PROFILE, Choice, stored_choice
+from vderain.errors import EngineLoadError, OptionError
+from vderain.machine import has_nvidia_gpu
+from vderain.weights import find_weights
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return str(write_weights(tmp_path / "own.safetensors"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("VDERAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def call(*arguments, fails=None):
+    done = CliRunner().invoke(engine, arguments)
+    if fails is None:
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    else:
+        assert isinstance(done.exception, fails)
+    return done
+
+
+def test_built_engines_are_listed_verified_and_cleared(weights, folder):
+    done = call("build", "--size", "40x32", "--size", "20x20", "--weights", weights,
+                "--precision", "float32")  # fmt: skip
+    assert done.output.splitlines()[0].startswith("40x32 yuv420 8 bit bt601 limited: openvino")
+    (listed,) = json.loads(call("list", "--json").output)
+    assert (listed["engine"], listed["precision"], listed["fault"]) == ("openvino", "float32", "")
+    assert "any size yuv420 8 bit" in call("list").output
+    assert call("verify").exit_code == 0
+    (binary,) = folder.glob("*.bin")
+    os.truncate(binary, 100)
+    assert call("list").exit_code == 0
+    damaged = call("verify")
+    assert damaged.exit_code == 1 and "DAMAGED" in damaged.output
+    assert call("verify", "--remove").exit_code == 0
+    assert not list(folder.glob("*.bin")) and call("verify").exit_code == 0
+    call("build", "--size", "8x8", "--weights", weights, "--precision", "float32")
+    foreign = folder / "holiday.txt"
+    foreign.write_text("mine")
+    assert "MiB freed" in call("clear").output
+    assert list(folder.iterdir()) == [foreign]
+
+
+def test_a_format_is_built_as_it_is_described(weights, folder):
+    done = call("build", "--size", "8x8", "--layout", "yuv444", "--bits", "10", "--matrix", "bt2020",
+                "--full-range", "--engine", "reference", "--weights", weights)  # fmt: skip
+    assert done.output.startswith("8x8 yuv444 10 bit bt2020 full: reference float32")
+
+
+@pytest.mark.parametrize("size", ["0x4", "12", "axb", "99999x2", "-3x4"])
+def test_a_size_that_is_none_is_refused(size):
+    done = CliRunner().invoke(engine, ["build", "--size", size])
+    assert done.exit_code == 2 and "1280x720" in done.output
+
+
+def test_the_profile_of_tune_is_what_runs(weights, folder):
+    done = call("tune", "--size", "16x16", "--seconds", "1", "--weights", weights)
+    first = done.output.splitlines()[0]
+    assert "fps" in first and "run takes:" in done.output
+    values = json.loads((folder / PROFILE).read_text())
+    (kept,) = values["choices"].values()
+    assert Choice(**kept).engine in first and kept["frames_per_s"] > 0
+
+    from vderain.engines.cache import EngineCache
+    from vderain.engines.pool import EnginePool
+    from vderain.frames import PlaneFormat
+    from vderain.options import EngineOptions
+
+    _, card = find_weights("fast", weights)
+    options = EngineOptions(weights=weights)
+    assert stored_choice(options, card, EngineCache()) == Choice(**kept)
+    # Another choice than the default's, as if it had been the fastest.
+    (key,) = values["choices"]
+    other = {**kept, "engine": "openvino", "precision": "float32", "slots": 4}
+    values["choices"] = {key: other}
+    (folder / PROFILE).write_text(json.dumps(values))
+    pool = EnginePool(options)
+    spec = pool.spec_for(PlaneFormat("gray", 8, 8))
+    assert (spec.name, spec.precision, pool.slots) == ("openvino", "float32", 4)
+    pool.close()
+    named = EnginePool(EngineOptions(weights=weights, engine="openvino"))
+    named.spec_for(PlaneFormat("gray", 8, 8))
+    assert named.slots == 2  # whoever chooses is not overruled
+    named.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "choices": {"a": 3}}']
+)
+def test_a_damaged_profile_is_done_without(weights, folder, text):
+    from vderain.engines.cache import EngineCache
+    from vderain.options import EngineOptions
+
+    folder.mkdir(mode=0o700)
+    (folder / PROFILE).write_text(text)
+    _, card = find_weights("fast", weights)
+    assert stored_choice(EngineOptions(weights=weights), card, EngineCache()) is None
+
+
+def test_ways_on_a_gpu_include_compiled_kernels(monkeypatch):
+    from vderain.engines import choice, tune
+    from vderain.options import EngineOptions
+
+    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+    ways = list(tune._ways(EngineOptions()))
+    assert {way.engine for way in ways} == {"tensorrt", "cuda", "openvino", "reference"}
+    assert [str(way) for way in ways if way.compiled] == ["cuda float16, 2 in flight, compiled"]
+    assert len(ways) == len(set(ways))
+    (compiled,) = (way for way in ways if way.compiled)
+    assert compiled.options(EngineOptions()).compiled
+
+
+def test_tune_of_one_engine_measures_only_that_and_keeps_nothing(weights, folder):
+    done = call("tune", "--size", "8x8", "--seconds", "1", "--weights", weights, "--engine",
+                "reference")  # fmt: skip
+    assert "reference float32" in done.output and "openvino" not in done.output
+    assert not (folder / PROFILE).exists()
+
+
+def test_bench_names_the_stage_that_limits(weights, folder):
+    done = call("bench", "--size", "64x48", "--seconds", "0.3", "--weights", weights, "--json")
+    found = json.loads(done.output)
+    assert set(found["rates"]) == {
+        *("decode", "upload", "network", "download", "encode", "end to end"),
+    }
+    assert all(rate > 0 for rate in found["rates"].values())
+    slowest = min(("decode", "network", "encode"), key=lambda stage: found["rates"][stage])
+    assert found["limiting_stage"] == slowest
+    assert 0 < found["share_of_peak"] and found["peak_tflop_per_s"] > 0
+
+
+def test_what_cannot_run_here_is_an_error(weights, folder):
+    if not has_nvidia_gpu():
+        call(
+            "build",
+            "--size",
+            "8x8",
+            "--engine",
+            "cuda",
+            "--weights",
+            weights,
+            fails=EngineLoadError,
+        )
+    call(
+        "tune", "--engine", "reference", "--device", "cuda", "--weights", weights, fails=OptionError
+    )

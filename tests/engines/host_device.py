@@ -1,0 +1,223 @@
+"""Stand-ins for a GPU: a device whose streams run at once on the CPU, and a tensorrt that runs exported programs.
+
+They hold the engines to what CUDA and TensorRT would hold them to: work is queued on a slot's own stream,
+between upload and event; buffers are bound by name and address, with the shapes and dtypes of the engine.
+"""
+
+import contextlib
+import ctypes
+import enum
+import importlib.machinery
+import types
+import weakref
+
+import numpy as np
+import torch
+
+
+class HostStream:
+    """Runs what is queued on it at once; counts it."""
+
+    def __init__(self, device):
+        self.device = device
+        self.cuda_stream = id(self)
+        self.recorded = 0
+
+
+class HostEvent:
+    def __init__(self, device):
+        self.device = device
+        self.recorded = False
+
+    def record(self, stream):
+        assert self.device.current is stream, "an event is recorded on another stream"
+        self.recorded = True
+
+    def synchronize(self):
+        assert self.recorded, "waiting for an event that nobody recorded"
+        self.recorded = False
+
+
+class HostDevice:
+    """The CPU in a GPU's place; ``room`` is how many slots its memory holds."""
+
+    def __init__(self, room=16, free_bytes=1 << 34):
+        self.torch_device = torch.device("cpu")
+        self.name = "stand-in"
+        self.features = ("compute 0.0",)
+        self.room = room
+        self.free = free_bytes
+        self.current = None
+        self.streams = weakref.WeakSet()
+
+    def free_bytes(self):
+        return self.free
+
+    def stream(self):
+        if len(self.streams) >= self.room:
+            raise torch.OutOfMemoryError("out of memory")
+        stream = HostStream(self)
+        self.streams.add(stream)
+        return stream
+
+    @contextlib.contextmanager
+    def on(self, stream):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    def event(self):
+        return HostEvent(self)
+
+    def host_buffer(self, shape, dtype):
+        return torch.empty(shape, dtype=dtype)
+
+    def captured(self, step, stream):
+        def replay():
+            assert self.current is stream, "a graph is replayed on another stream"
+            step()
+
+        step()
+        return replay
+
+    def release(self):
+        pass
+
+
+PROGRAMS = {}  # what each "serialised engine" of this process stands for
+
+
+class DataType(enum.Enum):
+    UINT8 = torch.uint8
+    INT32 = torch.int32
+    HALF = torch.float16
+    FLOAT = torch.float32
+
+
+class TensorIOMode(enum.Enum):
+    INPUT = 0
+    OUTPUT = 1
+
+
+class Logger:
+    WARNING = 2
+
+    def __init__(self, level):
+        pass
+
+
+class Runtime:
+    def __init__(self, logger):
+        pass
+
+    def deserialize_cuda_engine(self, blob):
+        program = PROGRAMS.get(blob)
+        return Engine(program) if program else None  # as TensorRT does, after a line in its log
+
+
+class Engine:
+    """An exported program behind ICudaEngine's names."""
+
+    def __init__(self, program):
+        self.module = program.module()
+        nodes = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+        inputs = {name: nodes[name] for name in program.graph_signature.user_inputs}
+        outputs = [nodes[name] for name in program.graph_signature.user_outputs]
+        self.tensors = {**inputs, **{f"output{i}": value for i, value in enumerate(outputs)}}
+        self.inputs = list(inputs)
+        self.num_io_tensors = len(self.tensors)
+
+    def get_tensor_name(self, index):
+        return list(self.tensors)[index]
+
+    def get_tensor_mode(self, name):
+        return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
+
+    def get_tensor_shape(self, name):
+        return tuple(self.tensors[name].shape)
+
+    def get_tensor_dtype(self, name):
+        return DataType(self.tensors[name].dtype)
+
+    def create_execution_context(self):
+        return Context(self)
+
+
+class Context:
+    def __init__(self, engine):
+        self.engine = engine
+        self.addresses = {}
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return name in self.engine.tensors
+
+    def execute_async_v3(self, stream_handle):
+        assert stream_handle, "TensorRT needs a stream of its own"
+        engine = self.engine
+        inputs = [self._view(name) for name in engine.inputs]
+        outputs = [name for name in engine.tensors if name not in engine.inputs]
+        for name, answer in zip(outputs, engine.module(*inputs), strict=True):
+            self._view(name).copy_(answer)
+        return True
+
+    def _view(self, name):
+        """The caller's memory at the address that was bound."""
+        tensor = self.engine.tensors[name]
+        size = tensor.numel() * tensor.element_size()
+        memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
+        values = torch.from_numpy(np.frombuffer(memory, np.uint8))
+        return values.view(tensor.dtype).view(tensor.shape)
+
+
+class TorchTensorRTModule:
+    """Torch-TensorRT's module over the same bytes."""
+
+    def __init__(self, serialized_engine, input_binding_names, output_binding_names, *, name):
+        self.engine = Runtime(None).deserialize_cuda_engine(serialized_engine)
+        assert input_binding_names == self.engine.inputs
+
+    def __call__(self, *inputs):
+        return self.engine.module(*inputs)
+
+
+def convert(
+    program, *, arg_inputs, device, require_full_compilation, timing_cache_path, **settings
+):
+    """Torch-TensorRT's conversion: a name for the program, as bytes."""
+    assert require_full_compilation and not settings["cache_built_engines"]
+    with open(timing_cache_path, "ab") as file:
+        file.write(b"timings")
+    blob = f"engine {len(PROGRAMS)}".encode()
+    PROGRAMS[blob] = program
+    return blob
+
+
+def tensorrt_modules():
+    """What ``sys.modules`` needs so that the engine finds its packages."""
+    tensorrt = _module("tensorrt")
+    for thing in (DataType, TensorIOMode, Logger, Runtime):
+        setattr(tensorrt, thing.__name__, thing)
+    names = ("torch_tensorrt", "torch_tensorrt.dynamo", "torch_tensorrt.dynamo.runtime")
+    package, dynamo, runtime = (_module(name) for name in names)
+    package.dynamo, dynamo.runtime = dynamo, runtime
+    dynamo.convert_exported_program_to_serialized_trt_engine = convert
+    runtime.TorchTensorRTModule = TorchTensorRTModule
+    return {"tensorrt": tensorrt, **dict(zip(names, (package, dynamo, runtime), strict=True))}
+
+
+def _module(name):
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)  # torch looks for it
+    return module
+
+
+def install_tensorrt(monkeypatch, version="2.13.0"):
+    """Let the tensorrt engine find the stand-ins."""
+    import sys
+
+    from vderain.engines import tensorrt
+
+    for name, module in tensorrt_modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(tensorrt, "package_version", lambda *names: version)

@@ -1,0 +1,383 @@
+"""An engine that fails in the middle of a run, one that is built beside it, and what the report says of both."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from tests.engines.conftest import write_weights
+from tests.engines.fake_device import FakeDevice
+from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
+from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
+from tests.fakes import GRAY, ListSink, ListSource, gray_frame
+from vderain.engines import choice
+from vderain.engines.background import ProcessBuild
+from vderain.engines.cache import EngineCache
+from vderain.engines.cuda import CudaBackend
+from vderain.engines.pool import EnginePool
+from vderain.engines.tensorrt import TensorRtBackend, TorchRuntime
+from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError
+from vderain.frames import Frame
+from vderain.interfaces import EngineSpec
+from vderain.options import EngineOptions
+from vderain.pipeline import derain
+from vderain.weights import find_weights
+
+FMT = make_format("gray", 6, 4)
+OPTIONS = EngineOptions()
+
+
+class Offering:
+    """Backends of fake devices under the engines' names; ``built`` says which need no building."""
+
+    def __init__(self, monkeypatch, devices, built=True):
+        self.devices = devices
+        self.built = built
+        self.opened = []
+        monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+        monkeypatch.setattr(choice, "make_backend", lambda name, *_: self.backend(name))
+
+    def backend(self, name):
+        device = self.devices[name]
+        if isinstance(device, Exception):
+            raise device
+        offering = self
+
+        class Backend:
+            def open(self, fmt):
+                offering.opened.append(name)
+                spec = EngineSpec(name, "float16", f"{name} device", "tiny")
+                return device.engine(fmt, spec)
+
+        class SlowBackend(Backend):
+            def is_built(self, fmt):
+                return offering.built
+
+        return SlowBackend() if name == "tensorrt" else Backend()
+
+
+def failing(call, count, slots=3):
+    return FakeDevice(slots, (0.01, 0.0), {(call, count): RuntimeError("illegal memory access")})
+
+
+def run(pool, frames=12):
+    """Derain through the real pipeline; returns the report and what came out, by level."""
+    source = ListSource([gray_frame(10 * i, i) for i in range(frames)])
+    sink = ListSink()
+    report = derain(source, pool, sink)
+    out = [(item.pts, int(item.planes[0][0, 0])) for item in sink.items if isinstance(item, Frame)]
+    return report, out
+
+
+def exact(frames=12):
+    return [(i, 2 * 10 * i + 1) for i in range(frames)]  # the change is the picture, plus one
+
+
+@pytest.mark.parametrize("call", ["upload", "launch", "download", "wait"])
+@pytest.mark.parametrize("count", [0, 1, 5, 11])
+def test_a_gpu_that_fails_in_the_middle_of_a_file_costs_no_frame(
+    weights, cache_folder, monkeypatch, call, count
+):
+    Offering(monkeypatch, {"tensorrt": failing(call, count), "cuda": FakeDevice(2)})
+    with closing(EnginePool(replace(OPTIONS, weights=str(weights)))) as pool:
+        report, out = run(pool)
+    assert out == exact()
+    assert [spec.name for spec in report.engines] == ["cuda"]
+    (note,) = report.engines[0].notes
+    assert note.startswith("tensorrt failed at frame")
+    assert "illegal memory access" in note and "the next engine took over" in note
+
+
+def test_engines_take_over_until_one_holds(weights, cache_folder, monkeypatch):
+    devices = {
+        "tensorrt": failing("wait", 2),
+        "cuda": failing("launch", 1),
+        "openvino": EngineLoadError("openvino cannot be imported"),
+        "reference": FakeDevice(1),
+    }
+    Offering(monkeypatch, devices)
+    with closing(EnginePool(replace(OPTIONS, weights=str(weights)))) as pool:
+        report, out = run(pool)
+    assert out == exact()
+    notes = report.engines[0].notes
+    assert report.engines[0].name == "reference"
+    assert [note.split()[0] for note in notes] == ["tensorrt", "cuda", "openvino"]
+    assert devices["tensorrt"].live == devices["cuda"].live == 0
+
+
+def test_where_the_last_engine_fails_too_the_run_ends_with_both_reasons(
+    weights, cache_folder, monkeypatch
+):
+    devices = {name: failing("wait", 1) for name in ("tensorrt", "cuda", "openvino", "reference")}
+    Offering(monkeypatch, devices)
+    with closing(EnginePool(replace(OPTIONS, weights=str(weights)))) as pool:
+        sink = ListSink()
+        with pytest.raises(EngineFailedError, match="illegal memory access"):
+            derain(ListSource([gray_frame(1, i) for i in range(40)]), pool, sink)
+    assert sink.state == "aborted"
+
+
+def test_an_engine_asked_for_by_name_is_replaced_only_in_the_middle_of_a_file(
+    weights, cache_folder, monkeypatch
+):
+    options = replace(OPTIONS, weights=str(weights), engine="cuda")
+    Offering(monkeypatch, {"cuda": failing("wait", 3), "openvino": FakeDevice(2)})
+    with closing(EnginePool(options)) as pool:
+        report, out = run(pool)
+    assert (out, report.engines[0].name) == (exact(), "openvino")
+    Offering(monkeypatch, {"cuda": EngineLoadError("no GPU"), "openvino": FakeDevice(2)})
+    with closing(EnginePool(options)) as pool, pytest.raises(EngineLoadError, match="no GPU"):
+        pool.spec_for(FMT)
+
+
+def test_a_clip_that_does_not_fit_changes_no_engine(weights, cache_folder, monkeypatch):
+    offering = Offering(monkeypatch, {"tensorrt": FakeDevice(2), "cuda": FakeDevice(2)})
+    with closing(EnginePool(replace(OPTIONS, weights=str(weights)))) as pool:
+        with pytest.raises(EngineLoadError, match="sees 1 frames"):
+            pool.submit(make_clip(FMT, frames=2))
+        assert pool.spec_for(FMT).name == "tensorrt"
+    assert offering.opened == ["tensorrt"]
+
+
+class Build:
+    """A build that ends after some looks at it."""
+
+    def __init__(self, offering, looks, outcome=""):
+        self.offering, self.looks, self.answer = offering, looks, outcome
+        self.closed = False
+
+    def __call__(self, name, options, fmt):
+        self.started = name, fmt
+        return self
+
+    def outcome(self):
+        self.looks -= 1
+        if self.looks > 0:
+            return None
+        self.offering.built = not self.answer
+        return self.answer
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("looks", [1, 3, 100])
+def test_the_run_begins_with_cuda_and_tensorrt_takes_over_between_two_frames(
+    weights, cache_folder, monkeypatch, looks
+):
+    devices = {"tensorrt": FakeDevice(3, (0.01, 0.0)), "cuda": FakeDevice(2, (0.01, 0.0))}
+    offering = Offering(monkeypatch, devices, built=False)
+    build = Build(offering, looks)
+    pool = EnginePool(replace(OPTIONS, weights=str(weights)), start_build=build)
+    with closing(pool):
+        report, out = run(pool)
+    assert out == exact()
+    assert build.started == ("tensorrt", GRAY) and build.closed
+    if looks == 100:
+        assert report.engines[0].name == "cuda"
+        assert "tensorrt is being built" in report.engines[0].notes[0]
+        return
+    assert report.engines[0].name == "tensorrt"
+    after = f"tensorrt was built meanwhile and took over after {looks - 1} frames"
+    assert report.engines[0].notes == (after,)
+    assert devices["cuda"].calls.count("upload") == looks - 1
+    assert devices["cuda"].live == 0
+
+
+def test_a_build_that_fails_changes_nothing_and_is_told(weights, cache_folder, monkeypatch):
+    devices = {"tensorrt": FakeDevice(3), "cuda": FakeDevice(2)}
+    offering = Offering(monkeypatch, devices, built=False)
+    build = Build(offering, 2, "no tactic fits into the memory")
+    pool = EnginePool(replace(OPTIONS, weights=str(weights)), start_build=build)
+    with closing(pool):
+        report, out = run(pool)
+    assert (out, report.engines[0].name) == (exact(), "cuda")
+    assert report.engines[0].notes[-1].endswith("cuda goes on: no tactic fits into the memory")
+
+
+def test_wait_engine_builds_first(weights, cache_folder, monkeypatch):
+    devices = {"tensorrt": FakeDevice(3), "cuda": FakeDevice(2)}
+    offering = Offering(monkeypatch, devices, built=False)
+    options = replace(OPTIONS, weights=str(weights), wait_engine=True)
+    with closing(EnginePool(options, start_build=None)) as pool:
+        assert pool.spec_for(FMT).name == "tensorrt"
+    assert offering.opened == ["tensorrt"]
+
+
+def test_a_builder_of_its_own_puts_the_engine_into_the_cache(tmp_path, cache_folder):
+    path = write_weights(tmp_path / "own.safetensors")
+    options = EngineOptions(weights=str(path), precision="float32")
+    build = ProcessBuild("openvino", options, FMT)
+    until = time.monotonic() + 120
+    while build.outcome() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    assert build.outcome() == ""
+    build.close()
+    assert len(list(cache_folder.glob("*.bin"))) == 1
+
+
+def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(weights, cache_folder):
+    build = ProcessBuild("openvino", EngineOptions(weights="nowhere.safetensors"), FMT)
+    until = time.monotonic() + 60
+    while build.outcome() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "no such weights file" in build.outcome()
+    build.close()
+    running = ProcessBuild("openvino", EngineOptions(weights=str(weights)), FMT)
+    os.kill(running._process.pid, signal.SIGSTOP)
+    running._process.send_signal(signal.SIGCONT)
+    running.close()
+    assert running._process.poll() is not None
+
+
+@pytest.fixture
+def stand_in(weights, monkeypatch, cache_folder):
+    """Makes a tensorrt backend on a stand-in for the GPU."""
+    install_tensorrt(monkeypatch)
+
+    def make(device=None, path=weights, **options):
+        found = find_weights("fast", str(path))
+        settings = {
+            key: options.pop(key) for key in ("slots", "precision", "device") if key in options
+        }
+        return TensorRtBackend(
+            *found,
+            EngineOptions(**settings),
+            EngineCache(),
+            device=device or HostDevice(),
+            **options,
+        )
+
+    return make
+
+
+def test_both_runtimes_of_tensorrt_agree(stand_in, weights):
+    clip = make_clip(make_format("yuv420", 20, 18))
+    answers = []
+    for settings in ({}, {"runtimes": (TorchRuntime,)}):
+        with closing(stand_in(**settings).open(clip.format)) as engine:
+            answers.append(engine.submit(clip).result())
+    for own, torchs in zip(*answers, strict=True):
+        np.testing.assert_array_equal(own, torchs)
+    assert agreement_db(answers[0], expected_change(weights, clip), clip.format) > 50
+
+
+def test_a_gpu_with_little_memory_takes_fewer_frames_at_once(stand_in):
+    with closing(stand_in(HostDevice(room=1)).open(FMT)) as engine:
+        assert engine.slots == 1
+        notes = engine.spec_for(FMT).notes
+    assert notes == (f"the GPU has room for 1 of 3 frames of {FMT} at once",)
+    with pytest.raises(EngineLoadError, match="no room for a frame"):
+        stand_in(HostDevice(room=0)).open(FMT)
+
+
+def test_an_engine_in_another_precision_is_not_taken_for_half(stand_in, monkeypatch):
+    from vderain.engines import tensorrt
+
+    make = tensorrt.device_graph
+    monkeypatch.setattr(
+        tensorrt, "device_graph", lambda network, fmt, dtype: make(network, fmt, _float32())
+    )
+    with pytest.raises((EngineLoadError, EngineBuildError), match="are needed"):
+        stand_in(precision="float16").open(FMT)
+
+
+def _float32():
+    import torch
+
+    return torch.float32
+
+
+def test_the_timing_cache_is_ours_and_clear_removes_it(stand_in, cache_folder):
+    stand_in().open(FMT).close()
+    (timings,) = cache_folder.glob("timing-*.bin")
+    first = timings.read_bytes()
+    stand_in().open(make_format("gray", 8, 8)).close()
+    assert timings.read_bytes() == 2 * first  # the second build began with the first one's
+    EngineCache(cache_folder).remove()
+    assert list(cache_folder.iterdir()) == []
+
+
+def test_an_engine_of_another_gpu_or_version_is_built_again(stand_in, cache_folder, monkeypatch):
+    def entries():
+        return len(list(cache_folder.glob("*.json")))
+
+    stand_in().open(FMT).close()
+    stand_in().open(FMT).close()
+    assert entries() == 1
+    other = HostDevice()
+    other.name = "another GPU"
+    stand_in(other).open(FMT).close()
+    assert entries() == 2
+    from vderain.engines import tensorrt
+
+    monkeypatch.setattr(tensorrt, "package_versions", lambda *names: (("tensorrt", "99"),))
+    stand_in().open(FMT).close()
+    assert entries() == 3
+
+
+def test_an_engine_that_tensorrt_refuses_is_built_again(stand_in, cache_folder):
+    stand_in().open(FMT).close()
+    PROGRAMS.clear()  # as after an update of the driver that no version shows
+    with closing(stand_in().open(FMT)) as engine:
+        assert engine.spec_for(FMT).notes == ()
+    assert len(PROGRAMS) == 1
+
+
+def cuda(path, device, **options):
+    found = find_weights("fast", str(path))
+    return CudaBackend(*found, EngineOptions(**options), EngineCache(), device=device)
+
+
+def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache_folder):
+    class Small(HostDevice):
+        """Whole frames do not fit; what goes in stripes does."""
+
+        def captured(self, step, stream):
+            if "TiledNetwork" not in str(
+                inspect.getclosurevars(step.__wrapped__).nonlocals["module"]
+            ):
+                raise MemoryError("out of memory")
+            return super().captured(step, stream)
+
+    from tests.networks import TINY
+
+    config = replace(TINY, unshuffle=1)
+    path = write_weights(tmp_path / "full.safetensors", config)
+    clip = make_clip(make_format("yuv420", 64, 96))
+    room = int(0.8 * 6 * 8 * 64 * 96 * 2)
+    with closing(cuda(path, Small(free_bytes=room)).open(clip.format)) as engine:
+        change = engine.submit(clip).result()
+        notes = engine.spec_for(clip.format).notes
+    assert "in stripes of" in notes[-1]
+    assert agreement_db(change, expected_change(path, clip), clip.format) > 50
+
+
+def test_formats_and_options_survive_the_way_to_a_builder():
+    assert type(FMT)(**asdict(FMT)) == FMT
+    assert EngineOptions(**asdict(OPTIONS)) == OPTIONS
+
+
+def test_no_gpu_is_an_error_that_says_what_to_install(weights, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    for name in ("tensorrt", "cuda"):
+        command = [sys.executable, "-m", "vderain", "engine", "build", "--size", "16x16"]
+        done = subprocess.run(
+            [*command, "--engine", name, "--weights", str(weights)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "install" in done.stderr or "nvidia-smi" in done.stderr
+        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,39 @@
+"""NVDEC where there is one; where there is none, the same frames, and a note."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from tests.test_sample import SAMPLES
+from vderain.errors import SourceError
+from vderain.frames import Frame
+from vderain.machine import has_nvidia_gpu
+from vderain.media import open_source
+from vderain.options import EncodeOptions, RunOptions
+
+
+def frames(path, decoder):
+    run = RunOptions(decoder=decoder)
+    with closing(open_source(str(path), run=run, encode=EncodeOptions())) as source:
+        return [item for item in source if isinstance(item, Frame)], source.stats.notes
+
+
+def test_the_frames_are_the_software_decoders_and_a_fallback_is_told():
+    expected, _ = frames(SAMPLES / "rainy_road.mp4", "software")
+    found, notes = frames(SAMPLES / "rainy_road.mp4", "nvdec")
+    assert [frame.pts for frame in found] == [frame.pts for frame in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.format == other.format
+        for a, b in zip(one.planes, other.planes, strict=True):
+            np.testing.assert_array_equal(a, b)
+    if not has_nvidia_gpu():
+        assert [note for note in notes if note.startswith("NVDEC cannot be used here, software")]
+
+
+def test_what_no_decoder_opens_is_an_error(tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video" * 100)
+    for decoder in ("software", "nvdec"):
+        with pytest.raises(SourceError, match="is no video that can be read"):
+            frames(broken, decoder)

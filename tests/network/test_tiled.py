@@ -1,0 +1,66 @@
+"""A picture in stripes has the answer of the whole, its gates' means included."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.networks import COARSE, TEMPORAL, TINY, randomized
+from vderain.network.config import FAST, PAPER
+from vderain.network.fold import fold
+from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.tiled import TiledNetwork, stripe_rows, working_bytes
+
+SHORT_PAPER = replace(PAPER, rain_blocks=3, detail_blocks=3)
+CONFIGS = {
+    "paper": SHORT_PAPER,
+    "fast": FAST,
+    "coarse": replace(COARSE, unshuffle=2),
+    "ungated": replace(TINY, squeeze_ratio=0),
+    "plain": replace(COARSE, normalised=False),
+    "temporal": TEMPORAL,
+    "temporal, full": replace(TINY, frames=3, unshuffle=1),
+}
+
+
+@pytest.mark.parametrize("form", ["trained", "sum", "taps"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stripes_answer_as_the_whole_picture_does(name, form):
+    config = CONFIGS[name]
+    network = randomized(SemiDRDNet(config))
+    network = network if form == "trained" else fold(network, form)
+    torch.manual_seed(1)
+    rainy = torch.rand(1, 3 * config.frames, 112, 48)
+    with torch.inference_mode():
+        expected = network.change(rainy)
+        for rows in (8, 17, 1000):
+            change = TiledNetwork(network, rows).change(rainy)
+            assert (change - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_gate_of_its_own_stripe_would_answer_otherwise():
+    network = randomized(SemiDRDNet(SHORT_PAPER))
+    rainy = torch.rand(1, 3, 64, 48) * torch.linspace(0, 1, 64)[:, None]
+    with torch.inference_mode():
+        expected = network.change(rainy)
+        halves = torch.cat([network.change(half) for half in rainy.chunk(2, 2)], 2)
+        tiled = TiledNetwork(network, 32).change(rainy)
+    top = (slice(None), slice(None), slice(0, 8))  # too far from the cut to see it
+    assert (halves - expected)[top].abs().max() > 100 * (tiled - expected)[top].abs().max()
+
+
+def test_float16_keeps_the_means():
+    network = randomized(SemiDRDNet(SHORT_PAPER)).half()
+    rainy = torch.rand(1, 3, 96, 64).half()
+    with torch.inference_mode():
+        expected, change = network.change(rainy), TiledNetwork(network, 24).change(rainy)
+    assert (change - expected).abs().max() <= 2e-2 * expected.abs().max()
+
+
+def test_rows_follow_the_memory_that_is_free():
+    whole = working_bytes(PAPER, 2160, 3840, 2)
+    assert stripe_rows(PAPER, 2160, 3840, 2, 2 * whole) == 2160
+    some = stripe_rows(PAPER, 2160, 3840, 2, int(0.75 * whole))
+    assert 0 < some < 2160
+    assert stripe_rows(PAPER, 2160, 3840, 2, int(0.6 * whole)) < some
+    assert stripe_rows(PAPER, 2160, 3840, 2, whole // 2) == 0

@@ -1,0 +1,76 @@
+"""Ranges for eight-bit inference, measured on rendered rain: what ``vderain export`` puts on the card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vderain.network.base import ChangeNetwork
+from vderain.network.quantize import calibrate
+from vderain.training.cache import PictureCache
+from vderain.training.datasets import Sample, Samples, clean_tables, load_sources
+from vderain.training.rain import RAIN_KINDS, Picture, render_kind
+
+PICTURES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
+_SEED = 6
+_KINDS = tuple(kind for kind in RAIN_KINDS if kind != "mined")
+
+_log = logging.getLogger(__name__)
+
+
+def int8_scales(
+    network: ChangeNetwork, tables: Mapping[str, Mapping[str, Any]], data: Path
+) -> dict[str, tuple[float, float]]:
+    """The range of each quantised convolution's input over pictures of a configuration's sources.
+
+    Every kind of rain is rendered onto clean pictures in turn, and every seventh stays dry; pairs bring their
+    own rain. A network of several frames sees a still picture, over which the rain moves. Raises SourceError
+    where a source cannot be read.
+    """
+    sources = load_sources(tables, data, PictureCache(0))
+    frames = network.config.frames
+    return calibrate(network, map(_stacked, _clips(list(sources.values()), frames)))
+
+
+def clean_scales(network: ChangeNetwork, clean: Path) -> dict[str, tuple[float, float]]:
+    """The same over the clean pictures and clips of one folder."""
+    return int8_scales(network, clean_tables([clean]), Path())
+
+
+def _clips(sources: Sequence[Samples], frames: int) -> Iterator[list[Picture]]:
+    rng = np.random.default_rng(_SEED)
+    each = -(-PICTURES // len(sources))
+    for samples in sources:
+        for number, sample in enumerate(samples[:: max(1, len(samples) // each)][:each]):
+            yield _rainy(sample, number, frames, rng)
+
+
+def _rainy(sample: Sample, number: int, frames: int, rng: np.random.Generator) -> list[Picture]:
+    picture = sample.rainy if sample.rainy is not None else sample.background
+    assert picture is not None
+    still = [_middle(picture)] * frames
+    kind = number % (len(_KINDS) + 1)
+    if sample.rainy is not None or kind == len(_KINDS):
+        return still
+    return render_kind(rng, still, _KINDS[kind])
+
+
+def _middle(picture: Picture) -> Picture:
+    """At most ``LARGEST_PX`` a side, a multiple of 32, which every network takes."""
+    height, width = (max(32, min(side, LARGEST_PX) // 32 * 32) for side in picture.shape[:2])
+    rows, columns = max(0, picture.shape[0] - height) // 2, max(0, picture.shape[1] - width) // 2
+    part = picture[rows : rows + height, columns : columns + width]
+    missing = [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)]
+    return np.ascontiguousarray(np.pad(part, missing, mode="edge"))
+
+
+def _stacked(frames: Sequence[Picture]) -> Tensor:
+    """Pictures as ``change`` takes them, (1, 3T, H, W)."""
+    stacked = np.concatenate(frames, 2).astype(np.float32) / 255
+    return torch.from_numpy(stacked).permute(2, 0, 1)[None]

@@ -1,0 +1,167 @@
+"""How fast each stage of a run is by itself, and all together: what ``vderain engine bench`` prints."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vderain.engines import open_engine
+from vderain.engines.contract import frame_flop
+from vderain.engines.peak import matrix_peak_flop_per_s
+from vderain.engines.tune import frames_per_s
+from vderain.frames import Frame, Plane, PlaneFormat
+from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media import open_sink, open_source
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
+from vderain.pipeline import derain
+from vderain.weights import find_weights
+
+_RATE = Fraction(25)
+_FRAMES = 50  # of the clip that is decoded and encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Frames per second of each stage alone and of a whole run, and what the network reaches."""
+
+    format: str
+    engine: str
+    precision: str
+    device: str
+    rates: dict[str, float]
+    limiting_stage: str
+    tflop_per_s: float
+    peak_tflop_per_s: float
+    peak_precision: str
+    notes: tuple[str, ...]
+
+    @property
+    def share_of_peak(self) -> float:
+        """Of the matrix product's rate; the FLOP are those of the trained network, nothing folded."""
+        return self.tflop_per_s / self.peak_tflop_per_s if self.peak_tflop_per_s else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "share_of_peak": self.share_of_peak}
+
+
+def bench(options: EngineOptions, encode: EncodeOptions, fmt: PlaneFormat, seconds: float) -> Bench:
+    """Measure at one size; upload and download are the copies on both sides of the engine."""
+    _, card = find_weights(options.tier, options.weights)
+    with tempfile.TemporaryDirectory() as folder, closing(open_engine(options)) as engine:
+        clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"
+        encode = replace(encode, overwrite=True)
+        written = _write_clip(clip, fmt, encode)
+        spec = engine.spec_for(fmt)
+        rates = {
+            "decode": _decode_rate(clip),
+            "upload": _copy_rate(fmt, spec.frames, np.uint8 if fmt.bit_depth == 8 else np.uint16),
+            "network": frames_per_s(engine, fmt, seconds),
+            "download": _copy_rate(fmt, 1, np.float32),
+            "encode": written,
+        }
+        rates["end to end"] = _end_to_end_rate(clip, out, engine, encode, seconds)
+        spec = engine.spec_for(fmt)
+    flop = frame_flop(card.config, fmt) * options.scale**2
+    peak, precision = matrix_peak_flop_per_s(spec.name, spec.precision)
+    stages = ("decode", "network", "encode")
+    return Bench(
+        format=str(fmt),
+        engine=spec.name,
+        precision=spec.precision,
+        device=spec.device,
+        rates={name: round(rate, 2) for name, rate in rates.items()},
+        limiting_stage=min(stages, key=lambda stage: rates[stage]),
+        tflop_per_s=flop * rates["network"] / 1e12,
+        peak_tflop_per_s=peak / 1e12,
+        peak_precision=precision,
+        notes=spec.notes,
+    )
+
+
+def _pictures(fmt: PlaneFormat) -> list[tuple[Plane, ...]]:
+    """A smooth picture with noise that moves: neither easy nor impossible to encode."""
+    rng = np.random.default_rng(0)
+    planes = []
+    for height, width in fmt.plane_shapes:
+        ramp = np.linspace(40, 200, width)[None] + np.linspace(0, 30, height)[:, None]
+        planes.append((ramp + rng.normal(0, 6, (height, width))).clip(16, 235).astype(fmt.dtype))
+    return [tuple(np.roll(plane, 2 * shift, 1) for plane in planes) for shift in range(8)]
+
+
+def _write_clip(path: Path, fmt: PlaneFormat, encode: EncodeOptions) -> float:
+    """Encode the clip; returns frames per second."""
+    source, since = _DrawnSource(fmt), time.monotonic()
+    sink = open_sink(str(path), source, encode)
+    try:
+        for frame in source:
+            sink.write(frame)
+        sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    return _FRAMES / (time.monotonic() - since)
+
+
+class _DrawnSource:
+    """``FrameSource`` of frames that are drawn beforehand."""
+
+    template = None
+
+    def __init__(self, fmt: PlaneFormat) -> None:
+        size = fmt.width, fmt.height
+        self.info = StreamInfo("drawn", *size, time_base=1 / _RATE, frame_rate=_RATE)
+        self.stats = SourceStats()
+        self._fmt = fmt
+        self._pictures = _pictures(fmt)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(_FRAMES):
+            planes = self._pictures[index % len(self._pictures)]
+            yield Frame(planes, self._fmt, pts=index, time_base=1 / _RATE)
+
+    def cancel(self) -> None:
+        """Nothing blocks."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _decode_rate(path: Path) -> float:
+    since = time.monotonic()
+    with closing(open_source(str(path), run=RunOptions(), encode=EncodeOptions())) as source:
+        frames = sum(isinstance(item, Frame) for item in source)
+    return frames / (time.monotonic() - since)
+
+
+def _copy_rate(fmt: PlaneFormat, times: int, dtype: npt.DTypeLike) -> float:
+    """Frames per second of copying a frame's planes ``times`` times, in the host's memory."""
+    planes = [np.zeros(shape, dtype) for shape in fmt.plane_shapes for _ in range(times)]
+    targets = [np.empty_like(plane) for plane in planes]
+    done, since = 0, time.monotonic()
+    while time.monotonic() - since < 0.2:
+        for target, plane in zip(targets, planes, strict=True):
+            np.copyto(target, plane)
+        done += 1
+    return done / (time.monotonic() - since)
+
+
+def _end_to_end_rate(
+    clip: Path, out: Path, engine: Any, encode: EncodeOptions, seconds: float
+) -> float:
+    """Frames per second of whole runs over the clip, as often as the time allows."""
+    frames, since = 0, time.monotonic()
+    while not frames or time.monotonic() - since < seconds:
+        with closing(open_source(str(clip), run=RunOptions(), encode=encode)) as source:
+            sink = open_sink(str(out), source, encode)
+            frames += derain(source, engine, sink).frames_out
+    return frames / (time.monotonic() - since)

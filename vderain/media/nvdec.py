@@ -1,0 +1,40 @@
+"""Decoding on an NVIDIA GPU's decoder, with software as the reported fallback.
+
+Decoded pictures come back to the host as NV12 or P010, whose samples are those of a software decoder. Not
+yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+
+from vderain.errors import SourceError
+from vderain.media.opening import open_container
+from vderain.media.pipes import StandardInput
+
+
+def open_for(decoder: str, path: str, pipe: StandardInput | None) -> tuple[InputContainer, str]:
+    """A container whose video ``decoder`` decodes, "software" or "nvdec"; and why it is another one, or "".
+
+    Raises SourceError where software cannot open it either.
+    """
+    if decoder == "software":
+        return open_container(path, pipe), ""
+    if pipe is not None:
+        return open_container(path, pipe), "standard input is decoded in software"
+    try:
+        # Where NVDEC lacks a codec, the same call decodes in software: see ``stays_in_software``.
+        return open_container(path, hwaccel=HWAccel("cuda", allow_software_fallback=True)), ""
+    except SourceError as error:
+        container = open_container(path)  # where the input itself is at fault, this says so
+        return container, f"NVDEC cannot be used here, software decodes ({error})"
+
+
+def stays_in_software(stream: Any) -> str:
+    """Why a stream that NVDEC was asked for is decoded in software after all; "" where it is not."""
+    if stream.codec_context.is_hwaccel:
+        return ""
+    return f"NVDEC does not take this {stream.codec_context.name}, software decodes"

@@ -74,12 +74,12 @@ def main(clean: Path | None) -> None:
         backgrounds = crops(clean, side_px)
         print(f"{side_px}x{side_px} px, {len(backgrounds)} backgrounds")
         for model in RAIN_MODELS:
-            made = measure(lambda rng, b, m=model: add_rain(rng, b, model=m), backgrounds)
+            made = measure(lambda rng, b, m=model: add_rain(rng, [b], model=m), backgrounds)
             print(f"  model {model:8} {made}")
         for kind in RAIN_KINDS:
             layers = [np.random.default_rng(0).random((360, 640), np.float32)]
             made = measure(
-                lambda rng, b, k=kind, m=layers: render_kind(rng, b, k, mined=m), backgrounds
+                lambda rng, b, k=kind, m=layers: render_kind(rng, [b], k, mined=m), backgrounds
             )
             print(f"  kind {kind:9} {made}")
         made = measure(lambda rng, b: render_clip(rng, [b] * CLIP), backgrounds)

@@ -75,7 +75,7 @@ def by_kind(rng: np.random.Generator, clean: list[list[Picture]]) -> Iterator[Pi
     shots = cycle(clean)
     for kind, words in BY_KIND.items():
         for _ in range(COLUMNS):
-            yield labelled(render_kind(rng, next(shots)[0], kind), words)
+            yield labelled(render_kind(rng, [next(shots)[0]], kind)[0], words)
     for _ in range(COLUMNS):
         night = (next(shots)[0] * np.float32(0.3)).astype(np.uint8)
         yield labelled(render_clip(rng, [night])[0], "darkened frame, lamps")
@@ -93,7 +93,7 @@ def beside_real(
         for _ in range(REAL_COLUMNS):
             yield labelled(real[rng.integers(len(real))][0], "real")
         for _ in range(REAL_COLUMNS):
-            yield labelled(add_rain(rng, clean[rng.integers(len(clean))][0]), "rendered")
+            yield labelled(add_rain(rng, [clean[rng.integers(len(clean))][0]])[0], "rendered")
 
 
 def write(path: Path, cells: list[Picture], columns: int) -> None:

@@ -48,7 +48,7 @@ def main() -> None:
     """Write the pictures; the same video gives the same file."""
     video = sys.argv[1]
     pictures = {
-        "rainy": add_rain(np.random.default_rng(5), read_frame(video, 20)),
+        "rainy": add_rain(np.random.default_rng(5), [read_frame(video, 20)])[0],
         "dry": read_frame(video, 100),
         "night": darken(read_frame(video, 180), np.random.default_rng(7)),
     }

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,12 @@ class PictureCache:
             frame: Picture = np.load(stored, mmap_mode="r")  # only what a patch covers will be read
             return frame
         if isinstance(reference, ClipFrame):
-            frames = read_spread(reference.path, reference.of)
-            for index, picture in enumerate(frames):
-                self._keep(ClipFrame(reference.path, index, reference.of), picture)
-            return frames[reference.index]
+            reach = reference.reach
+            places = read_spread(reference.path, reference.of, reach)
+            for index, frames in enumerate(places):
+                for offset, picture in enumerate(frames, -reach):
+                    self._keep(replace(reference, index=index, offset=offset), picture)
+            return places[reference.index][reference.offset + reach]
         picture = read_reference(reference)
         self._keep(reference, picture)
         return picture

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from vderain.errors import OptionError
+from vderain.network.card import Card
 from vderain.network.config import TIERS, AnyConfig, NetworkConfig, NlclConfig
 from vderain.options import check_options, option
+from vderain.weights import find_weights
 
 _CONFIGS = files("vderain.training") / "configs"
 _SCORED = {"dev"}  # configurations that list sets to score
@@ -269,6 +271,11 @@ class NlclTrainConfig(RunConfig):
     location_contrast: float = option(
         1.0, "Weight of telling a place from others.", low=0.0, high=1000.0
     )
+    statistics: str = option(
+        "own", "Normalise with each picture's own statistics, as published, or with none (unit): such a"
+        " run begins near the identity.",
+        choices=("own", "unit"),
+    )  # fmt: skip
     centres: int = option(1, "Places of a patch whose like are looked for.", low=1, high=1024)
     background_patches: int = option(8, "Self-similar patches of a background.", low=2, high=1600)
     rain_patches: int = option(128, "Self-similar patches of a rain layer.", low=2, high=1600)
@@ -279,6 +286,8 @@ class NlclTrainConfig(RunConfig):
         for name, held in (("real", "rainy"), ("unpaired", "clean")):
             if not getattr(self, name):
                 raise OptionError(f"{name}: name at least one folder of {held} pictures or clips")
+        if self.statistics == "unit" and not self.network_config.frozen_statistics:
+            raise OptionError("statistics unit: needs a network of frozen_statistics")
         if self.compiled:
             raise OptionError("compiled: not for nlcl, whose network is asked for its levels")
 
@@ -291,20 +300,90 @@ class NlclTrainConfig(RunConfig):
             raise OptionError(f"network: {error}") from None
 
 
-METHODS: dict[str, type[TrainConfig] | type[NlclTrainConfig]] = {
-    config.method: config for config in (TrainConfig, NlclTrainConfig)
+@dataclass(frozen=True, slots=True)
+class AdaptConfig(RunConfig):
+    """A run of ``vderain adapt``: fine-tunes the weights ``initial`` on unlabelled rainy footage.
+
+    Attributes:
+        footage: files and folders of clips of real rain.
+        dry: clips and pictures of the same cameras without rain.
+        replay: clean pictures and clips of anything, to render rain on.
+        median_share: samples whose target is the median over the frames around.
+        mined_share: with rain of the footage laid over dry pictures.
+        replay_share: with rendered rain. What is left of 1 stays dry.
+
+    """
+
+    method: ClassVar[str] = "adapt"
+    resumable: ClassVar[frozenset[str]] = _RESUMABLE | {"patience", "minutes"}
+
+    tier: str = option("fast", "What reports call the weights.")
+    footage: tuple[str, ...] = ()
+    dry: tuple[str, ...] = ()
+    replay: tuple[str, ...] = ()
+    steps: int = option(900, "Steps at most.", low=1)
+    batch: int = option(8, "Patches of a step.", low=1, high=256)
+    patch: int = option(96, "Side of a patch in pixels.", low=16, high=4096)
+    learning_rate: float = option(4e-4, "Of Adam, at its highest.", low=0.0, high=1.0)
+    ema: float = option(0.98, "Decay of the averaged weights.", low=0.0, high=1.0)
+    precision: str = option("float32", "Arithmetic of training.", choices=("float32", "bfloat16"))
+    checkpoint_every: int = option(40, "Steps between looks at the held-back part.", low=1)
+    patience: int = option(4, "Looks without a gain before it stops.", low=1)
+    minutes: float = option(15.0, "Longest time to train.", low=0.01, high=1e4)
+    windows: int = option(24, "Short pieces of the footage to learn from.", low=2, high=1000)
+    median_share: float = option(0.4, "Samples of the footage itself.", low=0.0, high=1.0)
+    mined_share: float = option(0.2, "Samples with its rain on dry pictures.", low=0.0, high=1.0)
+    replay_share: float = option(0.25, "Samples with rendered rain.", low=0.0, high=1.0)
+    background_contrast: float = option(0.0, "Weight of the contrast's background side.", low=0.0)
+    rain_contrast: float = option(0.0, "Weight of its rain side.", low=0.0)
+
+    def __post_init__(self) -> None:
+        if self.initial is None:
+            raise OptionError("initial: name the weights to adapt")
+        RunConfig.__post_init__(self)
+        if self.median_share + self.mined_share + self.replay_share > 1:
+            raise OptionError("median_share, mined_share, replay_share: more than 1 together")
+
+    @property
+    def network_config(self) -> AnyConfig:
+        """That of the weights to adapt."""
+        return Card.load(Path(self.initial or "")).config
+
+
+AnyTrainConfig = TrainConfig | NlclTrainConfig | AdaptConfig
+METHODS: dict[str, type[AnyTrainConfig]] = {
+    config.method: config for config in (TrainConfig, NlclTrainConfig, AdaptConfig)
 }
 
 
-def state_config(state: Mapping[str, Any], where: Path) -> TrainConfig | NlclTrainConfig:
+def adapt_config(
+    tier: str,
+    initial: str | None,
+    paths: Mapping[str, Sequence[Path]],
+    overrides: Sequence[str] = (),
+    **values: Any,
+) -> AdaptConfig:
+    """The settings of an adaptation of a tier's weights, or of a file; "name=value" texts come last.
+
+    ``paths`` by name, footage among them; ``values`` that are None are left out. Raises OptionError, and
+    WeightsError where there are no such weights.
+    """
+    settings: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    for item in overrides:
+        _update(settings, _override(item), merge="." in item.partition("=")[0])
+    path, card = find_weights(tier, initial)
+    settings |= {name: tuple(str(one.absolute()) for one in found) for name, found in paths.items()}
+    settings |= {"initial": str(path.absolute()), "tier": card.tier}
+    return AdaptConfig.from_dict(settings, "vderain adapt")
+
+
+def state_config(state: Mapping[str, Any], where: Path) -> AnyTrainConfig:
     """The settings in a checkpoint's state; OptionError, naming ``where``, for what cannot be read."""
     method = state.get("method", TrainConfig.method)  # the first checkpoints do not say it
     return _settings_of(method, str(where)).from_dict(state["config"], str(where))
 
 
-def load_config(
-    path: Path, overrides: Sequence[str] = (), **values: Any
-) -> TrainConfig | NlclTrainConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), **values: Any) -> AnyTrainConfig:
     """A TOML file, or a shipped one by its name, of any method; then ``values``, then "name=value" texts.
 
     Raises OptionError for a file that cannot be read, and names or values that cannot be used.
@@ -337,7 +416,7 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _settings_of(method: Any, where: str) -> type[TrainConfig] | type[NlclTrainConfig]:
+def _settings_of(method: Any, where: str) -> type[AnyTrainConfig]:
     if method not in METHODS:
         raise OptionError(f"{where}: method {method}: choose one of {', '.join(METHODS)}")
     return METHODS[method]

@@ -12,7 +12,7 @@ from typing import Any, overload
 from vderain.errors import OptionError, SourceError
 from vderain.training.cache import PictureCache
 from vderain.training.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
-from vderain.training.pictures import CLIPS, PICTURES
+from vderain.training.pictures import CLIPS, PICTURES, ClipFrame
 from vderain.training.rain import Picture
 
 __all__ = [
@@ -46,12 +46,14 @@ class Sample:
     """Pictures (H, W, 3) uint8 RGB, of one size where there are two.
 
     ``rainy`` is None where rain is rendered, ``background`` where real rain has no ground truth.
-    ``upside_down`` says that the pair may be put upside down.
+    ``upside_down`` says that the pair may be put upside down. ``frames`` are the background, in the middle,
+    and what is before and after it in its clip, where that was asked for.
     """
 
     rainy: Picture | None
     background: Picture | None
     upside_down: bool = False
+    frames: tuple[Picture, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,12 +84,16 @@ class Samples(Sequence[Sample]):
     Attributes:
         role: "paired" (with ground truth), "clean" (rain is rendered on it), or "rainy" (real, unpaired).
         share: how often the source is drawn, beside others.
+        reach: how many frames before and after a clean clip's frame come with it.
 
     """
 
-    def __init__(self, name: str, found: Found, source: Source, cache: PictureCache) -> None:
+    def __init__(
+        self, name: str, found: Found, source: Source, cache: PictureCache, *, reach: int = 0
+    ) -> None:
         self.name = name
         self.cache = cache
+        self.reach = reach
         self.reader = found.reader
         self.role: Role = found.layout.role
         self.share = source.share
@@ -148,6 +154,11 @@ class Samples(Sequence[Sample]):
         return self.skipped
 
     def _read(self, files: PairFile) -> Sample:
+        if self.reach and files.rainy is None and isinstance(files.background, ClipFrame):
+            place = replace(files.background, reach=self.reach)
+            offsets = range(-self.reach, self.reach + 1)
+            frames = tuple(self.cache.picture(replace(place, offset=k)) for k in offsets)
+            return Sample(None, frames[self.reach], self._upside_down, frames)
         rainy, background = (
             None if reference is None else self.cache.picture(reference)
             for reference in (files.rainy, files.background)
@@ -173,9 +184,9 @@ class Samples(Sequence[Sample]):
 
 
 def open_source_folder(
-    name: str, source: Source, data: Path, cache: PictureCache | None = None
+    name: str, source: Source, data: Path, cache: PictureCache | None = None, *, reach: int = 0
 ) -> Samples:
-    """The samples of a source below ``data``, nothing decoded yet.
+    """The samples of a source below ``data``, nothing decoded yet; ``reach`` as of Samples.
 
     Raises SourceError where there is no folder, or nothing in it that the reader looks for.
     """
@@ -189,7 +200,7 @@ def open_source_folder(
             found.reader,
             len(found.samples),
         )
-    return Samples(name, found, source, cache or PictureCache())
+    return Samples(name, found, source, cache or PictureCache(), reach=reach)
 
 
 def load_sources(
@@ -197,11 +208,14 @@ def load_sources(
     data: Path,
     cache: PictureCache,
     section: str = "sources",
+    *,
+    reach: int = 0,
 ) -> dict[str, Samples]:
     """The sources of a configuration's section by name, checked and decoded as far as the cache holds.
 
-    ``tables`` has a table of Source's settings for each. Raises OptionError for a setting that does not
-    exist and for a source in the wrong section, SourceError for a folder in which nothing can be used.
+    ``tables`` has a table of Source's settings for each, ``reach`` is that of Samples. Raises OptionError
+    for a setting that does not exist and for a source in the wrong section, SourceError for a folder in
+    which nothing can be used.
     """
     sources = {name: Source.from_table(name, table) for name, table in tables.items()}
     for name, source in sources.items():
@@ -211,7 +225,8 @@ def load_sources(
                 " else at $VDERAIN_DATA, else here"
             )
     opened = {
-        name: open_source_folder(name, source, data, cache) for name, source in sources.items()
+        name: open_source_folder(name, source, data, cache, reach=reach)
+        for name, source in sources.items()
     }
     misplaced, told = _MISPLACED[section]
     for name, samples in opened.items():

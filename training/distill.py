@@ -16,6 +16,7 @@ from vderain.errors import OptionError, SinkError
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
 from vderain.network.config import NetworkConfig
+from vderain.network.semi_drdnet import center_frame
 from vderain.training.config import TrainConfig
 from vderain.weights import find_weights, load_network
 
@@ -59,6 +60,12 @@ class TeacherPool:
                 f"teacher {path}: is a {card.network} network, which has no branches to learn from; "
                 "name weights of Semi-DRDNet"
             )
+        theirs, ours = card.config.frames, config.network_config.frames
+        if theirs not in (1, ours):
+            raise OptionError(
+                f"teacher {path}: looks at {theirs} frames and the student at {ours}; "
+                "name one of as many, or of one frame"
+            )
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
@@ -99,16 +106,17 @@ def _answer(
     count = -(-config.teacher_patches // config.batch) * config.batch
     device = next(teacher.parameters()).device
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = (count, 3, config.patch, config.patch)
-    parts = {
-        name: np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
-        for name, dtype in _PARTS.items()
-    }
+    parts = {}
+    for name, dtype in _PARTS.items():
+        channels = 3 * (config.network_config.frames if name == "rainy" else 1)
+        shape = (count, channels, config.patch, config.patch)
+        parts[name] = np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
     enabled = config.precision != "float32"
     for first in range(0, count, config.batch):
         rainy, background = next(batches)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
-            streaks, detail = teacher(rainy.to(device, memory_format=torch.channels_last))
+            seen = rainy if teacher.config.frames > 1 else center_frame(rainy)
+            streaks, detail = teacher(seen.to(device, memory_format=torch.channels_last))
         window = slice(first, first + config.batch)
         parts["rainy"][window] = (rainy * 255).round().byte().numpy()
         parts["background"][window] = (background * 255).round().byte().numpy()

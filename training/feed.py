@@ -23,6 +23,7 @@ from vderain.training.layouts import find_samples
 from vderain.training.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.pictures import ClipFile, read_window
+from vderain.training.sequences import REACH
 
 _log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches
@@ -37,7 +38,7 @@ class StepBatch:
     """The patches of one step, float32 RGB in [0, 1], (N, 3, P, P); what a run does not use is None.
 
     Attributes:
-        rainy: paired or rendered rain.
+        rainy: paired or rendered rain, (N, 3T, P, P) for a network of T frames.
         background: its ground truth.
         teacher_streaks: a teacher's R of ``rainy``.
         teacher_detail: its D.
@@ -91,7 +92,9 @@ def step_batches(
     cache = PictureCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
-    sampler = paired_sampler(config, load_sources(config.sources, data, cache), mined, seed)
+    reach = REACH if config.network_config.frames > 1 else 0
+    sources = load_sources(config.sources, data, cache, reach=reach)
+    sampler = paired_sampler(config, sources, mined, seed)
     if config.teacher is None:
         paired = (
             StepBatch(*batch) for batch in _tensors(sampler.batches(start, workers=config.workers))
@@ -144,6 +147,7 @@ def paired_sampler(
         batch=config.batch,
         dry_share=config.dry_share,
         seed=seed,
+        frames=config.network_config.frames,
         rain_model=config.rain_model,
         mined=mined,
     )

@@ -111,18 +111,18 @@ def _aligned(window: Sequence[Grey], index: int) -> tuple[Grey, npt.NDArray[np.b
     white = np.full(centre.shape, 255, np.uint8)
     aligned = list(window)
     for neighbour, frame in enumerate(window):
-        motion = None if neighbour == index else _camera_motion(centre, frame, corners)
+        motion = None if neighbour == index else camera_motion(centre, frame, corners)
         if motion is None:
             continue
         warped = np.asarray(cv2.warpPerspective(frame, motion, size, flags=flags), np.uint8)
         seen = np.asarray(cv2.warpPerspective(white, motion, size, flags=flags)) == 255
-        if _distance(warped, centre, seen) < _CLOSER * _distance(frame, centre, seen):
+        if robust_distance(warped, centre, seen) < _CLOSER * robust_distance(frame, centre, seen):
             aligned[neighbour] = warped
             inside &= seen
     return np.stack(aligned), inside
 
 
-def _camera_motion(
+def camera_motion(
     centre: Grey, frame: Grey, corners: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float64] | None:
     """Homography from ``centre`` to ``frame``, or None where too little can be followed."""
@@ -138,7 +138,7 @@ def _camera_motion(
     return None if motion is None else np.asarray(motion, np.float64)
 
 
-def _distance(one: Grey, other: Grey, seen: npt.NDArray[np.bool_]) -> float:
+def robust_distance(one: Grey, other: Grey, seen: npt.NDArray[np.bool_]) -> float:
     """Mean difference in levels, in which a streak counts little."""
     return float(np.minimum(cv2.absdiff(one, other), 20)[seen].mean()) if seen.any() else np.inf
 

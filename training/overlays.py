@@ -2,7 +2,8 @@
 
 Additive: Fu et al. (CVPR 2017), rainy = background + streaks. Screen: Luo et al. (ICCV 2015), rainy =
 1 - (1 - background)(1 - streaks). The layers are lines, or noise blurred along the fall as paint
-programs make it. The settings are ours.
+programs make it. A curtain is noise in an uneven glow, as rain filmed before a dark ground and screened
+onto pictures shows it. The settings are ours.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import numpy.typing as npt
 from vderain.training.streaks import Layer, Streaks, paint, visible_gain
 
 
-def draw_overlay(rng: np.random.Generator, height: int, width: int) -> Layer:
-    """A layer of streaks (H, W) float32 in [0, 1]: lines or noise, from specks to curtains.
+def draw_overlay(
+    rng: np.random.Generator, height: int, width: int, *, count: int = 1
+) -> list[Layer]:
+    """A layer of streaks (H, W) float32 in [0, 1] for each of ``count`` frames: specks to curtains.
 
     Mostly one layer, at times two or three of other sizes in the same direction, or up to five in others.
     """
-    shape = (height, width)
+    shape = _canvas(height, width, count)
     slant_deg = rng.normal(0.0, 15.0) if rng.random() < 0.5 else rng.uniform(-60.0, 60.0)
     kind = rng.random()
     layers, spread_deg = (1, 0.0) if kind < 0.5 else (int(rng.integers(2, 4)), 1.0)
@@ -29,7 +32,49 @@ def draw_overlay(rng: np.random.Generator, height: int, width: int) -> Layer:
     for _ in range(layers):
         draw = noise_streaks if rng.random() < 0.6 else line_streaks
         layer = np.maximum(layer, draw(rng, shape, slant_deg + rng.normal(0.0, 1.0) * spread_deg))
-    return np.asarray(np.minimum(layer * visible_gain(layer), 1), np.float32)
+    layer = np.asarray(np.minimum(layer * visible_gain(layer), 1), np.float32)
+    return _windows(rng, layer, height, width, count)
+
+
+def draw_curtain(
+    rng: np.random.Generator, height: int, width: int, *, count: int = 1
+) -> list[Layer]:
+    """Photographed rain (H, W) float32 in [0, 1] for each of ``count`` frames: soft streaks in a slow glow.
+
+    The glow is the light of drops too many to be told apart, and stays; streaks are strong where it is
+    strong.
+    """
+    shape = _canvas(height, width, count)
+    slant_deg = rng.normal(0.0, 12.0) if rng.random() < 0.7 else rng.uniform(-45.0, 45.0)
+    if rng.random() < 0.6:
+        texture = soft_streaks(rng, shape, slant_deg) * np.float32(10 ** rng.uniform(-0.75, -0.2))
+    else:
+        texture = noise_streaks(rng, shape, slant_deg)
+        texture *= np.float32(rng.uniform(0.25, 2.5)) / max(float(texture.max()), 0.05)
+        texture -= texture.mean()
+    rows, columns = (int(n) for n in rng.integers(2, 6, 2))
+    field = rng.random((rows, columns), np.float32) ** np.float32(rng.uniform(0.5, 2.0))
+    field += np.float32(rng.uniform(0.0, 1.0)) * (1 - field)  # from patchy to even
+    glow = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+    glow = np.clip(glow, 0, 1) * np.float32(10 ** rng.uniform(-1.0, -0.2))
+    return [
+        np.asarray(np.clip(glow * (1 + window), 0, 1), np.float32)
+        for window in _windows(rng, texture, height, width, count)
+    ]
+
+
+def _canvas(height: int, width: int, count: int) -> tuple[int, int]:
+    """What the windows of several frames are cut from: streaks cross a frame's own length many times over."""
+    return (2 * height, width + width // 2) if count > 1 else (height, width)
+
+
+def _windows(
+    rng: np.random.Generator, canvas: Layer, height: int, width: int, count: int
+) -> list[Layer]:
+    """A window of the canvas for each frame, anywhere in it: no streak stays where it was."""
+    spare = np.subtract(canvas.shape, (height, width)).astype(np.int64)
+    corners = rng.integers(0, spare + 1, (count, 2)) if count > 1 else np.zeros((1, 2), np.int64)
+    return [canvas[top : top + height, left : left + width] for top, left in corners]
 
 
 def line_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
@@ -76,6 +121,25 @@ def noise_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: f
     if rng.random() < 0.4:
         tilted = np.asarray(cv2.GaussianBlur(tilted, (0, 0), rng.uniform(0.4, 1.0)), np.float32)
     return np.clip(tilted, 0, 1) * np.float32(rng.uniform(0.25, 1.0))
+
+
+def soft_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
+    """Streaks out of focus (H, W) float32: noise blurred along the fall, of mean 0 and variance 1.
+
+    One size, or two in one direction; a little longer than wide, and wider than what is sharp.
+    """
+    texture = np.zeros(shape, np.float32)
+    for _ in range(int(rng.integers(1, 3))):
+        width_px = 10 ** rng.uniform(-0.2, 0.6)
+        length_px = width_px * 10 ** rng.uniform(0.4, 1.1)
+        side = int(np.hypot(*shape)) + 3
+        noise = rng.standard_normal((side, side), np.float32)
+        blurred = cv2.GaussianBlur(noise, (0, 0), width_px, sigmaY=length_px)
+        tilted = _tilted(np.asarray(blurred, np.float32), shape, slant_deg, 1.0)
+        texture += tilted / max(float(tilted.std()), 1e-6) * np.float32(rng.uniform(0.4, 1.0))
+        slant_deg += rng.normal(0.0, 3.0)
+    texture -= texture.mean()
+    return np.asarray(texture / max(float(texture.std()), 1e-6), np.float32)
 
 
 def _tilted(

@@ -16,8 +16,10 @@ from vderain.training.colours import recoloured
 from vderain.training.datasets import Sample
 from vderain.training.mining import MinedLayer
 from vderain.training.rain import Picture, add_rain, recompress
+from vderain.training.sequences import SequenceMaker, moving_view
 
-Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # (N, 3, P, P), RGB in [0, 1]
+# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3T, P, P)
+Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 _SMALLEST_SCALE = 0.4
 _UNPAIRED_STREAM = (
@@ -35,6 +37,7 @@ class PatchSampler:
         batch: patches in a batch.
         dry_share: how many of the rendered samples stay dry, so that the network learns to do no harm.
         seed: batch k is drawn from (seed, k).
+        frames: T, what the network sees at once.
         rain_model: of ``add_rain``.
         mined: streak layers of real footage, for ``add_rain``.
 
@@ -49,21 +52,23 @@ class PatchSampler:
         batch: int,
         dry_share: float,
         seed: int,
+        frames: int = 1,
         rain_model: str = "full",
         mined: Sequence[MinedLayer] = (),
     ) -> None:
         self._sources = _Mixture(sources, shares)
         self._patch, self._batch, self._dry_share = patch, batch, dry_share
         self._seed = seed
+        self._frames = frames
         self._rain_model, self._mined = rain_model, mined
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
 
     def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
-        """Batches from number ``start`` on, without end: (rainy, background), float32 (N, 3, P, P) in [0, 1].
+        """Batches from number ``start`` on, without end: rainy (N, 3T, P, P), background (N, 3, P, P).
 
-        ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
+        Float32 in [0, 1]. ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
         """
         return _batches(self.batch, start, workers)
 
@@ -79,16 +84,41 @@ class PatchSampler:
         if sample.rainy is not None:
             pair = _cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
-            return rainy, background
+            return np.concatenate([rainy] * self._frames, 2), background
+        if self._frames > 1:
+            return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
         if rng.random() < self._dry_share:
             # Compressed or not, a dry picture must stay as it is: to repair its blocks would be harm.
             rainy = background = _perhaps_recompressed(rng, background)
         else:
-            rainy = add_rain(rng, background, model=self._rain_model, mined=self._mined)
+            (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
             rainy = _perhaps_recompressed(rng, rainy)
         rainy, background = _mirrored(rng, (rainy, background))
         return rainy, background
+
+    def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> tuple[Picture, Picture]:
+        """Frames rained on and laid over the middle one, (P, P, 3T), and its background."""
+        maker = SequenceMaker(self._frames)
+        offsets = maker.offsets(rng)
+        side, m = self._patch + 2 * maker.margin_px, maker.margin_px
+        if sample.frames:
+            middle = len(sample.frames) // 2
+            clean = _shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
+        else:
+            assert sample.background is not None
+            clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
+        clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
+        rainy = clean
+        is_dry = rng.random() < self._dry_share
+        if not is_dry:
+            rainy = add_rain(rng, clean, model=self._rain_model, mined=self._mined)
+        if rng.random() < 0.5:  # all frames of a clip are compressed, or none
+            rainy = [recompress(rng, frame) for frame in rainy]
+        background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
+        stack = maker.laid_over(rng, rainy, offsets)
+        stack, background = _mirrored(rng, (stack, background))
+        return stack, background
 
 
 class UnpairedSampler:
@@ -214,14 +244,37 @@ def _cropped(
 
 def _shrunk_patch(rng: np.random.Generator, picture: Picture, patch: int) -> Picture:
     """A patch, half of the time of a smaller version: sharper detail per pixel, and more of the scene."""
-    lowest = max(_SMALLEST_SCALE, patch / min(picture.shape[:2]))
+    (shrunk,) = _shrunk_patches(rng, (picture,), patch)
+    return shrunk
+
+
+def _shrunk_patches(
+    rng: np.random.Generator, pictures: Sequence[Picture], patch: int
+) -> list[Picture]:
+    """The same patch of pictures of one size, half of the time of smaller versions."""
+    smallest = min(pictures[0].shape[:2])
+    lowest = max(_SMALLEST_SCALE, patch / smallest)
     side = patch
     if lowest < 1 and rng.random() < 0.5:
-        side = min(round(patch / rng.uniform(lowest, 1.0)), *picture.shape[:2])
-    (window,) = _cropped(rng, (picture,), side)
+        side = min(round(patch / rng.uniform(lowest, 1.0)), smallest)
+    windows = _cropped(rng, pictures, side)
     if side == patch:
-        return window
-    resized = cv2.resize(window, (patch, patch), interpolation=cv2.INTER_AREA)
+        return list(windows)
+    return [_resized(window, patch, patch) for window in windows]
+
+
+def _shrunk_view(rng: np.random.Generator, picture: Picture, side: int) -> Picture:
+    """A picture, half of the time smaller, though not below ``side`` where it is larger."""
+    lowest = max(_SMALLEST_SCALE, side / min(picture.shape[:2]))
+    if lowest >= 1 or rng.random() < 0.5:
+        return picture
+    scale = rng.uniform(lowest, 1.0)
+    height, width = (round(length * scale) for length in picture.shape[:2])
+    return _resized(picture, height, width)
+
+
+def _resized(picture: Picture, height: int, width: int) -> Picture:
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
 
 

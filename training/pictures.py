@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from vderain.errors import SourceError
-from vderain.frames import Frame
+from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import FrameSource
 from vderain.media import open_source
 from vderain.media.picture import read_picture as decode_picture
@@ -41,14 +42,17 @@ class PictureFile:
 
 @dataclass(frozen=True, slots=True)
 class ClipFrame:
-    """Frame ``index`` of the ``of`` that are spread evenly over a clip.
+    """Frame ``index`` of the ``of`` that are spread evenly over a clip, or one ``offset`` frames after it.
 
-    A clip is a video file, or a folder with one picture for each frame.
+    A clip is a video file, or a folder with one picture for each frame. ``reach`` is the largest offset
+    that will be asked for, either way, so that a clip is decoded once.
     """
 
     path: Path
     index: int
     of: int
+    offset: int = 0
+    reach: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +114,41 @@ def read_picture(path: Path) -> Picture:
     return _turned(np.asarray(picture, np.uint8), decoded.rotation)
 
 
-def read_spread(path: Path, count: int) -> list[Picture]:
-    """``count`` frames spread evenly over a clip, (H, W, 3) uint8 RGB; a short clip's frames come repeatedly.
+def picture_frame(rgb: Picture, number: int = 0) -> Frame:
+    """A frame of a picture, (H, W, 3) uint8 RGB: ``number`` of a clip of 25 frames a second."""
+    fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
+    return Frame((red, green, blue), fmt, pts=number, time_base=Fraction(1, 25))
 
-    In a long video each frame is sought by its time, so where the frame rate varies it may be a neighbour.
-    Raises SourceError.
+
+def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Picture]]:
+    """``count`` places spread evenly over a clip: each its frame and ``reach`` on either side.
+
+    (H, W, 3) uint8 RGB each. A short clip's places come repeatedly, and at its ends a frame stands for
+    those that there are not. In a long video each place is sought by its time, so where the frame rate
+    varies it may be a neighbour. Raises SourceError.
     """
     if path.is_dir():
         files = sequence_files(path)
-        unique = {i: read_picture(files[i]) for i in sorted(set(_spread(len(files), count)))}
-        return [unique[i] for i in _spread(len(files), count)]
+        places = _places(len(files), count, reach)
+        unique = {i: read_picture(files[i]) for i in sorted({i for each in places for i in each})}
+        return [[unique[i] for i in each] for each in places]
     with closing(_open(path)) as source:
         length = source.info.frames or _counted(path)
-        wanted = _spread(length, count)
+        places = _places(length, count, reach)
+        wanted = {i for each in places for i in each}
         if length <= count * _SEEK_BEYOND:
-            found = dict(_picked(source, set(wanted)))
+            found = dict(_picked(source, wanted))
         else:
-            found = {i: frame for i in wanted for frame in _window(path, source, i, 1)}
+            found = {
+                each[0] + i: frame
+                for each in places
+                for i, frame in enumerate(_window(path, source, each[0], 2 * reach + 1))
+            }
     if not found:
         raise SourceError(f"{path}: not one frame can be read")
     last = max(found)  # containers may announce more frames than there are
-    return [found.get(i, found[last]) for i in wanted]
+    return [[found.get(i, found[last]) for i in each] for each in places]
 
 
 def read_window(clip: ClipFile, *, at_most: bool = False) -> list[Picture]:
@@ -174,8 +192,12 @@ def _open(path: Path, start_s: float = 0.0) -> FrameSource:
     return open_source(str(path), run=run, encode=encode)
 
 
-def _spread(length: int, count: int) -> list[int]:
-    return [int(i) for i in np.linspace(0, length - 1, count)]
+def _places(length: int, count: int, reach: int) -> list[list[int]]:
+    """The frames of each place, in order, all within the clip."""
+    margin = min(reach, (length - 1) // 2)
+    middles = [int(i) for i in np.linspace(margin, length - 1 - margin, count)]
+    offsets = range(-reach, reach + 1)
+    return [[min(max(0, middle + k), length - 1) for k in offsets] for middle in middles]
 
 
 def _counted(path: Path) -> int:

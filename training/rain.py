@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from vderain.training.light import (
     uneven,
 )
 from vderain.training.mining import MinedLayer, draw_mined
-from vderain.training.overlays import draw_overlay
+from vderain.training.overlays import draw_curtain, draw_overlay
 from vderain.training.streaks import Drops, Layer, Picture, Storm, draw_streaks, visible_gain
 
 __all__ = [
@@ -38,34 +38,43 @@ __all__ = [
 
 RAIN_MODELS = ("full", "simple")
 # What a model mixes: kinds of `render_kind`, and how often each is drawn.
-_FULL = {"drops": 0.5, "additive": 0.15, "screen": 0.15, "fog": 0.08, "mist": 0.04, "mined": 0.15}
+_FULL = {
+    "drops": 0.5,
+    "additive": 0.15,
+    "screen": 0.15,
+    "fog": 0.08,
+    "mist": 0.04,
+    "curtain": 0.25,
+    "mined": 0.15,
+}
 _SIMPLE = {"additive": 0.5, "screen": 0.5}
 RAIN_KINDS = tuple(_FULL)
 
+FPS = 25.0  # of rendered clips, where nothing else is said
 _WHITE = np.float32(255)
 
 
 def add_rain(
     rng: np.random.Generator,
-    background: Picture,
+    frames: Sequence[Picture],
     *,
     model: str = "full",
     mined: Sequence[MinedLayer] = (),
-) -> Picture:
-    """Render rain onto a clean picture.
+) -> list[Picture]:
+    """Render one kind of rain onto a clean picture, or onto consecutive frames.
 
     Args:
         rng: the same state renders the same rain.
-        background: (H, W, 3) uint8 RGB, any size.
+        frames: (H, W, 3) uint8 RGB each, any size, all of one.
         model: "simple" for the additive and the screen model of the literature, "full" for a mixture of
             drops by their physics, the simple models, streaks with depth fog, mist, and ``mined``.
         mined: layers of real streaks from `mine_streaks`.
 
     Returns:
-        The rainy picture, (H, W, 3) uint8 RGB.
+        As many rainy frames, (H, W, 3) uint8 RGB.
 
     Raises:
-        OptionError: the model is not one of ``RAIN_MODELS``.
+        OptionError: the model is not one of ``RAIN_MODELS``, or the frames differ in size.
 
     """
     if model not in RAIN_MODELS:
@@ -75,42 +84,47 @@ def add_rain(
         shares.pop("mined", None)
     bounds = np.cumsum(list(shares.values()))
     drawn = int(np.searchsorted(bounds, rng.random() * bounds[-1]))
-    return render_kind(rng, background, list(shares)[drawn], mined=mined)
+    return render_kind(rng, frames, list(shares)[drawn], mined=mined)
 
 
 def render_kind(
     rng: np.random.Generator,
-    background: Picture,
+    frames: Sequence[Picture],
     kind: str,
     *,
     mined: Sequence[MinedLayer] = (),
-) -> Picture:
-    """Render one kind of rain, one of ``RAIN_KINDS``, onto a picture (H, W, 3) uint8 RGB.
+) -> list[Picture]:
+    """Render one kind of rain, one of ``RAIN_KINDS``, onto a picture or frames, (H, W, 3) uint8 RGB each.
 
     "drops" are those of `render_clip`; "additive" and "screen" the simple models; "fog" is streaks that
-    fade into fog with depth; "mist" has few streaks; "mined" adds real ones, and needs ``mined``.
+    fade into fog with depth; "mist" has few streaks; "curtain" is soft streaks in a bright veil; "mined"
+    adds real ones, and needs ``mined``. In frames the streaks move, and the mist and the veil stay.
 
     Raises:
-        OptionError: there is no such kind, or nothing was mined.
+        OptionError: there is no such kind, nothing was mined, or the frames differ in size.
 
     """
+    if not _same_size(frames):
+        return []
     if kind == "drops":
-        return render_clip(rng, [background])[0]
+        return render_clip(rng, frames)
     if kind in _SIMPLE:
-        return _overlaid(rng, background, screen=kind == "screen")
+        return _overlaid(rng, frames, screen=kind == "screen")
     if kind == "fog":
-        return _foggy(rng, background)
+        return _foggy(rng, frames)
     if kind == "mist":
-        return _misty(rng, background)
+        return _misty(rng, frames)
+    if kind == "curtain":
+        return _curtained(rng, frames)
     if kind == "mined" and mined:
-        return _with_mined(rng, background, mined)
+        return _with_mined(rng, frames, mined)
     raise OptionError(f"rain {kind!r}: choose one of {', '.join(RAIN_KINDS)}; mined needs layers")
 
 
 def render_clip(
-    rng: np.random.Generator, frames: Sequence[Picture], *, fps: float = 25.0
+    rng: np.random.Generator, frames: Sequence[Picture], *, fps: float = FPS
 ) -> list[Picture]:
-    """Render one storm onto the frames of a clip, or onto a single picture.
+    """Render one storm of drops onto the frames of a clip, or onto a single picture.
 
     Drops move from frame to frame by their own speed and leave the picture; mist, lamps and the light
     in the drops stay, and the background keeps its own motion.
@@ -129,11 +143,8 @@ def render_clip(
     """
     if fps <= 0:
         raise OptionError(f"fps {fps}: must be positive")
-    if not frames:
+    if not _same_size(frames):
         return []
-    sizes = {frame.shape[:2] for frame in frames}
-    if len(sizes) > 1:
-        raise OptionError(f"frames of several sizes {sorted(sizes)}: a clip has one")
     first = frames[0]
     night = is_dark(first) and rng.random() < 0.7
     storm = draw_storm(rng, night=night)
@@ -145,18 +156,33 @@ def render_clip(
         mist = draw_mist(rng, first, 10 ** rng.uniform(-1.6, -0.6 + 0.5 * heaviness))
     gusts = uneven(rng, np.ones(first.shape[:2], np.float32)) if rng.random() < 0.3 else None
     linear = rng.random() < 0.6
-    opacity = drops.opacity()
-    gain = visible_gain(opacity)
+    gain: np.float32 | None = None
     rainy = []
-    for index, frame in enumerate(frames):
-        if index:
-            drops.advance(1 / fps)
-            opacity = drops.opacity()
+    for frame, opacity in _falling(drops, frames, fps):
+        gain = visible_gain(opacity) if gain is None else gain
         seen = np.minimum(opacity * gain, np.float32(1))
         if gusts is not None:
             seen *= gusts
         rainy.append(_composed(frame, seen, light, mist, linear=linear))
     return rainy
+
+
+def _falling(
+    drops: Drops, frames: Sequence[Picture], fps: float
+) -> Iterator[tuple[Picture, Layer]]:
+    """Each frame with the opacity of the drops before it."""
+    for index, frame in enumerate(frames):
+        if index:
+            drops.advance(1 / fps)
+        yield frame, drops.opacity()
+
+
+def _same_size(frames: Sequence[Picture]) -> bool:
+    """Whether there are frames; OptionError where they differ in size."""
+    sizes = {frame.shape[:2] for frame in frames}
+    if len(sizes) > 1:
+        raise OptionError(f"frames of several sizes {sorted(sizes)}: a clip has one")
+    return bool(sizes)
 
 
 def draw_storm(rng: np.random.Generator, *, night: bool = False) -> Storm:
@@ -203,43 +229,75 @@ def _composed(
     return _rounded(picture + (light - picture) * opacity[..., None])
 
 
-def _overlaid(rng: np.random.Generator, background: Picture, *, screen: bool) -> Picture:
+def _overlaid(
+    rng: np.random.Generator, frames: Sequence[Picture], *, screen: bool
+) -> list[Picture]:
     """The additive or the screen model."""
-    layer = draw_overlay(rng, *background.shape[:2])
-    streaks = layer[..., None] * _tint(rng)
-    picture = background.astype(np.float32)
-    if screen:
-        streaks -= picture * streaks / _WHITE
-    return _rounded(picture + streaks)
+    layers = draw_overlay(rng, *frames[0].shape[:2], count=len(frames))
+    return _lit(frames, layers, _tint(rng), screen=screen)
 
 
-def _foggy(rng: np.random.Generator, background: Picture) -> Picture:
+def _curtained(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
+    """Soft streaks in a veil, mostly screened, else added."""
+    layers = draw_curtain(rng, *frames[0].shape[:2], count=len(frames))
+    return _lit(frames, layers, _tint(rng), screen=rng.random() < 0.75)
+
+
+def _lit(
+    frames: Sequence[Picture], layers: Sequence[Layer], tint: Layer, *, screen: bool
+) -> list[Picture]:
+    """Light added to each frame, or screened onto it."""
+    rainy = []
+    for frame, layer in zip(frames, layers, strict=True):
+        picture = frame.astype(np.float32)
+        light = layer[..., None] * tint
+        if screen:
+            light -= picture * light / _WHITE
+        rainy.append(_rounded(picture + light))
+    return rainy
+
+
+def _foggy(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
     """Streaks that fade into fog with depth, as sets rendered from depth maps show."""
-    mist = draw_mist(rng, background, float(rng.uniform(0.3, 1.5)))
-    layer = draw_overlay(rng, *background.shape[:2])[..., None] * mist.transmission
-    picture = mist.over(background.astype(np.float32))
-    layer = layer * np.float32(0.7)
-    return _rounded(np.asarray(picture + (_tint(rng) - picture) * layer, np.float32))
+    mist = draw_mist(rng, frames[0], float(rng.uniform(0.3, 1.5)))
+    layers = draw_overlay(rng, *frames[0].shape[:2], count=len(frames))
+    tint = _tint(rng)
+    rainy = []
+    for frame, layer in zip(frames, layers, strict=True):
+        picture = mist.over(frame.astype(np.float32))
+        opacity = layer[..., None] * mist.transmission * np.float32(0.7)
+        rainy.append(_rounded(np.asarray(picture + (tint - picture) * opacity, np.float32)))
+    return rainy
 
 
-def _misty(rng: np.random.Generator, background: Picture) -> Picture:
+def _misty(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
     """Mist alone, with few streaks."""
     storm = replace(draw_storm(rng), rain_mm_per_h=1.0, farthest_m=2.0)
-    mist = draw_mist(rng, background, float(rng.uniform(0.15, 1.0)))
-    opacity = Drops(rng, storm, *background.shape[:2]).opacity()
-    return _composed(background, opacity, drop_light(rng, background), mist, linear=True)
+    mist = draw_mist(rng, frames[0], float(rng.uniform(0.15, 1.0)))
+    drops = Drops(rng, storm, *frames[0].shape[:2])
+    light = drop_light(rng, frames[0])
+    return [
+        _composed(frame, opacity, light, mist, linear=True)
+        for frame, opacity in _falling(drops, frames, FPS)
+    ]
 
 
 def _with_mined(
-    rng: np.random.Generator, background: Picture, mined: Sequence[MinedLayer]
-) -> Picture:
+    rng: np.random.Generator, frames: Sequence[Picture], mined: Sequence[MinedLayer]
+) -> list[Picture]:
     """Streaks of real footage, added."""
-    picture = background.astype(np.float32)
+    mist = None
     if rng.random() < 0.3:
-        picture = draw_mist(rng, background, float(rng.uniform(0.05, 0.4))).over(picture)
-    layer = draw_mined(rng, mined, *background.shape[:2])
-    light = _WHITE * (layer if layer.ndim == 3 else layer[..., None])
-    return _rounded(np.asarray(picture + light, np.float32))
+        mist = draw_mist(rng, frames[0], float(rng.uniform(0.05, 0.4)))
+    rainy = []
+    for frame in frames:
+        picture = frame.astype(np.float32)
+        if mist is not None:
+            picture = mist.over(picture)
+        layer = draw_mined(rng, mined, *frame.shape[:2])
+        light = _WHITE * (layer if layer.ndim == 3 else layer[..., None])
+        rainy.append(_rounded(np.asarray(picture + light, np.float32)))
+    return rainy
 
 
 def _tint(rng: np.random.Generator) -> Layer:

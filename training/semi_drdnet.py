@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.network.semi_drdnet import SemiDRDNet, center_frame
 from vderain.training.config import TrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.feed import StepBatch, step_batches
@@ -62,9 +62,10 @@ class SemiDrdnetObjective(Objective):
         """Scalars by name; ``loss`` is their weighted sum, the one to minimise."""
         config = self._config
         streaks, detail = (part.float() for part in network(batch.rainy))
-        dry = (batch.rainy == batch.background).flatten(1).all(1)
+        rainy = center_frame(batch.rainy)
+        dry = (rainy == batch.background).flatten(1).all(1)
         supervised = supervised_loss(
-            batch.rainy,
+            rainy,
             batch.background,
             streaks,
             detail,
@@ -115,12 +116,14 @@ def _compared(
     network: SemiDRDNet, batch: StepBatch, streaks: Tensor, detail: Tensor
 ) -> ContrastBatch:
     assert batch.real is not None and batch.clean is not None
+    rainy = center_frame(batch.rainy)
+    still = batch.real.repeat(1, network.config.frames, 1, 1)
     with frozen_statistics(network):
-        real_streaks, real_detail = (part.float() for part in network(batch.real))
+        real_streaks, real_detail = (part.float() for part in network(still))
     return ContrastBatch(
-        rainy=batch.rainy,
+        rainy=rainy,
         background=batch.background,
-        repaired=batch.rainy - streaks + detail,
+        repaired=rainy - streaks + detail,
         real_rainy=batch.real,
         real_streaks=real_streaks,
         real_repaired=batch.real - real_streaks + real_detail,

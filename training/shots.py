@@ -7,21 +7,24 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
-
-from vderain.clips import upright_clip
+from vderain.clips import Window, clips, upright_clip
 from vderain.errors import SourceError
-from vderain.frames import Frame, PlaneFormat
+from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.media import open_source
 from vderain.media.rgb import planes_to_rgb
 from vderain.network.change import apply_change
 from vderain.options import EncodeOptions, RunOptions
-from vderain.training.pictures import CLIPS, PICTURES, PictureFile, read_picture
+from vderain.training.pictures import (
+    CLIPS,
+    PICTURES,
+    PictureFile,
+    picture_frame,
+    read_picture,
+)
 from vderain.training.rain import Picture
 from vderain.training.suite import (
     INPUT,
@@ -116,18 +119,11 @@ class Prepared:
         rainy, truth = pair.load()
         name = str(pair.rainy.path)
         _refuse_small(rainy, name)
-        answers = {} if engine is None else {OURS: _derain(picture_frame(rainy), engine, timing)}
+        answers = {} if engine is None else {OURS: derain_rgb([rainy], engine, timing)[0]}
         for method, paths in self._answers.items():
             answers[method] = read_picture(paths[pair.name])
             refuse_sizes(answers[method], rainy, str(paths[pair.name]), name)
         return Shot(pair.name, rainy, truth, answers)
-
-
-def picture_frame(rgb: Picture) -> Frame:
-    """A frame of a picture, (H, W, 3) uint8 RGB."""
-    fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
-    red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
-    return Frame((red, green, blue), fmt, pts=0, time_base=Fraction(1))
 
 
 def _clip_shots(
@@ -141,11 +137,14 @@ def _clip_shots(
     """Frames one by one, with the frame before each scored one."""
     paths = {INPUT: rainy} | ({} if truth == rainy else {"truth": truth}) | dict(others)
     with ExitStack() as stack:
-        streams = [stack.enter_context(closing(_frames(path))) for path in paths.values()]
+        decoded = [stack.enter_context(closing(_frames(path))) for path in paths.values()]
+        streams = [_seen(decoded[0], engine), *(_seen(frames, None) for frames in decoded[1:])]
         counted = 0
-        for index, frames in enumerate(zip_longest(*streams)):
-            if None in frames:
-                _refuse_counts(paths, streams, frames, index)
+        for index, together in enumerate(zip_longest(*streams)):
+            frames = [pair[0] for pair in together if pair is not None]
+            if len(frames) < len(together):
+                _refuse_counts(paths, streams, [pair is not None for pair in together], index)
+            clip = together[0][1]
             counted += 1
             scored = index % every == 0
             if not scored and (index + 1) % every:
@@ -158,11 +157,23 @@ def _clip_shots(
                 refuse_sizes(picture, wet, str(paths[name]), str(rainy))
             _refuse_small(wet, str(rainy))
             answers = {name: pictures[name] for name in others}
-            if engine is not None:
-                answers = {OURS: _derain(named[INPUT], engine, timing)} | answers
+            if engine is not None and clip is not None:
+                answers = {OURS: _derain(clip, engine, timing)} | answers
             yield Shot(f"{rainy.stem} {index}", wet, dry, answers, index > 0, scored)
     if not counted:
         raise SourceError(f"{rainy}: holds no frame that can be scored")
+
+
+def _seen(frames: Iterator[Frame], engine: Engine | None) -> Iterator[tuple[Frame, Clip | None]]:
+    """Each frame with the clip that the engine sees of it, neighbours included."""
+    if engine is None:
+        return ((frame, None) for frame in frames)
+
+    def window_of(fmt: PlaneFormat) -> Window:
+        spec = engine.spec_for(fmt)
+        return Window(spec.frames, spec.lookahead)
+
+    return ((item, clip) for item, clip in clips(frames, window_of) if isinstance(item, Frame))
 
 
 def _frames(path: Path) -> Generator[Frame, None, None]:
@@ -181,14 +192,14 @@ def _frames(path: Path) -> Generator[Frame, None, None]:
 
 def _refuse_counts(
     paths: Mapping[str, Path],
-    streams: Sequence[Iterator[Frame]],
-    frames: Sequence[Frame | None],
+    streams: Sequence[Iterator[object]],
+    came: Sequence[bool],
     index: int,
 ) -> None:
     """Count what is left of each stream, and raise SourceError with the counts."""
     counts = [
-        index + (frame is not None) + sum(1 for _ in stream)
-        for stream, frame in zip(streams, frames, strict=True)
+        index + has_come + sum(1 for _ in stream)
+        for stream, has_come in zip(streams, came, strict=True)
     ]
     held = ", ".join(f"{path} {count}" for path, count in zip(paths.values(), counts, strict=True))
     raise SourceError(f"frames are compared one by one, and the counts differ: {held}")
@@ -199,8 +210,14 @@ def _upright_rgb(frame: Frame) -> Picture:
     return planes_to_rgb(clip.center_planes, clip.format)
 
 
-def _derain(frame: Frame, engine: Engine, timing: Timing) -> Picture:
-    clip = upright_clip(frame)
+def derain_rgb(frames: Sequence[Picture], engine: Engine, timing: Timing) -> list[Picture]:
+    """Consecutive frames (H, W, 3) uint8 RGB as an engine derains them; a single one has no neighbours."""
+    pictures = (picture_frame(rgb, number) for number, rgb in enumerate(frames))
+    seen = (clip for _, clip in _seen(pictures, engine))
+    return [_derain(clip, engine, timing) for clip in seen if clip is not None]
+
+
+def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:
     timing.engines[engine.spec_for(clip.format)] = None  # opens it, before the clock starts
     since = time.perf_counter()
     change = engine.submit(clip).result()

@@ -24,11 +24,18 @@ from vderain.media.publish import looking_at
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
-from vderain.network.fold import without_norms
+from vderain.network.fold import with_frames, without_norms
+from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import NlclTrainConfig, RunConfig, TrainConfig, state_config
+from vderain.training.config import (
+    AnyTrainConfig,
+    NlclTrainConfig,
+    RunConfig,
+    TrainConfig,
+    state_config,
+)
 from vderain.training.distributed import World, average_gradients, broadcast_state
 from vderain.training.export import hardware
 from vderain.training.nlcl import NlclObjective
@@ -59,8 +66,13 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig | NlclTrainConfig, run_dir: Path, world: World | None = None
+        self,
+        config: AnyTrainConfig,
+        run_dir: Path,
+        world: World | None = None,
+        objective: Objective | None = None,
     ) -> None:
+        """``objective`` in place of the method's own."""
         self.config = config
         self.run_dir = run_dir
         self.data: Path | None = None  # the folder that the sources lie below
@@ -68,12 +80,13 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.history = _initial_history(config)
+        self._stopped = False
         self.saved_step = 0  # what the checkpoint holds; 0 where there is none
         torch.manual_seed(config.seed)
         device = self.world.device
         self.network = _initial_network(config).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
-        self.objective = _objective(config).to(device)
+        self.objective = (objective or _objective(config)).to(device)
         # The same parameters: what is saved and averaged stays the plain network.
         self._forward = torch.compile(self.network) if config.compiled else self.network
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
@@ -86,6 +99,10 @@ class Trainer:
     def checkpoint(self) -> Path:
         """Where this run's state is kept."""
         return self.run_dir / "checkpoint.pt"
+
+    def stop(self) -> None:
+        """End the run after the step at hand, for ``on_step``; the checkpoint is that of the last one saved."""
+        self._stopped = True
 
     def train(self, data: Path, on_step: Callable[[TrainProgress], None] | None = None) -> None:
         """Run to ``config.steps`` on the folders below ``data``, resuming where there is a checkpoint.
@@ -116,7 +133,7 @@ class Trainer:
         log = _Log(self.run_dir / "log.csv", self.step) if self.world.rank == 0 else None
         began = time.monotonic()
         waited_s: float | None = None
-        while self.step < self.config.steps:
+        while self.step < self.config.steps and not self._stopped:
             asked = time.monotonic()
             batch = next(batches)
             if waited_s is None:  # the first batch nobody can have ready
@@ -249,20 +266,27 @@ class Trainer:
             )
 
 
-def _objective(config: TrainConfig | NlclTrainConfig) -> Objective:
+def _objective(config: AnyTrainConfig) -> Objective:
     if isinstance(config, NlclTrainConfig):
         return NlclObjective(config)
-    return SemiDrdnetObjective(config)
+    if isinstance(config, TrainConfig):
+        return SemiDrdnetObjective(config)
+    raise OptionError(f"method {config.method}: runs by its own command, vderain {config.method}")
 
 
 def _initial_network(config: RunConfig) -> ChangeNetwork:
     """A network of random weights, or of those that the run starts from.
 
-    A run without batch normalisation may start from weights with it, which is absorbed.
+    A run without batch normalisation may start from weights with it, which is absorbed; one of several
+    frames from weights of one frame, and begins by looking at that alone.
     """
     wanted = config.network_config
     if config.initial is None:
-        return build_network(wanted)
+        network = build_network(wanted)
+        if isinstance(config, NlclTrainConfig) and config.statistics == "unit":
+            assert isinstance(network, NlclNetwork)
+            begin_near_identity(network)
+        return network
     path, card = find_weights(config.tier, config.initial)
     if card.network != wanted.kind:
         raise WeightsError(
@@ -275,6 +299,8 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
         and not wanted.normalised
     ):
         network = without_norms(network)
+    if isinstance(network, SemiDRDNet) and network.config.frames == 1 < wanted.frames:
+        network = with_frames(network, wanted.frames)
     if network.config != wanted:
         theirs, ours = card.config.to_dict(), wanted.to_dict()
         told = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]

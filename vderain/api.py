@@ -74,7 +74,8 @@ class Derainer:
             if rainy.ndim == 3
             else (rainy,)
         )
-        clip = upright_clip(Frame(planes, fmt, pts=0, time_base=Fraction(1)))
+        frames = self._engine.spec_for(fmt).frames
+        clip = upright_clip(Frame(planes, fmt, pts=0, time_base=Fraction(1)), frames)
         change = self._engine.submit(clip).result()
         dry = apply_change(planes, change, fmt, strength=self._strength)
         return np.stack(dry, -1) if rainy.ndim == 3 else dry[0]

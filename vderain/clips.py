@@ -1,27 +1,107 @@
-"""From frames to the clips that the network sees."""
+"""From frames to the clips that the network sees.
+
+A clip of one frame is that frame. A clip of T is the frame and the T - 1 neighbours nearest in time, laid
+over it by ``alignment``, so that what differs is rain. Clips hold no state but those frames: a run that
+begins ``Window.warm_up`` frames early makes the clips of an uninterrupted one from there on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from vderain.frames import Clip, Frame, PassedPacket, Plane
+from vderain.alignment import Aligner, Motion, Thumbnail, aligned, thumbnail
+from vderain.frames import Clip, Frame, PassedPacket, Plane, PlaneFormat
+
+_GAP_S = 0.5  # frames further apart show too different a scene
+
+Item = Frame | PassedPacket
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a network sees: ``frames``, an odd number, of which up to ``lookahead`` may lie in the future."""
+
+    frames: int = 1
+    lookahead: int = 0
+
+    @property
+    def warm_up(self) -> int:
+        """How far back a clip may reach, in frames."""
+        return self.frames - 1
 
 
 def clips(
-    items: Iterable[Frame | PassedPacket],
-) -> Iterator[tuple[Frame | PassedPacket, Clip | None]]:
-    """Pair every frame with its clip of one frame, turned upright; packets pass with None."""
+    items: Iterable[Item], window_of: Callable[[PlaneFormat], Window]
+) -> Generator[tuple[Item, Clip | None], None, None]:
+    """Pair every frame with its clip, in order; packets pass with None.
+
+    A frame leaves when as many frames of its stretch have come after it as its window looks ahead, or the
+    stretch ends: with the stream, at a discontinuity, a gap in time or a new format. Neighbours beyond an
+    end are replaced by others, and by the frame itself where there are none.
+    """
+    stretch = _Stretch(Window())
+    waiting: deque[Item] = deque()
     for item in items:
-        yield item, upright_clip(item) if isinstance(item, Frame) else None
+        if isinstance(item, Frame):
+            seen = Seen(item)
+            if not stretch.goes_on(seen):
+                yield from _flushed(waiting, stretch)
+                stretch = _Stretch(window_of(seen.format))
+            stretch.add(seen)
+        waiting.append(item)
+        while waiting and (isinstance(waiting[0], PassedPacket) or stretch.is_ready):
+            first = waiting.popleft()
+            yield first, stretch.next_clip() if isinstance(first, Frame) else None
+    yield from _flushed(waiting, stretch)
 
 
-def upright_clip(frame: Frame) -> Clip:
-    """The clip of one frame, turned as it is displayed: rain falls downwards there."""
+def _flushed(waiting: deque[Item], stretch: _Stretch) -> Iterator[tuple[Item, Clip | None]]:
+    while waiting:
+        first = waiting.popleft()
+        yield first, stretch.next_clip() if isinstance(first, Frame) else None
+
+
+class Recent:
+    """The newest decoded frames of a live camera, also such as never get a clip themselves.
+
+    ``add`` gives each frame with its neighbours before it, which ``newest_clip`` turns into a clip when
+    the network has time for it. Neighbours end where a clip's would.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+        self._seen: tuple[Seen, ...] = ()
+
+    def add(self, frame: Frame) -> tuple[Seen, ...]:
+        """The frame, last, and those before it, oldest first; ``frames`` of them at most."""
+        seen = Seen(frame)
+        if not self._seen or not seen.follows(self._seen[-1]):
+            self._seen = ()
+        self._seen = (*self._seen, seen)[-self._frames :]
+        return self._seen
+
+    def clear(self) -> None:
+        """Forget all, as at a reconnection."""
+        self._seen = ()
+
+
+def newest_clip(recent: tuple[Seen, ...], frames: int) -> Clip:
+    """The clip of ``frames`` frames for the last of ``recent``; no frame of the future is waited for."""
+    stretch = _Stretch(Window(frames))
+    for seen in recent:
+        stretch.add(seen)
+    return stretch.last_clip()
+
+
+def upright_clip(frame: Frame, frames: int = 1) -> Clip:
+    """The clip of a picture without neighbours, turned as it is displayed: rain falls downwards there."""
     turns = frame.rotation // 90
     planes = turned(frame.planes, turns)
-    return Clip((planes,), frame.format.rotated(turns))
+    return Clip((planes,) * frames, frame.format.rotated(turns), frames // 2)
 
 
 def turned(planes: tuple[Plane, ...], quarter_turns: int) -> tuple[Plane, ...]:
@@ -29,3 +109,89 @@ def turned(planes: tuple[Plane, ...], quarter_turns: int) -> tuple[Plane, ...]:
     if quarter_turns % 4 == 0:
         return planes
     return tuple(np.ascontiguousarray(np.rot90(plane, quarter_turns)) for plane in planes)
+
+
+class Seen:
+    """A decoded frame turned upright, with its thumbnail once it is needed."""
+
+    def __init__(self, frame: Frame) -> None:
+        turns = frame.rotation // 90
+        self.planes = turned(frame.planes, turns)
+        self.format = frame.format.rotated(turns)
+        self.time_s = frame.time_s
+        self.discontinuity = frame.discontinuity
+        self.is_picture = bool(frame.name)  # of a folder, where neighbours show other scenes
+        self._thumbnail: Thumbnail | None = None
+
+    def follows(self, last: Seen) -> bool:
+        """Whether this is the next frame of the same scene and format."""
+        together = not (self.discontinuity or self.is_picture)
+        gap_s = self.time_s - last.time_s
+        return together and self.format == last.format and 0 <= gap_s <= _GAP_S
+
+    @property
+    def thumbnail(self) -> Thumbnail:
+        """Made when it is first asked for."""
+        if self._thumbnail is None:
+            self._thumbnail = thumbnail(self.planes, self.format)
+        return self._thumbnail
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """Consecutive frames of one scene and format; clips are asked for in the order of the frames."""
+
+    window: Window
+    _seen: deque[Seen] = field(default_factory=deque)
+    _next: int = 0  # of _seen, whose clip is asked for next
+    _aligner: Aligner = field(default_factory=Aligner)
+    _ahead: tuple[Seen, Seen, Motion] | None = None  # how the frame after the last one lay in it
+
+    def goes_on(self, seen: Seen) -> bool:
+        """Whether a frame belongs to this stretch."""
+        return bool(self._seen) and seen.follows(self._seen[-1])
+
+    def add(self, seen: Seen) -> None:
+        """Take the next frame."""
+        self._seen.append(seen)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next clip needs no further frame."""
+        return len(self._seen) - self._next > self.window.lookahead
+
+    def next_clip(self) -> Clip:
+        """The clip of the next frame."""
+        current = self._seen[self._next]
+        planes = [self._laid_over(current, other) for other in self._neighbours()]
+        center = len(planes) // 2
+        planes.insert(center, current.planes)
+        self._next += 1
+        while self._next > self.window.warm_up:
+            self._seen.popleft()
+            self._next -= 1
+        return Clip(tuple(planes), current.format, center)
+
+    def last_clip(self) -> Clip:
+        """The clip of the newest frame, whatever was asked for before."""
+        self._next = len(self._seen) - 1
+        return self.next_clip()
+
+    def _neighbours(self) -> list[Seen | None]:
+        """The frames nearest to the next one, oldest first; None for one that there is not."""
+        window, now = self.window, self._next
+        first, last = max(0, now - window.warm_up), min(len(self._seen) - 1, now + window.lookahead)
+        others = sorted({*range(first, last + 1)} - {now}, key=lambda i: abs(i - now))
+        chosen: list[Seen | None] = [self._seen[i] for i in sorted(others[: window.frames - 1])]
+        return chosen + [None] * (window.frames - 1 - len(chosen))
+
+    def _laid_over(self, current: Seen, other: Seen | None) -> tuple[Plane, ...]:
+        """A neighbour's planes laid over the current ones; these where it is missing."""
+        if other is None:
+            return current.planes
+        known = self._ahead
+        like = known[2] if known and known[0] is other and known[1] is current else None
+        motion = self._aligner.motion(current.thumbnail, other.thumbnail, like=like)
+        if other.time_s > current.time_s:
+            self._ahead = (current, other, motion)
+        return aligned(current.planes, other.planes, motion)

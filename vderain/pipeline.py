@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from vderain.clips import clips, turned
+from vderain.clips import Item, Window, clips, turned
 from vderain.estimate import frames_of
-from vderain.frames import Clip, Frame, PassedPacket, PlaneFormat
+from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import (
     Engine,
     EngineSpec,
@@ -26,7 +27,7 @@ from vderain.options import RunOptions
 from vderain.prefetch import prefetch
 from vderain.report import RunReport
 
-Item = Frame | PassedPacket
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,13 @@ def _written(run: _Run, source: FrameSource, sink: FrameSink) -> Generator[int, 
     """Carry everything from the source to the sink; yields how many frames were written so far."""
     clock, depth, stop = run.clock, run.options.queue_frames, _Stop(source)
     decoded = prefetch(clock.timed("decode", source), depth, stop)
-    changed = _derained(clock.waiting("engine", decoded), run)
+    seen = clips(clock.waiting("align", decoded), run.window_of)
+    clipped = prefetch(clock.timed("align", seen), depth, stop)
+    changed = _derained(clock.waiting("engine", clipped), run)
     ready = prefetch(clock.timed("engine", changed), depth, stop)
     frames = 0
-    with closing(decoded), closing(ready):  # the last first: nobody reads a stage that is closed
+    # The last first: nobody reads a stage that is closed.
+    with closing(decoded), closing(clipped), closing(ready):
         for item in ready:
             with clock.busy("encode"):
                 sink.write(item)
@@ -106,18 +110,17 @@ class _Stop(threading.Event):
         self._source.cancel()
 
 
-def _derained(items: Iterator[Item], run: _Run) -> Generator[Item, None, None]:
+def _derained(
+    clipped: Iterator[tuple[Item, Clip | None]], run: _Run
+) -> Generator[Item, None, None]:
     """Replace the planes of every frame; keeps the order, with up to ``engine.slots`` frames in flight."""
     waiting: deque[tuple[Item, tuple[Clip, Pending] | None]] = deque()
     strength = run.options.strength
     in_flight = 0
-    for item, clip in clips(items):
+    for item, clip in clipped:
         if clip is None:
             waiting.append((item, None))
         else:
-            if clip.format not in run.specs:
-                with run.clock.opening():
-                    run.specs[clip.format] = run.engine.spec_for(clip.format)
             waiting.append((item, (clip, run.engine.submit(clip))))
             in_flight += 1
         while waiting and (waiting[0][1] is None or in_flight >= run.engine.slots):
@@ -157,7 +160,7 @@ class _StageClock:
     """Seconds that each stage was busy; every stage is written by one thread only."""
 
     stage_s: dict[str, float] = field(
-        default_factory=lambda: {"decode": 0.0, "engine": 0.0, "encode": 0.0}
+        default_factory=lambda: {"decode": 0.0, "align": 0.0, "engine": 0.0, "encode": 0.0}
     )
     open_s: float = 0.0
     started_s: float = field(default_factory=time.monotonic)
@@ -186,17 +189,17 @@ class _StageClock:
             yield
         finally:
             self.open_s += time.monotonic() - since
-            self.stage_s["engine"] -= time.monotonic() - since
+            self.stage_s["align"] -= time.monotonic() - since  # the stage that asks for it
 
-    def timed(self, stage: str, items: Iterable[Item]) -> Generator[Item, None, None]:
+    def timed(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
         """Count the time that each next item takes as the stage's."""
         return self._counted(stage, items, +1)
 
-    def waiting(self, stage: str, items: Iterable[Item]) -> Generator[Item, None, None]:
+    def waiting(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
         """Take the time that a stage waits for its own input off its account."""
         return self._counted(stage, items, -1)
 
-    def _counted(self, stage: str, items: Iterable[Item], sign: int) -> Generator[Item, None, None]:
+    def _counted(self, stage: str, items: Iterable[T], sign: int) -> Generator[T, None, None]:
         iterator = iter(items)
         try:
             while True:
@@ -220,6 +223,14 @@ class _Run:
     specs: dict[PlaneFormat, EngineSpec] = field(default_factory=dict)
     clock: _StageClock = field(default_factory=_StageClock)
 
+    def window_of(self, fmt: PlaneFormat) -> Window:
+        """What the network sees of a stretch of this format; opens its engine where that has not happened."""
+        if fmt not in self.specs:
+            with self.clock.opening():
+                self.specs[fmt] = self.engine.spec_for(fmt)
+        spec, asked = self.specs[fmt], self.options.lookahead
+        return Window(spec.frames, spec.lookahead if asked is None else min(asked, spec.frames - 1))
+
     def report(self, source: FrameSource, written: SinkReport) -> RunReport:
         """Everything that is known at the end."""
         failures = source.stats.decode_failures
@@ -234,7 +245,7 @@ class _Run:
             tracks_copied=written.tracks_copied,
             losses=damage + source.stats.losses + written.losses,
             notes=source.stats.notes + written.notes,
-            engines=list(self.specs.values()),
+            engines=[self.engine.spec_for(fmt) for fmt in self.specs],
             stage_s={stage: round(busy, 3) for stage, busy in self.clock.stage_s.items()},
             open_s=round(self.clock.open_s, 3),
             seconds=round(self.clock.elapsed_s, 3),

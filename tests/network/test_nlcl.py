@@ -12,7 +12,13 @@ from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
 from vderain.network.config import CONFIGS, NetworkConfig, NlclConfig
 from vderain.network.fold import fold
-from vderain.network.nlcl import NlclNetwork, PictureNorm, gathering_nothing
+from vderain.network.nlcl import (
+    NlclNetwork,
+    PictureNorm,
+    begin_near_identity,
+    begin_near_zero,
+    gathering_nothing,
+)
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import find_weights, load_network, save_network
 
@@ -184,3 +190,15 @@ def test_config_refuses_what_cannot_be():
             NlclConfig(**values)
     with pytest.raises(ValueError, match="breadth"):
         NlclConfig.from_dict({"breadth": 3})
+
+
+@pytest.mark.parametrize("brightness", [0.2, 0.8])
+def test_a_network_of_unit_statistics_can_begin_near_the_identity_and_near_zero(brightness):
+    torch.manual_seed(0)
+    rainy = brightness + 0.2 * torch.rand(1, 3, 24, 24)
+    same, nothing = (NlclNetwork(NlclConfig()).eval() for _ in range(2))
+    begin_near_identity(same)
+    begin_near_zero(nothing)
+    with torch.no_grad():
+        assert same.change(rainy).square().mean() < 1e-3  # 30 dB
+        assert nothing(2 * rainy - 1).square().mean() < 1e-3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.networks import COARSE, TINY, ConstantChange, randomized
+from tests.networks import COARSE, TEMPORAL, TINY, ConstantChange, randomized
 from vderain.frames import PlaneFormat
 from vderain.network.change import apply_change, sample_bounds
 from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
@@ -115,7 +115,7 @@ def test_grey_patch_darkens_by_its_luma_and_black_stays_black():
         assert np.all(result[1] == 128) and np.all(result[2] == 128)
 
 
-@pytest.mark.parametrize("config", [TINY, COARSE], ids=["tiny", "coarse"])
+@pytest.mark.parametrize("config", [TINY, COARSE, TEMPORAL], ids=["tiny", "coarse", "temporal"])
 @pytest.mark.parametrize("fmt", formats([*YUV, "gray", "rgb"]), ids=str)
 def test_packed_form_equals_the_reference_form(fmt, config):
     network = randomized(SemiDRDNet(config))
@@ -125,7 +125,11 @@ def test_packed_form_equals_the_reference_form(fmt, config):
     ):  # small answers: no clamp, which only one form has
         branch.tail.weight *= 0.02
         branch.tail.bias *= 0.02
-    planes = random_planes(fmt, low=0.46, high=0.54)
+    planes = [
+        plane
+        for seed in range(config.frames)
+        for plane in random_planes(fmt, seed, low=0.46, high=0.54)
+    ]
     packed = run(PackedNetwork(network, fmt), planes)
     plain = run(PlanesNetwork(network, fmt, multiple=config.multiple), planes)
     assert max(np.abs(change).max() for change in plain) > 0.1

@@ -4,16 +4,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.networks import COARSE, TINY, randomized
+from tests.networks import COARSE, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
-from vderain.network.fold import fold, without_norms
-from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
+from vderain.network.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
+from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet, center_frame
 
 SHAPES = {
     **TIERS,
     "coarse": COARSE,
     "ungated": replace(TINY, squeeze_ratio=0),
     "plain": replace(COARSE, normalised=False),
+    "temporal": TEMPORAL,
 }
 
 
@@ -32,7 +33,7 @@ def test_paper_config_has_the_published_parameter_counts():
 def test_fast_config_costs_at_most_35_gflop_for_a_720p_frame(form):
     network = form(SemiDRDNet(FAST).eval())
     with torch.device("meta"):
-        rainy = torch.empty(1, 3, 720, 1280)
+        rainy = torch.empty(1, 3 * FAST.frames, 720, 1280)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.to("meta").change(rainy)
     assert 20e9 < counter.get_total_flops() <= 35e9
@@ -43,19 +44,37 @@ def test_the_cost_that_a_config_states_is_what_its_network_does(shape):
     config = SHAPES[shape]
     network = SemiDRDNet(config).eval().to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.change(torch.empty(1, 3, 96, 64, device="meta"))
+        network.change(torch.empty(1, 3 * config.frames, 96, 64, device="meta"))
     assert counter.get_total_flops() == pytest.approx(2 * config.macs_per_pixel * 96 * 64, rel=0.01)
 
 
+@pytest.mark.parametrize("context", ["sum", "taps"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_folded_network_equals_the_unfolded_one(shape):
+def test_folded_network_equals_the_unfolded_one(shape, context):
     network = randomized(SemiDRDNet(SHAPES[shape]))
-    rainy = torch.rand(1, 3, 32, 48)
+    rainy = torch.rand(1, 3 * network.config.frames, 32, 48)
+    folded = fold(network, context)
     with torch.no_grad():
-        expected, folded = network.change(rainy), fold(network).change(rainy)
-    assert (folded - expected).abs().max() <= 1e-5 * expected.abs().max()
-    unwanted = (torch.nn.BatchNorm2d, DilatedContext)
-    assert not any(isinstance(module, unwanted) for module in fold(network).modules())
+        expected, answered = network.change(rainy), folded.change(rainy)
+    assert (answered - expected).abs().max() <= 1e-5 * expected.abs().max()
+    unwanted = {"sum": (DilatedContext, SparseTaps), "taps": (DilatedContext, DilatedSum)}[context]
+    assert not any(
+        isinstance(module, (*unwanted, torch.nn.BatchNorm2d)) for module in folded.modules()
+    )
+
+
+def test_three_dilations_have_25_taps_and_the_paper_tier_saves_an_eighth():
+    def flop(network):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.to("meta").change(torch.empty(1, 3, 64, 64, device="meta"))
+        return counter.get_total_flops()
+
+    network = SemiDRDNet(PAPER).eval()
+    joined, tapped = fold(network), fold(network, "taps")
+    assert {len(m.taps) for m in tapped.modules() if isinstance(m, SparseTaps)} == {25}
+    unfolded, summed, sparse = flop(network), flop(joined), flop(tapped)
+    assert summed / unfolded == pytest.approx(0.924, abs=0.001)
+    assert sparse / unfolded == pytest.approx(0.874, abs=0.001)
 
 
 @pytest.mark.parametrize("config", [TINY, COARSE], ids=["tiny", "coarse"])
@@ -83,11 +102,42 @@ def test_folding_leaves_the_original_as_it_was():
 
 def test_change_is_detail_minus_streaks():
     network = randomized(SemiDRDNet(FAST))
-    rainy = torch.rand(2, 3, 16, 24)
+    rainy = torch.rand(2, 3 * FAST.frames, 16, 24)
     with torch.no_grad():
         streaks, detail = network(rainy)
-        assert streaks.shape == detail.shape == rainy.shape
+        assert streaks.shape == detail.shape == (2, 3, 16, 24)
         assert torch.equal(network.change(rainy), detail - streaks)
+
+
+def test_the_frame_to_be_repaired_is_the_middle_one():
+    frames = torch.arange(2 * 15 * 4).reshape(2, 15, 2, 2)
+    assert torch.equal(center_frame(frames), frames[:, 6:9])
+    assert torch.equal(center_frame(frames[:, :9]), frames[:, 3:6])
+    assert torch.equal(center_frame(frames[:, :3]), frames[:, :3])
+
+
+def test_a_per_frame_network_made_temporal_answers_still_frames_as_before():
+    network = randomized(SemiDRDNet(COARSE))
+    wider = with_frames(network, 3)
+    assert wider.config == replace(COARSE, frames=3)
+    rainy = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        expected = network.change(rainy)
+        answered = wider.eval().change(rainy.repeat(1, 3, 1, 1))
+    assert (answered - expected).abs().max() <= 1e-6
+
+
+def test_an_open_gate_takes_its_neighbour_over():
+    network = randomized(SemiDRDNet(TEMPORAL))
+    for part in (network.rain.tail, network.detail.tail, network.gates):
+        part.weight.zero_()
+        part.bias.zero_()
+    network.gates.bias[: TEMPORAL.unshuffle**2] = 40.0  # the first neighbour, wholly
+    network.gates.bias[TEMPORAL.unshuffle**2 :] = -40.0
+    frames = torch.rand(1, 9, 16, 16)
+    with torch.no_grad():
+        repaired = center_frame(frames) + network.change(frames)
+    assert torch.allclose(repaired, frames[:, :3], atol=1e-6)
 
 
 def test_a_coarser_scale_sees_further():
@@ -114,6 +164,8 @@ def test_config_survives_its_card_and_refuses_unknown_names(shape):
         NetworkConfig.from_dict({"breadth": 3})
     with pytest.raises(ValueError, match="rain_width"):
         NetworkConfig(rain_width=0)
+    with pytest.raises(ValueError, match="odd"):
+        NetworkConfig(frames=2)
     with pytest.raises(ValueError, match="coarse_blocks"):
         NetworkConfig(coarse_blocks=(2, 0))
     assert (TINY.multiple, COARSE.multiple) == (4, 16)

@@ -128,9 +128,9 @@ def test_dry_samples_ask_for_no_change():
 def test_the_model_of_rain_and_mined_layers_reach_the_renderer(monkeypatch):
     seen = []
 
-    def add_rain(rng, background, *, model, mined):
+    def add_rain(rng, frames, *, model, mined):
         seen.append((model, mined))
-        return background
+        return frames
 
     monkeypatch.setattr(patches, "add_rain", add_rain)
     mined = [np.zeros((8, 8), np.float32)]

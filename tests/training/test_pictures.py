@@ -57,14 +57,25 @@ def test_charts_differ_by_their_seed():
 
 def test_frames_are_spread_over_a_clip_from_first_to_last(tmp_path):
     clip = write_clip(tmp_path / "a.avi", range(0, 220, 10))
-    assert [int(frame.mean().round()) for frame in read_spread(clip, 3)] == [0, 100, 210]
+    assert [int(frame.mean().round()) for (frame,) in read_spread(clip, 3)] == [0, 100, 210]
     short = write_clip(tmp_path / "b.avi", [40, 90])
-    assert [int(frame.mean().round()) for frame in read_spread(short, 4)] == [40, 40, 40, 90]
+    assert [int(frame.mean().round()) for (frame,) in read_spread(short, 4)] == [40, 40, 40, 90]
 
 
 def test_frames_of_a_long_clip_are_sought(tmp_path):
     clip = write_clip(tmp_path / "a.avi", [i // 2 for i in range(301)])
-    assert [int(frame.mean().round()) for frame in read_spread(clip, 4)] == [0, 50, 100, 150]
+    assert [int(frame.mean().round()) for (frame,) in read_spread(clip, 4)] == [0, 50, 100, 150]
+
+
+@pytest.mark.parametrize(("count", "length"), [(2, 30), (2, 200)])  # the second one is sought
+def test_places_of_a_clip_come_with_the_frames_around_them(tmp_path, count, length):
+    clip = write_clip(tmp_path / "a.avi", range(length))
+    places = [[int(frame.mean().round()) for frame in each] for each in read_spread(clip, count, 2)]
+    assert places == [[0, 1, 2, 3, 4], [length - 5 + i for i in range(5)]]
+    tiny = write_clip(tmp_path / "b.avi", [40, 90])
+    assert [[int(f.mean().round()) for f in each] for each in read_spread(tiny, 1, 2)] == [
+        [40, 40, 40, 90, 90]
+    ]
 
 
 @pytest.mark.parametrize("start", [0, 7, 60, 61])  # the last two are sought
@@ -82,7 +93,7 @@ def test_a_window_of_an_image_sequence_follows_the_numbers(tmp_path):
         save(tmp_path / f"{index}.png", level(index))  # 10 comes after 9, not after 1
     frames = read_window(ClipFile(tmp_path, 8, 4))
     assert [int(frame[0, 0, 0]) for frame in frames] == [8, 9, 10, 11]
-    assert [int(frame[0, 0, 0]) for frame in read_spread(tmp_path, 2)] == [0, 11]
+    assert [int(frame[0, 0, 0]) for (frame,) in read_spread(tmp_path, 2)] == [0, 11]
 
 
 def test_a_window_beyond_the_end_or_of_two_sizes_is_refused(tmp_path):

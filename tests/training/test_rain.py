@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ MINED = [np.full((40, 50), 0.25, np.float32)]
 
 
 def rendered(picture, seeds, **options):
-    return [add_rain(np.random.default_rng(seed), picture, **options) for seed in seeds]
+    return [add_rain(np.random.default_rng(seed), [picture], **options)[0] for seed in seeds]
 
 
 @pytest.mark.parametrize("model", RAIN_MODELS)
@@ -56,19 +57,19 @@ def test_the_full_model_holds_more_than_the_simple_one():
 
 def test_an_unknown_model_is_refused():
     with pytest.raises(OptionError, match=r"heavy.*full, simple"):
-        add_rain(np.random.default_rng(0), GREY, model="heavy")
+        add_rain(np.random.default_rng(0), [GREY], model="heavy")
 
 
 @pytest.mark.parametrize("kind", ["snow", "mined"])
 def test_a_kind_that_cannot_be_rendered_is_refused(kind):
     with pytest.raises(OptionError, match=kind):
-        render_kind(np.random.default_rng(0), GREY, kind)
+        render_kind(np.random.default_rng(0), [GREY], kind)
 
 
 @pytest.mark.parametrize("kind", RAIN_KINDS)
 def test_every_kind_changes_the_picture(kind):
     rng = np.random.default_rng(0)
-    assert any((render_kind(rng, GREY, kind, mined=MINED) != GREY).any() for _ in range(3))
+    assert any((render_kind(rng, [GREY], kind, mined=MINED)[0] != GREY).any() for _ in range(3))
 
 
 def test_mined_layers_are_used_by_the_full_model_only():
@@ -141,6 +142,25 @@ def test_a_clip_of_one_frame_is_a_picture_and_of_none_is_none():
 def test_clips_that_make_no_sense_are_refused(frames, fps, message):
     with pytest.raises(OptionError, match=message):
         render_clip(np.random.default_rng(0), frames, fps=fps)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RAIN_KINDS if kind != "mined"])
+def test_streaks_of_every_kind_move_on_in_the_next_frame(kind):
+    for seed in range(6):
+        frames = render_kind(np.random.default_rng(seed), [DARK] * 3, kind)
+        assert [frame.shape for frame in frames] == [DARK.shape] * 3
+        streaks = [frame - cv2.GaussianBlur(frame, (0, 0), 6) for frame in np.float32(frames)]
+        moved, there = np.abs(streaks[0] - streaks[2]).mean(), np.abs(streaks[0]).mean()
+        if there > 1:  # otherwise there is hardly a streak
+            assert moved > 0.5 * there
+
+
+def test_a_veil_stays_while_its_streaks_move():
+    for seed in range(6):
+        frames = render_kind(np.random.default_rng(seed), [GREY] * 2, "curtain")
+        veils = [cv2.GaussianBlur(np.float32(frame), (0, 0), 20) for frame in frames]
+        added = np.abs(veils[0] - GREY).mean()
+        assert np.abs(veils[0] - veils[1]).mean() < 0.3 * added + 0.5
 
 
 def test_recompression_keeps_the_picture_and_its_colours():

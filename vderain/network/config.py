@@ -22,7 +22,7 @@ class NetworkConfig:
             times, ... the width, each scale nested between the halves of the finer one's blocks.
         normalised: batch normalisation after each convolution, as published.
         unshuffle: pixels per side that are folded into channels before the first convolution.
-        frames: T, frames of a clip.
+        frames: T, frames of a clip: an odd number, the middle one is repaired.
 
     """
 
@@ -50,6 +50,8 @@ class NetworkConfig:
                 raise ValueError(
                     f"{item.name} must be whole numbers from {lowest} up, got {value!r}"
                 )
+        if self.frames % 2 == 0:
+            raise ValueError(f"frames must be odd, got {self.frames}")
         if not self.dilations:
             raise ValueError("dilations must name at least one")
 
@@ -74,6 +76,7 @@ class NetworkConfig:
             rain += blocks * 18 * width**2 / area
             if scale:  # down from half the width, and up to twice as many channels
                 rain += (2 * width**2 + 2 * width**2) / area
+        rain += 9 * self.rain_width * (self.frames - 1) * s**2  # the gates
         return (rain + detail) / s**2
 
     def to_dict(self) -> dict[str, Any]:

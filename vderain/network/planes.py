@@ -8,6 +8,7 @@ the first and the last convolutions, so that no RGB ever exists.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.frames import LUMA_WEIGHTS, PlaneFormat
-from vderain.network.fold import convolution_like, fold
+from vderain.network.fold import ContextForm, convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
 
 
@@ -115,7 +116,9 @@ class PackedNetwork(nn.Module):
     too. Traced with a format that needs no padding, neither form's graph depends on the planes' size.
     """
 
-    def __init__(self, network: SemiDRDNet, fmt: PlaneFormat) -> None:
+    spread: Tensor
+
+    def __init__(self, network: SemiDRDNet, fmt: PlaneFormat, context: ContextForm = "sum") -> None:
         super().__init__()
         if not packable(network.config.unshuffle, fmt):
             raise ValueError(f"unshuffle {network.config.unshuffle} cannot pack {fmt}")
@@ -123,30 +126,62 @@ class PackedNetwork(nn.Module):
         self.frames = network.config.frames
         self.unshuffle = network.config.unshuffle
         self._padded = fmt.padded(network.config.multiple).plane_shapes
-        folded = fold(network)
+        folded = fold(network, context)
         mix = _pack_matrix(fmt, self.unshuffle)
         unmix = _unpack_matrix(fmt, self.unshuffle)
         self.rain = _packed_branch(folded.rain, mix, -unmix, self.frames)
         self.detail = _packed_branch(folded.detail, mix, unmix, self.frames)
+        self.gates = folded.gates
+        if self.gates is not None:
+            self.register_buffer("spread", _gate_matrix(fmt, self.unshuffle, self.frames - 1))
         self.offsets = [float(offset) for offset in rgb_from_samples(fmt)[1]] * self.frames
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
         """T * P planes -> P changes."""
-        dtype = self.rain.tail.weight.dtype
         blocks = self._blocks()
-        packed = []
-        sizes = self._padded * self.frames
-        for plane, offset, size, (by, bx) in zip(
-            planes, self.offsets, sizes, blocks * self.frames, strict=True
-        ):
-            shifted = plane.to(torch.float32) - offset if offset else plane.to(torch.float32)
-            packed.append(_space_to_depth(_replicated(shifted, size).to(dtype), by, bx))
-        x = torch.cat(packed, 1)
-        parts = torch.split(self.rain(x) + self.detail(x), [by * bx for by, bx in blocks], 1)
+        shifted = (
+            plane.to(torch.float32) - offset if offset else plane.to(torch.float32)
+            for plane, offset in zip(planes, self.offsets, strict=True)
+        )
+        x = self._packed(shifted, blocks * self.frames)
+        features = self.rain.features(x)
+        change = self.rain.tail(features) + self.detail(x)
+        if self.gates is not None:
+            change = change + self._taken_over(planes, torch.sigmoid(self.gates(features)))
+        parts = torch.split(change, [by * bx for by, bx in blocks], 1)
         return tuple(
             _cropped(_depth_to_space(part, by, bx), shape)
             for part, (by, bx), shape in zip(parts, blocks, self.fmt.plane_shapes, strict=True)
         )
+
+    def _packed(self, planes: Iterable[Tensor], blocks: list[tuple[int, int]]) -> Tensor:
+        """Planes padded and packed, side by side."""
+        dtype = self.rain.tail.weight.dtype
+        sizes = self._padded * self.frames
+        return torch.cat(
+            [
+                _space_to_depth(_replicated(plane, size).to(dtype), by, bx)
+                for plane, size, (by, bx) in zip(planes, sizes, blocks, strict=False)
+            ],
+            1,
+        )
+
+    def _taken_over(self, planes: tuple[Tensor, ...], gates: Tensor) -> Tensor:
+        """What the gates bring from the neighbours, packed; chroma by the mean of the gates over it.
+
+        Differences are taken of whole numbers: those of rounded samples would be rounding.
+        """
+        count = len(self.fmt.plane_shapes)
+        pictures = [planes[i : i + count] for i in range(0, len(planes), count)]
+        current = pictures.pop(len(pictures) // 2)
+        differences = (
+            (plane.to(torch.int32) - own.to(torch.int32)).to(torch.float32)
+            for picture in pictures
+            for plane, own in zip(picture, current, strict=True)
+        )
+        brought = self._packed(differences, self._blocks() * len(pictures))
+        brought = brought * F.conv2d(gates, self.spread)
+        return torch.stack(brought.chunk(len(pictures), 1)).sum(0)
 
     def _blocks(self) -> list[tuple[int, int]]:
         """Samples (rows, columns) of each plane in one packed position."""
@@ -185,6 +220,18 @@ def _unpack_matrix(fmt: PlaneFormat, s: int) -> npt.NDArray[Any]:
         mean = np.eye(s * s // (sx * sy))[cell].T / (sx * sy)
         blocks += [mean, mean]
     return np.concatenate([np.kron(matrix[[p]], block) for p, block in enumerate(blocks)], 0)
+
+
+def _gate_matrix(fmt: PlaneFormat, s: int, neighbours: int) -> Tensor:
+    """(neighbours * packed channels, neighbours * s s, 1, 1): gates of pixels -> of packed samples."""
+    sx, sy = fmt.subsampling
+    rows, columns = np.divmod(np.arange(s * s), s)
+    blocks = [np.eye(s * s)]
+    if len(fmt.plane_shapes) == 3:
+        cell = (rows // sy) * (s // sx) + columns // sx
+        blocks += [np.eye(s * s // (sx * sy))[cell].T / (sx * sy)] * 2
+    spread = np.kron(np.eye(neighbours), np.concatenate(blocks, 0))
+    return torch.from_numpy(spread).float()[..., None, None]
 
 
 def _packed_branch(

@@ -2,7 +2,7 @@
 
 After "Detail-recovery Image Deraining via Dual Sample-augmented Contrastive Learning" (arXiv 2204.02772)
 and its base network DRD-Net (arXiv 1908.10267). The ``paper`` configuration is the published network;
-the pixel-unshuffle, the separate branch widths and every other tier are ours.
+the pixel-unshuffle, the separate branch widths, several frames and every other tier are ours.
 
 Shape legend: N pictures, T frames, C channels, H x W pixels, s the unshuffle factor.
 """
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
 
+_CLOSED = -2.0  # before the sigmoid: gates that take an eighth of a neighbour, and learn
+
 
 def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size."""
@@ -25,6 +27,24 @@ def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 def norm(width: int, config: NetworkConfig) -> list[nn.Module]:
     """The batch normalisation after a convolution, or nothing."""
     return [nn.BatchNorm2d(width)] if config.normalised else []
+
+
+def taken_over(frames: Tensor, gates: Tensor) -> Tensor:
+    """What the gates (N, T - 1, H, W) bring from the neighbours to the middle frame, (N, 3, H, W)."""
+    current = center_frame(frames)
+    pictures = list(torch.split(frames, 3, 1))
+    del pictures[len(pictures) // 2]
+    parts = [
+        gate * (neighbour - current)
+        for gate, neighbour in zip(torch.split(gates, 1, 1), pictures, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def center_frame(frames: Tensor) -> Tensor:
+    """The frame to be repaired, (N, 3, H, W), of the T that are stacked, (N, 3T, H, W)."""
+    first = 3 * (frames.shape[1] // 6)
+    return frames[:, first : first + 3]
 
 
 class SqueezeExcitation(nn.Module):
@@ -38,8 +58,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> same."""
-        means = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+        return x * self.scale(x.mean((2, 3), keepdim=True))
+
+    def scale(self, means: Tensor) -> Tensor:
+        """Channel means of a picture -> what its channels are multiplied by, (N, C, 1, 1)."""
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
 
 class DilatedContext(nn.Module):
@@ -147,8 +170,11 @@ class Branch(nn.Module):
 class SemiDRDNet(ChangeNetwork):
     """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
 
-    Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first; H and W multiples of
-    ``config.multiple``. Nothing is clamped: training sees the raw answer.
+    Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first, the neighbours laid over the middle one;
+    H and W multiples of ``config.multiple``. Nothing is clamped: training sees the raw answer.
+
+    Of several frames, a gate for each neighbour and pixel says how much of the neighbour is taken over:
+    a streak hides a place in one frame only (ours). That is part of R, and none where all frames are one.
     """
 
     config: NetworkConfig
@@ -165,14 +191,23 @@ class SemiDRDNet(ChangeNetwork):
         ]
         self.rain = Branch(inputs, config.rain_width, outputs, rain, config)
         self.detail = Branch(inputs, config.detail_width, outputs, detail, config)
+        self.gates: nn.Conv2d | None = None
+        if config.frames > 1:
+            self.gates = conv3x3(config.rain_width, (config.frames - 1) * config.unshuffle**2)
+            nn.init.zeros_(self.gates.weight)
+            nn.init.constant_(self.gates.bias, _CLOSED)  # type: ignore[arg-type]  # has a bias
 
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3T, H, W) -> streaks R and detail D, each (N, 3, H, W)."""
         s = self.config.unshuffle
         x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
-        streaks, detail = self.rain(x), self.detail(x)
+        features = self.rain.features(x)
+        streaks, detail = self.rain.tail(features), self.detail(x)
         if s > 1:
             streaks, detail = F.pixel_shuffle(streaks, s), F.pixel_shuffle(detail, s)
+        if self.gates is not None:
+            gates = torch.sigmoid(self.gates(features))
+            streaks = streaks - taken_over(rainy, F.pixel_shuffle(gates, s) if s > 1 else gates)
         return streaks, detail
 
     def change(self, rainy: Tensor) -> Tensor:

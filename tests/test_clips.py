@@ -1,0 +1,210 @@
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.fakes import packet
+from vderain.clips import Recent, Window, clips, newest_clip
+from vderain.frames import Frame, PlaneFormat
+
+GRAY = PlaneFormat("gray", 96, 64, full_range=True)
+TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((160, 240), np.float32), (0, 0), 2)
+TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
+TEXTURE.flags.writeable = False
+
+
+def view(left, top=20):
+    """What a camera sees that pans over one scene."""
+    return np.ascontiguousarray(TEXTURE[top : top + 64, left : left + 96])
+
+
+def frame(plane, pts, fmt=GRAY, **changes):
+    return Frame((plane,), fmt, pts=pts, time_base=Fraction(1, 25), **changes)
+
+
+def pan(count, **changes):
+    return [frame(view(20 + 3 * i), i, **changes) for i in range(count)]
+
+
+def collected(items, frames=3, lookahead=1):
+    window = Window(frames, lookahead)
+    return [clip for _, clip in clips(items, lambda _: window) if clip is not None]
+
+
+def inner(plane):
+    return plane[8:-8, 8:-8].astype(float)
+
+
+def same(one, two):
+    return all(
+        np.array_equal(a, b)
+        for first, second in zip(one.planes, two.planes, strict=True)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
+def test_neighbours_are_laid_over_the_frame_of_a_panning_camera(lookahead):
+    items = pan(6)
+    made = collected(items, lookahead=lookahead)
+    assert len(made) == 6 and all(clip.center == 1 for clip in made)
+    for item, clip in list(zip(items, made, strict=True))[2:-2]:
+        assert np.array_equal(clip.center_planes[0], item.planes[0])
+        for (neighbour,) in (clip.planes[0], clip.planes[2]):
+            assert np.abs(inner(neighbour) - inner(item.planes[0])).mean() < 4
+            assert not np.array_equal(
+                neighbour, item.planes[0]
+            )  # it is the neighbour's own samples
+
+
+def test_a_streak_of_one_frame_is_in_that_frame_only():
+    items = pan(3)
+    struck = items[1].planes[0].copy()
+    struck[20:40, 50] = 255
+    first, middle, last = collected([items[0], frame(struck, 1), items[2]])
+    for (neighbour,) in (middle.planes[0], middle.planes[2]):
+        assert np.abs(neighbour[20:40, 50].astype(int) - items[1].planes[0][20:40, 50]).mean() < 12
+    assert middle.center_planes[0][20:40, 50].min() == 255
+    del first, last
+
+
+def test_look_ahead_delays_no_longer_than_it_says():
+    came, left = [], []
+
+    def source():
+        for item in pan(6):
+            came.append(item.pts)
+            yield item
+
+    for item, _ in clips(source(), lambda _: Window(3, 1)):
+        left.append((item.pts, came[-1]))
+    assert left == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
+    came.clear()
+    live = [(item.pts, came[-1]) for item, _ in clips(source(), lambda _: Window(3, 0))]
+    assert live == [(i, i) for i in range(6)]
+
+
+def test_packets_keep_their_place_between_frames():
+    items = [packet(1), *pan(2), packet(1), packet(2), frame(view(26), 2), packet(1)]
+    out = [item for item, _ in clips(items, lambda _: Window(3, 1))]
+    assert all(one is other for one, other in zip(out, items, strict=True))
+
+
+@pytest.mark.parametrize(
+    "break_with",
+    [
+        {"discontinuity": True},
+        {"pts": 100},  # seconds later
+        {"plane": view(20), "fmt": PlaneFormat("gray", 96, 64, full_range=False)},
+    ],
+)
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_clips_do_not_span_a_break(break_with, lookahead):
+    items = pan(4)
+    settings = {"plane": view(29), "pts": 3, **break_with}
+    after = [frame(**settings)]
+    after += [
+        frame(view(32 + i), settings["pts"] + 1 + i, settings.get("fmt", GRAY)) for i in range(2)
+    ]
+    whole = collected(items[:3] + after, lookahead=lookahead)
+    apart = collected(items[:3], lookahead=lookahead) + collected(after, lookahead=lookahead)
+    assert all(same(one, two) for one, two in zip(whole, apart, strict=True))
+
+
+def test_a_cut_to_another_scene_leaves_the_frame_alone():
+    other = np.random.default_rng(1).integers(0, 90, (64, 96), np.uint8)
+    items = [frame(view(20), 0), frame(view(23), 1), frame(255 - other, 2), frame(255 - other, 3)]
+    before, after = collected(items)[1:3]
+    assert np.array_equal(before.planes[2][0], items[1].planes[0])
+    assert np.array_equal(after.planes[0][0], items[2].planes[0])
+
+
+def test_pictures_of_a_folder_stand_alone():
+    items = [frame(view(20), i, name=f"{i}.png") for i in range(3)]
+    items[1] = frame(view(21), 1, name="1.png")
+    made = collected(items)
+    for item, clip in zip(items, made, strict=True):
+        assert all(np.array_equal(planes[0], item.planes[0]) for planes in clip.planes)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_a_clip_of_one_frame_repeats_it(frames):
+    (clip,) = collected(pan(1), frames=frames)
+    assert len(clip.planes) == frames and clip.center == frames // 2
+    assert all(planes[0] is clip.center_planes[0] for planes in clip.planes)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_a_run_that_begins_early_enough_makes_the_clips_of_a_whole_one(frames, lookahead):
+    items = pan(9)
+    begin = 5
+    whole = collected(items, frames, lookahead)[begin:]
+    warm_up = Window(frames, lookahead).warm_up
+    resumed = collected(items[begin - warm_up :], frames, lookahead)[warm_up:]
+    assert all(same(one, two) for one, two in zip(whole, resumed, strict=True))
+
+
+def test_tiny_frames_and_odd_sizes_make_clips():
+    for size in ((1, 1), (3, 5), (25, 31), (64, 200)):
+        fmt = PlaneFormat("yuv420", size[1], size[0])
+        rng = np.random.default_rng(0)
+        items = [
+            Frame(
+                tuple(rng.integers(0, 255, shape, np.uint8) for shape in fmt.plane_shapes),
+                fmt, pts=i, time_base=Fraction(1, 25),
+            )
+            for i in range(3)
+        ]  # fmt: skip
+        for clip in collected(items):
+            for planes in clip.planes:
+                assert tuple(plane.shape for plane in planes) == fmt.plane_shapes
+
+
+@pytest.mark.parametrize("bit_depth", [10, 12])
+def test_more_bits_are_aligned_as_well(bit_depth):
+    fmt = PlaneFormat("gray", 96, 64, bit_depth, full_range=True)
+    shift = bit_depth - 8
+    items = [frame(view(20 + 3 * i).astype(np.uint16) << shift, i, fmt) for i in range(3)]
+    deep, flat = collected(items)[1], collected(pan(3))[1]
+    for one, two in zip(deep.planes, flat.planes, strict=True):
+        assert np.abs((one[0] >> shift).astype(int) - two[0]).max() <= 1
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_a_bright_edge_that_jumps_leaves_no_ghost(lookahead):
+    """What moves too far to be followed stands at its own place in every picture of the clip."""
+    items = []
+    for i in range(5):
+        plane = np.full((120, 160), 60, np.uint8)
+        plane[30:90, 10 + 32 * i : 26 + 32 * i] = 230
+        items.append(frame(plane, i, PlaneFormat("gray", 160, 120, full_range=True)))
+    for item, clip in zip(items, collected(items, lookahead=lookahead), strict=True):
+        for (plane,) in clip.planes:
+            wrong = np.abs(plane.astype(int) - item.planes[0]) > 40
+            assert wrong.mean() < 0.02
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_a_live_clip_is_that_of_a_run_without_lookahead(frames):
+    recent = Recent(5)
+    live = [newest_clip(recent.add(seen), frames) for seen in pan(8)]
+    for one, other in zip(live, collected(pan(8), frames, 0), strict=True):
+        assert one.center == other.center and one.format == other.format
+        assert all(
+            np.array_equal(a[0], b[0]) for a, b in zip(one.planes, other.planes, strict=True)
+        )
+
+
+def test_recent_frames_end_at_a_gap_another_format_and_a_discontinuity():
+    recent = Recent(3)
+    assert [len(recent.add(seen)) for seen in pan(5)] == [1, 2, 3, 3, 3]
+    assert len(recent.add(frame(view(40), 6))) == 3
+    assert len(recent.add(frame(view(40), 60))) == 1
+    assert len(recent.add(frame(view(40), 61))) == 2
+    assert len(recent.add(frame(view(40), 62, discontinuity=True))) == 1
+    other = PlaneFormat("gray", 96, 64)
+    assert len(recent.add(frame(view(40), 63, other))) == 1
+    recent.clear()
+    assert len(recent.add(frame(view(40), 64, other))) == 1

@@ -1,0 +1,62 @@
+import cv2
+import numpy as np
+import pytest
+
+from vderain.training.sequences import REACH, SequenceMaker, moving_view
+
+TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((300, 400, 3), np.float32), (0, 0), 2)
+TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
+
+
+@pytest.mark.parametrize("frames", [3, 5])
+def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
+    seen = set()
+    for seed in range(200):
+        offsets = SequenceMaker(frames).offsets(np.random.default_rng(seed))
+        assert len(offsets) == frames and offsets[frames // 2] == 0
+        seen.add(tuple(offsets))
+    if frames == 3:
+        assert {(-1, 0, 1), (-2, 0, -1)} <= seen
+        assert max(abs(offset) for offsets in seen for offset in offsets) == REACH
+
+
+def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
+    maker = SequenceMaker(3)
+    frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]
+    stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1])
+    m = maker.margin_px
+    assert stack.shape == (200 - 2 * m, 200 - 2 * m, 9)
+    first, middle, last = np.split(stack.astype(int), 3, 2)
+    assert np.array_equal(middle, frames[1][m:-m, m:-m])
+    for neighbour in (first, last):
+        assert 0 < np.abs(neighbour - middle).mean() < 4
+    lost = maker.laid_over(np.random.default_rng(0), frames, [0, 0, 1])
+    assert np.array_equal(lost[..., :3], middle)
+
+
+def test_a_streak_stays_in_its_own_frame():
+    maker = SequenceMaker(3)
+    frames = [TEXTURE[40:240, 60:260].copy() for _ in range(3)]
+    cv2.line(frames[0], (95, 80), (100, 120), (255, 255, 255), 1)
+    first, middle, last = np.split(
+        maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int), 3, 2
+    )
+    assert np.abs(first - middle).max() > 60
+    assert np.abs(last - middle).mean() < 1
+
+
+def test_a_still_picture_becomes_what_a_camera_sees():
+    still = moving = 0
+    for seed in range(40):
+        views = moving_view(np.random.default_rng(seed), TEXTURE, 120, [-1, 0, 1])
+        assert [view.shape for view in views] == [(120, 120, 3)] * 3
+        if all(np.array_equal(view, views[1]) for view in views):
+            still += 1
+        else:
+            moving += 1
+    assert still > 8 < moving
+
+
+def test_a_picture_smaller_than_the_view_is_mirrored():
+    views = moving_view(np.random.default_rng(1), TEXTURE[:50, :40], 120, [-2, 0, -1])
+    assert [view.shape for view in views] == [(120, 120, 3)] * 3

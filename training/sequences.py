@@ -1,0 +1,103 @@
+"""What a network of several frames is trained on: consecutive frames, rained on, laid over each other (ours).
+
+The same ``alignment`` serves training and use, so that the network meets the errors it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from vderain.alignment import Aligner, aligned, thumbnail
+from vderain.frames import Plane, PlaneFormat
+from vderain.training.rain import Picture
+
+REACH = 2  # frames on either side of the current one that neighbours are drawn from
+
+_MARGIN_PX = 40  # what moves into a patch comes from around it
+_LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
+_LOST_SHARE = 0.06  # of neighbours that the current frame stands in for, as at the ends of a clip
+_LARGEST_SHRINK = 4.0  # of a frame to its thumbnail: 720 lines to 180
+
+
+@dataclass(slots=True)
+class SequenceMaker:
+    """Draws neighbours for a patch, and lays them over it once they are rained on.
+
+    Attributes:
+        frames: T, an odd number above 1.
+
+    """
+
+    frames: int
+    _aligner: Aligner = field(default_factory=Aligner)
+
+    @property
+    def margin_px(self) -> int:
+        """How far beyond a patch its frames must reach, on each side."""
+        return _MARGIN_PX
+
+    def offsets(self, rng: np.random.Generator) -> list[int]:
+        """The frames of a clip, relative to the current one, which is in the middle of the list."""
+        count = self.frames - 1
+        past = count if rng.random() < _LIVE_SHARE else count // 2
+        chosen = [*range(-past, 0), *range(1, count - past + 1)]
+        chosen = [0 if rng.random() < _LOST_SHARE else offset for offset in chosen]
+        return [*chosen[: count // 2], 0, *chosen[count // 2 :]]
+
+    def laid_over(
+        self, rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
+    ) -> Picture:
+        """The frames (H, W, 3) laid over the middle one, without the margin: (H - 2m, W - 2m, 3T)."""
+        middle = len(frames) // 2
+        height, width = frames[0].shape[:2]
+        fmt = PlaneFormat("rgb", width, height, full_range=True)
+        planes = [_planes(frame) for frame in frames]
+        scale = 1 / rng.uniform(1.0, _LARGEST_SHRINK)
+        small = [thumbnail(each, fmt, scale=scale) for each in planes]
+        laid = []
+        for index, offset in enumerate(offsets):
+            if offset == 0:
+                laid.append(frames[middle])
+                continue
+            motion = self._aligner.motion(small[middle], small[index])
+            laid.append(np.dstack(aligned(planes[middle], planes[index], motion)))
+        m = self.margin_px
+        return np.concatenate([frame[m:-m, m:-m] for frame in laid], 2)
+
+
+def _planes(picture: Picture) -> tuple[Plane, ...]:
+    return tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
+
+
+def moving_view(
+    rng: np.random.Generator, picture: Picture, side: int, offsets: Sequence[int]
+) -> list[Picture]:
+    """Views (side, side, 3) of a still picture by a camera that pans, turns, zooms and shakes.
+
+    ``offsets`` in frames; a tripod half of the time.
+    """
+    height, width = picture.shape[:2]
+    moves = rng.random() < 0.5
+    pan_px = rng.normal(0.0, 1.0, 2) * 10 ** rng.uniform(-0.5, 1.1) * moves
+    zoom, turn = rng.normal(0.0, 0.01) * moves, rng.normal(0.0, 0.004) * moves
+    shake_px = rng.uniform(0.0, 1.5) * moves
+    half = side / 2
+    middle = np.array(
+        [rng.uniform(min(half, n / 2), max(n - half, n / 2)) for n in (width, height)]
+    )
+    views = []
+    for offset in offsets:
+        size, angle = 1 + zoom * offset, turn * offset
+        turned = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        at = middle + pan_px * offset + (rng.normal(0.0, shake_px, 2) if offset else 0)
+        matrix = np.hstack([turned, (at - turned @ (half - 0.5, half - 0.5))[:, None]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        view = cv2.warpAffine(
+            picture, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        )
+        views.append(np.asarray(view, np.uint8))
+    return views

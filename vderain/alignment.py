@@ -1,0 +1,173 @@
+"""Neighbouring frames laid over the current one, so that only the rain differs (ours); torch-free.
+
+Motion is estimated on thumbnails, where streaks are thin and faint: dense inverse search (Kroeger et al.,
+ECCV 2016, by OpenCV) for what moves by itself, and an affine motion fitted to it for the camera, which
+averages the noise that rain brings. Where neither explains a place, the current frame's own samples stand
+in for the neighbour's: what cannot be aligned is derained as a single frame would be, and never ghosts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.frames import Plane, PlaneFormat
+
+Field = npt.NDArray[np.float32]
+Thumbnail = npt.NDArray[np.uint8]  # (h, w)
+
+_SHORT_SIDE_PX = 180
+_SMALLEST_PX = 24  # DIS needs some pixels to search in
+_GRID_PX = 6  # between the points that the camera's motion is fitted to
+_FIT_PX = 0.7
+_FINE_PX = 2.0
+_LIKE_PX = 4.0  # blur over which explanations are compared: wider than a thumbnail's streaks
+_UNLIKE_LEVELS = 26  # difference of blurred thumbnails from which a place counts as unexplained
+_SAME_SCENE = 0.4  # unexplained share from which a neighbour shows another scene
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """How a neighbour's content lies in the current frame, on the thumbnail's grid.
+
+    Attributes:
+        flow: (h, w, 2) float32, in thumbnail pixels: the neighbour's place minus the current one's, (x, y).
+        unexplained: (h, w) uint8, 255 where the neighbour does not show what the current frame shows.
+
+    """
+
+    flow: Field
+    unexplained: Thumbnail
+
+    @property
+    def explains(self) -> bool:
+        """Whether the neighbour shows the same scene: enough of it to be of use."""
+        return float(np.count_nonzero(self.unexplained)) < _SAME_SCENE * self.unexplained.size
+
+
+def thumbnail(planes: tuple[Plane, ...], fmt: PlaneFormat, *, scale: float = 0.0) -> Thumbnail:
+    """The luma (of RGB: the green) of a frame at about 180 lines, or at ``scale``, 8 bit."""
+    plane = planes[1] if fmt.layout == "rgb" else planes[0]
+    scale = scale or min(1.0, _SHORT_SIDE_PX / min(plane.shape))
+    height, width = (max(1, round(side * scale)) for side in plane.shape)
+    small = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), fmt.dtype)
+    if fmt.bit_depth > 8:
+        small >>= fmt.bit_depth - 8
+    return small.astype(np.uint8).reshape(height, width)
+
+
+class Aligner:
+    """Estimates motion between thumbnails; keeps OpenCV's buffers, so one for each thread."""
+
+    def __init__(self) -> None:
+        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search.setFinestScale(1)  # half the thumbnail: the preset's quarter misses 0.3 dB
+
+    def motion(
+        self, current: Thumbnail, neighbour: Thumbnail, *, like: Motion | None = None
+    ) -> Motion:
+        """How ``neighbour`` lies in ``current``, thumbnails of one size.
+
+        ``like``: how ``current`` lies in ``neighbour``, where that is known; turned about, it saves the search.
+        """
+        if min(current.shape) < _SMALLEST_PX:
+            still = np.zeros((*current.shape, 2), np.float32)
+            return Motion(still, _unlike(current, neighbour))
+        if like is not None:
+            dense = -_warped(like.flow, -like.flow)
+        else:
+            dense = np.asarray(self._search.calc(current, neighbour, None), np.float32)
+        camera = _affine(dense)
+        flow = dense if camera is None else _better(current, neighbour, dense, camera)
+        return Motion(flow, _unlike(current, _warped(neighbour, flow)))
+
+
+def aligned(
+    planes: tuple[Plane, ...], neighbour: tuple[Plane, ...], motion: Motion
+) -> tuple[Plane, ...]:
+    """The neighbour's planes laid over the current frame's; the current samples where it does not show them.
+
+    All of them where it shows another scene.
+    """
+    if not motion.explains:
+        return planes
+    fields: dict[tuple[int, int], tuple[Field, Thumbnail]] = {}
+    results = []
+    for own, other in zip(planes, neighbour, strict=True):
+        if own.shape not in fields:
+            fields[own.shape] = _enlarged(motion, own.shape)
+        flow, unexplained = fields[own.shape]
+        laid = np.asarray(_warped(other, flow)).reshape(own.shape)
+        cv2.copyTo(own, unexplained, laid)
+        results.append(laid)
+    return tuple(results)
+
+
+def _enlarged(motion: Motion, shape: tuple[int, int]) -> tuple[Field, Thumbnail]:
+    """Flow (H, W, 2) in pixels of a plane of this shape, and 255 where it shows something else."""
+    size = shape[::-1]
+    height, width = motion.flow.shape[:2]
+    factors = np.array([shape[1] / width, shape[0] / height], np.float32)
+    flow = cv2.resize(motion.flow * factors, size, interpolation=cv2.INTER_LINEAR)
+    unexplained = cv2.resize(motion.unexplained, size, interpolation=cv2.INTER_LINEAR)
+    _, unexplained = cv2.threshold(unexplained, 100, 255, cv2.THRESH_BINARY)
+    return (
+        np.asarray(flow, np.float32).reshape(*shape, 2),
+        np.asarray(unexplained, np.uint8).reshape(shape),
+    )
+
+
+def _warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:
+    """What lies at each place plus its flow, between samples linearly."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
+    remap: Any = cv2.remap  # whose types do not know that one map may hold both parts
+    return np.asarray(remap(plane, flow, None, flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _affine(flow: Field) -> Field | None:
+    """The affine motion that most of a flow agrees with, as a flow; None where nothing does."""
+    height, width = flow.shape[:2]
+    rows, columns = np.mgrid[_GRID_PX // 2 : height : _GRID_PX, _GRID_PX // 2 : width : _GRID_PX]
+    points = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)
+    moved = points + flow[rows.ravel(), columns.ravel()]
+    fitted, _ = cv2.estimateAffine2D(points, moved, ransacReprojThreshold=_FIT_PX)
+    if fitted is None:
+        return None
+    matrix = np.asarray(fitted, np.float32)
+    x = np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    return np.stack(
+        [row[0] * x + row[1] * y + row[2] - own for row, own in zip(matrix, (x, y), strict=True)],
+        -1,
+    )
+
+
+def _better(current: Thumbnail, neighbour: Thumbnail, dense: Field, camera: Field) -> Field:
+    """The camera's motion wherever it explains a place about as well as the dense flow does."""
+    errors = [_blurred(cv2.absdiff(current, _warped(neighbour, flow))) for flow in (dense, camera)]
+    chosen = (errors[1] < 1.15 * errors[0] + 1).astype(np.float32)
+    share = cv2.GaussianBlur(chosen, (0, 0), 3)[..., None]
+    return np.asarray(dense + (camera - dense) * share, np.float32)
+
+
+def _blurred(difference: Any) -> Field:
+    return np.asarray(cv2.GaussianBlur(np.asarray(difference, np.float32), (0, 0), _LIKE_PX))
+
+
+def _unlike(current: Thumbnail, laid: npt.NDArray[Any]) -> Thumbnail:
+    """255 where two thumbnails differ by more than rain would make them.
+
+    Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
+    frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
+    """
+    fine, coarse = (
+        [cv2.GaussianBlur(picture, (0, 0), blur_px) for picture in (current, laid)]
+        for blur_px in (_FINE_PX, _LIKE_PX)
+    )
+    brighter = cv2.max(cv2.subtract(fine[1], fine[0]), cv2.subtract(coarse[0], coarse[1]))
+    _, unlike = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
+    return np.asarray(unlike, np.uint8).reshape(current.shape)

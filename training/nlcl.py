@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vderain.errors import SourceError
-from vderain.network.nlcl import NlclNetwork, gathering_nothing
+from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
 from vderain.training.config import NlclTrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.feed import UnpairedBatch, unpaired_batches
@@ -51,6 +51,8 @@ class NlclObjective(Objective):
         super().__init__()
         self._config = config
         self.rain = NlclNetwork(config.network_config)
+        if config.statistics == "unit":
+            begin_near_zero(self.rain)
         self.discriminator = Discriminator(config.encoder_width)
         self.background_heads = ProjectionHeads(self.discriminator.channels)
         self.rain_heads = ProjectionHeads(self.discriminator.channels)
@@ -87,6 +89,9 @@ class NlclObjective(Objective):
         self._generator.manual_seed(config.seed * 1_000_003 + step)
         self._rate = self.learning_rate(step)
         signed = 2 * batch.rainy - 1
+        if config.statistics == "unit":  # of which nothing is to be gathered
+            network.eval()
+            self.rain.eval()
         levels = network.levels(signed)
         background, rain = network.drawn(levels).float(), self.rain(signed).float()
         judged = frozen_levels(self.discriminator, layer_picture(background))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MARK = '<meta name="generator" content="vderain evaluate">'
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --back: #fbfbfa; --card: #fff; --ink: #1c2126; --faint: #68727d;
   --line: #dfe3e7; --accent: #0b6bcb; --good: #17803d; --bad: #c0392b;
   --c0: #0b6bcb; --c1: #d9622b; --c2: #17803d; --c3: #9146c2; --c4: #b8860b; --c5: #0f8b8d;
@@ -72,7 +72,7 @@ svg polyline { fill: none; stroke-width: 2; stroke-linejoin: round }
 .note { color: var(--faint); font-size: 13px } .formulas dt { font-weight: 600 } .formulas dd { margin: 0 0 8px }
 """
 
-_SCRIPT = """
+SCRIPT = """
 for (const range of document.querySelectorAll('.stack input')) {
   const drag = () => {
     range.parentNode.style.setProperty('--at', range.value + '%');
@@ -137,9 +137,9 @@ def render(
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{MARK}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Rain removal, scored</title><style>{_STYLE}</style></head>\n<body>"
+        f"<title>Rain removal, scored</title><style>{STYLE}</style></head>\n<body>"
         + "\n".join(filter(None, sections))
-        + f"<script>{_SCRIPT}</script></body></html>\n"
+        + f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -249,16 +249,16 @@ def _shot(shot: Shown, *, dry: bool, error_gain: int) -> str:
     others = {f"error of {name}": file for name, file in shot.errors.items()}
     if "truth" in shot.pictures:
         others = {"truth": shot.pictures["truth"]} | others
-    views = [_view(left, answers)] if answers else []
+    views = [compared(left, answers)] if answers else []
     if others:
-        views.append(_view(left, others))
+        views.append(compared(left, others))
     return (
         f'<div class="shot"><header><b>{escape(shot.name)}</b>{"".join(figures)}</header>'
         f'<div class="views">{"".join(views)}</div></div>'
     )
 
 
-def _view(left: tuple[str, str], right: Mapping[str, str]) -> str:
+def compared(left: tuple[str, str], right: Mapping[str, str]) -> str:
     """A picture over another one, with a line to drag, and a button for each that may lie below."""
     label, file = left
     shown, below = next(iter(right.items()))

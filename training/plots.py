@@ -114,24 +114,32 @@ def curves(one: SetScores) -> str:
     if one.kind != "video" or len(one.items) < 2:
         return ""
     lines = {name: [_db(item.scores[name].psnr_db) for item in one.items] for name in one.methods}
-    values = [value for line in lines.values() for value in line]
     places = [int(item.name.rpartition(" ")[2]) for item in one.items]
-    axes = _Axes((560, 220), (places[0], places[-1]), _span(values))
     colours = {
         name: "var(--c7)" if name == INPUT else _colour(number - 1)
         for number, name in enumerate(lines)
     }
+    return along(one.name, places, lines, ("frame", "PSNR, dB"), colours)
+
+
+def along(
+    title: str,
+    places: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    labels: tuple[str, str],
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Lines over ascending ``places``, two at least, with the axes' ``labels``."""
+    colours = colours or {name: _colour(number) for number, name in enumerate(lines)}
+    values = [value for line in lines.values() for value in line]
+    axes = _Axes((560, 220), (places[0], places[-1]), _span(values))
     drawn = "".join(
         f'<polyline stroke="{colours[name]}" points="'
         + " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in zip(places, line, strict=True))
         + '"/>'
         for name, line in lines.items()
     )
-    return (
-        f"<b>{escape(one.name)}</b>"
-        + axes.svg(axes.frame("frame", "PSNR, dB"), drawn)
-        + _legend(colours)
-    )
+    return f"<b>{escape(title)}</b>" + axes.svg(axes.frame(*labels), drawn) + _legend(colours)
 
 
 def _legend(colours: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from vderain.training.evaluate import (
     group_means,
     to_plain,
 )
+from vderain.training.noreference import RealScores
 from vderain.training.page import MARK, Shown, render
 from vderain.training.rain import Picture
 from vderain.training.shots import Shot, Timing
@@ -66,6 +67,8 @@ class Evaluation:
     weights: str = ""
     card: Card | None = None
     cost: NetworkCost | None = None
+    real: Mapping[str, Mapping[str, RealScores]] = field(default_factory=dict)
+    """Of footage without ground truth, by clip and method."""
 
     @property
     def rows(self) -> Iterator[tuple[str, str, int | None, Mapping[str, Scores]]]:
@@ -116,6 +119,10 @@ class Evaluation:
             "formulas": FORMULAS,
             "summary": {label: _summary(means) for label, _, _, means in self.rows},
             "sets": [_set_to_dict(one) for one in self.sets],
+            "real": {
+                name: {method: asdict(scores) for method, scores in found.items()}
+                for name, found in self.real.items()
+            },
         }  # fmt: skip
 
 
@@ -169,6 +176,7 @@ def table(evaluation: Evaluation) -> str:
     methods = {name for _, _, _, means in rows for name in means}
     column = max([7, *map(len, methods)])
     lines = _rain_lines(rows, width, column) + _dry_lines(rows, width, column)
+    lines += _real_lines(evaluation.real)
     facts = evaluation.facts()
     label = max(map(len, facts))
     return "\n".join([*lines, *(f"{name:{label}}  {text}" for name, text in facts.items())])
@@ -214,6 +222,23 @@ def _dry_lines(rows: Sequence[Any], width: int, column: int) -> list[str]:
     head = (
         f"{'dry: output to input':{width}} {'method':{column}} {'n':>5}{'PSNR':>8}{'SSIM':>9}"
         f"{'PSNR Y':>9}{'mean change':>13}{'largest':>9}{'flicker':>9}"
+    )
+    return [head, *lines, ""]
+
+
+def _real_lines(real: Mapping[str, Mapping[str, RealScores]]) -> list[str]:
+    if not real:
+        return []
+    width = max([24, *map(len, real)])
+    lines = [
+        f"{name:{width}} {method:10}{one.agreement_db:10.2f}{one.residual:10.3f}{one.streaks:10.3f}"
+        f"{one.structure:10.3f}{one.flicker:9.2f}"
+        for name, found in real.items()
+        for method, one in found.items()
+    ]
+    head = (
+        f"{'without ground truth':{width}} {'method':10}{'agreement':>10}{'residual':>10}{'streaks':>10}"
+        f"{'structure':>10}{'flicker':>9}"
     )
     return [head, *lines, ""]
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from tests.training.rainy_clips import save_unchanging, scene, with_rain, write_frames
 from tests.training.test_evaluate import flickering_clip, noise, save, save_frames, save_pairs
 from vderain.cli.evaluate import evaluate
 from vderain.errors import VderainError
@@ -61,7 +62,7 @@ def test_a_suite_and_results_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--pairs, --video, --clean or --suite"),
+        ([], "--pairs, --video, --rainy, --clean or --suite"),
         (["--pairs", "{set}", "--only-results"], "needs --results"),
         (["--pairs", "{set}", "--results", "other"], "NAME=DIR"),
         (["--pairs", "{set}", "--results", "a={set}", "--results", "a={set}"], "taken"),
@@ -116,3 +117,17 @@ def test_a_report_of_an_evaluation_that_fails_does_not_appear(tmp_path):
             tmp_path / "r",
         )
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_footage_without_ground_truth_is_scored_by_the_frames_around(tmp_path):
+    clip = write_frames(tmp_path / "clip", with_rain([scene()] * 30))
+    weights = save_unchanging(tmp_path / "tiny.safetensors")
+    options = ("--weights", weights, "--engine", "reference", "--json", tmp_path / "scores.json")
+    done = call("--rainy", clip, *options)
+    assert done.exit_code == 0
+    assert "without ground truth" in done.output and "agreement" in done.output
+    found = json.loads((tmp_path / "scores.json").read_text())["real"][str(clip)]
+    assert found["input"]["agreement_db"] == pytest.approx(
+        found["vderain"]["agreement_db"], abs=0.2
+    )
+    assert found["input"]["structure"] > 0.95

@@ -383,3 +383,14 @@ def test_batches_hold_rainy_and_clean_pictures_and_depend_on_the_step_alone(data
     assert first.rainy.shape == first.clean.shape == (3, 3, 32, 32)
     assert float(first.rainy.max()) == 0 < float(first.clean.min())
     assert not torch.equal(first.clean, second.clean)
+
+
+def test_with_unit_statistics_a_run_begins_near_the_identity_and_gathers_nothing(tmp_path):
+    trainer = Trainer(config(statistics="unit"), tmp_path)
+    network = trainer.network.train()
+    first = trainer.objective(network, batch_of(), 0)
+    assert first["consistency"] < 0.05 and first["sparsity"] < 0.15
+    state = network.state_dict()
+    assert not any(value.any() for name, value in state.items() if "running_mean" in name)
+    with pytest.raises(OptionError, match="frozen_statistics"):
+        config(statistics="unit", network={**TINY_NLCL.to_dict(), "frozen_statistics": False})

@@ -14,8 +14,12 @@ from vderain.cli.options import options_of, pick
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vderain.interfaces import Engine
     from vderain.training.evaluate import Item
-    from vderain.training.shots import Shot
+    from vderain.training.noreference import RealScores
+    from vderain.training.shots import Shot, Timing
     from vderain.training.suite import Results, TestSet
 
 _PATH = click.Path(path_type=Path)
@@ -38,6 +42,13 @@ _PATH = click.Path(path_type=Path)
     multiple=True,
     metavar="RAINY CLEAN",
     help="A clip and its ground truth, files or folders of frames; may be repeated.",
+)
+@click.option(
+    "--rainy",
+    type=_PATH,
+    multiple=True,
+    metavar="CLIP",
+    help="Rainy footage without ground truth, judged by the frames around each; may be repeated.",
 )
 @click.option(
     "--clean",
@@ -81,6 +92,7 @@ def evaluate(
     pairs: tuple[Path, ...],
     layout: str,
     video: tuple[tuple[Path, Path], ...],
+    rainy: tuple[Path, ...],
     clean: tuple[Path, ...],
     suite: Path | None,
     results: tuple[str, ...],
@@ -96,6 +108,7 @@ def evaluate(
     \b
     vderain evaluate --pairs DIR --report scores
     vderain evaluate --video rainy.mp4 clean.mp4 --weights mine.safetensors
+    vderain evaluate --rainy dashcam.mp4                  # no ground truth needed
     vderain evaluate --pairs DIR --results other=DIR2 --report scores
     """
     from vderain.training.evaluate import evaluate as score
@@ -105,10 +118,14 @@ def evaluate(
     data = os.environ.get("VDERAIN_DATA")
     sets = load_suite(suite, Path(data) if data else None) if suite else []
     sets += [make_set("pairs", path, layout=layout) for path in pairs]
-    sets += [make_set("video", rainy, truth) for rainy, truth in video]
+    sets += [make_set("video", wet, truth) for wet, truth in video]
     sets += [make_set("clean", path) for path in clean]
-    if not sets:
-        raise click.UsageError("name what to score: --pairs, --video, --clean or --suite")
+    if not sets and not rainy:
+        raise click.UsageError("name what to score: --pairs, --video, --rainy, --clean or --suite")
+    if rainy and (only_results or report is not None):
+        raise click.UsageError(
+            "--rainy prints scores of weights: leave --only-results and --report out"
+        )
     others = _results(results)
     if only_results and not others:
         raise click.UsageError("--only-results needs --results")
@@ -134,8 +151,10 @@ def evaluate(
                 folder.add(test, shot, item)
 
         scored, timing = score(unique(sets), engine, others, every=every, on_shot=advance)
+        real = {str(clip): _real(clip, engine, timing) for clip in rainy if engine is not None}
         bar.close()
-        evaluation = Evaluation(scored, timing, **({} if only_results else _network(options)))
+        known: dict[str, Any] = {} if only_results else _network(options)
+        evaluation = Evaluation(scored, timing, **known, real=real)
         click.echo(table(evaluation))  # first, so that a full disk does not take it away
         if json_path is not None:
             write_json(json_path, evaluation)
@@ -148,6 +167,14 @@ def evaluate(
         click.echo(f"note: {note}", err=True)
     if report is not None:
         click.echo(f"{report / 'index.html'}: tables, plots and pictures", err=True)
+
+
+def _real(clip: Path, engine: Engine, timing: Timing) -> Mapping[str, RealScores]:
+    """Scores without ground truth."""
+    from vderain.training.real import score_footage
+    from vderain.training.shots import derain_rgb
+
+    return score_footage(clip, lambda frames: derain_rgb(frames, engine, timing))
 
 
 def _results(given: tuple[str, ...]) -> list[Results]:

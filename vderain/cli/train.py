@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.config import NlclTrainConfig, TrainConfig
+    from vderain.training.config import AnyTrainConfig
     from vderain.training.trainer import Trainer, TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -112,7 +112,7 @@ def _loaded(
     rainy: tuple[Path, ...],
     settings: tuple[str, ...],
     steps: int | None,
-) -> TrainConfig | NlclTrainConfig:
+) -> AnyTrainConfig:
     """CONFIG with what the command line says."""
     from vderain.training.config import NlclTrainConfig, load_config, method_of
     from vderain.training.datasets import clean_tables

@@ -1,0 +1,334 @@
+"""Adapt weights to unlabelled rainy footage: learn, watch the held-back part, and judge (ours)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vderain.errors import SourceError, TrainingError
+from vderain.metrics import mean_psnr, psnr
+from vderain.network.base import ChangeNetwork
+from vderain.training.adapt_objective import AdaptObjective
+from vderain.training.answers import derain_frames, derain_middle, derain_picture
+from vderain.training.checkpoint import load_checkpoint, save_checkpoint
+from vderain.training.colours import draw_chart
+from vderain.training.config import AdaptConfig
+from vderain.training.export import write_weights
+from vderain.training.footage import Footage, Piece, read_footage, read_frames
+from vderain.training.layouts import find_clips
+from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
+from vderain.training.noreference import RealScores, score_result
+from vderain.training.streaks import Picture
+from vderain.training.temporal import View
+from vderain.training.trainer import Trainer
+from vderain.weights import find_weights, load_network
+
+_log = logging.getLogger(__name__)
+
+_LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage counts as dry
+_MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
+_LEAST_GAIN_DB = 0.05  # on the held-back part, that counts as one
+_DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
+_DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
+_DRY_PICTURES = 12
+_OTHER_PICTURES = 300
+
+Derain = Callable[
+    [Sequence[Picture]], Sequence[Picture]
+]  # consecutive frames -> these without rain
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How weights do at one time, on what was held back.
+
+    Attributes:
+        step: of the run; 0 for the original weights.
+        agreement_db: mean PSNR against what the frames around tell, where they can be trusted.
+        dry_db: mean PSNR of dry pictures with what becomes of them.
+
+    """
+
+    step: int
+    agreement_db: float
+    dry_db: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What the held-back part says of the adapted weights; ``reason`` is a sentence for the user."""
+
+    adapted: bool
+    reason: str
+    original: RealScores
+    changed: RealScores
+    looks: tuple[Look, ...]
+    best: Look
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A held-back piece: its frames, its view, and the original weights' answers to all its frames."""
+
+    piece: Piece
+    view: View
+    derained: tuple[Picture, ...]
+
+
+class Adaptation:
+    """Everything of one run of ``vderain adapt``: made once, then ``train``, ``judge`` and ``write``.
+
+    Raises SourceError for footage that cannot be used or that shows no rain, and dry footage that does.
+    """
+
+    def __init__(self, config: AdaptConfig, run_dir: Path, on_note: Callable[[str], None]) -> None:
+        self.config, self.run_dir = config, run_dir
+        path, self.card = find_weights(config.tier, config.initial)
+        self.original = load_network(path, self.card)
+        derain = partial(derain_frames, self.original)
+        footage = read_footage([Path(one) for one in config.footage], config.windows, config.seed)
+        for note in footage.notes:
+            on_note(note)
+        on_note(
+            f"{len(footage.learnt)} pieces of footage to learn from, {len(footage.held_back)} held back"
+        )
+        lessons = self._lessons(footage, derain)
+        self.held_back = [
+            Seen(piece, seen, derained)
+            for piece, (seen, derained) in zip(
+                footage.held_back, read_lessons(footage.held_back, derain), strict=True
+            )
+        ]
+        own = self._dry_frames(derain)
+        other = (
+            read_frames([Path(one) for one in config.replay], _OTHER_PICTURES)
+            if config.replay
+            else []
+        )
+        rng = np.random.default_rng(config.seed)
+        self._dry = [*own, *other][:: max(1, len([*own, *other]) // _DRY_PICTURES)][:_DRY_PICTURES]
+        self._dry += [draw_chart(rng) for _ in range(4)]
+        self._dry += [one.view.target()[:256, :256] for one in self.held_back]
+        self._dry = [picture[:384, :384] for picture in self._dry]
+        frames = self.original.config.frames
+        sampler = LessonSampler(config, lessons, DryPool(lessons, own, other), frames)
+        torch.set_flush_denormal(True)
+        self.trainer = Trainer(config, run_dir, objective=AdaptObjective(config, sampler))
+        self.looks: list[Look] = []
+        self.best: ChangeNetwork = self.original
+
+    def _lessons(self, footage: Footage, derain: Derain) -> list[Lesson]:
+        views = [seen for seen, _ in read_lessons(footage.learnt, derain)]
+        names = ", ".join(self.config.footage)
+        if np.mean([seen.valid.mean() for seen in views]) < 0.05:
+            raise SourceError(
+                f"{names}: too much moves to tell rain from the scene; give calmer footage"
+            )
+        if not shows_rain(views):
+            raise SourceError(
+                f"{names}: no rain is seen that moves from frame to frame; nothing to adapt to, nothing was written"
+            )
+        count = self.original.config.frames
+        return [
+            Lesson.of(seen, piece.frames, count)
+            for piece, seen in zip(footage.learnt, views, strict=True)
+        ]
+
+    def _dry_frames(self, derain: Derain) -> list[Picture]:
+        """Frames of the user's dry footage; clips among it must not show rain."""
+        if not self.config.dry:
+            return []
+        paths = [Path(one) for one in self.config.dry]
+        for path in paths:
+            if not path.exists():
+                raise SourceError(f"{path}: there is no such file or folder (--dry)")
+            for clip in [path] if path.is_file() else find_clips(path):
+                try:
+                    some = read_footage([clip], 6, self.config.seed)
+                except SourceError:
+                    continue  # pictures, and clips too short or too still to tell
+                if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
+                    raise SourceError(f"{clip}: shows rain; --dry wants footage without any")
+        return read_frames(paths, 60)
+
+    def train(self, on_step: Callable[[Any], None], on_look: Callable[[Look], None]) -> None:
+        """Run until the held-back part stops gaining, or steps or minutes end. Resumes a run that was stopped."""
+        self._resume()
+        if not self.looks:
+            self.looks.append(self._look(self.original, 0))
+            on_look(self.looks[0])
+        begun = time.monotonic()
+
+        def step(progress: Any) -> None:
+            on_step(progress)
+            trainer = self.trainer
+            if trainer.saved_step != trainer.step:
+                return
+            look = self._look(trainer.averaged, trainer.step)
+            if self._is_better(look):
+                self.best = copy.deepcopy(trainer.averaged).eval()
+            self.looks.append(look)
+            self._save()
+            on_look(look)
+            late = time.monotonic() - begun > 60 * self.config.minutes
+            if late or self._since_best() >= self.config.patience:
+                trainer.stop()
+
+        if self._since_best() < self.config.patience:
+            self.trainer.train(Path(), step)
+
+    def _is_better(self, look: Look) -> bool:
+        """Whether a look is the best so far among those that leave dry pictures alone."""
+        known = self.best_look
+        return self._does_no_harm(look) and look.agreement_db > known.agreement_db + _LEAST_GAIN_DB
+
+    def _does_no_harm(self, look: Look) -> bool:
+        return look.dry_db >= min(_DRY_FLOOR_DB, self.looks[0].dry_db - _DRY_LOSS_DB)
+
+    @property
+    def shown_network(self) -> ChangeNetwork:
+        """What previews show: the best weights so far, those of the last look until any gained."""
+        return self.trainer.averaged if self.best is self.original else self.best
+
+    @property
+    def best_look(self) -> Look:
+        """The look with the best agreement of those that did no harm, as they came."""
+        best = self.looks[0]
+        for look in self.looks[1:]:
+            if self._does_no_harm(look) and look.agreement_db > best.agreement_db + _LEAST_GAIN_DB:
+                best = look
+        return best
+
+    def _since_best(self) -> int:
+        return len(self.looks) - 1 - self.looks.index(self.best_look)
+
+    def _look(self, network: ChangeNetwork, step: int) -> Look:
+        network.eval()
+        agreements = []
+        for one in self.held_back:
+            result, valid = derain_middle(network, one.piece.frames), one.view.valid
+            if valid.any():
+                agreements.append(psnr(result[valid], one.view.target()[valid]))
+        if not agreements:
+            raise SourceError(
+                f"{', '.join(self.config.footage)}: the last part, which is held back to judge by, moves too much; "
+                "give more footage"
+            )
+        dry = [psnr(derain_picture(network, picture), picture) for picture in self._dry]
+        return Look(step, round(mean_psnr(agreements), 3), round(mean_psnr(dry), 3))
+
+    @property
+    def _best_file(self) -> Path:
+        return self.run_dir / "best.pt"
+
+    def _save(self) -> None:
+        looks = [[look.step, look.agreement_db, look.dry_db] for look in self.looks]
+        save_checkpoint(self._best_file, {"looks": looks, "network": self.best.state_dict()})
+
+    def _resume(self) -> None:
+        """Go on from the looks of a run that was stopped; those after its checkpoint are taken again."""
+        if not (self._best_file.exists() and self.trainer.checkpoint.exists()):
+            return
+        self.trainer.load()
+        state = load_checkpoint(self._best_file)
+        looks = [Look(int(step), agreement, dry) for step, agreement, dry in state["looks"]]
+        self.looks = [look for look in looks if look.step <= self.trainer.step]
+        try:
+            self.best = copy.deepcopy(self.original)
+            self.best.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{self._best_file}: does not fit this run; remove the folder"
+            ) from error
+
+    def judge(self) -> Verdict:
+        """Compare adapted with original weights on the held-back part."""
+        original, changed = (self._scores(network) for network in (self.original, self.best))
+        first, best = self.looks[0], self.best_look
+        gain = changed.agreement_db - original.agreement_db
+        adapted = best.step > 0 and gain >= _LEAST_GAIN_DB
+        if adapted:
+            reason = (
+                f"adapted: {len(self.held_back)} held-back frames come {gain:.2f} dB nearer to what the frames"
+                f" around them tell (step {best.step}); dry pictures stay at {best.dry_db:.1f} dB"
+                f" ({first.dry_db:.1f} before)"
+            )
+        else:
+            reason = f"the original weights are kept: {self._why_not()}"
+        return Verdict(
+            adapted, reason, original, changed, tuple(self.looks), best, self.trainer.seconds
+        )
+
+    def _why_not(self) -> str:
+        first = self.looks[0]
+        gains = [
+            look.agreement_db - first.agreement_db
+            for look in self.looks
+            if not self._does_no_harm(look)
+        ]
+        if gains and max(gains) > _LEAST_GAIN_DB:
+            return f"a gain of {max(gains):.2f} dB on held-back frames came with changes to dry pictures"
+        return "training brought held-back frames no nearer to what the frames around them tell"
+
+    def _scores(self, network: ChangeNetwork) -> RealScores:
+        found = []
+        for one in self.held_back:
+            results = one.derained
+            if network is not self.original:
+                results = tuple(derain_frames(network, one.piece.frames))
+            if (scores := score_result(one.view, results)) is not None:
+                found.append(scores)
+        if not found:
+            raise SourceError(
+                f"{', '.join(self.config.footage)}: the held-back part moves too much to be judged"
+            )
+        return RealScores.mean(found)
+
+    def write(self, weights: Path, verdict: Verdict) -> None:
+        """Write the weights that the verdict chose, with a card that says so. Raises SinkError."""
+        network = copy.deepcopy(self.best if verdict.adapted else self.original)
+        told = {
+            "adapted": verdict.adapted,
+            "verdict": verdict.reason,
+            "steps": verdict.best.step,
+            "from": self.card.sha256,
+            "minutes": round(verdict.seconds / 60, 1),
+            "before": self.card.training,
+        }
+        data = self.card.data + (
+            " Then adapted to unlabelled footage of the user's." if verdict.adapted else ""
+        )
+        scores = {
+            "held_back": {
+                "before_db": round(verdict.original.agreement_db, 2),
+                "after_db": round(verdict.changed.agreement_db, 2),
+            },
+            "original": self.card.scores,
+        }
+        card = replace(self.card, training=told, data=data, scores=scores)
+        if verdict.adapted:
+            card = replace(card, int8={})  # measured on other weights
+        write_weights(network, weights, card)
+
+
+def shows_rain(views: Sequence[View]) -> bool:
+    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both."""
+    light, loss = 0.0, 0.0
+    for seen in views:
+        if not seen.valid.any():
+            continue
+        difference = (seen.frame.astype(np.float32) - seen.target())[seen.valid]
+        light += float(np.maximum(difference, 0).mean()) / len(views)
+        loss += float(np.maximum(-difference, 0).mean()) / len(views)
+    _log.info("rain adds %.3f levels, other changes take %.3f", light, loss)
+    return light > _LEAST_LIGHT and light > _MORE_LIGHT * loss

@@ -1,0 +1,60 @@
+"""A network's answers in float32, without an engine: for training's own looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from vderain.clips import Window, clips
+from vderain.network.base import ChangeNetwork
+from vderain.training.pictures import picture_frame
+from vderain.training.streaks import Picture
+
+
+def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:
+    """A picture (H, W, 3) uint8 RGB of any size without its rain, rounded to 8 bit.
+
+    The network is asked as it is: call its ``eval`` before. One of several frames sees T times the same.
+    """
+    return _answer(network, np.concatenate([picture] * network.config.frames, 2))
+
+
+def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Picture]:
+    """Consecutive frames likewise, each with the neighbours that ``vderain run`` would show."""
+    return [_answer(network, stack) for stack in stacked_clips(frames, network.config.frames)]
+
+
+def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
+    """The middle one of an odd number of consecutive frames likewise."""
+    return _answer(network, middle_clip(frames, network.config.frames))
+
+
+def stacked_clips(frames: Sequence[Picture], count: int) -> Iterator[Picture]:
+    """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: ``count`` laid over it, (H, W, 3 * count)."""
+    window = Window(count, count // 2)
+    items = (picture_frame(frame, number) for number, frame in enumerate(frames))
+    for _, clip in clips(items, lambda _: window):
+        assert clip is not None  # there are no packets
+        yield np.dstack([plane for planes in clip.planes for plane in planes])
+
+
+def middle_clip(frames: Sequence[Picture], count: int) -> Picture:
+    """The clip of the middle one of an odd number of frames, at least ``count``, as ``stacked_clips`` gives it."""
+    around = frames[len(frames) // 2 - count // 2 :][:count]
+    return list(stacked_clips(around, count))[count // 2]
+
+
+@torch.inference_mode()
+def _answer(network: ChangeNetwork, stack: Picture) -> Picture:
+    """The middle frame of a stack (H, W, 3T) without its rain."""
+    height, width = stack.shape[:2]
+    multiple, first = network.config.multiple, 3 * (network.config.frames // 2)
+    device = next(network.parameters()).device
+    rainy = torch.from_numpy(stack.astype(np.float32) / 255).permute(2, 0, 1)[None].to(device)
+    filled = F.pad(rainy, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    change = network.change(filled)[..., :height, :width]
+    dry = (rainy[:, first : first + 3] + change.float()).clamp(0, 1)[0].permute(1, 2, 0)
+    return np.asarray((dry * 255).round().byte().cpu().numpy())

@@ -1,0 +1,192 @@
+"""Unlabelled rainy footage as short pieces of consecutive frames, some of them held back (ours)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vderain.errors import SourceError
+from vderain.frames import Frame
+from vderain.media import open_source
+from vderain.options import EncodeOptions, RunOptions
+from vderain.training.cache import PictureCache
+from vderain.training.datasets import load_sources
+from vderain.training.layouts import find_clips
+from vderain.training.pictures import CLIPS, PICTURES, ClipFile, read_window, sequence_files
+from vderain.training.streaks import Picture
+
+_log = logging.getLogger(__name__)
+
+WINDOW = 7  # frames of a piece; the middle one is learnt from
+_SHORTEST = 24  # frames of a clip: some to learn from, some held back, none in both
+_HELD_SHARE = 0.2  # of a clip, at its end
+_HELD_PIECES = 5  # for each of those to learn from, one is held back
+_LARGEST = (576, 960)  # height and width of the part of a picture that is looked at
+_STILL_LEVELS = 0.02  # mean difference between frames, below which nothing moves
+_FEWEST = 3  # pieces that must be left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Consecutive frames (H, W, 3) uint8 RGB of one place, and how messages call it."""
+
+    name: str
+    frames: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footage:
+    """What a run learns from, and what it is held against: later frames, none of which it learns from."""
+
+    learnt: tuple[Piece, ...]
+    held_back: tuple[Piece, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
+    """Some ``count`` pieces to learn from, spread over clips, and a fifth as many held back.
+
+    ``paths`` are video files, folders of them, and folders with a picture for each frame. Pieces that
+    cannot be decoded are left out and named in ``notes``. Raises SourceError where there are no clips, they
+    are too short, nothing moves in them, or too little of them can be read.
+    """
+    clips = [clip for path in paths for clip in _clips(path)]
+    lengths = {clip: clip_length(clip) for clip in dict.fromkeys(clips)}
+    for clip, length in lengths.items():
+        if length < _SHORTEST:
+            frames = "1 frame" if length == 1 else f"{length} frames"
+            raise SourceError(
+                f"{clip}: has {frames}, too few; adapting needs at least {_SHORTEST} of each clip, a minute is good"
+            )
+    total = sum(lengths.values())
+    learnt: list[ClipFile] = []
+    held_back: list[ClipFile] = []
+    for clip, length in lengths.items():
+        share = length / total
+        end = length - max(WINDOW + 2, round(length * _HELD_SHARE))
+        learnt += _spread(clip, 0, end, max(2, round(count * share)))
+        held_back += _spread(clip, end, length, max(2, round(count / _HELD_PIECES * share)))
+    notes: list[str] = []
+    rng = np.random.default_rng(seed)
+    footage = Footage(
+        tuple(_read(learnt, rng, notes)), tuple(_read(held_back, rng, notes)), tuple(notes)
+    )
+    _check(footage, [str(path) for path in paths])
+    return footage
+
+
+def read_frames(paths: Sequence[Path], count: int) -> list[Picture]:
+    """Some ``count`` single frames and pictures of files and folders, (H, W, 3) uint8 RGB; SourceError for none."""
+    tables = {}
+    for number, path in enumerate(paths):
+        if not path.exists():
+            raise SourceError(f"{path}: there is no such file or folder")
+        suffixes = (
+            {path.suffix.lower()} if path.is_file() else {f.suffix.lower() for f in path.rglob("*")}
+        )
+        for reader, known in (("clips", CLIPS), ("clean", PICTURES)):
+            if suffixes & known:
+                tables[f"{reader}{number}"] = {"path": str(path.resolve()), "reader": reader}
+        if not suffixes & (CLIPS | PICTURES):
+            raise SourceError(f"{path}: holds no pictures and no clips")
+    found: list[Picture] = []
+    for samples in load_sources(tables, Path(), PictureCache()).values():
+        for number in np.unique(
+            np.linspace(0, len(samples) - 1, max(1, count // len(tables))).astype(int)
+        ):
+            background = samples[int(number)].background
+            assert background is not None
+            found.append(background)
+    return found
+
+
+def clip_length(clip: Path) -> int:
+    """How many frames a clip has, as its container says where it does, else counted."""
+    if clip.is_dir():
+        return len(sequence_files(clip))
+    with closing(
+        open_source(str(clip), run=RunOptions(), encode=EncodeOptions(interlaced="deinterlace"))
+    ) as source:
+        info = source.info
+        if info.frames:
+            return info.frames
+        if info.duration_s and info.frame_rate:
+            return int(info.duration_s * info.frame_rate)
+        return sum(isinstance(item, Frame) for item in source)
+
+
+def _clips(path: Path) -> list[Path]:
+    if not path.exists():
+        raise SourceError(f"{path}: there is no such file or folder")
+    if path.is_file() and path.suffix.lower() in PICTURES:
+        raise SourceError(
+            f"{path}: is one picture; adapting needs clips, whose rain moves from frame to frame"
+        )
+    found = [path] if path.is_file() else find_clips(path)
+    if not found:
+        raise SourceError(
+            f"{path}: holds no clips ({', '.join(sorted(CLIPS))}, or folders of their pictures)"
+        )
+    return found
+
+
+def _spread(clip: Path, start: int, end: int, count: int) -> list[ClipFile]:
+    """Up to ``count`` windows between two frames, evenly spread."""
+    last = end - WINDOW
+    starts = np.unique(np.linspace(start, max(start, last), count).astype(int))
+    return [ClipFile(clip, int(one), WINDOW) for one in starts]
+
+
+def _read(
+    windows: Sequence[ClipFile], rng: np.random.Generator, notes: list[str]
+) -> Iterator[Piece]:
+    for window in windows:
+        name = f"{window.path.name}, frame {window.start + WINDOW // 2}"
+        try:
+            frames = read_window(window)
+        except SourceError as error:
+            told = str(error)
+            if "differ in size" in told:
+                raise
+            notes.append(f"left out: {told}")
+            _log.warning("left out: %s", told)
+            continue
+        rows, columns = (
+            _part(rng, *sizes) for sizes in zip(frames[0].shape[:2], _LARGEST, strict=True)
+        )
+        yield Piece(name, tuple(np.ascontiguousarray(frame[rows, columns]) for frame in frames))
+
+
+def _part(rng: np.random.Generator, length: int, longest: int) -> slice:
+    start = int(rng.integers(max(1, length - longest + 1)))
+    return slice(start, start + longest)
+
+
+def _check(footage: Footage, names: Sequence[str]) -> None:
+    named = ", ".join(names)
+    pieces = footage.learnt + footage.held_back
+    if len(footage.learnt) < _FEWEST or not footage.held_back:
+        reason = f" ({footage.notes[0]})" if footage.notes else ""
+        raise SourceError(
+            f"{named}: too little can be read{reason}; give another copy, or more footage"
+        )
+    for piece in pieces:
+        if min(piece.frames[0].shape[:2]) < 64:
+            height, width = piece.frames[0].shape[:2]
+            raise SourceError(
+                f"{piece.name}: pictures of {width}x{height} are too small; adapting needs 64 pixels a side"
+            )
+    if max(_movement(piece) for piece in pieces) < _STILL_LEVELS:
+        raise SourceError(
+            f"{named}: is a still picture, frame after frame; adapting needs rain that moves"
+        )
+
+
+def _movement(piece: Piece) -> float:
+    first, second = (piece.frames[i].astype(np.int16) for i in (WINDOW // 2, WINDOW // 2 + 1))
+    return float(np.abs(first - second).mean())

@@ -1,0 +1,208 @@
+"""What footage teaches: patches whose target the frames around, its own rain elsewhere, or rendering tell (ours)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vderain.training.answers import middle_clip
+from vderain.training.colours import draw_chart, recoloured
+from vderain.training.config import AdaptConfig
+from vderain.training.footage import Piece
+from vderain.training.rain import add_rain, recompress
+from vderain.training.streaks import Layer, Picture
+from vderain.training.temporal import Mask, View, view
+
+REAL, MADE, DRY = range(3)  # kinds of samples, as AdaptBatch.kinds holds them
+
+_CHART_SHARE = 0.15  # of dry pictures
+_REPLAY_SHARE = 0.5  # of them where clean pictures of anything are given
+_OWN_DRY_SHARE = 0.7  # of the rest where dry footage of the camera is given
+_GAINS = (0.7, 1.5)  # of mined rain
+_LEAST_VALID = 0.3  # of a patch whose target is to count
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """A rainy frame of the footage, what it should become where that is known, and its rain.
+
+    Attributes:
+        stack: the frame with the neighbours that a network of T frames sees, (H, W, 3T) uint8 RGB.
+        target: (H, W, 3) uint8 RGB.
+        valid: where ``target`` can be trusted.
+        light: what its rain adds, (H, W, 3) float32, 1 is white; 0 where that is not known.
+
+    """
+
+    stack: Picture
+    target: Picture
+    valid: Mask
+    light: Layer
+
+    @classmethod
+    def of(cls, seen: View, frames: Sequence[Picture], count: int) -> Lesson:
+        """What a view of consecutive frames teaches a network that looks at ``count`` of them."""
+        return cls(middle_clip(frames, count), seen.target(), seen.valid, seen.light())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A patch: rainy (P, P, 3T) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
+
+    rainy: Picture
+    target: Picture
+    weight: npt.NDArray[np.float32]
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptBatch:
+    """The patches of a step.
+
+    Attributes:
+        rainy: (N, 3T, P, P) float32 RGB in [0, 1].
+        target: (N, 3, P, P), likewise.
+        weight: (N, 1, P, P), how much each pixel counts.
+        kinds: (N,) REAL, MADE or DRY.
+
+    """
+
+    rainy: Tensor
+    target: Tensor
+    weight: Tensor
+    kinds: Tensor
+
+    def to(self, device: torch.device) -> AdaptBatch:
+        """The same on a device, channels last."""
+        pictures = (self.rainy, self.target, self.weight)
+        rainy, target, weight = (
+            one.to(device, memory_format=torch.channels_last) for one in pictures
+        )
+        return AdaptBatch(rainy, target, weight, self.kinds.to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DryPool:
+    """Pictures without rain, to lay rain on and to be left alone: ``own`` of the cameras, ``other`` of anything."""
+
+    lessons: Sequence[Lesson]
+    own: Sequence[Picture] = ()
+    other: Sequence[Picture] = ()
+
+    def draw(self, rng: np.random.Generator, patch: int) -> tuple[Picture, npt.NDArray[np.float32]]:
+        """A dry patch, and where it can be trusted."""
+        place = rng.random()
+        if place < _CHART_SHARE:
+            return _cut(rng, patch, draw_chart(rng))[0], np.ones((patch, patch), np.float32)
+        whole: Sequence[Picture] = ()
+        if self.other and rng.random() < _REPLAY_SHARE:
+            whole = self.other
+        elif self.own and rng.random() < _OWN_DRY_SHARE:
+            whole = self.own
+        if whole:
+            picture = _cut(rng, patch, whole[int(rng.integers(len(whole)))])[0]
+            if whole is self.other:
+                picture = recoloured(rng, picture)
+            return picture, np.ones((patch, patch), np.float32)
+        lesson = self.lessons[int(rng.integers(len(self.lessons)))]
+        target, valid = _cut(rng, patch, lesson.target, lesson.valid)
+        return target, valid.astype(np.float32)
+
+
+def read_lessons(
+    pieces: Sequence[Piece], derain: Callable[[Sequence[Picture]], Sequence[Picture]]
+) -> Iterator[tuple[View, tuple[Picture, ...]]]:
+    """Each piece seen through its frames, and these as ``derain`` answers them."""
+    for piece in pieces:
+        derained = tuple(derain(piece.frames))
+        yield view(piece.frames, derained), derained
+
+
+class LessonSampler:
+    """Batches of lessons, each a function of its number: a resumed run draws what an uninterrupted one would."""
+
+    def __init__(
+        self, config: AdaptConfig, lessons: Sequence[Lesson], dry: DryPool, frames: int = 1
+    ) -> None:
+        self._config, self._lessons, self._dry, self._frames = config, lessons, dry, frames
+        rainy = np.array([lesson.light.mean() for lesson in lessons])
+        self._chances = rainy / rainy.sum() if rainy.sum() > 0 else None
+
+    def batches(self, start: int = 0) -> Iterator[AdaptBatch]:
+        """Batches from number ``start`` on, without end."""
+        return map(self.batch, itertools.count(start))
+
+    def batch(self, number: int) -> AdaptBatch:
+        """Batch ``number``."""
+        rng = np.random.default_rng((self._config.seed, number))
+        samples = [self.draw(rng) for _ in range(self._config.batch)]
+        rainy, target = (
+            torch.from_numpy(np.stack([getattr(one, name) for one in samples]).transpose(0, 3, 1, 2))
+            .contiguous().float() / 255
+            for name in ("rainy", "target")
+        )  # fmt: skip
+        weight = torch.from_numpy(np.stack([one.weight for one in samples]))[:, None]
+        return AdaptBatch(rainy, target, weight, torch.tensor([one.kind for one in samples]))
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """One sample of a kind drawn by its share: the one place that knows how samples are made."""
+        config, patch = self._config, self._config.patch
+        kind = rng.random()
+        if kind < config.median_share:
+            return self._real(rng)
+        picture, weight = self._dry.draw(rng, patch)
+        kind -= config.median_share
+        if kind < config.mined_share:
+            falling = [self._with_own_rain(rng, picture) for _ in range(self._frames)]
+            return Sample(np.dstack(falling), picture, weight, MADE)
+        kind -= config.mined_share
+        if kind < config.replay_share:
+            falling = add_rain(rng, [picture] * self._frames)
+            if rng.random() < 0.5:
+                falling = [recompress(rng, frame) for frame in falling]
+            return Sample(np.dstack(falling), picture, weight, MADE)
+        return Sample(np.dstack([picture] * self._frames), picture, weight, DRY)
+
+    def _real(self, rng: np.random.Generator) -> Sample:
+        """A patch of the footage; of a few draws the first that is known well enough."""
+        for _ in range(_TRIES):
+            lesson = self._lessons[int(rng.integers(len(self._lessons)))]
+            stack, target, valid = _cut(
+                rng, self._config.patch, lesson.stack, lesson.target, lesson.valid
+            )
+            if valid.mean() >= _LEAST_VALID:
+                break
+        return Sample(stack, target, valid.astype(np.float32), REAL)
+
+    def _with_own_rain(self, rng: np.random.Generator, picture: Picture) -> Picture:
+        """Rain mined from the footage on a dry patch: added, or less of it the brighter the ground."""
+        number = int(rng.choice(len(self._lessons), p=self._chances))
+        light = _cut(rng, self._config.patch, self._lessons[number].light)[0]
+        light = light * np.float32(255 * rng.uniform(*_GAINS))
+        ground = picture.astype(np.float32)
+        if rng.random() < 0.5:
+            light = light * (1 - ground / 255) / np.float32(0.6)
+        return np.rint(ground + light).clip(0, 255).astype(np.uint8)
+
+
+def _cut(
+    rng: np.random.Generator, side: int, *pictures: npt.NDArray[Any]
+) -> list[npt.NDArray[Any]]:
+    """The same random square of pictures of one size, which are mirrored up to it where they are smaller."""
+    below, right = (max(0, side - length) for length in pictures[0].shape[:2])
+    if below or right:
+        pictures = tuple(
+            np.pad(one, [(0, below), (0, right), (0, 0)][: one.ndim], mode="symmetric")
+            for one in pictures
+        )
+    height, width = pictures[0].shape[:2]
+    top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    return [one[top : top + side, left : left + side] for one in pictures]

@@ -1,0 +1,37 @@
+"""Scoring derained footage that has no ground truth: ``noreference`` over pieces of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vderain.errors import SourceError
+from vderain.training.footage import read_footage
+from vderain.training.lessons import read_lessons
+from vderain.training.noreference import RealScores, score_result
+from vderain.training.streaks import Picture
+from vderain.training.suite import INPUT, OURS
+
+_PIECES = 10
+
+
+def score_footage(
+    clip: Path, derain: Callable[[Sequence[Picture]], Sequence[Picture]]
+) -> Mapping[str, RealScores]:
+    """Mean scores of a rainy clip as it is, and as ``derain`` answers consecutive frames, by method.
+
+    Raises SourceError where the clip is too short or too still, or too much of it moves.
+    """
+    footage = read_footage([clip], _PIECES)
+    pieces = footage.learnt + footage.held_back
+    found: dict[str, list[RealScores]] = {INPUT: [], OURS: []}
+    for piece, (seen, derained) in zip(pieces, read_lessons(pieces, derain), strict=True):
+        results: dict[str, Sequence[Picture]] = {INPUT: piece.frames, OURS: derained}
+        for method, frames in results.items():
+            if (scores := score_result(seen, frames)) is not None:
+                found[method].append(scores)
+    if not found[OURS]:
+        raise SourceError(
+            f"{clip}: too much moves to tell rain from the scene; nothing can be scored"
+        )
+    return {method: RealScores.mean(scores) for method, scores in found.items()}

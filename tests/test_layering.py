@@ -40,11 +40,12 @@ ONLY = {
     "av": ["vderain.media"],
     "openvino": ["vderain.engines.openvino"],
     "torch_tensorrt": ["vderain.engines.tensorrt"],
+    "tensorrt": ["vderain.engines.tensorrt"],
     "click": ["vderain.cli"],
     "tqdm": ["vderain.cli", "vderain.training"],
     "vderain.cli": ["vderain.cli", "vderain.__main__"],
     "vderain.api": ["vderain", "vderain.cli"],
-    "vderain.pipeline": ["vderain.api", "vderain.cli"],
+    "vderain.pipeline": ["vderain.api", "vderain.bench", "vderain.cli"],
 }
 # Modules (by the start of their name) -> what they must not import.
 NEVER = {
@@ -88,7 +89,7 @@ def test_the_rules_see_the_real_modules():
         ("vderain.cli", ["torch", "av", "cv2", "openvino"]),
         *(
             (f"vderain.cli.{name}", ["torch", "openvino"])
-            for name in ("run", "train", "export", "evaluate")
+            for name in ("run", "train", "export", "evaluate", "engine")
         ),
     ],
 )

@@ -48,6 +48,7 @@ def test_the_wheel_holds_vderain_only_with_its_weights_and_cards(tmp_path):
         "vderain/engines/__init__.py",
         "vderain/training/trainer.py",
         "vderain/training/configs/fast.toml",
+        "vderain/live/page/index.html",
         "vderain/weights/fast.safetensors",
         "vderain/weights/fast.json",
         "vderain/weights/selfcheck.npz",

@@ -16,9 +16,12 @@ from vderain.errors import VderainError
 
 _COMMANDS = {
     "run": "Take the rain out of a video, a picture or a folder of pictures.",
+    "serve": "Derain live cameras and show them, before and after, on a web page.",
     "train": "Make weights from pairs, or from clean footage alone.",
+    "adapt": "Adapt weights to the rain of your own camera, from footage that nobody labelled.",
     "export": "Turn a training run into a weights file.",
     "evaluate": "Score weights, or any results, against ground truth: a table, a JSON file, a page.",
+    "engine": "Build, list, check, clear, measure and tune the engines that run a network.",
     "compare": "Show a rainy and a derained video side by side, or split by a moving line.",
     "info": "Show what a file holds, and what of it would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",

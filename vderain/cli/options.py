@@ -12,14 +12,17 @@ Options = TypeVar("Options")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def options_of(*classes: type[Any]) -> Callable[[Command], Command]:
-    """A decorator that adds one option for each field of ``classes``, in their order."""
+def options_of(*classes: type[Any], title: str = "") -> Callable[[Command], Command]:
+    """A decorator that adds one option for each field of ``classes``, in their order.
+
+    ``title`` goes before each help text.
+    """
 
     def add(command: Command) -> Command:
         for options in reversed(classes):
             hints = get_type_hints(options)
             for item in reversed(fields(options)):
-                command = _click_option(item, hints[item.name])(command)
+                command = _click_option(item, hints[item.name], title)(command)
         return command
 
     return add
@@ -30,11 +33,11 @@ def pick(options: type[Options], values: dict[str, Any]) -> Options:
     return options(**{item.name: values[item.name] for item in fields(options)})  # type: ignore[arg-type]
 
 
-def _click_option(item: Field[Any], hint: Any) -> Callable[[Command], Command]:
+def _click_option(item: Field[Any], hint: Any, title: str) -> Callable[[Command], Command]:
     flag = "--" + item.name.removesuffix("_s").replace("_", "-")
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
     kind = next(t for t in (*get_args(hint), hint) if t is not type(None))
-    settings: dict[str, Any] = {"help": item.metadata["help"], "default": item.default}
+    settings: dict[str, Any] = {"help": title + item.metadata["help"], "default": item.default}
     if kind is bool:
         settings["is_flag"] = True
     elif choices is not None:

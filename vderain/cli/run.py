@@ -11,6 +11,10 @@ from tqdm import tqdm
 
 from vderain.api import derain_file
 from vderain.cli.options import options_of, pick
+from vderain.errors import OptionError
+from vderain.live.logs import LogKind
+from vderain.live.options import LiveOptions
+from vderain.media.urls import is_device, is_live_output, is_live_url, is_url, shown
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress
 from vderain.report import RunReport, check_report_path, write_report
@@ -20,15 +24,38 @@ _LONG_RUN_S = 3600.0
 
 @click.command()
 @click.argument("rainy")
-@click.argument("dry")
+@click.argument("dry", nargs=-1, required=True)
 @options_of(RunOptions, EngineOptions, EncodeOptions)
+@options_of(LiveOptions, title="Live cameras: ")
+@click.option("--live", is_flag=True, help="Live cameras: take RAINY for one, also a file or http.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Live cameras: also show the page of vderain serve on this port, to this machine only.",
+)
+@click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Live cameras: how events are written to standard error.",
+)
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the run's report here, as JSON.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar, no summary.")
-def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -> None:
+def run(
+    rainy: str,
+    dry: tuple[str, ...],
+    report: Path | None,
+    quiet: bool,
+    live: bool,
+    port: int | None,
+    log: LogKind,
+    **values: Any,
+) -> None:
     """Take the rain out of RAINY and write the same video to DRY.
 
     RAINY is a video, a picture or a folder of pictures; "-" reads y4m or Matroska from standard input.
@@ -38,13 +65,31 @@ def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -
     \b
     vderain run rainy.mp4 dry.mp4
     vderain run rainy.mp4 dry.mp4 --duration 10      # try ten seconds of a long file
+
+    A camera (rtsp, rtmp, udp, /dev/video0, http with --live) is derained while it happens, until Ctrl-C. Each
+    DRY is a URL to publish to, an HLS playlist, or a folder for recordings; there may be several.
+
+    \b
+    vderain run rtsp://camera/stream rtsp://server/dry recordings/ www/dry.m3u8
     """
+    live_outputs = [path for path in dry if is_live_output(path)]
+    if live or is_live_url(rainy) or is_device(rainy) or (live_outputs and is_url(rainy)):
+        _run_live(rainy, dry, report, port, quiet, log, values)
+        return
+    if live_outputs:
+        raise OptionError(
+            f"{shown(live_outputs[0])}: is for live video; --live plays {shown(rainy)} like a camera,"
+            " at its own pace"
+        )
+    if len(dry) > 1:
+        raise OptionError(f"{dry[1]}: only a live camera has several outputs; name one")
+    output = dry[0]
     if report is not None:
-        check_report_path(report, rainy, dry)
+        check_report_path(report, rainy, output)
     with _ProgressBar(hidden=quiet) as bar:
         result = derain_file(
             rainy,
-            dry,
+            output,
             run=pick(RunOptions, values),
             engine=pick(EngineOptions, values),
             encode=pick(EncodeOptions, values),
@@ -55,6 +100,40 @@ def run(rainy: str, dry: str, report: Path | None, quiet: bool, **values: Any) -
     if not quiet:
         click.echo(summary(result), err=True)
     sys.exit(result.exit_code)
+
+
+def _run_live(
+    rainy: str,
+    dry: tuple[str, ...],
+    report: Path | None,
+    port: int | None,
+    quiet: bool,
+    log: LogKind,
+    values: dict[str, Any],
+) -> None:
+    """Derain a camera while it happens; ends the process."""
+    from vderain.cli.live import leave, open_page, run_station, show_summary
+    from vderain.live.logs import log_to_stderr
+    from vderain.live.station import CameraPlan, Station
+
+    options = pick(RunOptions, values)
+    for_files = {
+        "--report": report,
+        "--start": options.start_s,
+        "--lookahead": options.lookahead,
+        "--decoder": options.decoder != RunOptions().decoder,
+    }
+    for flag, given in for_files.items():
+        if given:
+            raise OptionError(f"{flag} is for files; leave it away for a live camera")
+    name = shown(rainy) if is_url(rainy) else rainy
+    plan = CameraPlan(name, rainy, dry, pick(LiveOptions, values), pick(EncodeOptions, values))
+    log_to_stderr(log, quiet=quiet)
+    station = Station([plan], engine=pick(EngineOptions, values), strength=options.strength)
+    page = None if port is None else open_page(station, "127.0.0.1", port, None)
+    code = run_station(station, options.duration_s, page=page)
+    show_summary(station, quiet=quiet or log == "json")
+    leave(code)
 
 
 class _ProgressBar:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 
@@ -16,7 +17,7 @@ from vderain.interfaces import Track, TrackKind
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.pipes import StandardInput
 from vderain.media.publish import refuse_name
-from vderain.media.urls import input_options, is_url, redact
+from vderain.media.urls import escaped_login, input_options, is_url, redact, shown
 
 _NETWORK_TIMEOUT_S = 15.0
 # FFmpeg takes text files of some extensions for ANSI art, and draws them.
@@ -26,8 +27,10 @@ _KINDS: dict[str, TrackKind] = {
 }  # fmt: skip
 
 
-def open_container(path: str, pipe: StandardInput | None = None) -> InputContainer:
-    """Open a file or a URL, or standard input where ``pipe`` is given.
+def open_container(
+    path: str, pipe: StandardInput | None = None, *, hwaccel: HWAccel | None = None
+) -> InputContainer:
+    """Open a file or a URL, or standard input where ``pipe`` is given; ``hwaccel`` then decodes its video.
 
     Raises SourceError with the reason and what to do.
     """
@@ -38,13 +41,19 @@ def open_container(path: str, pipe: StandardInput | None = None) -> InputContain
     if pipe is not None:
         file = pipe
     elif is_url(path):
+        file = escaped_login(path)
         options, timeout = input_options(path), _NETWORK_TIMEOUT_S
     else:
         _check_file(path)
         file = f"file:{path}"  # so that a colon in the name is no protocol
     try:
         container: InputContainer = av.open(
-            file, "r", options=options, timeout=timeout, metadata_errors="surrogateescape"
+            file,
+            "r",
+            options=options,
+            timeout=timeout,
+            metadata_errors="surrogateescape",
+            hwaccel=hwaccel,
         )
     except (av.FFmpegError, OSError) as error:
         if pipe is not None:
@@ -73,7 +82,7 @@ def _check_file(path: str) -> None:
 
 def input_name(path: str) -> str:
     """What messages call an input."""
-    return "standard input" if path == STANDARD_STREAM else redact(path)
+    return "standard input" if path == STANDARD_STREAM else shown(path)
 
 
 def _advice(error: Exception, pipe: StandardInput | None) -> str:

@@ -25,6 +25,7 @@ from vderain.media.color import (
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.length import Length
+from vderain.media.nvdec import open_for, stays_in_software
 from vderain.media.opening import (
     codec_name,
     describe_track,
@@ -36,7 +37,7 @@ from vderain.media.opening import (
 from vderain.media.pipes import StandardInput
 from vderain.media.planes_io import PlaneReader
 from vderain.media.timing import FrameClock, Span
-from vderain.media.urls import redact
+from vderain.media.urls import redact, shown
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
@@ -78,9 +79,12 @@ class VideoSource:
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
         self._reading = threading.Lock()
         self._closed = False
-        self._container = open_container(path, self._pipe)
+        self._container, software = open_for(run.decoder, path, self._pipe)
         try:
             self._open(path, run, encode)
+            if run.decoder != "software":
+                software = software or stays_in_software(self._stream)
+            self._stats.notes += [software] if software else []
             self._items = self._read()
             self._ahead = self._look_ahead()
             first = next((item for item in self._ahead if isinstance(item, Frame)), None)
@@ -346,7 +350,7 @@ class VideoSource:
         if duration_s is None:
             duration_s = seconds(self._container.duration, Fraction(1, av.time_base))
         return StreamInfo(
-            path=redact(path),
+            path=shown(path),
             width=first.format.width,
             height=first.format.height,
             time_base=self._time_base,

@@ -1,0 +1,166 @@
+"""Live cameras: added latency, overload, and a soak with restarts, against a real RTSP server.
+
+    python benchmarks/live.py latency              # 640x360 at 25 fps for 30 s: what the way through adds
+    python benchmarks/live.py overload             # a camera at about twice the rate of the network, then at a quarter
+    python benchmarks/live.py soak --minutes 20    # the server is killed and started again every two minutes
+
+Needs Debian's gir1.2-gst-rtsp-server-1.0, as tests/live does. Prints figures, asserts nothing.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.live.servers import RtspServer
+from vderain.live.options import LiveOptions
+from vderain.live.station import CameraPlan, Station
+from vderain.machine import cpu_fields, cpu_model, package_version
+from vderain.options import EngineOptions
+
+
+def megabytes():
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def station_for(url, *outputs, **live):
+    plan = CameraPlan("camera", url, tuple(map(str, outputs)), LiveOptions(**live))
+    station = Station([plan], engine=EngineOptions())
+    station.start()
+    return station
+
+
+def wait_until_derained(station, timeout_s=120):
+    """The first runs may build an engine."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        if station.sessions[0].stats.snapshot().frames.get("derained", 0) > 25:
+            return
+        time.sleep(0.1)
+    raise SystemExit("no frame was derained")
+
+
+class Window:
+    """Frames, drops and latencies between two moments."""
+
+    def __init__(self, session):
+        self.session = session
+        self.before = session.stats.snapshot()
+        self.since_s = time.monotonic()
+
+    def line(self):
+        now = self.session.stats.snapshot()
+        seconds = time.monotonic() - self.since_s
+        counts = {
+            stage: count - self.before.frames.get(stage, 0) for stage, count in now.frames.items()
+        }
+        drops = {
+            why: count - self.before.drops.get(why, 0)
+            for why, count in now.drops.items()
+            if count > self.before.drops.get(why, 0)
+        }
+        parts = [f"{self.session.feed.control.rung.name:12}"]
+        parts += [f"{stage} {count / seconds:.1f}/s" for stage, count in counts.items()]
+        for stage in ("network", "emit"):
+            histogram = now.latency.get(stage)
+            if histogram is not None:
+                values = sorted(list(histogram.recent)[-max(1, counts.get("emitted", 1)) :])
+                p50, p95 = values[len(values) // 2], values[int(0.95 * (len(values) - 1))]
+                parts.append(f"{stage} {1e3 * p50:.0f} / {1e3 * p95:.0f} ms (median / 95 %)")
+        return ", ".join(parts) + f", dropped {drops}"
+
+
+def latency(seconds):
+    server = RtspServer(rate=25).start()
+    with tempfile.TemporaryDirectory() as folder:
+        station = station_for(server.url, folder)
+        try:
+            wait_until_derained(station)
+            window = Window(station.sessions[0])
+            time.sleep(seconds)
+            print("640x360 at 25 fps, recorded:", window.line())
+        finally:
+            station.stop()
+            server.kill()
+
+
+def overload(seconds):
+    """A camera of 60 fps, then of 15: the tier goes down, and up again."""
+    server = RtspServer(rate=60, size="1280x720").start()
+    station = station_for(server.url)
+    session = station.sessions[0]
+    try:
+        wait_until_derained(station)
+        for rate in (60, 15):
+            if rate != 60:
+                server.kill()
+                server.start(rate=rate, size="1280x720")
+                time.sleep(5)
+            for _ in range(max(1, round(seconds / 10))):
+                window = Window(session)
+                time.sleep(10)
+                print(f"1280x720 at {rate} fps: {window.line()}, {megabytes():.0f} MB", flush=True)
+    finally:
+        station.stop()
+        server.kill()
+
+
+def soak(minutes, restart_s):
+    server = RtspServer(rate=25, audio="pcmu").start()
+    with tempfile.TemporaryDirectory() as folder:
+        station = station_for(
+            server.url, Path(folder, "r"), Path(folder, "live.m3u8"), segment_minutes=1.0
+        )
+        session = station.sessions[0]
+        try:
+            wait_until_derained(station)
+            end_s = time.monotonic() + 60 * minutes
+            while time.monotonic() < end_s:
+                window = Window(session)
+                time.sleep(max(1.0, restart_s - 5))
+                print(
+                    f"{(end_s - time.monotonic()) / 60:5.1f} min left: {megabytes():.0f} MB,"
+                    f" {descriptors()} descriptors, {threading.active_count()} threads,"
+                    f" {session.connection.reconnects} reconnections; {window.line()}",
+                    flush=True,
+                )
+                server.kill()
+                time.sleep(5)
+                server.start()
+        finally:
+            station.stop()
+            server.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("latency", "overload", "soak"))
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--restart", type=float, default=120, help="seconds between restarts")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(
+        f"{cpu_model(cpu_fields())}, {os.cpu_count()} cores, load {load:.1f} before the start;"
+        f" openvino {package_version('openvino')}, av {package_version('av')}"
+    )
+    if options.what == "latency":
+        latency(options.seconds)
+    elif options.what == "overload":
+        overload(options.seconds)
+    else:
+        soak(options.minutes, options.restart)
+
+
+main()

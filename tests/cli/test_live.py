@@ -1,0 +1,103 @@
+"""The commands for live cameras, run as a user runs them."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import av
+import pytest
+
+from tests.live.fakes import until
+from tests.media.synth import Video, write
+
+RUN = [sys.executable, "-m", "vderain"]
+
+
+def vderain(*words, **options):
+    return subprocess.run([*RUN, *map(str, words)], capture_output=True, text=True, **options)
+
+
+def clip(tmp_path, seconds):
+    pts = tuple(range(0, seconds * 90_000, 3600))
+    return write(tmp_path / "clip.mp4", Video(size=(64, 48), pts=pts, languages=("eng",)))
+
+
+def test_run_live_to_several_outputs_until_sigterm(tmp_path):
+    source = clip(tmp_path, 60)
+    outputs = (tmp_path / "recordings", tmp_path / "www" / "dry.m3u8")
+    command = [*RUN, "run", "--live", source, *map(str, outputs), "--log", "json"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert until(lambda: list(outputs[0].glob("*.part")) and outputs[1].exists(), 90)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    (recording,) = outputs[0].iterdir()
+    with av.open(str(recording)) as container:
+        assert sorted(s.type for s in container.streams) == ["audio", "video"]
+        assert sum(1 for _ in container.decode(video=0)) >= 10
+    lines = [json.loads(line) for line in log.splitlines()]
+    states = [line["state"] for line in lines if line.get("camera") == source and "state" in line]
+    assert states[0] == "running" and states[-1] == "ended"
+
+
+def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
+    done = vderain("run", "--live", clip(tmp_path, 3), tmp_path / "recordings", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "75 frames in" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_camera_that_fails_is_exit_code_one(tmp_path):
+    url = "rtsp://admin:geheim@127.0.0.1:9/none"
+    done = vderain("run", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
+    assert done.returncode == 1
+    assert "failed: rtsp://***@127.0.0.1:9/none" in done.stderr
+    assert "geheim" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "a.mp4", "b.mp4", "c.mp4"], "c.mp4: only a live camera has several outputs"),
+        (["run", "a.mp4", "www/dry.m3u8"], "www/dry.m3u8: is for live video; --live"),
+        (["run", "a.mp4", "rtsp://u:p@h/x"], "rtsp://***@h/x: is for live video; --live"),
+        (["run", "rtsp://h/a", "dry.avi"], "live video is recorded as .mp4"),
+        (["run", "rtsp://h/a", "dry.mp4", "--codec", "av1"], "--codec av1"),
+        (["run", "rtsp://h/a", "dry.mp4", "--start", "3"], "--start is for files"),
+        (["run", "rtsp://h/a", "dry.mp4", "--lookahead", "1"], "--lookahead is for files"),
+        (["run", "rtsp://h/a", "http://h/b"], "can be published to"),
+        (["run", "rtsp://h/a", "r", "--weights", "none.safetensors"], "none.safetensors"),
+        (["serve", "rtsp://h/a", "--host", "0.0.0.0"], "a token is needed"),
+        (["serve", "none.toml"], "none.toml: cannot be read"),
+        (["serve", "rtsp://h/a", "rtsp://h/a"], "two cameras have the name"),
+    ],
+)
+def test_mistakes_are_told_before_anything_begins(words, message, tmp_path):
+    done = vderain(*words, cwd=tmp_path, timeout=120)
+    assert done.returncode in (1, 2) and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_serve_answers_and_stops_on_sigterm(tmp_path):
+    source = clip(tmp_path, 60)
+    config = tmp_path / "cameras.toml"
+    config.write_text(f'[[camera]]\nname = "gate"\nurl = "{source}"\noutputs = ["recordings"]\n')
+    process = subprocess.Popen(
+        [*RUN, "serve", str(config), "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        line = next(line for line in process.stderr if "the page is at" in line)
+        address = line.split()[-1]
+        status = json.load(urllib.request.urlopen(f"{address}api/cameras", timeout=10))
+        assert status["cameras"][0]["name"] == "gate"
+        assert until(lambda: list((tmp_path / "recordings").glob("*.part")), 90)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    assert [p.suffix for p in (tmp_path / "recordings").iterdir()] == [".mp4"]

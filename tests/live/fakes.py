@@ -1,0 +1,125 @@
+"""Cameras and engines in memory, for sessions without a network."""
+
+import threading
+import time
+from collections import deque
+from fractions import Fraction
+
+import numpy as np
+
+from tests.fakes import OffsetEngine, gray_frame
+from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
+from vderain.live.control import TierControl, ladder
+from vderain.live.feed import Feed
+from vderain.live.interfaces import Captured
+from vderain.live.stats import CameraStats
+
+RATE = 50
+
+
+def until(condition, timeout_s=10.0):
+    """Wait for something to be true; the last value."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()) and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return value
+
+
+class FakeCamera:
+    """Yields what a script says: a number of frames at RATE, an exception to raise, "hang" or "silence"."""
+
+    def __init__(self, script, *, is_live=True, make_frame=None):
+        self.script = list(script)
+        self.is_live = is_live
+        self.audio = None
+        self.stats = SourceStats()
+        self.info = StreamInfo("fake://camera", 6, 4, Fraction(1, RATE), Fraction(RATE))
+        self.released = threading.Event()
+        self.cancelled = threading.Event()
+        self.closed = False
+        self.make_frame = make_frame or (lambda index: gray_frame(100, index))
+
+    def __iter__(self):
+        index = 0
+        for step in self.script:
+            if isinstance(step, Exception):
+                raise step
+            if step == "hang":
+                self.released.wait(60)
+                continue
+            if step == "silence":
+                self.cancelled.wait(60)
+                return
+            for _ in range(step):
+                if self.cancelled.wait(1 / RATE):
+                    return
+                frame = self.make_frame(index)
+                index += 1
+                yield Captured(frame, time.monotonic())
+
+    def cancel(self):
+        self.cancelled.set()
+
+    def close(self):
+        self.closed = True
+
+
+class SlowEngine(OffsetEngine):
+    """Takes ``seconds`` for an answer, one after the other; hangs while ``hang`` is set."""
+
+    def __init__(self, seconds=0.0, slots=2):
+        super().__init__(slots=slots)
+        self.seconds = seconds
+        self.hang = threading.Event()
+        self.fail = False
+        self.closed = False
+        self.times = []
+        self.clips = deque(maxlen=50)
+        self.frames = 1
+
+    def spec_for(self, fmt):
+        return EngineSpec("slow", "float32", "cpu", "fast", self.frames)
+
+    def submit(self, clip):
+        if self.fail:
+            raise RuntimeError("out of memory")
+        self.times.append(time.monotonic())
+        self.clips.append(clip)
+        return _Slow(self, clip)
+
+    def close(self):
+        self.closed = True
+
+
+class _Slow:
+    def __init__(self, engine, clip):
+        self.engine, self.clip = engine, clip
+
+    def result(self):
+        while self.engine.hang.is_set():
+            time.sleep(0.01)
+        time.sleep(self.engine.seconds)
+        # Luma alone, so that pictures get darker and keep their colours.
+        levels = (self.engine.offset, 0.0, 0.0)
+        planes = self.clip.center_planes
+        return tuple(np.full(p.shape, v, np.float32) for p, v in zip(planes, levels, strict=False))
+
+
+class Sightings(list):
+    """What a feed emitted."""
+
+    @property
+    def levels(self):
+        return [int(emitted.dry.planes[0][0, 0]) for emitted in self]
+
+    @property
+    def flags(self):
+        return list(dict.fromkeys(emitted.flag for emitted in self))
+
+
+def feed(name="gate", *, passthrough=True, frame_s=0.02):
+    seen = Sightings()
+    control = TierControl(ladder("fast", 1.0, passthrough=passthrough), time.monotonic())
+    made = Feed(name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s)
+    made.ring.max_age_s = frame_s
+    return made, seen

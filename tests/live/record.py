@@ -1,0 +1,22 @@
+"""A process that records a camera until it is told to stop: python -m tests.live.record URL FOLDER."""
+
+import signal
+import sys
+
+from tests.live.fakes import SlowEngine
+from vderain.live.station import CameraPlan, Station
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    station = Station(
+        [CameraPlan("gate", sys.argv[1], (sys.argv[2],))], open_engine_for=lambda rung: SlowEngine()
+    )
+    try:
+        station.start()
+        station.wait(60)
+    finally:
+        station.stop()
+
+
+main()

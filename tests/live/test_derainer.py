@@ -1,0 +1,199 @@
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+
+from tests.fakes import gray_frame
+from tests.live.fakes import SlowEngine, feed, until
+from vderain.clips import Recent, Seen
+from vderain.live.derainer import Derainer
+from vderain.live.feed import Waiting
+from vderain.live.shelf import EngineShelf
+
+
+@pytest.fixture
+def station():
+    """A derainer over engines that ``make(rung)`` gives; stopped at the end."""
+    made = []
+
+    def build(make, **options):
+        shelf = EngineShelf(make)
+        derainer = Derainer(shelf, **options)
+        derainer.start()
+        made.append((derainer, shelf))
+        return derainer
+
+    yield build
+    for derainer, shelf in made:
+        derainer.stop()
+        shelf.close()
+
+
+def show(derainer, camera, count, *, rate=50, start=0):
+    for index in range(start, start + count):
+        frame = gray_frame(100, index)
+        waiting = Waiting(frame, (Seen(frame),), time.monotonic(), Fraction(index, rate))
+        derainer.put(camera, waiting)
+        time.sleep(1 / rate)
+
+
+def test_frames_are_derained_in_order(station):
+    camera, seen = feed()
+    derainer = station(lambda rung: SlowEngine())
+    derainer.add(camera)
+    show(derainer, camera, 40)
+    assert until(lambda: len(seen) >= 30)
+    assert set(seen.levels[-20:]) == {95}
+    times = [emitted.time_s for emitted in seen]
+    assert times == sorted(set(times))
+    assert camera.stats.snapshot().frames["derained"] == len(seen)
+
+
+def test_a_slow_network_drops_frames_and_never_gets_late(station):
+    camera, seen = feed(passthrough=False)
+    derainer = station(lambda rung: SlowEngine(0.04, slots=1))
+    derainer.add(camera)
+    show(derainer, camera, 100)
+    counts = camera.stats.snapshot()
+    assert counts.drops["late"] >= 30
+    assert len(seen) + sum(counts.drops.values()) >= 97
+    assert (
+        counts.latency["derained"].percentile(0.95) < 0.02 * 2 + 0.04 + 0.1
+    )  # two frames, the network
+    assert set(seen.levels) == {95}, "no rainy frame between dry ones"
+
+
+def test_the_tier_steps_down_under_load_and_up_again(station):
+    engines = {}
+    camera, seen = feed()
+
+    def make(rung):
+        engines[rung.name] = SlowEngine(0.06 if rung.scale == 1.0 else 0.001, slots=1)
+        return engines[rung.name]
+
+    derainer = station(make)
+    derainer.add(camera)
+    stop = threading.Event()
+
+    def play():
+        index = 0
+        while not stop.is_set():
+            show(derainer, camera, 10, start=index)
+            index += 10
+
+    player = threading.Thread(target=play)
+    player.start()
+    try:
+        assert until(lambda: camera.control.rung.name == "fast@0.5", 15)
+        engines["fast"].seconds = 0.001
+        assert until(lambda: camera.control.rung.name == "fast", 40)
+    finally:
+        stop.set()
+        player.join()
+    assert set(seen.levels) == {95}
+
+
+def test_a_broken_engine_lets_the_picture_through_flagged(station):
+    camera, seen = feed()
+    engine = SlowEngine()
+    derainer = station(lambda rung: engine)
+    derainer.add(camera)
+    show(derainer, camera, 20)
+    assert until(lambda: 95 in seen.levels)
+    engine.fail = True
+    show(derainer, camera, 20, start=20)
+    assert until(lambda: seen[-1].flag == "the network failed" and seen.levels[-1] == 100)
+    assert camera.stats.snapshot().engine_failures >= 1
+    assert engine.closed
+
+
+def test_without_passthrough_nothing_is_sent_then(station):
+    camera, seen = feed(passthrough=False)
+
+    def broken(rung):
+        raise RuntimeError("no such device")
+
+    derainer = station(broken)
+    derainer.add(camera)
+    show(derainer, camera, 20)
+    assert seen == [] and camera.stats.snapshot().drops["engine"] >= 10
+
+
+def test_an_engine_that_hangs_is_left_behind_and_the_picture_goes_on(station):
+    camera, seen = feed()
+    engines = []
+
+    def make(rung):
+        engines.append(SlowEngine())
+        return engines[-1]
+
+    derainer = station(make, timeout_s=0.3)
+    derainer.add(camera)
+    show(derainer, camera, 10)
+    assert until(lambda: 95 in seen.levels)
+    engines[0].hang.set()
+    for round_ in range(12):
+        show(derainer, camera, 5, start=10 + 5 * round_)
+        derainer.check()
+    assert derainer.hangs == 1
+    assert until(lambda: seen.flags[-1] == "the network failed")
+    before = len(seen)
+    engines[0].hang.clear()  # its late answers must not come out
+    time.sleep(0.2)
+    assert all(e.flag for e in seen[before:])
+    times = [emitted.time_s for emitted in seen]
+    assert times == sorted(times)
+
+
+def test_engine_time_is_shared_fairly(station):
+    derainer = station(lambda rung: SlowEngine(0.01, slots=1))
+    cameras = [feed(f"camera {number}", passthrough=False) for number in range(3)]
+    for camera, _ in cameras:
+        derainer.add(camera)
+    threads = [threading.Thread(target=show, args=(derainer, camera, 150)) for camera, _ in cameras]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = [len(seen) for _, seen in cameras]
+    assert min(counts) > 0.7 * max(counts), counts
+
+
+def test_a_better_network_waits_while_it_opens(station):
+    camera, seen = feed()
+    opened = threading.Event()
+
+    def make(rung):
+        opened.wait(10)
+        return SlowEngine()
+
+    derainer = station(make)
+    derainer.add(camera)
+    show(derainer, camera, 20)
+    assert seen == [] and camera.stats.snapshot().drops["opening"] >= 10
+    opened.set()
+    until(lambda: derainer.shelf.entries()[0].state == "ready")
+    show(derainer, camera, 20, start=20)
+    assert until(lambda: 95 in seen.levels) and set(seen.levels) == {95}
+
+
+def test_a_network_of_several_frames_gets_neighbours_that_were_never_derained(station):
+    engine = SlowEngine(0.06, slots=1)
+    engine.frames = 3
+    camera, seen = feed(passthrough=False)
+    derainer = station(lambda rung: engine)
+    derainer.add(camera)
+    recent = Recent(5)
+    for index in range(60):
+        frame = gray_frame(index, index)
+        derainer.put(
+            camera, Waiting(frame, recent.add(frame), time.monotonic(), Fraction(index, 50))
+        )
+        time.sleep(0.02)
+    assert until(lambda: len(seen) >= 5)
+    assert camera.stats.snapshot().drops["late"] > 10
+    for emitted in seen:
+        assert emitted.dry.planes[0][0, 0] == max(0, int(emitted.rainy.planes[0][0, 0]) - 5)
+    assert {len(clip.planes) for clip in engine.clips} == {3}
+    assert all(clip.center == 1 for clip in engine.clips)

@@ -1,0 +1,182 @@
+"""Recordings, playlists and outputs, without a network."""
+
+import os
+import time
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.live.fakes import until
+from tests.live.servers import free_port, has_ffmpeg, listen, need
+from tests.media.synth import Video, write
+from vderain.errors import OptionError
+from vderain.live.options import LiveOptions
+from vderain.live.states import State
+from vderain.media.outlets import HlsOutlet, PublishOutlet, open_outlet
+from vderain.media.recording import RecordingOutlet, recover
+
+
+def clip(tmp_path, seconds=4, **changes):
+    pts = tuple(range(0, seconds * 90_000, 3600))
+    return write(tmp_path / "clip.mp4", Video(size=(128, 96), pts=pts, **changes))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("rtsp://h/dry", PublishOutlet),
+        ("rtmp://h/app/dry", PublishOutlet),
+        ("udp://127.0.0.1:1", PublishOutlet),
+        ("www/dry.m3u8", HlsOutlet),
+        ("recordings/", RecordingOutlet),
+        ("recordings", RecordingOutlet),
+        ("dry.mp4", RecordingOutlet),
+    ],
+)
+def test_what_an_output_is_follows_from_its_name(path, kind):
+    assert type(open_outlet(path, LiveOptions())) is kind
+
+
+@pytest.mark.parametrize("path", ["http://h/x", "dry.avi", "dry.mkv"])
+def test_what_cannot_be_an_output_is_told(path):
+    with pytest.raises(OptionError):
+        open_outlet(path, LiveOptions())
+
+
+def test_a_file_name_becomes_the_beginning_of_every_segment(watch, tmp_path):
+    station = watch(clip(tmp_path), tmp_path / "dry.mp4")
+    assert until(lambda: station.sessions[0].ended, 20)
+    station.stop()
+    (segment,) = tmp_path.glob("dry-*.mp4")
+    with av.open(str(segment)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 60
+
+
+def test_sound_and_picture_stay_together(watch, tmp_path):
+    station = watch(clip(tmp_path, languages=("eng",)), tmp_path / "recordings")
+    assert until(lambda: station.sessions[0].ended, 20)
+    station.stop()
+    (segment,) = (tmp_path / "recordings").iterdir()
+    with av.open(str(segment)) as container:
+        picture, sound = container.streams.video[0], container.streams.audio[0]
+        times = {"video": [], "audio": []}
+        for packet in container.demux():
+            if packet.pts is not None:
+                times[packet.stream.type].append(float(packet.pts * packet.time_base))
+    assert picture.codec_context.name == "h264" and sound.codec_context.name == "aac"
+    assert abs(times["video"][-1] - times["audio"][-1]) < 0.3
+
+
+def test_a_segment_being_written_by_another_is_left_alone(tmp_path):
+    source = clip(tmp_path)
+    partial = tmp_path / "20260101-000000.mp4.part"
+    os.rename(source, partial)
+    holder = partial.open("rb")
+    import fcntl
+
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    assert recover(tmp_path) == []
+    holder.close()
+    assert recover(tmp_path) == [tmp_path / "20260101-000000.mp4"]
+    (tmp_path / "broken.mp4.part").write_bytes(b"not a video")
+    assert recover(tmp_path) == [] and (tmp_path / "broken.mp4.part").exists()
+
+
+def test_recovery_never_replaces_a_recording(tmp_path):
+    source = clip(tmp_path)
+    kept = tmp_path / "a.mp4"
+    kept.write_bytes(b"kept")
+    os.rename(source, tmp_path / "a.mp4.part")
+    assert recover(tmp_path) == []
+    assert kept.read_bytes() == b"kept" and (tmp_path / "a.mp4.part").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_tried_again(watch, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file in the way")
+    station = watch(clip(tmp_path, seconds=8), blocked / "recordings", backoff_max_s=1.0)
+    worker = station.sessions[0].broadcast.workers[0]
+    assert until(lambda: worker.connection.state is State.BACKOFF, 20)
+    assert "blocked" in worker.connection.reason
+    blocked.unlink()
+    assert until(lambda: worker.connection.state is State.RUNNING, 20)
+
+
+def test_a_playlist_ends_with_the_stream_and_goes_on_in_a_new_one(watch, tmp_path):
+    playlist = tmp_path / "www" / "dry.m3u8"
+    source = clip(tmp_path, seconds=5)
+    for _ in range(2):
+        station = watch(source, playlist)
+        assert until(lambda s=station: s.sessions[0].ended, 20)
+        station.stop()
+        text = playlist.read_text()
+        assert text.rstrip().endswith("#EXT-X-ENDLIST") and text.count("#EXTINF") >= 2
+        time.sleep(1)
+    with av.open(str(playlist)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 80
+
+
+def test_the_encoder_takes_a_keyframe_on_request_and_rising_times():
+    from tests.fakes import gray_frame
+    from vderain.media.live_encode import LiveVideoEncoder
+    from vderain.options import EncodeOptions
+
+    encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
+    packets = []
+    for index in range(20):
+        time_s = Fraction(min(index, 10), 25)  # the second half has the same time
+        packets += encoder.encode(gray_frame(50, index), time_s, key=index == 5)
+    assert [i for i, p in enumerate(packets) if p.is_key] == [0, 5]
+    times = [p.payload.pts for p in packets]
+    assert len(packets) == 20 and times == sorted(set(times))
+    encoder.close()
+
+
+def test_sound_that_runs_ahead_does_not_end_an_rtp_output(tmp_path):
+    from tests.fakes import gray_frame
+    from vderain.live.interfaces import Streams
+    from vderain.media.live_encode import LiveAudio, LiveVideoEncoder
+    from vderain.options import EncodeOptions
+
+    encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
+    outlet = open_outlet(f"rtp://127.0.0.1:{free_port()}", LiveOptions())
+    with av.open(str(clip(tmp_path, languages=("eng",)))) as container:
+        sound = LiveAudio(container.streams.audio[0], transcode=False)
+        outlet.open(Streams(encoder.stream, sound.stream, None))
+        for packet in container.demux(audio=0):
+            for piece in sound.packets(packet, Fraction(0)):
+                outlet.write(piece)
+    for index in range(50):  # four seconds late: RTP sends both as one stream of rising times
+        for piece in encoder.encode(gray_frame(50, index), Fraction(index, 25)):
+            outlet.write(piece)
+    outlet.close()
+    sound.close()
+    encoder.close()
+
+
+def test_codecs_that_no_stream_carries_are_refused():
+    from vderain.media.live_encode import live_encoder
+    from vderain.options import EncodeOptions
+
+    with pytest.raises(OptionError, match="--codec ffv1"):
+        live_encoder(EncodeOptions(codec="ffv1"))
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "tcp"])
+def test_publishing_to_a_listener(watch, tmp_path, scheme):
+    need("ffmpeg", has_ffmpeg())
+    port, received = free_port(), tmp_path / "received.mkv"
+    if scheme == "rtmp":
+        url = f"rtmp://127.0.0.1:{port}/live/dry"
+        listener = listen(url, received, 3, "-listen", "1")
+    else:
+        url = f"tcp://127.0.0.1:{port}"
+        listener = listen(f"{url}?listen=1", received, 3)
+    station = watch(clip(tmp_path, seconds=30, languages=("eng",)), url, backoff_max_s=1.0)
+    worker = station.sessions[0].broadcast.workers[0]
+    assert listener.wait(40) == 0, (listener.stderr.read(), worker.connection.reason)
+    listener.stderr.close()
+    with av.open(str(received)) as container:
+        assert sorted(stream.type for stream in container.streams) == ["audio", "video"]
+        assert sum(1 for _ in container.decode(video=0)) >= 25

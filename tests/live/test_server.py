@@ -1,0 +1,261 @@
+"""The page's server: who may look, what is answered, and that nothing leaks."""
+
+import io
+import json
+import random
+import string
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from tests.live.fakes import until
+from vderain.errors import OptionError
+from vderain.live.access import is_loopback
+from vderain.live.server import PageServer, check_address
+
+TOKEN = "a-long-enough-token"
+ROUTES = ("/", "/app.js", "/style.css", "/api/cameras", "/api/cameras/0/pair.jpg", "/metrics")
+SECRET = "geheim"
+
+
+@pytest.fixture
+def page(watch, tmp_path):
+    """A page over a camera that plays a file: ``page(token=None)`` gives its address and the station."""
+    servers = []
+
+    def start(token=None, source="samples/rainy_road.mp4", host="127.0.0.1", **options):
+        station = watch(source, **options)
+        server = PageServer(station, host, 0, token)
+        servers.append(server)
+        server.start()
+        return f"http://127.0.0.1:{server.port}", station
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def shown(station):
+    return until(lambda: station.sessions[0].preview.pair is not None)
+
+
+def test_pair_is_the_same_frame_twice(page):
+    address, station = page()
+    assert shown(station)
+    answer = httpx.get(f"{address}/api/cameras/0/pair.jpg?width=640")
+    picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (720, 640, 3)
+    rainy, dry = picture[:360].astype(int), picture[360:].astype(int)
+    # The engine of the test darkens by five levels of luma: the same frame, but for that.
+    assert 4 < (rainy - dry).mean() < 8 and (rainy - dry).std() < 6
+    assert int(answer.headers["x-vderain-frame"]) >= 1
+    still = httpx.get(f"{address}/api/cameras/0/still.png")
+    assert "attachment" in still.headers["content-disposition"]
+    assert cv2.imdecode(np.frombuffer(still.content, np.uint8), 1).shape == (360, 1280, 3)
+
+
+def test_a_newer_frame_is_waited_for(page, monkeypatch):
+    monkeypatch.setattr("vderain.live.server._WAIT_S", 0.2)
+    address, station = page()
+    assert shown(station)
+    first = int(httpx.get(f"{address}/api/cameras/0/pair.jpg").headers["x-vderain-frame"])
+    later = httpx.get(f"{address}/api/cameras/0/pair.jpg?after={first}")
+    assert int(later.headers["x-vderain-frame"]) > first
+    assert until(lambda: station.sessions[0].ended, 20)
+
+    def status():
+        last = station.sessions[0].preview.pair.number
+        return httpx.get(f"{address}/api/cameras/0/pair.jpg?after={last}").status_code
+
+    assert until(lambda: status() == 204)
+
+
+def test_status_metrics_and_health(page):
+    address, station = page()
+    assert shown(station)
+    camera = httpx.get(f"{address}/api/cameras").json()["cameras"][0]
+    assert (camera["name"], camera["size"], camera["tier"]) == ("gate", "640x360", "fast")
+    text = httpx.get(f"{address}/metrics").text
+    for name in (
+        'vderain_source_up{camera="gate"} 1.0',
+        'vderain_frames_total{camera="gate",stage="emitted"}',
+        'vderain_latency_seconds_bucket{camera="gate",le="+Inf",stage="emit"}',
+        'vderain_tier{camera="gate",tier="fast"} 1.0',
+        'vderain_queue_depth{camera="gate",stage="network"}',
+        'vderain_stage_busy_ratio{camera="gate",stage="network"}',
+        'vderain_reconnects_total{camera="gate"} 0.0',
+        'vderain_decode_errors_total{camera="gate"} 0.0',
+    ):
+        assert name in text
+    assert httpx.get(f"{address}/healthz").text == "ok\n"
+    assert httpx.get(f"{address}/readyz").status_code == 200
+
+
+def test_it_is_not_ready_without_a_frame(page):
+    address, _ = page(source="rtsp://127.0.0.1:9/none")
+    answer = httpx.get(f"{address}/readyz")
+    assert (answer.status_code, answer.text) == (503, "1 of 1 not ready\n")
+    assert httpx.get(f"{address}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_without_the_token_nothing_is_shown(page, path):
+    address, _ = page(token=TOKEN, host="0.0.0.0")
+    other = address.replace("127.0.0.1", "127.0.0.2")  # another address of this machine
+    for query in ("", "?token=wrong", "?token="):
+        assert httpx.get(other + path + query).status_code == 401
+    wrong = {"authorization": f"Bearer {TOKEN}x", "cookie": "vderain_token=x"}
+    assert httpx.get(other + path, headers=wrong).status_code == 401
+    assert httpx.get(other + "/healthz").status_code == 200
+
+
+def test_the_token_opens_by_header_cookie_and_once_by_address(page):
+    address, _ = page(token=TOKEN)
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    assert httpx.get(f"{address}/api/cameras", headers=bearer).status_code == 200
+    with httpx.Client(follow_redirects=True) as visitor:
+        answer = visitor.get(f"{address}/?token={TOKEN}")
+        assert answer.status_code == 200 and "token" not in str(answer.url)
+        assert visitor.get(f"{address}/api/cameras").status_code == 200
+    first = httpx.get(f"{address}/?token={TOKEN}")
+    assert (
+        "HttpOnly" in first.headers["set-cookie"]
+        and "SameSite=strict" in first.headers["set-cookie"]
+    )
+
+
+def test_another_name_for_this_machine_is_turned_away(page):
+    address, _ = page()
+    assert httpx.get(address, headers={"host": "evil.example"}).status_code == 421
+    assert httpx.get(address, headers={"host": "localhost:1"}).status_code == 200
+
+
+def test_addresses_that_others_reach_need_a_token():
+    check_address("127.0.0.1", None)
+    check_address("::1", None)
+    check_address("0.0.0.0", TOKEN)
+    for host, token in (("0.0.0.0", None), ("192.168.1.5", ""), ("::", None), ("0.0.0.0", "short")):
+        with pytest.raises(OptionError, match="token"):
+            check_address(host, token)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("localhost", True), ("127.3.2.1", True), ("[::1]", True), ("127.0.0.1.evil.net", False),
+     ("localhost.evil.net", False), ("", False), ("10.0.0.1", False)],
+)  # fmt: skip
+def test_loopback_names(host, loopback):
+    assert is_loopback(host) is loopback
+
+
+def test_every_answer_forbids_what_the_page_does_not_need(page):
+    address, _ = page()
+    for path in (*ROUTES[:4], "/nothing"):
+        headers = httpx.get(address + path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
+def hostile(dice):
+    """Paths that look for files, numbers that are none, and noise."""
+    files = (
+        "etc/passwd",
+        "pyproject.toml",
+        "vderain/live/server.py",
+        "proc/self/environ",
+        "app.py",
+    )
+    climbs = ("../", "..%2f", "%2e%2e/", "..\\", "..%5c", "%252e%252e%252f", "....//", "/")
+    numbers = ("-1", "1", "99999999999999999999", "0x0", "1e9", "٣", "NaN", "%00", "0/..", "..")
+    for _ in range(150):
+        start = dice.choice(("/", "/api/", "/api/cameras/", "/app.js/", "//", "/static/", "/page/"))
+        yield start + dice.choice(climbs) * dice.randrange(1, 8) + dice.choice(files)
+    for number in numbers:
+        for tail in ("pair.jpg", "still.png", "../pair.jpg"):
+            yield f"/api/cameras/{number}/{tail}"
+            yield f"/api/cameras/0/pair.jpg?after={number}&width={number}"
+    for _ in range(100):
+        noise = "".join(
+            dice.choices(string.printable[:-5].replace(" ", ""), k=dice.randrange(1, 60))
+        )
+        yield "/" + noise
+
+
+def raw(port, request):
+    """Send bytes as they are: clients tidy paths up."""
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(request)
+        connection.settimeout(5)
+        data = b""
+        try:
+            while piece := connection.recv(65536):
+                data += piece
+        except TimeoutError:
+            pass
+        return data
+
+
+def test_hostile_paths_and_headers_get_nothing(page, monkeypatch, caplog):
+    monkeypatch.setattr("vderain.live.server._WAIT_S", 0.05)
+    url = f"rtsp://admin:{SECRET}@127.0.0.1:9/none?token={SECRET}"
+    address, station = page(source=url)
+    until(lambda: station.sessions[0].connection.reason)
+    port = int(address.rsplit(":", 1)[1])
+    dice = random.Random(7)
+    leaks = (b"root:x:", b"[project]", b"Traceback", b"site-packages", SECRET.encode(), b"PATH=")
+    headers = (b"", b"X-Forwarded-For: 127.0.0.1\r\n", b"Range: bytes=0-\r\n", b"Cookie: " + b"a" * 5000 + b"\r\n",
+               b"Authorization: Bearer \xff\xfe\r\n", b"X-Original-URL: /etc/passwd\r\n")  # fmt: skip
+    for path in hostile(dice):
+        line = path.encode("utf-8", "surrogateescape")
+        method = dice.choice((b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"TRACE", b"DELETE"))
+        extra = dice.choice(headers)
+        answer = raw(
+            port,
+            method
+            + b" "
+            + line
+            + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            + extra
+            + b"\r\n",
+        )
+        assert not any(leak in answer for leak in leaks), (path, answer[:300])
+        assert b" 500 " not in answer.split(b"\r\n", 1)[0], (path, answer[:300])
+    known = httpx.get(f"{address}/api/cameras").text + httpx.get(f"{address}/metrics").text
+    assert "admin" not in known and SECRET not in known and SECRET not in caplog.text
+    assert httpx.get(f"{address}/healthz").status_code == 200
+
+
+def test_a_taken_port_is_told(watch):
+    station = watch("samples/rainy_road.mp4")
+    first = PageServer(station, "127.0.0.1", 0, None)
+    first.start()
+    try:
+        with pytest.raises(OptionError, match=f"--port {first.port}"):
+            PageServer(station, "127.0.0.1", first.port, None)
+    finally:
+        first.stop()
+
+
+def test_json_log_lines_hold_fields_and_no_password(capsys):
+    import logging
+
+    from vderain.live.logs import log_to_stderr
+
+    logger = logging.getLogger("vderain")
+    kept = logger.handlers, logger.propagate, logger.level
+    try:
+        log_to_stderr("json")
+        logging.getLogger("vderain.live").warning(
+            "%s is failed", f"rtsp://u:{SECRET}@h/x", extra={"camera": "gate", "state": "failed"}
+        )
+        line = json.loads(io.StringIO(capsys.readouterr().err).readline())
+    finally:
+        logger.handlers, logger.propagate = kept[:2]
+        logger.setLevel(kept[2])
+    assert line["message"] == "rtsp://***@h/x is failed"
+    assert (line["level"], line["camera"], line["state"]) == ("warning", "gate", "failed")

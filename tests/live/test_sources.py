@@ -1,0 +1,170 @@
+"""Live sources other than RTSP, each from a real server on the loopback."""
+
+import http.server
+import threading
+import time
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.live.fakes import until
+from tests.live.servers import free_port
+from tests.media.synth import Video, write
+from vderain.errors import SourceError, UnusableError
+from vderain.live.states import State
+from vderain.media.camera import CameraOptions, CameraSource
+from vderain.media.urls import escaped_login, shown
+from vderain.options import EncodeOptions
+
+
+class _Quiet(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+class MjpegHandler(_Quiet):
+    """A web camera: JPEG after JPEG in a multipart answer, 20 a second."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for index in range(10_000):
+            picture = np.full((96, 128, 3), index % 200, np.uint8)
+            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            try:
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+            except OSError:
+                return
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(handler):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server.server_address[1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def emitted(station):
+    return station.sessions[0].stats.snapshot().frames.get("emitted", 0)
+
+
+def test_mjpeg_over_http_gets_the_times_of_its_arrival(serve, watch):
+    port = serve(MjpegHandler)
+    station = watch(f"http://127.0.0.1:{port}/video.mjpg")
+    times = []
+    take = station.sessions[0].feed.emit
+    station.sessions[0].feed.emit = lambda item: (times.append(item.time_s), take(item))
+    assert until(lambda: len(times) >= 30, 20), station.sessions[0].connection.reason
+    assert float(times[-1] - times[0]) == pytest.approx((len(times) - 1) * 0.05, rel=0.6)
+
+
+def test_hls_is_followed(serve, watch, tmp_path):
+    write(tmp_path / "live.m3u8", Video(
+        size=(128, 96), pts=tuple(range(0, 250 * 3600, 3600)), format="hls", options={"g": "25"},
+        container={"hls_time": "1", "hls_list_size": "0"},
+    ))  # fmt: skip
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *_):
+            pass
+
+    station = watch(f"http://127.0.0.1:{serve(Files)}/live.m3u8")
+    assert until(lambda: emitted(station) >= 10, 20), station.sessions[0].connection.reason
+
+
+def test_mpegts_over_udp(watch):
+    port = free_port()
+    station = watch(f"udp://127.0.0.1:{port}")
+    stop = threading.Event()
+
+    def send():
+        with av.open(f"udp://127.0.0.1:{port}?pkt_size=1316", "w", format="mpegts") as output:
+            stream = output.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            stream.codec_context.options = {"tune": "zerolatency", "g": "25"}
+            for index in range(1000):
+                if stop.wait(0.04):
+                    return
+                picture = av.VideoFrame(128, 96, "yuv420p")
+                picture.pts, picture.time_base = index, Fraction(1, 25)
+                output.mux(stream.encode(picture))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        assert until(lambda: emitted(station) >= 10, 20), station.sessions[0].connection.reason
+    finally:
+        stop.set()
+        sender.join()
+    assert until(lambda: station.sessions[0].connection.state is State.BACKOFF, 15)
+
+
+def test_a_file_plays_at_its_own_pace_and_ends(watch, tmp_path):
+    path = write(tmp_path / "clip.mp4", Video(pts=tuple(range(0, 50 * 3600, 3600))))
+    since = time.monotonic()
+    station = watch(path)
+    assert until(lambda: station.sessions[0].connection.state is State.ENDED, 20)
+    assert time.monotonic() - since > 1.8
+    assert station.sessions[0].stats.snapshot().frames["decoded"] == 50
+
+
+def test_what_is_not_there_is_told():
+    for url, words in (
+        ("/dev/video77", "cannot be read"),
+        (f"http://127.0.0.1:{free_port()}/x", "cannot be read"),
+    ):
+        with pytest.raises(SourceError, match=words):
+            CameraSource(url, CameraOptions(timeout_s=1.0), EncodeOptions())
+
+
+def test_interlaced_video_is_refused_or_deinterlaced(tmp_path):
+    path = write(
+        tmp_path / "fields.mp4",
+        Video(options={"x264-params": "tff=1"}, size=(64, 48)),
+    )
+    with pytest.raises(UnusableError, match="--interlaced deinterlace"):
+        list(CameraSource(path, CameraOptions(), EncodeOptions()))
+    camera = CameraSource(path, CameraOptions(), EncodeOptions(interlaced="deinterlace"))
+    assert len(list(camera)) >= 8
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "escaped"),
+    [
+        ("rtsp://u:p@ss:w/ord%@h:554/a", "rtsp://u:p%40ss%3Aw%2Ford%25@h:554/a"),
+        ("rtsp://u:p%40ss@h/a", "rtsp://u:p%40ss@h/a"),
+        ("rtsp://h:554/stream@1", "rtsp://h:554/stream@1"),
+        ("rtsp://h/a?user=x@y", "rtsp://h/a?user=x@y"),
+        ("rtsp://u:é?#&@[::1]:554/a", "rtsp://u:%C3%A9%3F%23%26@[::1]:554/a"),
+        ("rtsp://u:p@h", "rtsp://u:p@h"),
+        ("rtsp://a token@h/a", "rtsp://a%20token@h/a"),
+        ("http://h/a", "http://h/a"),
+    ],
+)
+def test_logins_are_escaped(url, escaped):
+    assert escaped_login(url) == escaped
+
+
+@pytest.mark.parametrize("login", ["u:pa ss", "u:a b@c/d e", "tok en", "u:p", "ü:é ?"])
+def test_no_part_of_a_login_is_shown(login):
+    assert shown(f"rtsp://{login}@host:554/path") == "rtsp://***@host:554/path"

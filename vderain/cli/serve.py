@@ -1,0 +1,80 @@
+"""``vderain serve``: live cameras with a web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vderain.cli.options import options_of, pick
+from vderain.errors import OptionError
+from vderain.live.logs import LogKind, log_to_stderr
+from vderain.live.options import LiveOptions
+from vderain.options import EncodeOptions, EngineOptions
+
+
+@click.command()
+@click.argument("cameras", nargs=-1, required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Its port; 0 takes any.",
+)
+@click.option(
+    "--token",
+    envvar="VDERAIN_TOKEN",
+    help="What visitors must know; needed for any --host but this machine's own. Better set as"
+    " VDERAIN_TOKEN: other users can see a command line.",
+)
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+    help="Share of the rain to take out.",
+)  # fmt: skip
+@options_of(LiveOptions, EngineOptions, EncodeOptions)
+@click.option(
+    "--log", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="How events are written to standard error.",
+)  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+def serve(
+    cameras: tuple[str, ...],
+    host: str,
+    port: int,
+    token: str | None,
+    strength: float,
+    log: LogKind,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Derain live cameras and show them on a web page.
+
+    CAMERAS are addresses, or one CAMERAS.toml that also says where each camera's dry stream goes. The page
+    shows every camera before and after; /metrics is for Prometheus, /healthz and /readyz are for a supervisor.
+
+    \b
+    vderain serve rtsp://camera/stream
+    vderain serve cameras.toml --port 8080
+    """
+    from vderain.cli.live import leave, open_page, run_station, show_summary
+    from vderain.live.config import ServeConfig, camera_name, read_config
+    from vderain.live.station import CameraPlan, Station
+
+    engine, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
+    live = pick(LiveOptions, values)
+    if any(name.lower().endswith(".toml") for name in cameras):
+        if len(cameras) > 1:
+            raise OptionError("name one .toml file, or addresses of cameras, not both")
+        config = read_config(Path(cameras[0]), engine=engine, encode=encode, live=live)
+    else:
+        plans = (CameraPlan(camera_name(url), url, live=live, encode=encode) for url in cameras)
+        config = ServeConfig(tuple(plans), engine)
+    log_to_stderr(log, quiet=quiet)
+    station = Station(config.cameras, engine=config.engine, strength=strength)
+    page = open_page(station, host, port, token)
+    code = run_station(station, None, page=page, stays=True)
+    show_summary(station, quiet=quiet or log == "json")
+    leave(code)

@@ -1,0 +1,1 @@
+"""Live cameras: sessions that survive, bounded latency, telemetry and the web page."""

@@ -1,0 +1,228 @@
+"""One encoded stream to several outlets: each has a thread, a bounded queue, and a life of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vderain.errors import SinkError
+from vderain.live.interfaces import EncodedPacket, Outlet, Streams
+from vderain.live.states import FINAL, Connection, RetryOptions, State
+from vderain.live.stats import CameraStats
+
+logger = logging.getLogger(__name__)
+
+# Of packets; an output that is further behind begins again with a keyframe. Files may lag, viewers not.
+_NETWORK_QUEUE_S, _FILE_QUEUE_S = 5.0, 30.0
+_IDLE_S = 0.2
+_DRAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change:
+    """The streams are others from here on."""
+
+    streams: Streams
+
+
+class OutletWorker:
+    """Writes packets to one outlet; opens it again when it fails, with the next keyframe.
+
+    Args:
+        make: makes the outlet, and makes it anew where a write never returns.
+        stats: of the camera, for drops.
+        retry: when a failed outlet is tried again.
+        timeout_s: a write that takes longer leaves its thread behind.
+        ask_key: asks the encoder for a keyframe.
+
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Outlet],
+        stats: CameraStats,
+        retry: RetryOptions,
+        *,
+        timeout_s: float,
+        ask_key: Callable[[], None],
+    ) -> None:
+        self._make = make
+        self._outlet = make()
+        self._stats = stats
+        self._timeout_s = timeout_s
+        self._ask_key = ask_key
+        self._queue_s = _NETWORK_QUEUE_S if self._outlet.is_network else _FILE_QUEUE_S
+        self.name = self._outlet.name
+        self.connection = Connection(self.name, retry, stall_s=timeout_s, what="output")
+        self.notes: list[str] = []
+        self.packets = 0
+        self._queue: deque[EncodedPacket | _Change] = deque()
+        self._ready = threading.Condition()
+        self._streams: Streams | None = None
+        self._stopping = False
+        self._needs_key = True
+        self._paused = False
+        self._life = _Life()
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._spawn()
+
+    def streams(self, streams: Streams) -> None:
+        """What packets belong to from now on; the first of them is a keyframe."""
+        with self._ready:
+            self._streams = streams
+            self._queue.append(_Change(streams))
+            self._needs_key = True
+            self._ready.notify()
+
+    def put(self, packet: EncodedPacket) -> None:
+        """Queue a packet; never blocks. Behind by too much, everything waiting is dropped."""
+        with self._ready:
+            behind = self._is_behind(packet.time_s)
+            if behind:
+                self._drop_waiting()
+            is_video = packet.kind == "video"
+            if self._paused or (is_video and self._needs_key and not packet.is_key):
+                self._stats.dropped("output", is_video)
+            else:
+                self._needs_key = self._needs_key and not is_video
+                self._queue.append(packet)
+                self._ready.notify()
+        if behind:
+            logger.warning("%s is too slow: begins again with a keyframe", self.name)
+            self._ask_key()
+
+    def _is_behind(self, time_s: float) -> bool:
+        first = next((p for p in self._queue if isinstance(p, EncodedPacket)), None)
+        return first is not None and time_s - first.time_s > self._queue_s
+
+    def check(self) -> None:
+        """Leave a thread behind whose write does not return; to be called now and then."""
+        since = self._life.busy_since_s
+        if since is None or time.monotonic() - since <= 2 * self._timeout_s or self._stopping:
+            return
+        self._life.abandoned = True
+        logger.warning("%s does not take anything any more", self.name)
+        delay_s = self.connection.failed("does not take anything any more")
+        if delay_s is not None:
+            self._outlet = self._make()
+            self._spawn(delay_s)
+
+    def stop(self) -> None:
+        """Write what is queued, complete the outlet, end."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
+        thread = self._life.thread
+        if thread is not None:
+            thread.join(timeout=_DRAIN_S + self._timeout_s)
+        self.connection.ended()
+
+    def _drop_waiting(self) -> None:
+        """Empty the queue down to the last change of streams; the lock is held."""
+        dropped = [p for p in self._queue if isinstance(p, EncodedPacket) and p.kind == "video"]
+        changes = [p for p in self._queue if isinstance(p, _Change)]
+        self._stats.dropped("output", len(dropped))
+        self._queue.clear()
+        self._queue.extend(changes[-1:])
+        self._needs_key = True
+
+    def _spawn(self, delay_s: float = 0.0) -> None:
+        life = self._life = _Life()
+        life.thread = threading.Thread(
+            target=self._work, args=(life, delay_s), name="vderain-outlet", daemon=True
+        )
+        life.thread.start()
+
+    def _work(self, life: _Life, delay_s: float) -> None:
+        outlet = self._outlet
+        self._pause(delay_s)
+        while not life.abandoned and not self._done():
+            try:
+                self._write_on(outlet, life)
+            except SinkError as error:
+                failure = str(error)
+            except Exception as error:  # an outlet must not take the camera down
+                failure = f"{self.name}: unexpected {type(error).__name__}: {error}"
+            else:
+                failure = ""
+            life.busy_since_s = time.monotonic()  # to end what has failed may hang, too
+            with suppress(SinkError):
+                outlet.close()
+            life.busy_since_s = None
+            if life.abandoned:
+                return
+            if failure:
+                wait_s = self.connection.failed(failure)
+                if wait_s is None:
+                    return
+                self._pause(wait_s)
+        if not life.abandoned:
+            self._conclude(outlet)
+
+    def _write_on(self, outlet: Outlet, life: _Life) -> None:
+        """Open the outlet and write until the stop; raises SinkError."""
+        opened: Streams | None = None
+        while not life.abandoned:
+            item = self._next()
+            if item is None:
+                if self._stopping:
+                    return
+                continue
+            life.busy_since_s = time.monotonic()
+            try:
+                streams = item.streams if isinstance(item, _Change) else self._streams
+                if streams is not None and streams is not opened:
+                    self.connection.connecting()
+                    outlet.close()
+                    outlet.open(streams)
+                    opened = streams
+                if isinstance(item, EncodedPacket):
+                    outlet.write(item)
+                    self.packets += 1
+                    self.connection.alive()
+            finally:
+                life.busy_since_s = None
+            self.notes = list(outlet.notes)
+
+    def _next(self) -> EncodedPacket | _Change | None:
+        with self._ready:
+            if not self._queue and not self._stopping:
+                self._ready.wait(_IDLE_S)
+            return self._queue.popleft() if self._queue else None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; what would be old by then is dropped."""
+        if seconds <= 0:
+            return
+        until_s = time.monotonic() + seconds
+        with self._ready:
+            self._paused = True
+            self._drop_waiting()
+            while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
+                self._ready.wait(left_s)
+            self._paused = False
+        self._ask_key()
+
+    def _done(self) -> bool:
+        return self._stopping or self.connection.state in FINAL
+
+    def _conclude(self, outlet: Outlet) -> None:
+        if self.connection.state is not State.FAILED:
+            outlet.finish()
+        self.notes = list(outlet.notes)
+
+
+class _Life:
+    """One thread of a worker; ``abandoned`` when another has taken its place."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.busy_since_s: float | None = None
+        self.abandoned = False

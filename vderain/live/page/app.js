@@ -1,0 +1,201 @@
+"use strict";
+// Every picture holds the same frame twice, rainy above dry, so that the slider compares like with like.
+
+const HISTORY = 60; // seconds in the plots
+const WORDS = { backoff: "trying again" };
+const cards = new Map();
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+class Card {
+  constructor(camera) {
+    this.index = camera.index;
+    this.node = document.getElementById("camera").content.firstElementChild.cloneNode(true);
+    this.canvas = this.find("picture");
+    this.slider = this.find("slider");
+    this.picture = null;
+    this.frame = -1;
+    this.state = "";
+    this.history = { fps_out: [], latency_ms: [], dropped: [] };
+    this.dropped = null;
+    this.facts = new Map();
+    this.node.dataset.camera = camera.index;
+    this.find("name").textContent = camera.name;
+    this.find("still").href = `/api/cameras/${camera.index}/still.png`;
+    this.slider.addEventListener("input", () => this.draw());
+    document.getElementById("cameras").append(this.node);
+    this.draw();
+    this.follow();
+  }
+
+  find(name) {
+    return this.node.querySelector("." + name);
+  }
+
+  // Ask for the next frame when the last one has been drawn: a slow link gets fewer, never older, frames.
+  async follow() {
+    for (;;) {
+      const visible = document.visibilityState === "visible";
+      const width = Math.ceil(this.canvas.clientWidth * (window.devicePixelRatio || 1));
+      try {
+        if (!visible) {
+          await pause(500);
+          continue;
+        }
+        const answer = await fetch(`/api/cameras/${this.index}/pair.jpg?after=${this.frame}&width=${width}`);
+        if (answer.status === 200) {
+          const number = Number(answer.headers.get("x-vderain-frame"));
+          const passed = answer.headers.get("x-vderain-passed") === "1";
+          this.picture = await createImageBitmap(await answer.blob());
+          this.frame = number;
+          this.node.dataset.frame = number;
+          this.node.dataset.passed = passed;
+          this.draw();
+        } else {
+          await pause(answer.status === 204 ? 0 : 1000);
+        }
+      } catch (error) {
+        await pause(1000);
+      }
+      await pause(80); // about ten frames a second: enough to judge, and the machine has better to do
+    }
+  }
+
+  draw() {
+    const share = this.slider.value / 1000;
+    this.find("line").style.left = `${100 * share}%`;
+    if (!this.picture) return;
+    const width = this.picture.width;
+    const height = this.picture.height / 2;
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+    }
+    const context = this.canvas.getContext("2d");
+    const border = Math.round(share * width);
+    context.drawImage(this.picture, 0, height, width, height, 0, 0, width, height);
+    if (border > 0) context.drawImage(this.picture, 0, 0, border, height, 0, 0, border, height);
+  }
+
+  show(camera) {
+    const state = this.find("state");
+    const word = WORDS[camera.state] || camera.state;
+    state.textContent = word;
+    state.dataset.state = camera.state;
+    this.find("reason").textContent = camera.reason;
+    const running = camera.state === "running";
+    this.find("view").classList.toggle("old", !running);
+    const notice = this.find("notice");
+    notice.textContent = running
+      ? camera.flag && `Passed through with its rain: ${camera.flag}`
+      : `No live picture: ${word} for ${duration(camera.since_s)}`;
+    notice.hidden = !notice.textContent;
+    const dropped = sum(camera.drops);
+    const recent = this.dropped === null ? 0 : Math.max(0, dropped - this.dropped);
+    this.dropped = dropped;
+    this.remember("fps_out", running ? camera.fps_out : 0);
+    this.remember("latency_ms", running ? camera.latency_ms : 0);
+    this.remember("dropped", recent);
+    this.fact("Size", camera.size || "–");
+    this.fact("Tier", camera.tier);
+    this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "fps_out");
+    this.fact("Latency", latency(camera), "latency_ms");
+    this.fact("Dropped", `${dropped}${reasons(camera.drops)}`, "dropped");
+    this.fact("Frames", `${camera.frames.derained || 0} dry, ${camera.frames.passed || 0} passed`);
+    this.fact("Reconnected", `${camera.reconnects} times`);
+    this.fact("Decoding errors", camera.decode_errors);
+    this.showOutputs(camera.outputs);
+  }
+
+  fact(name, value, plotted) {
+    let entry = this.facts.get(name);
+    if (!entry) {
+      const group = document.createElement("div");
+      const term = document.createElement("dt");
+      const text = document.createElement("dd");
+      term.textContent = name;
+      group.append(term, text);
+      entry = { text, path: plotted ? plot(group) : null };
+      this.facts.set(name, entry);
+      this.find("facts").append(group);
+    }
+    entry.text.textContent = value;
+    if (entry.path) entry.path.setAttribute("d", line(this.history[plotted]));
+  }
+
+  remember(name, value) {
+    const values = this.history[name];
+    values.push(value || 0);
+    if (values.length > HISTORY) values.shift();
+  }
+
+  showOutputs(outputs) {
+    this.find("outputs").replaceChildren(...outputs.map((output) => {
+      const text = document.createElement("p");
+      text.textContent = `→ ${output.name}: ${output.state}${output.reason ? ", " + output.reason : ""}`;
+      text.classList.toggle("down", output.state !== "running");
+      return text;
+    }));
+  }
+}
+
+function plot(group) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("class", "plot");
+  svg.setAttribute("viewBox", `0 0 ${HISTORY - 1} 28`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(space, "path");
+  svg.append(path);
+  group.append(svg);
+  return path;
+}
+
+function line(values) {
+  const top = Math.max(...values, 1e-9);
+  const start = HISTORY - values.length;
+  return values.map((v, i) => `${i ? "L" : "M"}${start + i} ${(26 - 24 * v / top).toFixed(1)}`).join("");
+}
+
+function latency(camera) {
+  if (camera.latency_ms === null) return "–";
+  return `${Math.round(camera.latency_ms)} ms (95 %: ${Math.round(camera.latency_p95_ms)})`;
+}
+
+function reasons(drops) {
+  const texts = Object.entries(drops).map(([reason, count]) => `${count} ${reason}`);
+  return texts.length ? ` (${texts.join(", ")})` : "";
+}
+
+function sum(counts) {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
+}
+
+function duration(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+async function watch() {
+  const overview = document.getElementById("overview");
+  for (;;) {
+    try {
+      const answer = await fetch("/api/cameras");
+      if (!answer.ok) throw new Error(answer.status === 401 ? "the token is missing" : `status ${answer.status}`);
+      const { cameras } = await answer.json();
+      for (const camera of cameras) {
+        if (!cards.has(camera.index)) cards.set(camera.index, new Card(camera));
+        cards.get(camera.index).show(camera);
+      }
+      const running = cameras.filter((camera) => camera.state === "running").length;
+      overview.textContent = `${running} of ${cameras.length} cameras running`;
+      overview.classList.remove("lost");
+    } catch (error) {
+      overview.textContent = `No connection to vderain: ${error.message}`;
+      overview.classList.add("lost");
+    }
+    await pause(1000);
+  }
+}
+
+watch();

@@ -1,0 +1,83 @@
+"""The newest frame of a camera, before and after, as pictures for people."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from vderain.frames import Frame, PlaneFormat
+from vderain.live.feed import Emitted
+from vderain.media.rgb import Image, planes_to_rgb
+
+WIDTHS = (320, 640, 960, 1280)
+_QUALITY = 85
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """The same frame twice; ``number`` counts the frames emitted so far."""
+
+    number: int
+    emitted: Emitted
+
+
+class Preview:
+    """Holds the newest pair; pictures are made when they are asked for, in the asker's thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pair: Pair | None = None
+        self._stacked: tuple[int, int, bytes] = (-1, 0, b"")
+
+    def put(self, emitted: Emitted) -> None:
+        """A frame was emitted."""
+        with self._lock:
+            number = self._pair.number + 1 if self._pair is not None else 1
+            self._pair = Pair(number, emitted)
+
+    @property
+    def pair(self) -> Pair | None:
+        """The newest pair; None before the first frame."""
+        return self._pair
+
+    def stacked_jpeg(self, pair: Pair, width: int) -> bytes:
+        """The rainy picture above the dry one in one JPEG, at most ``width`` pixels wide."""
+        number, kept, data = self._stacked
+        if (number, kept) == (pair.number, width):
+            return data  # several viewers look at the same frame
+        rainy, dry = (_shrunk(f, width) for f in (pair.emitted.rainy, pair.emitted.dry))
+        data = _encoded(".jpg", np.vstack((rainy, dry)))
+        self._stacked = (pair.number, width, data)
+        return data
+
+
+def still_png(pair: Pair) -> bytes:
+    """Rainy on the left, dry on the right, in full size, as PNG."""
+    rainy, dry = (planes_to_rgb(f.planes, f.format) for f in (pair.emitted.rainy, pair.emitted.dry))
+    return _encoded(".png", np.hstack((rainy, dry)))
+
+
+def _shrunk(frame: Frame, width: int) -> Image:
+    """RGB at most ``width`` wide; planes are shrunk first, which is a fraction of the work."""
+    fmt = frame.format
+    if fmt.width <= width:
+        return planes_to_rgb(frame.planes, fmt)
+    height = max(2, round(fmt.height * width / fmt.width / 2) * 2)
+    small: PlaneFormat = replace(fmt, width=width, height=height)
+    planes = tuple(
+        np.asarray(cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA))
+        for plane, shape in zip(frame.planes, small.plane_shapes, strict=True)
+    )
+    return planes_to_rgb(planes, small)
+
+
+def _encoded(kind: str, rgb: Image) -> bytes:
+    done, data = cv2.imencode(
+        kind, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    if not done:
+        raise ValueError(f"no {kind} could be made")
+    return data.tobytes()

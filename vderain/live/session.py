@@ -1,0 +1,253 @@
+"""One camera from end to end: it is read, its newest frames are derained, the outlets get the result."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from vderain.clips import Recent
+from vderain.errors import LoginError, SourceError, UnusableError, VderainError
+from vderain.frames import PassedPacket, PlaneFormat
+from vderain.interfaces import StreamInfo
+from vderain.live.broadcast import Broadcast
+from vderain.live.derainer import Derainer
+from vderain.live.feed import NEIGHBOURS, Emitted, Feed, Waiting
+from vderain.live.interfaces import Camera, Captured, Sound
+from vderain.live.options import LiveOptions
+from vderain.live.preview import Preview
+from vderain.live.states import FINAL, Connection, RetryOptions
+from vderain.live.stats import CameraStats
+from vderain.live.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+_HANG_S = 10.0  # beyond its own timeouts; then a reading thread is left behind
+_FRAME_S = (1 / 120, 0.2)  # bounds of the time between two frames
+
+
+def retry_options(options: LiveOptions) -> RetryOptions:
+    """When a camera or an outlet is tried again."""
+    return RetryOptions(
+        max_s=options.backoff_max_s, tries=options.tries, login_tries=options.login_tries
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What a session is made of; ``open_camera`` connects, ``make_sound`` wraps a camera's sound."""
+
+    open_camera: Callable[[], Camera]
+    make_sound: Callable[[Any], Sound] | None
+    broadcast: Broadcast | None
+    feed: Feed
+    derainer: Derainer
+
+
+class CameraSession:
+    """Reads one camera for as long as it is wanted, through every failure.
+
+    ``start``, then ``tick`` a few times a second, then ``stop``. The thread that reads is left behind
+    where it does not come back from a read in spite of all timeouts; another one takes its place.
+    """
+
+    def __init__(self, name: str, parts: SessionParts, options: LiveOptions) -> None:
+        self.name = name
+        self.stats: CameraStats = parts.feed.stats
+        self.feed = parts.feed
+        self.broadcast = parts.broadcast
+        self.preview = Preview()
+        self.info: StreamInfo | None = None
+        self.format: PlaneFormat | None = None
+        self.connection = Connection(name, retry_options(options))
+        self._parts = parts
+        self._options = options
+        self._timeline = Timeline(time.monotonic())
+        self._recent = Recent(NEIGHBOURS)
+        self._life = _Life()
+        self.feed.emit = self._emit
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.connection.state in FINAL
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._parts.derainer.add(self.feed)
+        if self.broadcast is not None:
+            self.broadcast.start()
+        self._spawn()
+
+    def tick(self) -> None:
+        """Look after what may hang; to be called a few times a second."""
+        self.connection.check()
+        if self.broadcast is not None:
+            self.broadcast.check()
+        life = self._life
+        limit_s = 3 * self._options.timeout_s + _HANG_S
+        if life.reading_since_s and time.monotonic() - life.reading_since_s > limit_s:
+            life.stop.set()
+            self.feed.ring.clear()
+            self._recent.clear()
+            if self.connection.failed(f"{self.name}: reading hangs") is not None:
+                self._spawn()
+
+    def stop(self) -> None:
+        """End: the outlets are completed first, then the connection is let go."""
+        life = self._life
+        life.cancel()
+        self._parts.derainer.remove(self.feed)
+        if self.broadcast is not None:
+            self.broadcast.stop()
+        if life.thread is not None:
+            life.thread.join(timeout=self._options.timeout_s + 3.0)
+        self.connection.ended()
+
+    def _spawn(self) -> None:
+        life = self._life = _Life()
+        life.thread = threading.Thread(
+            target=self._capture, args=(life,), name="vderain-capture", daemon=True
+        )
+        life.thread.start()
+
+    def _capture(self, life: _Life) -> None:
+        while not life.stop.is_set():
+            self.connection.connecting()
+            try:
+                if self._read(life):
+                    self.connection.ended("the end of the video")
+                    return
+            except LoginError as error:
+                delay_s = self._failed(life, str(error), login=True)
+            except UnusableError as error:
+                delay_s = self._failed(life, str(error), final=True)
+            except VderainError as error:
+                delay_s = self._failed(life, str(error))
+            except Exception as error:  # whatever it is, the camera is tried again
+                logger.exception("%s", self.name)
+                delay_s = self._failed(life, f"unexpected {type(error).__name__}")
+            else:
+                delay_s = 0.0
+            if delay_s is None:
+                return
+            life.stop.wait(delay_s)
+
+    def _failed(self, life: _Life, reason: str, **kind: bool) -> float | None:
+        """Note a failure, unless this thread was stopped or left behind meanwhile."""
+        return None if life.stop.is_set() else self.connection.failed(reason, **kind)
+
+    def _read(self, life: _Life) -> bool:
+        """Connect and read; whether the source has ended for good. Raises SourceError and others."""
+        life.alive()
+        camera = self._parts.open_camera()
+        sound: Sound | None = None
+        seen = 0
+        try:
+            if not life.begin(camera):
+                return False
+            sound = self._connected(camera)
+            for item in camera:
+                if life.stop.is_set():
+                    return False
+                life.alive()
+                if isinstance(item, Captured):
+                    self._take(item)
+                elif sound is not None:
+                    self._pass_on(item)
+                seen = self._count_errors(camera, seen)
+            if camera.is_live and not life.stop.is_set():
+                raise SourceError(f"{self.name}: the camera ended the stream")
+            return not life.stop.is_set()
+        finally:
+            life.reading_since_s = None
+            self._count_errors(camera, seen)
+            self._disconnected(sound)
+            life.camera = None
+            camera.close()
+
+    def _connected(self, camera: Camera) -> Sound | None:
+        self.info = camera.info
+        self._timeline.connected()
+        self._recent.clear()
+        self.feed.ring.clear()
+        self.feed.control.restart(time.monotonic())
+        rate = camera.info.frame_rate
+        low, high = _FRAME_S
+        self.feed.frame_s = min(high, max(low, float(1 / rate))) if rate else 0.04
+        self.feed.ring.max_age_s = self.feed.frame_s
+        sound = None
+        if self.broadcast is not None:
+            if camera.audio is not None and self._parts.make_sound is not None:
+                sound = self._parts.make_sound(camera.audio)
+            self.broadcast.sound(sound)
+        return sound
+
+    def _disconnected(self, sound: Sound | None) -> None:
+        self.feed.ring.clear()
+        self._recent.clear()
+        if sound is not None:
+            sound.close()
+
+    def _take(self, item: Captured) -> None:
+        frame = item.frame
+        self.connection.alive()
+        self.stats.frame("decoded")
+        if frame.format != self.format:
+            self.format = frame.format
+            self.feed.control.restart(time.monotonic())
+        time_s = self._timeline.place(frame.pts * frame.time_base, item.arrived_s)
+        waiting = Waiting(frame, self._recent.add(frame), item.arrived_s, time_s)
+        self._parts.derainer.put(self.feed, waiting)
+
+    def _pass_on(self, item: PassedPacket) -> None:
+        packet = item.payload
+        if self.broadcast is None or packet.pts is None:
+            return
+        time_s = packet.pts * Fraction(packet.time_base)
+        offset_s = self._timeline.place(time_s, time.monotonic()) - time_s
+        self.broadcast.sound_packet(packet, offset_s)
+
+    def _emit(self, emitted: Emitted) -> None:
+        """Take a frame from the derainer; in its thread, so without waiting for anything."""
+        self.preview.put(emitted)
+        if self.broadcast is not None:
+            self.broadcast.put(emitted, self.info.frame_rate if self.info else None)
+        else:
+            self.stats.frame("emitted")
+            self.stats.latency("emit", time.monotonic() - emitted.arrived_s)
+
+    def _count_errors(self, camera: Camera, seen: int) -> int:
+        now = camera.stats.decode_failures
+        self.stats.decode_errors += now - seen
+        return now
+
+
+class _Life:
+    """One reading thread and its connection; stopped, or left behind, as a whole."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.stop = threading.Event()
+        self.camera: Camera | None = None
+        self.reading_since_s: float | None = None
+
+    def begin(self, camera: Camera) -> bool:
+        """A connection stands; False where it was stopped before."""
+        self.camera = camera
+        return not self.stop.is_set()
+
+    def alive(self) -> None:
+        """It is not hanging."""
+        self.reading_since_s = time.monotonic()
+
+    def cancel(self) -> None:
+        """Make the thread end soon."""
+        self.stop.set()
+        camera = self.camera
+        if camera is not None:
+            camera.cancel()

@@ -1,0 +1,146 @@
+"""The engines of a live process: opened beside the work, replaced when they fail."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+
+from vderain.frames import PlaneFormat
+from vderain.interfaces import Engine, EngineSpec
+from vderain.live.control import Rung
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 15.0
+_RETRY_MAX_S = 600.0
+
+
+class Entry:
+    """An engine for one rung and plane format, or the attempt to open it."""
+
+    def __init__(self, rung: Rung, fmt: PlaneFormat) -> None:
+        self.rung = rung
+        self.fmt = fmt
+        self.state: Literal["opening", "ready", "failed"] = "opening"
+        self.engine: Engine | None = None
+        self.spec: EngineSpec | None = None
+        self.error = ""
+        self.failures = 0
+        self.retry_s = 0.0
+        self.in_flight = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another clip may be submitted."""
+        return self.engine is not None and self.in_flight < self.engine.slots
+
+
+class EngineShelf:
+    """Engines by rung and format; each has a pool of its own, so that no camera closes another's."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[Rung], Engine],
+        clock: Callable[[], float] = time.monotonic,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._open_engine = open_engine
+        self._clock = clock
+        self.on_ready = on_ready
+        self._entries: dict[tuple[Rung, PlaneFormat], Entry] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def get(self, rung: Rung, fmt: PlaneFormat) -> Entry:
+        """The entry, at once; an engine that is not there yet begins to open in a thread."""
+        with self._lock:
+            entry = self._entries.get((rung, fmt))
+            if entry is None:
+                entry = self._entries[rung, fmt] = Entry(rung, fmt)
+                self._start(entry)
+            elif entry.state == "failed" and self._clock() >= entry.retry_s:
+                entry.state = "opening"
+                self._start(entry)
+            return entry
+
+    def peek(self, rung: Rung, fmt: PlaneFormat) -> Entry | None:
+        """The entry as it stands; nothing begins to open."""
+        with self._lock:
+            return self._entries.get((rung, fmt))
+
+    def entries(self) -> list[Entry]:
+        """All of them, for telemetry."""
+        with self._lock:
+            return list(self._entries.values())
+
+    def fail(self, entry: Entry, reason: str, *, hung: bool = False) -> None:
+        """Take a broken engine out; it is opened anew after a while. One that hangs is not touched."""
+        with self._lock:
+            if entry.state == "failed":
+                return
+            engine, entry.engine = entry.engine, None
+            entry.in_flight = 0
+            self._failed(entry, reason)
+        if engine is not None and not hung:
+            with suppress(Exception):  # it is broken; it may refuse to close, too
+                engine.close()
+
+    def retain(self, formats: set[PlaneFormat]) -> None:
+        """Close the engines of formats that no camera has any more."""
+        with self._lock:
+            gone = [key for key in self._entries if key[1] not in formats]
+            entries = [self._entries.pop(key) for key in gone]
+        for entry in entries:
+            if entry.engine is not None:
+                entry.engine.close()
+
+    def close(self) -> None:
+        """Close all; one that is opening is closed as soon as it is open."""
+        with self._lock:
+            self._closed = True
+        self.retain(set())
+
+    def _start(self, entry: Entry) -> None:
+        threading.Thread(
+            target=self._open, args=(entry,), name="vderain-engine", daemon=True
+        ).start()
+
+    def _open(self, entry: Entry) -> None:
+        engine = None
+        try:
+            engine = self._open_engine(entry.rung)
+            spec = engine.spec_for(entry.fmt)
+        except Exception as error:  # carried into the entry: the picture goes on without it
+            if engine is not None:
+                engine.close()
+            with self._lock:
+                self._failed(entry, str(error) or type(error).__name__)
+            return
+        with self._lock:
+            wanted = not self._closed and self._entries.get((entry.rung, entry.fmt)) is entry
+            if wanted:
+                entry.engine, entry.spec, entry.error, entry.state = engine, spec, "", "ready"
+        if not wanted:
+            engine.close()
+            return
+        logger.info(
+            "%s runs on %s %s for %s", entry.rung.name, spec.name, spec.precision, entry.fmt
+        )
+        self.on_ready()
+
+    def _failed(self, entry: Entry, reason: str) -> None:
+        entry.state, entry.error = "failed", reason
+        delay_s = min(_RETRY_MAX_S, _RETRY_S * 2.0 ** min(entry.failures, 16))
+        entry.failures += 1
+        entry.retry_s = self._clock() + delay_s
+        logger.error(
+            "%s for %s failed: %s; tried again in %.0f s",
+            entry.rung.name,
+            entry.fmt,
+            reason,
+            delay_s,
+        )

@@ -1,0 +1,195 @@
+"""The states of a connection, and when it is tried again. Pure: the clock and the dice are given."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+logger = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    """Where a camera, or an output, stands."""
+
+    CONNECTING = "connecting"
+    RUNNING = "running"
+    STALLED = "stalled"  # connected, but nothing comes
+    BACKOFF = "backoff"  # waiting for the next attempt
+    ENDED = "ended"  # stopped, or at the end of what is not live
+    FAILED = "failed"  # given up
+
+
+FINAL = (State.ENDED, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """When to try again: 0 ``tries`` means forever; delays vary by ``jitter`` so that cameras spread."""
+
+    first_s: float = 1.0
+    max_s: float = 5.0
+    jitter: float = 0.2
+    healthy_s: float = 60.0
+    tries: int = 0
+    login_tries: int = 3
+
+
+class Backoff:
+    """Delays that double from ``first_s`` to ``max_s``, each with jitter."""
+
+    def __init__(self, options: RetryOptions, dice: random.Random | None = None) -> None:
+        self._options = options
+        self._dice = dice or random.Random()
+        self.failures = 0
+
+    def next_delay_s(self) -> float:
+        """The time to wait before the next attempt."""
+        options = self._options
+        # Bounded exponent: after days of failures 2**n would be no number any more.
+        delay_s = min(options.max_s, options.first_s * 2.0 ** min(self.failures, 32))
+        self.failures += 1
+        return delay_s * (1 + options.jitter * self._dice.uniform(-1, 1))
+
+    def reset(self) -> None:
+        """Begin again with the shortest delay."""
+        self.failures = 0
+
+
+class Connection:
+    """The state of one connection; safe to use from several threads.
+
+    Args:
+        name: for the log.
+        retry: when to try again and when to give up.
+        stall_s: RUNNING becomes STALLED when nothing came for so long.
+        clock: monotonic seconds.
+        dice: of the delays.
+        what: the log's field for the name, ``camera`` or ``output``.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        retry: RetryOptions,
+        *,
+        stall_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        dice: random.Random | None = None,
+        what: str = "camera",
+    ) -> None:
+        self._name = name
+        self._what = what
+        self._retry = retry
+        self._stall_s = stall_s
+        self._clock = clock
+        self._backoff = Backoff(retry, dice)
+        self._lock = threading.RLock()
+        self._login_failures = 0
+        self._told = ""
+        self._running_since_s: float | None = None
+        self._last_s = clock()
+        self.state = State.CONNECTING
+        self.reason = ""
+        self.since_s = clock()
+        self.connects = 0  # times that something came after connecting
+        self.failures = 0
+
+    @property
+    def reconnects(self) -> int:
+        """Times that it came back."""
+        return max(0, self.connects - 1)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something came, or since the attempt began."""
+        return self._clock() - self._last_s
+
+    def connecting(self) -> None:
+        """An attempt begins."""
+        with self._lock:
+            self._last_s = self._clock()
+            self._change(State.CONNECTING)
+
+    def alive(self) -> None:
+        """Something came: a frame in, or a packet out."""
+        with self._lock:
+            self._last_s = now_s = self._clock()
+            if self.state in (State.RUNNING, *FINAL):
+                return
+            if self._running_since_s is None:
+                self._running_since_s = now_s
+                self._login_failures = 0
+                self.connects += 1
+            self._change(State.RUNNING)
+
+    def check(self) -> None:
+        """Notice silence; to be called now and then."""
+        with self._lock:
+            if self.state is State.RUNNING and self.silent_s > self._stall_s:
+                self._change(State.STALLED, "nothing comes")
+
+    def failed(self, reason: str, *, login: bool = False, final: bool = False) -> float | None:
+        """The attempt or the connection failed: seconds to wait, or None where it is given up.
+
+        Args:
+            reason: for people, without secrets.
+            login: whether the other side refused the password.
+            final: whether another attempt cannot help.
+
+        """
+        with self._lock:
+            if self.state in FINAL:
+                return None
+            self.failures += 1
+            since_s, self._running_since_s = self._running_since_s, None
+            if since_s is not None and self._clock() - since_s >= self._retry.healthy_s:
+                self._backoff.reset()
+            self._login_failures += login
+            tries = self._retry.login_tries if login else self._retry.tries
+            done = self._login_failures if login else self._backoff.failures + 1
+            if since_s is not None and not login:
+                done = 1  # it worked, so this is the first failure in a row
+            if final or (tries and done >= tries):
+                again = "" if final else f" ({done} {'try' if done == 1 else 'tries'})"
+                self._change(State.FAILED, reason + again)
+                return None
+            self._change(State.BACKOFF, reason)
+            return self._backoff.next_delay_s()
+
+    def ended(self, reason: str = "") -> None:
+        """It was stopped, or is over."""
+        with self._lock:
+            if self.state is not State.FAILED:
+                self._change(State.ENDED, reason)
+
+    def _change(self, state: State, reason: str = "") -> None:
+        if state is self.state and reason == self.reason:
+            return
+        before, self.state, self.reason = self.state, state, reason
+        self.since_s = self._clock()
+        level = self._level(state, reason)
+        text = f": {reason}" if reason else ""
+        logger.log(
+            level,
+            "%s is %s%s",
+            self._name,
+            state,
+            text,
+            extra={self._what: self._name, "state": str(state), "was": str(before)},
+        )
+
+    def _level(self, state: State, reason: str) -> int:
+        """How loud to tell: a camera that is away for a week is told of once."""
+        if state is State.RUNNING:
+            self._told = ""
+        if state is State.CONNECTING or (state is State.BACKOFF and reason == self._told):
+            return logging.DEBUG
+        if state is State.BACKOFF:
+            self._told = reason
+        return logging.WARNING if state in (State.BACKOFF, State.FAILED) else logging.INFO

@@ -1,0 +1,206 @@
+"""All cameras of one process: their sessions, the engines they share, and who looks after them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from vderain.engines import open_engine
+from vderain.errors import OptionError
+from vderain.frames import Frame
+from vderain.interfaces import Engine
+from vderain.live.broadcast import Broadcast
+from vderain.live.control import Rung, TierControl, ladder
+from vderain.live.derainer import Derainer
+from vderain.live.feed import Feed
+from vderain.live.interfaces import Camera, Outlet, Sound, VideoEncoder
+from vderain.live.options import LiveOptions
+from vderain.live.session import CameraSession, SessionParts, retry_options
+from vderain.live.shelf import EngineShelf
+from vderain.live.stats import CameraStats
+from vderain.options import EncodeOptions, EngineOptions
+
+_TICK_S = 0.25
+_CHEAPEST_TIER = "fast"
+_RETAIN_EVERY = 40  # ticks between two looks for engines that nobody needs
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPlan:
+    """What one camera is: its name, where it comes from, where it goes."""
+
+    name: str
+    url: str
+    outputs: tuple[str, ...] = ()
+    live: LiveOptions = field(default_factory=LiveOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+
+
+class Station:
+    """Runs cameras until they end or ``stop`` is called.
+
+    Everything that can be known is checked at once: weights, encoders, kinds of outputs. Raises
+    OptionError, WeightsError, SinkError.
+    """
+
+    def __init__(
+        self,
+        plans: Iterable[CameraPlan],
+        *,
+        engine: EngineOptions | None = None,
+        strength: float = 1.0,
+        open_engine_for: Callable[[Rung], Engine] | None = None,
+    ) -> None:
+        options = engine or EngineOptions()
+        plans = list(plans)
+        _check_plans(plans)
+        if open_engine_for is None:
+            open_engine(
+                options
+            ).close()  # weights that are missing must end the run, not pass through
+            open_engine_for = partial(_open_rung, options)
+        self._shelf = EngineShelf(open_engine_for)
+        timeout_s = max(plan.live.engine_timeout_s for plan in plans)
+        self.derainer = Derainer(self._shelf, strength=strength, timeout_s=timeout_s)
+        self.sessions = [self._session(plan, options) for plan in plans]
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.started_s = time.monotonic()
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self.derainer.start()
+        for session in self.sessions:
+            session.start()
+        self._thread = threading.Thread(target=self._look_after, name="vderain-watch", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None, *, stays: bool = False) -> bool:
+        """Wait until every camera has ended or failed; False where the time was over before.
+
+        With ``stays`` only the time, or an interrupt, ends the waiting.
+        """
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while stays or not all(session.ended for session in self.sessions):
+            if until_s is not None and time.monotonic() >= until_s:
+                return False
+            self._stop.wait(_TICK_S)
+        return True
+
+    def stop(self) -> None:
+        """Complete all outputs and end every thread; may be called twice."""
+        self._stop.set()
+        stops = [threading.Thread(target=session.stop) for session in self.sessions]
+        for thread in stops:
+            thread.start()
+        for thread in stops:
+            thread.join()
+        self.derainer.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._shelf.close()
+
+    @property
+    def shelf(self) -> EngineShelf:
+        """The engines, for telemetry."""
+        return self._shelf
+
+    def _session(self, plan: CameraPlan, engine: EngineOptions) -> CameraSession:
+        stats = CameraStats()
+        passthrough = plan.live.passthrough == "auto"
+        cheaper = _CHEAPEST_TIER if engine.weights is None else None
+        rungs = ladder(engine.tier, engine.scale, passthrough=passthrough, cheaper=cheaper)
+        feed = Feed(
+            plan.name,
+            TierControl(rungs, time.monotonic()),
+            stats,
+            emit=lambda emitted: None,  # the session puts its own here
+            passthrough=passthrough,
+        )
+        broadcast = _broadcast(plan, stats) if plan.outputs else None
+        make_sound = _sound_maker(plan) if plan.live.audio == "auto" else None
+        parts = SessionParts(
+            partial(_open_camera, plan), make_sound, broadcast, feed, self.derainer
+        )
+        return CameraSession(plan.name, parts, plan.live)
+
+    def _look_after(self) -> None:
+        ticks = 0
+        while not self._stop.wait(_TICK_S):
+            ticks += 1
+            for session in self.sessions:
+                session.tick()
+            self.derainer.check()
+            if ticks % _RETAIN_EVERY == 0:
+                known = [session.format for session in self.sessions]
+                self._shelf.retain({fmt for fmt in known if fmt is not None})
+
+
+def _check_plans(plans: list[CameraPlan]) -> None:
+    from vderain.media.live_encode import live_encoder
+    from vderain.media.outlets import open_outlet
+
+    if not plans:
+        raise OptionError("there is no camera; name at least one")
+    names = [plan.name for plan in plans]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"two cameras have the name {name}; give each its own")
+    for plan in plans:
+        for output in plan.outputs:
+            open_outlet(output, plan.live)
+        if plan.outputs:
+            live_encoder(plan.encode)
+
+
+def _open_rung(options: EngineOptions, rung: Rung) -> Engine:
+    assert rung.tier is not None
+    return open_engine(replace(options, tier=rung.tier, scale=rung.scale))
+
+
+def _open_camera(plan: CameraPlan) -> Camera:
+    from vderain.media.camera import CameraOptions, CameraSource
+
+    options = CameraOptions(
+        plan.live.rtsp_transport, plan.live.timeout_s, audio=plan.live.audio == "auto"
+    )
+    return CameraSource(plan.url, options, plan.encode)
+
+
+def _broadcast(plan: CameraPlan, stats: CameraStats) -> Broadcast:
+    from vderain.media.live_encode import LiveVideoEncoder
+    from vderain.media.outlets import open_outlet
+
+    def make_encoder(frame: Frame, rate: Fraction | None) -> VideoEncoder:
+        return LiveVideoEncoder(frame, rate, plan.encode)
+
+    def make_outlet(output: str) -> Outlet:
+        return open_outlet(output, plan.live)
+
+    return Broadcast(
+        plan.name,
+        [partial(make_outlet, output) for output in plan.outputs],
+        make_encoder,
+        stats,
+        replace(
+            retry_options(plan.live), tries=0
+        ),  # an output is waited for as long as the camera runs
+        timeout_s=plan.live.timeout_s,
+    )
+
+
+def _sound_maker(plan: CameraPlan) -> Callable[[Any], Sound]:
+    from vderain.media.live_encode import LiveAudio
+    from vderain.media.outlets import takes_sound
+
+    def make(stream: Any) -> Sound:
+        codec = str(stream.codec_context.codec.canonical_name)
+        transcode = not all(takes_sound(output, codec) for output in plan.outputs)
+        return LiveAudio(stream, transcode=transcode)
+
+    return make

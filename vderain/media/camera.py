@@ -1,0 +1,295 @@
+"""Live video in: RTSP, MJPEG and HLS over HTTP, UDP, RTMP, V4L2 devices; a file plays at its own pace."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.codec.context import Flags
+from av.stream import Discard
+
+from vderain.errors import LoginError, SourceError, UnusableError
+from vderain.frames import Frame, PassedPacket
+from vderain.interfaces import SourceStats, StreamInfo
+from vderain.live.interfaces import Captured
+from vderain.media.color import chroma_location, color_tags, hdr_name
+from vderain.media.decoding import Decoder, Deinterlacer
+from vderain.media.opening import codec_name, describe_track, input_name, pick_video
+from vderain.media.planes_io import PlaneReader
+from vderain.media.timing import FrameClock
+from vderain.media.urls import escaped_login, is_device, is_url, redact
+from vderain.options import EncodeOptions
+
+_BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire
+_ANALYSE_US = "2000000"
+_ARRIVALS = 64  # packets whose pictures the decoder may still hold back
+_ACCESS_ERRORS = (av.HTTPUnauthorizedError, av.HTTPForbiddenError)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOptions:
+    """How one camera is opened; ``transport`` is auto, tcp or udp."""
+
+    transport: str = "auto"
+    timeout_s: float = 5.0
+    audio: bool = True
+
+
+class CameraSource:
+    """``Camera`` over anything that FFmpeg reads while it happens.
+
+    Decodes without the delay of frame threads. Where the packets carry no usable times (MJPEG over
+    HTTP) those of their arrival are taken. Raises SourceError, LoginError, UnusableError.
+    """
+
+    def __init__(self, url: str, options: CameraOptions, encode: EncodeOptions) -> None:
+        self._url = url
+        self._name = input_name(url)
+        self._options = options
+        self._encode = encode
+        self._stats = SourceStats()
+        self._stop = threading.Event()
+        self._arrivals: dict[int, float] = {}
+        self._began: tuple[float, float] | None = None  # (clock, media time) of a paced file
+        self.is_live = is_url(url) or is_device(url)
+        self._container = self._connect()
+        try:
+            self._prepare()
+        except BaseException:
+            self._container.close()
+            raise
+
+    @property
+    def info(self) -> StreamInfo:
+        """What is known before the first frame."""
+        return self._info
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counters of this connection."""
+        return self._stats
+
+    @property
+    def audio(self) -> Any:
+        """The stream of the sound, None where there is none."""
+        return self._audio
+
+    def __iter__(self) -> Iterator[Captured | PassedPacket]:
+        """Frames and packets of the sound, as they come."""
+        for packet in self._packets():
+            if self._stop.is_set():
+                return
+            if self._audio is not None and packet.stream.index == self._audio.index:
+                yield PassedPacket(packet.stream.index, packet)
+                continue
+            if packet.stream.index != self._video.index:
+                continue
+            self._arrived(packet)
+            for picture in self._pictures(packet):
+                yield self._captured(picture)
+        if not self.is_live:
+            for picture in self._pictures(None):
+                yield self._captured(picture)
+
+    def cancel(self) -> None:
+        """End the iteration with the next packet, or when a blocked read times out."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._container.close()
+
+    def _connect(self) -> Any:
+        if not self.is_live:
+            return _open(self._url, {}, None, self._name, self._options.timeout_s)
+        if is_device(self._url):
+            return _open(self._url, {}, "v4l2", self._name, self._options.timeout_s)
+        scheme = self._url.split("://", 1)[0].lower()
+        if scheme not in ("rtsp", "rtsps"):
+            return self._open_url(scheme)
+        transport = self._options.transport
+        try:
+            return self._open_rtsp("tcp" if transport == "auto" else transport)
+        except LoginError:
+            raise
+        except _TransportRefusedError:
+            if transport != "auto":
+                raise
+        return self._open_rtsp("udp")
+
+    def _open_url(self, scheme: str) -> Any:
+        # The protocol udp calls it timeout, tcp and what lies above it rw_timeout.
+        key = "timeout" if scheme in ("udp", "rtp") else "rw_timeout"
+        options = {key: self._timeout_us, "analyzeduration": _ANALYSE_US}
+        return _open(self._url, options, None, self._name, self._options.timeout_s)
+
+    def _open_rtsp(self, transport: str) -> Any:
+        options = {
+            "rtsp_transport": transport,
+            "timeout": self._timeout_us,
+            "analyzeduration": _ANALYSE_US,
+        }
+        return _open(self._url, options, "rtsp", self._name, self._options.timeout_s)
+
+    @property
+    def _timeout_us(self) -> str:
+        return str(round(self._options.timeout_s * 1e6))
+
+    def _prepare(self) -> None:
+        self._video = pick_video(self._container, self._url)
+        sounds = self._container.streams.audio if self._options.audio else ()
+        self._audio = next((s for s in sounds if s.codec_context is not None), None)
+        for stream in self._container.streams:
+            if stream not in (self._video, self._audio):
+                stream.discard = Discard.all
+        self._time_base = Fraction(self._video.time_base or Fraction(1, 90_000))
+        rate = self._video.average_rate or self._video.guessed_rate
+        self._rate = Fraction(rate) if rate and 0.1 < rate <= 240 else None
+        self._clock = FrameClock(self._time_base, self._rate)
+        self._decoder = Decoder(self._video, self._name, self._stats, self._clock)
+        context = self._video.codec_context
+        # Threads over frames would hold back as many of them; with threads over slices FFmpeg neither
+        # conceals damage nor reports it. One core decodes 1080p at several times real time.
+        context.thread_type, context.thread_count = "NONE", 1
+        if self.is_live:
+            context.flags |= Flags.low_delay
+        self._filter = (
+            Deinterlacer(self._time_base) if self._encode.interlaced == "deinterlace" else None
+        )
+        self._reader = PlaneReader()
+        self._location = chroma_location(self._video)
+        self._stamps_arrival = self._container.format.name in ("mpjpeg", "mjpeg", "jpeg_pipe")
+        self._info = StreamInfo(
+            path=self._name,
+            width=self._video.width,
+            height=self._video.height,
+            time_base=self._time_base,
+            frame_rate=self._rate,
+            codec=codec_name(self._video),
+            pix_fmt=self._video.codec_context.pix_fmt or "",
+            container=self._container.format.name,
+            tracks=tuple(describe_track(stream) for stream in self._container.streams),
+        )
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        last_s = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                for packet in self._container.demux():
+                    if packet.stream.index == self._video.index and packet.size:
+                        last_s = time.monotonic()
+                    elif time.monotonic() - last_s > self._options.timeout_s:
+                        raise SourceError(f"{self._name}: its picture stopped")
+                    if packet.size:
+                        yield packet
+                return
+            except av.InvalidDataError as error:
+                self._decoder.failed(error)
+            except av.FFmpegError as error:
+                raise SourceError(f"{self._name}: {_reason(error)}") from None
+
+    def _arrived(self, packet: av.Packet[Any]) -> None:
+        now_s = time.monotonic()
+        if self._stamps_arrival:
+            packet.pts = packet.dts = round(Fraction(now_s) / self._time_base)
+        if packet.pts is not None:
+            self._arrivals[packet.pts] = now_s
+            while len(self._arrivals) > _ARRIVALS:
+                del self._arrivals[next(iter(self._arrivals))]
+        if not self.is_live and packet.pts is not None:
+            self._pace(float((packet.dts or packet.pts) * self._time_base))
+
+    def _pace(self, time_s: float) -> None:
+        """Wait until a file's packet is due."""
+        now_s = time.monotonic()
+        if self._began is None:
+            self._began = now_s, time_s
+        due_s = self._began[0] + time_s - self._began[1]
+        self._stop.wait(max(0.0, due_s - now_s))
+
+    def _pictures(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
+        for picture in self._decoder.decode(packet):
+            if picture.interlaced_frame and self._encode.interlaced == "refuse":
+                raise UnusableError(
+                    f"{self._name}: is interlaced, which this network was not trained on; use"
+                    " --interlaced deinterlace to turn it into full pictures first"
+                )
+            if self._filter is None:
+                yield picture
+            else:
+                yield from self._filter.push(picture)
+
+    def _captured(self, picture: av.VideoFrame) -> Captured:
+        arrived_s = time.monotonic()
+        if picture.pts is not None:
+            arrived_s = self._arrivals.pop(picture.pts, arrived_s)
+        tags = color_tags(picture, self._location)
+        kind = hdr_name(tags)
+        if kind and self._encode.hdr == "refuse":
+            raise UnusableError(
+                f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
+                " use --hdr keep to go on all the same"
+            )
+        pts = self._clock.stamp(picture.pts)
+        planes, _, layout = self._reader.read(picture, tags)
+        self._stats.frames += 1
+        frame = Frame(
+            planes,
+            layout,
+            pts,
+            self._time_base,
+            duration=picture.duration or 0,
+            tags=tags,
+            discontinuity=self._decoder.take_gap() or self._clock.jumped,
+        )
+        return Captured(frame, arrived_s)
+
+
+class _TransportRefusedError(SourceError):
+    """The server speaks, but not over the transport that was asked for."""
+
+
+def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeout_s: float) -> Any:
+    target = escaped_login(url) if is_url(url) else f"file:{url}" if kind is None else url
+    backstop_s = timeout_s + _BACKSTOP_S
+    try:
+        return av.open(
+            target,
+            "r",
+            format=kind,
+            options=options,
+            timeout=(backstop_s, backstop_s),
+            metadata_errors="surrogateescape",
+        )
+    except _ACCESS_ERRORS:
+        raise LoginError(
+            f"{name}: refuses the user name or password; check them in its address"
+            " (characters such as @ : / % are written as %40 %3A %2F %25 there)"
+        ) from None
+    except (av.FFmpegError, OSError) as error:
+        failure = _TransportRefusedError if _refuses_transport(error) else SourceError
+        raise failure(f"{name}: {_reason(error)}") from None
+
+
+def _refuses_transport(error: Exception) -> bool:
+    """RTSP's 461, or a server that offers nothing else."""
+    other = getattr(error, "errno", None) == errno.EPROTONOSUPPORT
+    return other or isinstance(error, av.HTTPOtherClientError)
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's error in words, without the address that it may hold."""
+    if isinstance(error, av.HTTPNotFoundError):
+        return "there is no such stream on that server; check the path of the address"
+    if isinstance(error, av.ExitError | av.TimeoutError):
+        return "does not answer in time; check the address and the network"
+    if isinstance(error, av.InvalidDataError):
+        return "sends nothing that can be read, or went silent"
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return f"cannot be read ({redact(reason)})"

@@ -1,0 +1,175 @@
+"""Where a live stream goes: a URL to publish to, an HLS folder, a recording in segments."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import av
+
+from vderain.errors import OptionError, SinkError
+from vderain.live.interfaces import EncodedPacket, Outlet, Streams
+from vderain.live.options import LiveOptions
+from vderain.media.muxed import SOUNDS, Muxed, reason_of
+from vderain.media.recording import RecordingOutlet
+from vderain.media.urls import escaped_login, is_url, shown
+
+_SEGMENT_S = "2"
+_LIST_SIZE = "10"
+_INTERLEAVE_US = "500000"
+_RTP_INTERLEAVE_US = "10000000"
+_MUXERS = {
+    "rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv",
+    "udp": "mpegts", "tcp": "mpegts", "rtp": "rtp_mpegts",
+}  # fmt: skip
+
+
+def open_outlet(path: str, options: LiveOptions) -> Outlet:
+    """The outlet of a path or URL: by its scheme, ``.m3u8``, ``.mp4``, or as a folder of recordings.
+
+    Nothing is opened yet. Raises OptionError for what cannot be an output.
+    """
+    if is_url(path):
+        scheme = path.split("://", 1)[0].lower()
+        if scheme not in _MUXERS:
+            raise OptionError(
+                f"{shown(path)}: a stream can be published to {', '.join(sorted(_MUXERS))}"
+            )
+        return PublishOutlet(path, _MUXERS[scheme], options.timeout_s)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".m3u8":
+        return HlsOutlet(Path(path))
+    length_s = options.segment_minutes * 60
+    if suffix == ".mp4":
+        return RecordingOutlet(Path(path).parent, Path(path).stem + "-", length_s)
+    if suffix and not Path(path).is_dir() and re.fullmatch(r"\.[a-z]\w{1,3}", suffix):
+        raise OptionError(
+            f"{path}: live video is recorded as .mp4 files; name a folder, a .mp4 file, an .m3u8"
+            " playlist, or a URL"
+        )
+    return RecordingOutlet(Path(path), "", length_s)
+
+
+def takes_sound(path: str, codec: str) -> bool:
+    """Whether an output holds sound of this codec as it is."""
+    if is_url(path):
+        muxer = _MUXERS.get(path.split("://", 1)[0].lower(), "")
+    else:
+        muxer = "hls" if path.lower().endswith(".m3u8") else "mp4"
+    return codec in SOUNDS.get(muxer, ())
+
+
+class _MuxedOutlet:
+    """What the outlets share: an open container or none, and errors that name the place."""
+
+    is_network = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._muxed: Muxed | None = None
+        self._notes: dict[str, None] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """Changes of representation."""
+        return list(self._notes)
+
+    def write(self, packet: EncodedPacket) -> None:
+        """Send one packet."""
+        if self._muxed is None:
+            raise SinkError(f"{self.name}: is not open")
+        try:
+            self._muxed.write(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{self.name}: {reason_of(error)}") from None
+
+    def close(self) -> None:
+        """Complete the container; a peer that is gone gets nothing."""
+        muxed, self._muxed = self._muxed, None
+        if muxed is not None:
+            with suppress(av.FFmpegError, OSError):
+                muxed.close()
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def _begin(self, file: str, muxer: str, streams: Streams, options: dict[str, str]) -> None:
+        self.close()
+        try:
+            self._muxed = Muxed(file, muxer, streams, options)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise SinkError(f"{self.name}: {reason_of(error)}") from None
+        if self._muxed.note:
+            self._notes[f"{self.name}: {self._muxed.note}"] = None
+
+
+class PublishOutlet(_MuxedOutlet):
+    """Publishes to an RTSP, RTMP, UDP, TCP or RTP address; RTP carries MPEG-TS."""
+
+    is_network = True
+
+    def __init__(self, url: str, muxer: str, timeout_s: float) -> None:
+        super().__init__(shown(url))
+        self._url = escaped_login(url)
+        self._muxer = muxer
+        self._timeout_us = str(round(timeout_s * 1e6))
+
+    def open(self, streams: Streams) -> None:
+        """Connect."""
+        # Sound is not held back for longer than this for a picture that does not come.
+        options = {"max_interleave_delta": _INTERLEAVE_US}
+        if self._muxer == "rtsp":
+            options |= {"rtsp_transport": "tcp"}
+        elif self._muxer == "flv":
+            options |= {"rw_timeout": self._timeout_us, "flvflags": "no_duration_filesize"}
+        elif self._muxer == "mpegts":
+            options |= {"muxdelay": "0", "flush_packets": "1"}
+        elif self._muxer == "rtp_mpegts":
+            # RTP sends both tracks as one, whose times must rise: a late picture would end it.
+            options |= {"max_interleave_delta": _RTP_INTERLEAVE_US}
+        url = self._url
+        if url.startswith("udp://") and "pkt_size" not in url:
+            url += (
+                "&" if "?" in url else "?"
+            ) + "pkt_size=1316"  # seven TS packets in one datagram
+        self._begin(url, self._muxer, streams, options)
+
+
+class HlsOutlet(_MuxedOutlet):
+    """An HLS playlist with the last segments of two seconds beside it, for any web server."""
+
+    def __init__(self, playlist: Path) -> None:
+        super().__init__(str(playlist))
+        self._playlist = playlist
+        self._began = False
+
+    def open(self, streams: Streams) -> None:
+        """Begin a playlist, or go on with it after a discontinuity."""
+        flags = "delete_segments+independent_segments+temp_file+program_date_time+omit_endlist"
+        if self._began:
+            flags += "+append_list+discont_start"
+        try:
+            self._playlist.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {error.strerror}") from None
+        options = {
+            "hls_time": _SEGMENT_S,
+            "hls_list_size": _LIST_SIZE,
+            "hls_flags": flags,
+            "hls_segment_filename": str(self._playlist.with_suffix("")) + "-%d.ts",
+            # Numbers that no earlier run has used: browsers keep segments by their name.
+            "hls_start_number_source": "epoch",
+            "max_interleave_delta": _INTERLEAVE_US,
+        }
+        self._begin(str(self._playlist), "hls", streams, options)
+        self._began = True
+
+    def finish(self) -> None:
+        """Tell players that nothing more comes."""
+        with suppress(OSError):
+            text = self._playlist.read_text()
+            if "#EXT-X-ENDLIST" not in text:
+                partial = self._playlist.with_suffix(".m3u8.part")
+                partial.write_text(text + "#EXT-X-ENDLIST\n")
+                partial.replace(self._playlist)

@@ -1,0 +1,160 @@
+"""A recording in segments: a complete MP4 every so many minutes, of which a crash takes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import av
+
+from vderain.errors import SinkError
+from vderain.live.interfaces import EncodedPacket, Streams
+from vderain.media.muxed import Muxed, reason_of
+from vderain.media.publish import name_file
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a crash leaves keeps its name there
+    fcntl = None  # type: ignore[assignment]
+
+_PART = ".mp4.part"
+# Fragments while it is written, so that every one that is on the disk plays; a plain MP4 when closed.
+_FLAGS = "hybrid_fragmented+frag_keyframe"
+
+
+class RecordingOutlet:
+    """``Outlet`` that writes ``<prefix><date>-<time>.mp4`` into a folder, a new one every ``length_s``.
+
+    A segment has the name ``...mp4.part`` until it is complete. What a killed process left so is
+    given its name when the next recording into that folder begins: it plays up to its last keyframe.
+    """
+
+    is_network = False
+
+    def __init__(
+        self, folder: Path, prefix: str, length_s: float, now: Callable[[], float] = time.time
+    ) -> None:
+        self.name = str(folder / f"{prefix}*.mp4")
+        self._folder = folder
+        self._prefix = prefix
+        self._length_s = length_s
+        self._now = now
+        self._notes: dict[str, None] = {}
+        self._streams: Streams | None = None
+        self._file: IO[bytes] | None = None
+        self._muxed: Muxed | None = None
+        self._began_s = 0.0
+        self.segments: list[Path] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """Changes of representation, and what was recovered."""
+        return list(self._notes)
+
+    def open(self, streams: Streams) -> None:
+        """Make the folder, name what a crash left, and be ready for a keyframe."""
+        self.close()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {error.strerror}") from None
+        if self._streams is None:
+            for path in recover(self._folder):
+                self._notes[f"{path}: recovered from a recording that was cut off"] = None
+        self._streams = streams
+
+    def write(self, packet: EncodedPacket) -> None:
+        """Write one packet; a keyframe after the length begins a new segment."""
+        try:
+            if packet.kind == "video" and packet.is_key:
+                if self._muxed is not None and packet.time_s - self._began_s >= self._length_s:
+                    self._complete()
+                if self._muxed is None:
+                    self._begin(packet.time_s)
+            if self._muxed is not None:
+                self._muxed.write(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{self.name}: {reason_of(error)}") from None
+
+    def close(self) -> None:
+        """Complete the segment. Raises SinkError where that fails; what is on the disk stays."""
+        try:
+            self._complete()
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{self.name}: {reason_of(error)}") from None
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def _begin(self, time_s: float) -> None:
+        assert self._streams is not None
+        path = self._free_name()
+        self._file = open(path.with_name(path.name + ".part"), "xb")  # noqa: SIM115
+        _lock(self._file)
+        options = {"movflags": _FLAGS, "max_interleave_delta": "500000"}
+        self._muxed = Muxed(self._file, "mp4", self._streams, options)
+        if self._muxed.note:
+            self._notes[f"{self.name}: {self._muxed.note}"] = None
+        self._began_s = time_s
+
+    def _complete(self) -> None:
+        muxed, file = self._muxed, self._file
+        self._muxed = self._file = None
+        if file is None:
+            return
+        try:
+            if muxed is not None:
+                muxed.close()
+            file.flush()
+            os.fsync(file.fileno())
+        finally:
+            file.close()
+        partial = Path(file.name)
+        path = partial.with_name(partial.name.removesuffix(".part"))
+        name_file(partial, path, overwrite=False)
+        self.segments.append(path)
+
+    def _free_name(self) -> Path:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self._now()))
+        for number in range(1000):
+            suffix = f"-{number + 1}" if number else ""
+            path = self._folder / f"{self._prefix}{stamp}{suffix}.mp4"
+            if not path.exists() and not path.with_name(path.name + ".part").exists():
+                return path
+        raise SinkError(f"{self._folder}: holds a thousand recordings of one second")
+
+
+def recover(folder: Path) -> list[Path]:
+    """Give segments that killed processes left their names, where they hold pictures; returns them."""
+    recovered = []
+    for partial in sorted(folder.glob(f"*{_PART}")) if fcntl is not None else ():
+        with suppress(OSError), partial.open("rb") as file:
+            if not _lock(file) or not _plays(partial):
+                continue
+            path = partial.with_name(partial.name.removesuffix(".part"))
+            name_file(partial, path, overwrite=False)
+            recovered.append(path)
+    return recovered
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Mark a segment as being written; False where another process does."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _plays(path: Path) -> bool:
+    try:
+        with av.open(f"file:{path}") as container:
+            return next(container.decode(video=0), None) is not None
+    except (av.FFmpegError, OSError, IndexError):
+        return False

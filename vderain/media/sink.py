@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 
@@ -17,6 +17,7 @@ from vderain.media.color import FULL_RANGE, Mastering
 from vderain.media.encoders import codec_options, encoder_for, fit
 from vderain.media.formats import (
     STANDARD_STREAM,
+    Container,
     container_for,
     muxer_options,
     portable_metadata,
@@ -43,6 +44,8 @@ class VideoSink:
     OptionError.
     """
 
+    _extra_options: ClassVar[dict[str, str]] = {}  # of the encoder, in FFmpeg's words
+
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
         refuse_name(path, SinkError)
         self._path = path
@@ -50,7 +53,7 @@ class VideoSink:
         self._info = source.info
         self._template: Template | None = source.template
         self._report = SinkReport(path="standard output" if path == STANDARD_STREAM else path)
-        self._format = container_for(path, options)
+        self._format = self._container_for(path, options)
         self._encoder, notes = encoder_for(options, self._format.muxer)
         self._report.notes.extend(notes)
         self._destination: Destination | None = None
@@ -125,6 +128,9 @@ class VideoSink:
         if self._destination is not None:
             self._destination.discard()
 
+    def _container_for(self, path: str, options: EncodeOptions) -> Container:
+        return container_for(path, options)
+
     def _open(self) -> None:
         """Make the output's streams; FFmpeg creates the file itself with the first frame."""
         file: Any = self._pipe
@@ -140,6 +146,9 @@ class VideoSink:
         )
         self._output.metadata.update(metadata)
         self._muxer = Muxer(self._output)
+        self._add_streams()
+
+    def _add_streams(self) -> None:
         if self._template is None:
             self._add_video()
             return
@@ -206,6 +215,7 @@ class VideoSink:
         hdr = self._template.mastering if self._template else Mastering()
         context.options = {
             **codec_options(self._encoder, self._options, hdr, context.width, context.height),
+            **self._extra_options,
             "chroma_sample_location": str(tags.chroma_location),
         }
         if self._options.bitrate is not None:

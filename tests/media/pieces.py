@@ -2,6 +2,9 @@
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import av
 
 from tests.media import synth
 from vderain.media.assemble import Copied, Encoded
@@ -104,7 +107,7 @@ def cut(folder, kind, extension, **changes):
     index = index_video(source)
     gops = index.gops
     edges = [gops[0].start_pts, gops[1].start_pts, gops[3].start_pts, gops[-1].end_pts]
-    spans = list(zip(edges[:-1], edges[1:], strict=True))
+    spans = list(pairwise(edges))
     segments = [folder / f"{number}.nut" for number in range(3)]
     encode = encode_for(kind)
     for span, segment in zip(spans, segments, strict=True):
@@ -121,8 +124,6 @@ def assert_shows(path, expected):
 
 def slices(path):
     """The NAL units with samples of every packet, without their headers."""
-    import av
-
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         context = stream.codec_context

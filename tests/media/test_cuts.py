@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from tests.media import synth
@@ -13,7 +15,7 @@ def test_closed_groups_follow_each_other_and_hold_all_frames(tmp_path, kind, ext
     index = index_video(path)
     assert index.frames == len(UNEVEN) and index.codec == kind.split("-")[0]
     assert len(index.gops) == 4 and all(gop.is_closed for gop in index.gops)
-    assert all(a.end_pts == b.start_pts for a, b in zip(index.gops, index.gops[1:], strict=False))
+    assert all(a.end_pts == b.start_pts for a, b in pairwise(index.gops))
     times = synth.times(path)
     assert index.gops[0].start_pts * index.time_base == times[0]
     assert [gop.frames for gop in index.gops] == [10] * 4

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 _START = b"\0\0\0\1"
 _ESCAPED = re.compile(rb"\0\0(?=[\0-\3])")
 _H264_IDR, _H264_SEI, _H264_SPS, _H264_PPS = 5, 6, 7, 8
-_HEVC_IDR, _HEVC_CRA, _HEVC_IRAP = (19, 20), 21, range(16, 22)
+_HEVC_BLA, _HEVC_CRA, _HEVC_IRAP = 18, 21, range(16, 22)  # BLA without leading pictures
 _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = 32, 33, 34
 _SETS = {"h264": (_H264_SPS, _H264_PPS), "hevc": (_HEVC_SPS, _HEVC_PPS)}
 _RECOVERY_POINT = 6
 _HEAD = 256  # bytes that hold all that is read of a unit
-_HEVC_END_OF_SEQUENCE = bytes((36 << 1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +111,25 @@ class NalFormat:
             place = _golomb(bits, _golomb(bits, 8)[1])[1]
         return _golomb(bits, place)[0], place
 
-    def needs_end_before(self, units: Iterable[bytes]) -> bool:
-        """Whether the sequence before must be ended, so that a keyframe begins one of its own."""
-        return self.codec == "hevc" and _HEVC_CRA in map(self.kind, units)
+    def cut_off(self, units: Iterable[bytes]) -> list[bytes]:
+        """A keyframe's units, made to begin a sequence of their own behind another encoder's.
+
+        IDRs do. HEVC's CRA would take its order and parameters from what lies before it; renamed
+        to BLA, as the standard has it for cut streams, it does not. Nothing else of it changes.
+        """
+        if self.codec == "h264":
+            return list(units)
+        return [
+            bytes((unit[0] & 0x81 | _HEVC_BLA << 1,)) + unit[1:]
+            if self.kind(unit) == _HEVC_CRA
+            else unit
+            for unit in units
+        ]
 
 
 def annex_b(units: Iterable[bytes]) -> bytes:
     """NAL units behind start codes, which every muxer takes and turns into its own form."""
     return b"".join(_START + unit for unit in units)
-
-
-def end_of_sequence() -> bytes:
-    """The NAL unit that ends a sequence of HEVC."""
-    return _HEVC_END_OF_SEQUENCE
 
 
 def _avcc(data: bytes) -> tuple[int, list[bytes]]:

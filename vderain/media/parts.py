@@ -13,7 +13,7 @@ import av
 
 from vderain.errors import SinkError
 from vderain.media.cuts import VideoIndex, index_video, nal_format, packets_of
-from vderain.media.nal import NalFormat, Renumbering, annex_b, end_of_sequence
+from vderain.media.nal import NalFormat, Renumbering, annex_b
 from vderain.media.opening import open_container, pick_video
 from vderain.media.segments import OFFSET_TAG, find_entry
 
@@ -50,20 +50,21 @@ class _Form:
             return self.renumbering.sets
         return () if self.nals is None else self.nals.sets
 
-    def needs_end_before(self, packet: Any) -> bool:
-        """Whether the sequence before this keyframe must be ended."""
-        return self.nals is not None and self.nals.needs_end_before(self.nals.split(bytes(packet)))
+    def payload(self, packet: Any, *, sets: tuple[bytes, ...], begins: bool) -> bytes:
+        """The packet as the output gets it; keyframes bring ``sets``. Raises ValueError.
 
-    def payload(self, packet: Any, *, repeat_sets: bool) -> bytes:
-        """The packet as the output gets it. Raises ValueError."""
+        ``begins`` where another encoder's packets are ahead of this one.
+        """
         if self.nals is None:
             return bytes(packet)
         units = self.nals.split(bytes(packet))
         if self.renumbering is not None:
             units = self.renumbering.applied(units)
-        if repeat_sets and packet.is_keyframe:
+        if begins:
+            units = self.nals.cut_off(units)
+        if sets and packet.is_keyframe:
             have = set(units)
-            missing = [unit for unit in self.sets if unit not in have]
+            missing = [unit for unit in sets if unit not in have]
             delimiters = [unit for unit in units[:1] if self.nals.is_delimiter(unit)]
             units = [*delimiters, *missing, *units[len(delimiters) :]]
         return annex_b(units)
@@ -89,7 +90,6 @@ class Parts:
         self._index, self._pieces, self._output = index, pieces, output
         self._repeat_sets = repeat_sets
         self.copied_frames = 0
-        self._new_sequence = False  # whether the packet ahead must be the last of its sequence
         self._copied = [piece for piece in pieces if isinstance(piece, Copied)]
         segments = [piece.path for piece in pieces if isinstance(piece, Encoded)]
         for piece in self._copied:
@@ -116,7 +116,7 @@ class Parts:
         rate = self.template.average_rate or 25
         step = max(1, round(1 / Fraction(rate) / self._index.time_base))
         waiting: list[int] = []
-        first, latest, count, held = 0, None, 0, None
+        first, latest, count = 0, None, 0
         for piece in self._pieces:
             before, begins = latest, True
             for packet in self._packets_of(piece):
@@ -134,11 +134,7 @@ class Parts:
                 elif not packet.duration:
                     packet.duration = step
                 count += 1
-                if held is not None:
-                    yield _ended(held) if self._new_sequence else held
-                held, self._new_sequence = packet, False
-        if held is not None:
-            yield held
+                yield packet
 
     def _packets_of(self, piece: Piece) -> Iterator[Any]:
         if isinstance(piece, Encoded):
@@ -160,23 +156,23 @@ class Parts:
             entry = find_entry(path, stream.index, piece.start_pts)
             if entry is not None:
                 container.seek(entry[0], stream=stream)
-            inside = False
+            inside = begins = False
             for packet in packets_of(container, path, stream):
                 if packet.is_keyframe:
                     if packet.pts >= piece.end_pts:
                         break
                     begins = packet.pts == piece.start_pts
-                    self._new_sequence = begins and self._source_form.needs_end_before(packet)
                     inside = inside or begins
                 if inside:
                     self.copied_frames += 1
-                    yield self._remade(packet, self._source_form, packet.pts)
+                    yield self._remade(packet, self._source_form, packet.pts, begins=begins)
+                    begins = False
             if not inside:
                 raise self._misfit(f"no keyframe is found at {piece.start_pts} in {path}")
 
-    def _remade(self, packet: Any, form: _Form, pts: int) -> Any:
+    def _remade(self, packet: Any, form: _Form, pts: int, *, begins: bool = False) -> Any:
         try:
-            payload = form.payload(packet, repeat_sets=self._repeat_sets)
+            payload = form.payload(packet, sets=self._repeated, begins=begins)
         except (ValueError, IndexError) as error:
             raise self._misfit(f"a packet at {pts} is damaged ({error})") from None
         made: Any = av.Packet(payload)
@@ -217,6 +213,8 @@ class Parts:
         sets = dict.fromkeys((*self._source_form.sets, *self._form.sets))
         if sets:
             self.extradata = annex_b(sets)
+        # All of them: a player may land between two keyframes, and learn its sets from elsewhere.
+        self._repeated = tuple(sets) if self._repeat_sets else ()
 
     def _reconcile(self) -> None:
         """Give the encoder's parameter sets numbers of their own where they would clash."""
@@ -230,11 +228,3 @@ class Parts:
             self._form = _Form(nals, Renumbering.away_from(theirs, nals))
         except (ValueError, IndexError) as error:
             raise self._misfit(f"{error}; encode without copied frames") from None
-
-
-def _ended(packet: Any) -> Any:
-    """The packet with the end of its sequence behind it."""
-    made: Any = av.Packet(bytes(packet) + annex_b([end_of_sequence()]))
-    made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
-    made.duration, made.is_keyframe = packet.duration, packet.is_keyframe
-    return made

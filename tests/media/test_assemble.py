@@ -38,8 +38,11 @@ PLAY = """async (data) => {
   };
   const seen = [];
   for (const time of TIMES) {
+    // The seek ends before its picture is there to be drawn.
+    const shown = new Promise((done) => video.requestVideoFrameCallback(done));
     video.currentTime = time;
     await new Promise((done) => { video.onseeked = done; });
+    await Promise.race([shown, new Promise((done) => setTimeout(done, 3000))]);
     seen.push(level());
   }
   video.currentTime = 0;

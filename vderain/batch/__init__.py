@@ -1,1 +1,1 @@
-"""Many files at once, and only the part of them that it rained on."""
+"""Archives: many clips, resumed where they stopped, verified before they get their names; dry ones left alone."""

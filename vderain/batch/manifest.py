@@ -241,11 +241,16 @@ class Manifest:
         )
         return [
             ClipRow(
-                row[0],
-                Path(os.fsdecode(row[1])),
-                Path(os.fsdecode(row[2])),
-                *row[3:9],
-                json.loads(row[9]),
+                id=row[0],
+                source=Path(os.fsdecode(row[1])),
+                output=Path(os.fsdecode(row[2])),
+                size_bytes=row[3],
+                mtime_ns=row[4],
+                state=row[5],
+                attempts=row[6],
+                reason=row[7],
+                settings=row[8],
+                record=json.loads(row[9]),
             )
             for row in rows
         ]

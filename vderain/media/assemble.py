@@ -164,6 +164,7 @@ class _AssemblySink(VideoSink):
 
     def _others(self, path: str) -> Iterator[tuple[PassedPacket, Fraction | None]]:
         """The packets of the other tracks with their times in seconds."""
+        assert self._template is not None
         with closing(open_container(path)) as container:
             video = container.streams[self._template.video_index]
             length = Length(container, video, self._info.frame_rate)

@@ -134,15 +134,6 @@ def test_samples_of_mp4_bring_no_parameter_sets_and_the_header_holds_both(tmp_pa
             assert not any(map(nals.is_parameter_set, nals.split(bytes(packet))))
 
 
-def test_times_before_zero_stay(tmp_path):
-    times = tuple(range(-7200, -7200 + 40 * synth.STEP, synth.STEP))
-    parts = cut(tmp_path, "h264-b", "mp4", pts=times)
-    assert parts.index.gops[0].start_pts == -7200
-    put_together(parts, "wdw", tmp_path / "out.mp4")
-    assert synth.times(tmp_path / "out.mp4") == [time * synth.UNIT for time in times]
-    assert_shows(tmp_path / "out.mp4", parts.expected("wdw"))
-
-
 @pytest.mark.parametrize("kind", ["h264-open", "hevc-open"])
 def test_groups_that_are_not_closed_are_refused(tmp_path, kind):
     parts = cut(tmp_path, kind, "mp4")

@@ -108,7 +108,8 @@ class SegmentSource(VideoSource):
 class SegmentSink(VideoSink):
     """FrameSink of one segment: its frames go into an intermediate file, others are dropped.
 
-    The file keeps times exactly (to be added to by its tag, see OFFSET_TAG) and replaces one of that name when
+    The file keeps times exactly, those before zero moved by its tag OFFSET_TAG, whatever its own
+    ``time_base``, and replaces one of the same name when it is
     complete. It begins with a picture that refers to nothing before, and all its groups are closed.
     Raises SinkError and OptionError.
     """

@@ -163,7 +163,8 @@ def test_a_broken_clip_is_tried_again_after_the_others_and_set_aside(rig):
     assert names == ["a.mp4", "b.mp4", "a.mp4"]
     row = rig.rows()["a.mp4"]
     assert row.state == "failed" and "no video" in row.reason and row.attempts == 2
-    assert rig.run(Recorded(rig.engine)).failed == [], "it is not tried for ever"
+    executor = Recorded(rig.engine)
+    assert rig.run(executor).exit_code == 3 and executor.jobs == [], "told again, not tried again"
     assert rig.left_over() == []
 
 

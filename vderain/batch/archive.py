@@ -108,6 +108,7 @@ def work_through(
     settled = Settled(settings.batch) if watch else None
     for found in _looks(archive, settled):
         ahead = plan(manifest, target, found, settings.batch.order)
+        batch.tally.failed += [c.id for c in ahead.failed if c.id not in batch.tally.failed]
         if on_plan is not None:
             on_plan(batch, ahead)
         batch.run(ahead.waiting)

@@ -44,7 +44,7 @@ class Tally:
     """What a batch did in this run, by clip."""
 
     done: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)  # now, or in an earlier run and not tried again
     skipped: list[int] = field(default_factory=list)
     lossy: list[int] = field(default_factory=list)  # done, with something that did not come through
     seconds: float = 0.0

@@ -21,7 +21,9 @@ _LINES = 720
 _MOST_PX = 130_000  # of them; many more find no more
 _BAND_PX = 24
 _THIN = np.ones((1, 9), np.uint8)  # what is narrower than this from side to side may be a streak
-_NOTHING = np.log(0.021)  # in levels on average, after the logarithm of evidence
+_NOTHING = np.log(
+    0.02 + 0.056
+)  # 0.056 levels: less than in any measured frame with visible streaks
 # Logistic regression on one half of the clips of benchmarks/gate.py: thin brightness and darkness in one frame
 # only, thin brightness and darkness at all, brightness less darkness where it is large (all five as
 # logarithms), their contrast there, and how much each is of one direction.

@@ -127,7 +127,7 @@ def kills(folder: Path, count: int, times: int, seed: int) -> None:
 def hour(folder: Path, minutes: float) -> None:
     source = folder / "in" / "long.mp4"
     source.parent.mkdir()
-    second = [c for c in Path("samples").glob("rainy_road.mp4")][0]
+    second = Path("samples") / "rainy_road.mp4"
     subprocess.run(
         ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", str(second), "-t", str(minutes * 60),
          "-vf", "scale=320:180", "-preset", "ultrafast", "-g", "50", str(source)], check=True,

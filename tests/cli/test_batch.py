@@ -1,5 +1,6 @@
 """The command as a user runs it, kills it, and runs it again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -42,6 +43,27 @@ def test_an_archive_is_mirrored(folder):
     assert len(pictures(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
     again = batch(folder / "in", folder / "out", *FAST)
     assert again.returncode == 0 and "0 clips derained" in again.stderr
+
+
+def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
+    clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
+    (folder / "in" / "broken.mp4").write_bytes(b"no video" * 100)
+    done = batch(folder / "in", folder / "out", *FAST, "--retries", 0, "--join")
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert {entry["state"] for entry in report["clips"]} == {"done", "failed"}
+    assert "broken.mp4" in (folder / "out" / "report.html").read_text()
+    joined = folder / "out" / "day" / "20260101_120000_F-joined.mp4"
+    assert len(pictures(joined)) == 50 and "joined with 1 after it" in done.stderr
+
+
+@pytest.mark.parametrize("gate", ["frames", "smart-copy"])
+def test_dry_clips_stay_as_they_are(folder, gate):
+    done = batch(folder / "in", folder / "out", *FAST, "--gate", gate)
+    assert done.returncode == 0, done.stderr
+    names = ("day/20260101_120000_F.mp4", "20260101_120100_R.mkv")
+    for name in names:
+        before, after = payloads(folder / "in" / name, 0), payloads(folder / "out" / name, 0)
+        assert len(before) == len(after) and (before == after) == (gate == "smart-copy")
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):

@@ -66,6 +66,7 @@ class Batch:
         gating: says which stretches of a clip are dry; None derains everything.
         margin: frames beyond a cut that the network looks at.
         pace: is told how far the work is.
+        tally: where results are counted.
         on_event: is told what happens to each clip, in words for people.
 
     """
@@ -80,6 +81,7 @@ class Batch:
         gating: Gating | None = None,
         margin: int = 0,
         pace: Pace | None = None,
+        tally: Tally | None = None,
         on_event: Callable[[ClipRow, str], None] | None = None,
     ) -> None:
         self._manifest, self._target, self._settings = manifest, target, settings
@@ -93,7 +95,7 @@ class Batch:
         self._in_flight: Counter[int] = Counter()
         self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
         self._errors: dict[int, Exception] = {}
-        self.tally = Tally()
+        self.tally = tally or Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
         """Work through clips; those that fail are tried again after the others.

@@ -68,12 +68,14 @@ def batch(
     vderain batch dashcam/ dry/ --include '*_F.mp4' --order newest --watch
     vderain batch dashcam/ dry/ --dry-run
     """
-    from vderain.batch.archive import open_manifest, pinned, work_through
+    from vderain.batch.archive import join_series, open_manifest, pinned, work_through
     from vderain.batch.estimate import estimate
     from vderain.batch.files import WORK_FOLDER, Archive, read_list
     from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
+    from vderain.batch.report import write_report
+    from vderain.batch.runner import Tally
     from vderain.engines import open_engine
     from vderain.weights import find_weights
 
@@ -86,7 +88,7 @@ def batch(
     )
     archive = Archive(sources, target, include=include, exclude=exclude, encode=settings.encode)
     margin = find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
-    pace, gate = Pace(), settings.batch.gate
+    pace, code = Pace(), 0
     with ExitStack() as stack:
         place = target
         if dry_run and not (target / WORK_FOLDER).exists():  # nothing is written that was not there
@@ -101,25 +103,33 @@ def batch(
             needed = estimate(ahead.waiting, settings, engine, folder, margin=margin)
             click.echo("\n".join(_told(ahead, needed)))
             return
+        gating = None
+        if settings.batch.gate != "off":
+            gating = RainGating(settings.run, settings.encode, engine=engine)
         bar = stack.enter_context(_Bar(pace, hidden=quiet))
-        tally = work_through(
-            archive,
-            manifest,
-            target,
-            settings,
-            InProcess(engine, bar.update),
-            gating=RainGating(settings.run, settings.encode, engine=engine)
-            if gate != "off"
-            else None,
-            margin=margin,
-            pace=pace,
-            watch=watch,
-            on_plan=bar.plan,
-            on_event=bar.tell,
-        )
+        tally = Tally()
+        try:
+            work_through(
+                archive,
+                manifest,
+                target,
+                settings,
+                InProcess(engine, bar.update),
+                gating=gating,
+                margin=margin,
+                pace=pace,
+                watch=watch,
+                tally=tally,
+                on_plan=bar.plan,
+                on_event=bar.tell,
+            )
+        finally:  # also of a batch that was stopped
+            write_report(target, target, manifest.clips(), seconds=tally.seconds)
+        if settings.batch.join and not join_series(manifest, target, bar.tell):
+            code = 3
     if not quiet:
         click.echo(_summary(tally, target), err=True)
-    sys.exit(tally.exit_code)
+    sys.exit(max(code, tally.exit_code))
 
 
 def _sources(paths: tuple[Path, ...], listed: list[Path]) -> tuple[list[Path], Path]:

@@ -32,7 +32,7 @@ def jobs_for(folder, name, count=4, frames=5, source=None):
     source = source or write(folder / "clip.mkv", pts=tuple(n * 40 for n in range(count * frames)))
     return [
         SegmentJob(1, n, Path(source), folder / name / f"{n}.nut",
-                   n * frames * 40, (n + 1) * frames * 40, frames)
+                   n * frames * 40, (n + 1) * frames * 40, frames, dry=((-2, -1),))
         for n in range(count)
     ]  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_a_segment_that_kills_every_worker_fails_and_errors_come_back(tmp_path):
 @needs_ray
 def test_errors_come_back_and_the_others_go_on(tmp_path):
     good, bad = jobs_for(tmp_path, "out", 2)
-    bad = SegmentJob(2, 1, tmp_path / "missing.mp4", bad.output, 0, 9, 9)
+    bad = SegmentJob(2, 1, tmp_path / "missing.mp4", bad.output, 0, 9, 9, dry=((-2, -1),))
     found = carry_out(executor(halving()), [bad, good])
     assert found[0].record["frames"] == 5
     assert isinstance(found[1].error, SourceError) and "missing.mp4" in str(found[1].error)

@@ -23,7 +23,10 @@ from vderain.options import EngineOptions
 
 logger = logging.getLogger(__name__)
 
-LOCAL, FOUND = "local", "auto"  # addresses: a cluster of our own, and the one this machine is part of
+LOCAL, FOUND = (
+    "local",
+    "auto",
+)  # addresses: a cluster of our own, and the one this machine is part of
 DEFAULT_THREADS = 4
 _QUEUED = 2  # jobs that a worker has: one in work, one so that it need not wait for us
 _MAX_DEATHS = 3  # of workers on one segment, or in a row before they begin
@@ -42,7 +45,9 @@ class _Worker:
     actor: Any
     opened: Any
     is_open: bool = False
-    jobs: dict[Any, SegmentJob] = field(default_factory=dict)  # by their reference, the first in work
+    jobs: dict[Any, SegmentJob] = field(
+        default_factory=dict
+    )  # by their reference, the first in work
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,9 @@ class RayExecutor:
         if importlib.util.find_spec("ray") is None:
             raise OptionError("--ray needs the package ray: pip install 'vderain[ray]'")
         if threads_per_worker < 1 or workers < 0:
-            raise OptionError("--ray: a worker has at least one thread, and their number is not negative")
+            raise OptionError(
+                "--ray: a worker has at least one thread, and their number is not negative"
+            )
         if options.device.lower().startswith("cuda:"):
             raise OptionError(
                 f"--device {options.device}: the cluster hands out its GPUs itself; give --device cuda"
@@ -163,8 +170,10 @@ class RayExecutor:
             options = self._options
             if not needs["num_gpus"] and not options.threads:
                 options = replace(options, threads=int(needs["num_cpus"]))
-            remote = _ray().remote(_Remote).options(
-                **needs, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0
+            remote = (
+                _ray()
+                .remote(_Remote)
+                .options(**needs, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0)
             )
             actor = remote.remote()
             opened = actor.open.remote(
@@ -362,7 +371,9 @@ def _cluster(address: str, threads: int, workers: int) -> Iterator[None]:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OptionError(f"--ray {address}: no cluster can be used ({_short(str(error))})") from None
+        raise OptionError(
+            f"--ray {address}: no cluster can be used ({_short(str(error))})"
+        ) from None
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.synth import write
+from tests.media.synth import STEP, write
 from vderain.batch.jobs import InProcess, SegmentJob
 from vderain.batch.ray_executor import RayExecutor, _Failure, check_address
 from vderain.engines import open_engine
@@ -29,7 +29,7 @@ def executor(factory=None, options=ONE, **changes):
 
 def jobs_for(folder, name, count=4, frames=5, source=None):
     (folder / name).mkdir()
-    source = source or write(folder / "clip.mkv", pts=tuple(n * 40 for n in range(count * frames)))
+    source = source or write(folder / "clip.mkv", pts=tuple(n * STEP for n in range(count * frames)))
     return [
         SegmentJob(1, n, Path(source), folder / name / f"{n}.nut",
                    n * frames * 40, (n + 1) * frames * 40, frames, dry=((-2, -1),))

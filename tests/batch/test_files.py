@@ -85,6 +85,7 @@ def test_a_source_that_is_not_there_is_named(tmp_path):
     [
         ("a.mp4", "h264", "a.mp4"),
         ("a.wmv", "h264", "a.wmv.mkv"),
+        ("a.avi", "h264", "a.avi.mkv"),
         ("a.webm", "h264", "a.webm.mkv"),
         ("a.mp4", "ffv1", "a.mp4.mkv"),
         ("x" * 251 + ".wmv", "h264", "x" * 251 + ".mkv"),
@@ -98,4 +99,7 @@ def test_what_cannot_be_written_as_it_was_becomes_matroska(tmp_path, name, codec
 
 def test_lists_hold_lines_or_nul_separated_names():
     assert [str(path) for path in read_list("a.mp4\n\nb c.mp4\n")] == ["a.mp4", "b c.mp4"]
-    assert [str(path) for path in read_list("two\nlines.mp4\0b.mp4\0")] == ["two\nlines.mp4", "b.mp4"]
+    assert [str(path) for path in read_list("two\nlines.mp4\0b.mp4\0")] == [
+        "two\nlines.mp4",
+        "b.mp4",
+    ]

@@ -23,7 +23,9 @@ def path(tmp_path):
 def test_a_clip_is_remembered_with_its_segments(path):
     with Manifest(path) as manifest:
         clip = manifest.add(CLIP)
-        manifest.cut(clip.id, [Segment(0, 0, 10, 5), Segment(1, 10, 20, 5, "copy")], "how", codec="x")
+        manifest.cut(
+            clip.id, [Segment(0, 0, 10, 5), Segment(1, 10, 20, 5, "copy")], "how", codec="x"
+        )
         manifest.finish_segment(clip.id, 0, {"frames": 5})
     with Manifest(path) as manifest:
         (clip,) = manifest.clips()
@@ -92,7 +94,9 @@ def test_a_failed_change_leaves_things_as_they_were(path):
     with Manifest(path) as manifest:
         clip = manifest.add(CLIP)
         with pytest.raises(SinkError):
-            manifest.cut(clip.id, [Segment(0, 0, 1, 1), Segment(0, 1, 2, 1)], "twice the same number")
+            manifest.cut(
+                clip.id, [Segment(0, 0, 1, 1), Segment(0, 1, 2, 1)], "twice the same number"
+            )
         assert manifest.segments(clip.id) == [] and manifest.clip(clip.id).settings == ""
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.gating import Gating
 from vderain.batch.jobs import Executor
+from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.pace import Pace
 from vderain.batch.runner import Batch, Tally
 from vderain.batch.series import ordered
-from vderain.errors import SinkError
+from vderain.errors import SinkError, VderainError
+from vderain.media.join import join
+from vderain.options import EngineOptions
 
 _POLL_S = 2.0
 
@@ -64,6 +67,21 @@ def plan(manifest: Manifest, target: Path, found: list[Found], order: str) -> Pl
     return result
 
 
+def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
+    """The engine and precision that clips in work were begun with, where ``options`` leave the choice open.
+
+    What is fastest may change between two runs, and the segments of a clip should be of one kind.
+    """
+    if (options.engine, options.precision) != ("auto", "auto"):
+        return options
+    for clip in manifest.clips():
+        for segment in manifest.segments(clip.id):
+            if segment.record is not None and segment.record["engine"]:
+                engine, precision = segment.record["engine"].split()
+                return replace(options, engine=engine, precision=precision)
+    return options
+
+
 def work_through(
     archive: Archive,
     manifest: Manifest,
@@ -75,27 +93,51 @@ def work_through(
     margin: int = 0,
     pace: Pace | None = None,
     watch: bool = False,
+    tally: Tally | None = None,
     on_plan: Callable[[Batch, Plan], None] | None = None,
     on_event: Callable[[ClipRow, str], None] | None = None,
 ) -> Tally:
     """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
 
-    Args: as Batch takes them; ``on_plan`` is told each time what lies ahead.
+    Args: as Batch takes them; ``on_plan`` is told each time what lies ahead. ``tally`` is kept up to date.
 
     Raises what Archive and Batch raise.
 
     """
     batch = Batch(
         manifest, target, settings, executor,
-        gating=gating, margin=margin, pace=pace, on_event=on_event,
+        gating=gating, margin=margin, pace=pace, tally=tally, on_event=on_event,
     )  # fmt: skip
     settled = Settled(settings.batch) if watch else None
     for found in _looks(archive, settled):
         ahead = plan(manifest, target, found, settings.batch.order)
+        batch.tally.failed += [c.id for c in ahead.failed if c.id not in batch.tally.failed]
         if on_plan is not None:
             on_plan(batch, ahead)
         batch.run(ahead.waiting)
     return batch.tally
+
+
+def join_series(manifest: Manifest, target: Path, tell: Callable[[ClipRow, str], None]) -> bool:
+    """Write each unbroken series of derained clips as one file beside them, where there is none yet.
+
+    Returns whether all of it came through; what did not is told. The clips stay.
+    """
+    whole = True
+    for series in joinable(manifest.clips()):
+        first = series[0]
+        output = target / joined_name(first.output)
+        if output.exists():
+            continue
+        try:
+            report = join([str(target / clip.output) for clip in series], str(output))
+        except VderainError as error:
+            tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
+            whole = False
+            continue
+        tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
+        whole = whole and not report.losses
+    return whole
 
 
 def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:

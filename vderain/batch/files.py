@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,16 +121,16 @@ class Archive:
 
 
 def output_name(inside: Path, encode: EncodeOptions) -> Path:
-    """The output of a clip at ``inside``: the same name, or with ``.mkv`` behind it where its container
-    cannot be written or cannot hold the codec.
+    """The output of a clip at ``inside``: the same name, or with ``.mkv`` behind it.
+
+    The latter where its container cannot be written, cannot hold the codec, or stores no times.
     """
-    try:
-        container_for(str(inside), encode)
-    except SinkError:
-        longer = inside.with_name(inside.name + ".mkv")
-        fits = len(os.fsencode(longer.name)) <= _LONGEST_NAME
-        return longer if fits else inside.with_suffix(".mkv")
-    return inside
+    with suppress(SinkError):
+        if container_for(str(inside), encode).timestamps:
+            return inside
+    longer = inside.with_name(inside.name + ".mkv")
+    fits = len(os.fsencode(longer.name)) <= _LONGEST_NAME
+    return longer if fits else inside.with_suffix(".mkv")
 
 
 def read_list(text: str) -> list[Path]:

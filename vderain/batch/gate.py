@@ -6,6 +6,8 @@ only. So whatever is doubtful or unknown is wet, and thresholds are set for reca
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.batch.meter import RainMeter
+from vderain.clips import upright_clip
 from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -27,7 +30,11 @@ _RELEASE = 0.8  # of the threshold: where rain that has begun ends
 _SMOOTHED_S = 1.0
 _MARGIN_S = 1.0  # on both sides of rain
 _SHORTEST_DRY_S = 4.0  # between rain: shorter, and it is derained too
+_SURELY_WET = 2.3  # the score from which nobody else is asked
+_ASKED_EVERY_S = 2.0
 _OPINION_REACH_S = 3.0  # how far in time the network's opinion is taken
+_DRY_CHANGE_LEVELS = 0.3  # what the network changes of a dry frame's luma at most, on average
+_HELD = 16  # frames, since scores come a little later
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +145,65 @@ class RainTimeline:
         return max(1, round(span_s / (self.step * float(self.time_base))))
 
     def _thought_dry(self, scores: Scores, threshold: float) -> Flags:
-        """The frames whose score is doubtful, where the opinions nearest in time before and after say dry."""
-        return np.zeros(len(scores), np.bool_)
+        """The frames whose score is doubtful, where every opinion near in time says dry."""
+        dry = np.zeros(len(scores), np.bool_)
+        if not self.opinions:
+            return dry
+        times_s = np.asarray(self.pts, np.float64) * float(self.time_base)
+        asked_s = np.array([o.pts for o in self.opinions]) * float(self.time_base)
+        said_wet = np.array([o.score >= 1 for o in self.opinions])
+        doubtful = scores < _SURELY_WET * threshold / WET_FROM
+        for index in np.flatnonzero(doubtful):
+            near = np.abs(asked_s - times_s[index]) <= _OPINION_REACH_S
+            dry[index] = near.any() and not said_wet[near].any()
+        return dry
 
 
 def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> RainTimeline:
     """Measure the rain of every frame of a clip; all of them are read, two or three are held.
 
-    ``engine`` gives a second opinion on frames whose score is doubtful, on one in two seconds at most.
+    ``engine`` gives a second opinion on frames whose score is doubtful, on one in two seconds at most, and
+    stays the caller's. Raises what the engine raises.
     """
     pts: list[int] = []
-    bases: list[Fraction] = []
+    scores: list[float] = []
+    opinions: list[Opinion] = []
+    base = Fraction(1)
+    held: deque[Frame] = deque(maxlen=_HELD)
 
     def noted() -> Iterator[Frame]:
+        nonlocal base
         for frame in frames:
+            base = frame.time_base
             pts.append(frame.pts)
-            bases.append(frame.time_base)
+            held.append(frame)
             yield frame
 
-    scores = np.fromiter(RainMeter().measure(noted()), np.float32)
-    return RainTimeline(tuple(pts), bases[0] if bases else Fraction(1), scores)
+    asked_s = -math.inf
+    for score in RainMeter().measure(noted()):
+        behind = len(pts) - len(scores)  # how long ago this frame was read
+        scores.append(score)
+        if engine is None or behind > len(held) or not WET_FROM <= score < _SURELY_WET:
+            continue
+        frame = held[-behind]
+        if frame.time_s - asked_s >= _ASKED_EVERY_S:
+            asked_s = frame.time_s
+            opinions.append(Opinion(frame.pts, second_opinion(frame, engine)))
+    return RainTimeline(tuple(pts), base, np.asarray(scores, np.float32), tuple(opinions))
+
+
+def second_opinion(frame: Frame, engine: Engine) -> float:
+    """How much the network changes a frame's luma (of RGB: green); 1 is where rain is taken to begin.
+
+    What it takes away is not told apart from what it adds, and no shape is asked for: on doubtful frames
+    neither separates rain from moving edges better than the plain mean does.
+    """
+    turned_format = frame.format.rotated(frame.rotation // 90)
+    clip = upright_clip(frame, engine.spec_for(turned_format).frames)
+    change = engine.submit(clip).result()
+    luma = change[1] if frame.format.layout == "rgb" else change[0]
+    levels = float(np.abs(luma).mean()) / (1 << (frame.format.bit_depth - 8))
+    return levels / _DRY_CHANGE_LEVELS
 
 
 class Gop(Protocol):

@@ -124,9 +124,9 @@ def derain_segment(
             sink,
             options=job.run,
             on_progress=on_progress and (lambda progress: on_progress(job, progress)),
-            untouched=job.dry and (lambda frame: _within(job.dry, frame)),
+            untouched=(lambda frame: _within(job.dry, frame)) if job.dry else None,
         )
-    (spec, *_) = report.engines or [None]
+    spec = next(iter(report.engines), None)
     return {
         "frames": report.frames_out,
         "size_bytes": job.output.stat().st_size,

@@ -183,7 +183,8 @@ class Manifest:
             (clip,),
         )
         return [
-            Segment(*row[:5], record=None if row[5] is None else json.loads(row[5])) for row in rows
+            Segment(number, start_pts, end_pts, frames, kind, json.loads(record or "null"))
+            for number, start_pts, end_pts, frames, kind, record in rows
         ]
 
     def cut(self, clip: int, segments: Sequence[Segment], settings: str, **record: Any) -> None:
@@ -240,11 +241,19 @@ class Manifest:
         )
         return [
             ClipRow(
-                row[0], Path(os.fsdecode(row[1])), Path(os.fsdecode(row[2])), *row[3:9],
+                id=row[0],
+                source=Path(os.fsdecode(row[1])),
+                output=Path(os.fsdecode(row[2])),
+                size_bytes=row[3],
+                mtime_ns=row[4],
+                state=row[5],
+                attempts=row[6],
+                reason=row[7],
+                settings=row[8],
                 record=json.loads(row[9]),
             )
             for row in rows
-        ]  # fmt: skip
+        ]
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()

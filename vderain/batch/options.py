@@ -35,6 +35,11 @@ class BatchOptions:
         high=3600.0,
     )
 
+    join: bool = option(
+        False,
+        "Also write each unbroken series of a camera's clips as one file, <first clip>-joined.",
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
 

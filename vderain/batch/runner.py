@@ -44,7 +44,7 @@ class Tally:
     """What a batch did in this run, by clip."""
 
     done: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)  # now, or in an earlier run and not tried again
     skipped: list[int] = field(default_factory=list)
     lossy: list[int] = field(default_factory=list)  # done, with something that did not come through
     seconds: float = 0.0
@@ -66,6 +66,7 @@ class Batch:
         gating: says which stretches of a clip are dry; None derains everything.
         margin: frames beyond a cut that the network looks at.
         pace: is told how far the work is.
+        tally: where results are counted.
         on_event: is told what happens to each clip, in words for people.
 
     """
@@ -80,6 +81,7 @@ class Batch:
         gating: Gating | None = None,
         margin: int = 0,
         pace: Pace | None = None,
+        tally: Tally | None = None,
         on_event: Callable[[ClipRow, str], None] | None = None,
     ) -> None:
         self._manifest, self._target, self._settings = manifest, target, settings
@@ -93,7 +95,7 @@ class Batch:
         self._in_flight: Counter[int] = Counter()
         self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
         self._errors: dict[int, Exception] = {}
-        self.tally = Tally()
+        self.tally = tally or Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
         """Work through clips; those that fail are tried again after the others.
@@ -101,6 +103,7 @@ class Batch:
         Raises BatchStoppedError where the target is full or cannot be written.
         """
         since = time.monotonic()
+        self._sweep()
         waiting = list(clips)
         self._pace.plan(waiting)
         self._waiting.extend(clip.id for clip in waiting)
@@ -110,6 +113,19 @@ class Batch:
         finally:
             self.tally.seconds += time.monotonic() - since
         return self.tally
+
+    def _sweep(self) -> None:
+        """Remove what a killed batch left unfinished; nobody else works here while the manifest is ours."""
+        known = {
+            self._segment_file(clip, segment)
+            for clip in self._manifest.clips()
+            for segment in self._manifest.segments(clip.id)
+        }
+        for path in (self._work / "segments").iterdir():
+            if path not in known:
+                path.unlink(missing_ok=True)
+        for folder in (self._work / "clips").iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def progressed(self, job: SegmentJob, frames: int) -> None:
         """So many frames of a segment in work are derained."""
@@ -146,7 +162,9 @@ class Batch:
         if not left:
             self._complete(clip)
             return
-        self._tell(clip, f"{len(segments) - len(left)} of {len(segments)} segments are done")
+        if len(left) < len(segments):
+            done = len(segments) - len(left)
+            self._tell(clip, f"goes on: {done} of {len(segments)} segments are done")
         frames = [sum(s.frames for s in part) for part in (left, segments)]
         self._left_frames[clip.id] = max(1, frames[0])
         self._pace.begin(clip, frames[0] / max(1, frames[1]))
@@ -171,7 +189,7 @@ class Batch:
             self._segment_file(clip, segment).unlink(missing_ok=True)
         index = index_video(str(clip.source))
         gated = self._gating.look(index) if self._gating is not None else Gated()
-        obstacle, copied = self._copied(index, gated)
+        obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self._settings.batch.segment_s, copied)
         record: dict[str, Any] = {
             "codec": index.codec,
@@ -184,11 +202,13 @@ class Batch:
         self._manifest.cut(clip.id, segments, self._identity, **record)
         return self._manifest.clip(clip.id), segments
 
-    def _copied(self, index: VideoIndex, gated: Gated) -> tuple[str, list[bool] | None]:
+    def _copied(
+        self, index: VideoIndex, gated: Gated, output: Path
+    ) -> tuple[str, list[bool] | None]:
         """Why no packets can be copied, or which groups of pictures are."""
         if self._settings.batch.gate != "smart-copy":
             return "", None
-        obstacle = copy_obstacle(index, self._settings.encode, index.path)
+        obstacle = copy_obstacle(index, self._settings.encode, str(output))
         return (obstacle, None) if obstacle else ("", gated.dry_gops)
 
     def _job(self, clip: ClipRow, segment: Segment) -> SegmentJob:

@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,46 +68,68 @@ def batch(
     vderain batch dashcam/ dry/ --include '*_F.mp4' --order newest --watch
     vderain batch dashcam/ dry/ --dry-run
     """
-    from vderain.batch.archive import open_manifest, work_through
+    from vderain.batch.archive import join_series, open_manifest, pinned, work_through
     from vderain.batch.estimate import estimate
-    from vderain.batch.files import Archive, read_list
+    from vderain.batch.files import WORK_FOLDER, Archive, read_list
+    from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
+    from vderain.batch.report import write_report
+    from vderain.batch.runner import Tally
     from vderain.engines import open_engine
     from vderain.weights import find_weights
 
     sources, target = _sources(paths, read_list(listed.read()) if listed else [])
-    settings = Settings(*(pick(o, values) for o in (BatchOptions, RunOptions, EngineOptions, EncodeOptions)))
+    settings = Settings(
+        pick(BatchOptions, values),
+        pick(RunOptions, values),
+        pick(EngineOptions, values),
+        pick(EncodeOptions, values),
+    )
     archive = Archive(sources, target, include=include, exclude=exclude, encode=settings.encode)
     margin = find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
-    pace = Pace()
+    pace, code = Pace(), 0
     with ExitStack() as stack:
-        manifest = stack.enter_context(open_manifest(target))
+        place = target
+        if dry_run and not (target / WORK_FOLDER).exists():  # nothing is written that was not there
+            place = Path(stack.enter_context(TemporaryDirectory()))
+        manifest = stack.enter_context(open_manifest(place))
         if retry_failed:
             manifest.forgive()
-        engine = stack.enter_context(closing(open_engine(settings.engine)))
+        engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
         if dry_run:
             ahead = _plan(archive, manifest, target, settings)
-            folder = target / ".vderain-batch"
+            folder = place / WORK_FOLDER
             needed = estimate(ahead.waiting, settings, engine, folder, margin=margin)
             click.echo("\n".join(_told(ahead, needed)))
             return
+        gating = None
+        if settings.batch.gate != "off":
+            gating = RainGating(settings.run, settings.encode, engine=engine)
         bar = stack.enter_context(_Bar(pace, hidden=quiet))
-        tally = work_through(
-            archive,
-            manifest,
-            target,
-            settings,
-            InProcess(engine, bar.update),
-            margin=margin,
-            pace=pace,
-            watch=watch,
-            on_plan=bar.plan,
-            on_event=bar.tell,
-        )
+        tally = Tally()
+        try:
+            work_through(
+                archive,
+                manifest,
+                target,
+                settings,
+                InProcess(engine, bar.update),
+                gating=gating,
+                margin=margin,
+                pace=pace,
+                watch=watch,
+                tally=tally,
+                on_plan=bar.plan,
+                on_event=bar.tell,
+            )
+        finally:  # also of a batch that was stopped
+            write_report(target, target, manifest.clips(), seconds=tally.seconds)
+        if settings.batch.join and not join_series(manifest, target, bar.tell):
+            code = 3
     if not quiet:
         click.echo(_summary(tally, target), err=True)
-    sys.exit(tally.exit_code)
+    sys.exit(max(code, tally.exit_code))
 
 
 def _sources(paths: tuple[Path, ...], listed: list[Path]) -> tuple[list[Path], Path]:
@@ -145,7 +168,9 @@ def _told(ahead: Plan, needed: Estimate) -> list[str]:
 def _summary(tally: Tally, target: Path) -> str:
     parts = [f"{_clips(len(tally.done))} derained in {timedelta(seconds=round(tally.seconds))}"]
     parts += [f"{len(tally.skipped)} skipped"] if tally.skipped else []
-    parts += [f"{len(tally.failed)} set aside; --retry-failed tries them again"] if tally.failed else []
+    parts += (
+        [f"{len(tally.failed)} set aside; --retry-failed tries them again"] if tally.failed else []
+    )
     return f"{target}: " + ", ".join(parts)
 
 

@@ -44,6 +44,7 @@ class VideoIndex:
         gops: at least one, in order of time.
         size_bytes: of the whole file.
         width, height, pix_fmt: of the stored pictures, as the stream's header says.
+        last_pts: the time of the last frame.
         reorder: packets that a picture may be decoded ahead of its turn.
         sets_change: whether parameter sets change in mid-file, so that headers cannot hold them.
 
@@ -59,6 +60,7 @@ class VideoIndex:
     width: int = 0
     height: int = 0
     pix_fmt: str = ""
+    last_pts: int = 0
     reorder: int = 0
     sets_change: bool = False
 
@@ -72,7 +74,7 @@ def index_video(path: str) -> VideoIndex:
         stream = pick_video(container, path)
         codec = codec_name(stream)
         scan = _Scan(nal_format(stream, codec, path))
-        for packet in video_packets(container, stream, path):
+        for packet in packets_of(container, path, stream):
             scan.add(packet, path)
         gops = scan.gops()
         if not gops:
@@ -90,6 +92,7 @@ def index_video(path: str) -> VideoIndex:
             context.width,
             context.height,
             context.pix_fmt or "",
+            scan.last_pts,
             scan.reorder,
             scan.sets_change,
         )
@@ -105,11 +108,12 @@ def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
         raise SourceError(f"{input_name(path)}: {error}; it is damaged") from None
 
 
-def video_packets(container: Any, stream: Any, path: str) -> Iterator[Any]:
-    """The packets of one stream; reading goes on behind damage. Raises SourceError."""
+def packets_of(container: Any, path: str, stream: Any = None) -> Iterator[Any]:
+    """The packets of one stream, or of all; reading goes on behind damage. Raises SourceError."""
+    streams = () if stream is None else (stream,)
     while True:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(*streams):
                 if packet.size:
                     yield packet
             return
@@ -137,6 +141,7 @@ class _Scan:
 
     def __init__(self, nals: NalFormat | None) -> None:
         self.reorder = 0
+        self.last_pts = 0
         self.sets_change = False
         self._nals = nals
         self._sets: dict[tuple[int, int], bytes] = {}
@@ -176,6 +181,7 @@ class _Scan:
             following = self._done[index + 1][2].start_pts if index + 1 < len(self._done) else end
             apart = latest < following and (last is None or last < gop.start_pts)
             last = latest if last is None else max(last, latest)
+            self.last_pts = last
             found.append(
                 Gop(
                     gop.start_pts,

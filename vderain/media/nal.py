@@ -9,11 +9,11 @@ from dataclasses import dataclass
 _START = b"\0\0\0\1"
 _ESCAPED = re.compile(rb"\0\0(?=[\0-\3])")
 _H264_IDR, _H264_SEI, _H264_SPS, _H264_PPS = 5, 6, 7, 8
-_HEVC_IDR, _HEVC_CRA, _HEVC_IRAP = (19, 20), 21, range(16, 22)
+_HEVC_BLA, _HEVC_CRA, _HEVC_IRAP = 18, 21, range(16, 22)  # BLA without leading pictures
 _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = 32, 33, 34
+_SETS = {"h264": (_H264_SPS, _H264_PPS), "hevc": (_HEVC_SPS, _HEVC_PPS)}
 _RECOVERY_POINT = 6
 _HEAD = 256  # bytes that hold all that is read of a unit
-_HEVC_END_OF_SEQUENCE = bytes((36 << 1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,17 @@ class NalFormat:
         if self.codec == "hevc" and self.kind(unit) == _HEVC_VPS:
             return int(bits[16:20] or "0", 2)
         try:
-            return _golomb(bits, self._number_at(unit, bits))[0]
+            return _golomb(bits, self.number_place(unit, bits))[0]
         except ValueError:
             return -1
 
     def is_slice(self, unit: bytes) -> bool:
         """Whether a unit holds samples of a picture."""
         return 1 <= self.kind(unit) <= 5 if self.codec == "h264" else self.kind(unit) < 32
+
+    def is_delimiter(self, unit: bytes) -> bool:
+        """Whether a unit is an access unit delimiter, which must come first."""
+        return self.kind(unit) == (9 if self.codec == "h264" else 35)
 
     def is_reset(self, units: Iterable[bytes]) -> bool:
         """Whether nothing behind this keyframe in the stream refers to what lies before it.
@@ -92,25 +96,40 @@ class NalFormat:
             self.codec == "h264" and any(map(_is_recovery_point, units))
         )
 
-    def _number_at(self, unit: bytes, bits: str) -> int:
+    def number_place(self, unit: bytes, bits: str) -> int:
         """Where the number of an SPS or PPS stands, in bits."""
         if self.codec == "h264":
             return 32 if self.kind(unit) == _H264_SPS else 8
         return _hevc_sps_number_at(bits) if self.kind(unit) == _HEVC_SPS else 16
 
-    def needs_end_before(self, units: Iterable[bytes]) -> bool:
-        """Whether the sequence before must be ended, so that a keyframe begins one of its own."""
-        return self.codec == "hevc" and _HEVC_CRA in map(self.kind, units)
+    def number_of_pps(self, unit: bytes) -> tuple[int, int]:
+        """For a slice: the number of its PPS, and the bit where that stands. Raises ValueError."""
+        bits = _bits(unescaped(unit[:_HEAD]))
+        if self.codec == "hevc":
+            place = 17 + (self.kind(unit) in range(16, 24))
+        else:
+            place = _golomb(bits, _golomb(bits, 8)[1])[1]
+        return _golomb(bits, place)[0], place
+
+    def cut_off(self, units: Iterable[bytes]) -> list[bytes]:
+        """A keyframe's units, made to begin a sequence of their own behind another encoder's.
+
+        IDRs do. HEVC's CRA would take its order and parameters from what lies before it; renamed
+        to BLA, as the standard has it for cut streams, it does not. Nothing else of it changes.
+        """
+        if self.codec == "h264":
+            return list(units)
+        return [
+            bytes((unit[0] & 0x81 | _HEVC_BLA << 1,)) + unit[1:]
+            if self.kind(unit) == _HEVC_CRA
+            else unit
+            for unit in units
+        ]
 
 
 def annex_b(units: Iterable[bytes]) -> bytes:
     """NAL units behind start codes, which every muxer takes and turns into its own form."""
     return b"".join(_START + unit for unit in units)
-
-
-def end_of_sequence() -> bytes:
-    """The NAL unit that ends a sequence of HEVC."""
-    return _HEVC_END_OF_SEQUENCE
 
 
 def _avcc(data: bytes) -> tuple[int, list[bytes]]:
@@ -175,7 +194,8 @@ def _hevc_sps_number_at(bits: str) -> int:
 
 def _bits(data: bytes) -> str:
     """The first bytes as a text of 0 and 1; numbers stand near the beginning."""
-    return "".join(f"{byte:08b}" for byte in data[:_HEAD])
+    head = data[:_HEAD]
+    return f"{int.from_bytes(head, 'big'):0{8 * len(head)}b}"
 
 
 def _golomb(bits: str, place: int) -> tuple[int, int]:
@@ -183,6 +203,93 @@ def _golomb(bits: str, place: int) -> tuple[int, int]:
     zeros = bits.index("1", place) - place
     end = place + 2 * zeros + 1
     return int(bits[place + zeros : end] or "0", 2) - 1, end
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbering:
+    """Gives the parameter sets of one encoder numbers that another's do not have, and its slices these.
+
+    One header can then hold the sets of both, as MP4 asks: samples may not bring their own. All
+    sets of the encoder must have the number 0, and be one of each kind.
+    """
+
+    nals: NalFormat
+    vps: int
+    sps: int
+    pps: int
+
+    @classmethod
+    def away_from(cls, others: Iterable[bytes], nals: NalFormat) -> Renumbering:
+        """Numbers that no set in ``others`` has. Raises ValueError where ``nals`` cannot be changed."""
+        kinds = [nals.kind(unit) for unit in nals.sets]
+        if len(kinds) != len(set(kinds)) or any(map(nals.number, nals.sets)):
+            raise ValueError("the encoder's parameter sets have unusual numbers")
+        taken = {(nals.kind(unit), nals.number(unit)) for unit in others}
+        sps, pps = _SETS[nals.codec]
+
+        def free(kind: int, numbers: Iterable[int]) -> int:
+            found = next((number for number in numbers if (kind, number) not in taken), None)
+            if found is None:
+                raise ValueError("its parameter sets have all numbers that there are")
+            return found
+
+        most = range(15, 0, -1)
+        # A PPS from 15 to 30 takes nine bits instead of the one of zero: slices then grow by a whole
+        # byte, and nothing behind that moves within its byte.
+        return cls(nals, free(_HEVC_VPS, most), free(sps, most), free(pps, range(15, 31)))
+
+    @property
+    def sets(self) -> tuple[bytes, ...]:
+        """The parameter sets with their new numbers."""
+        return tuple(map(self._of_set, self.nals.sets))
+
+    def applied(self, units: Iterable[bytes]) -> list[bytes]:
+        """The NAL units of a packet with the new numbers. Raises ValueError."""
+        changed = []
+        for unit in units:
+            if self.nals.is_parameter_set(unit):
+                unit = self._of_set(unit)
+            elif self.nals.is_slice(unit):
+                unit = self._of_slice(unit)
+            changed.append(unit)
+        return changed
+
+    def _of_slice(self, unit: bytes) -> bytes:
+        number, place = self.nals.number_of_pps(unit)
+        if number:
+            raise ValueError("a slice refers to an unknown parameter set")
+        data = unescaped(unit)
+        byte, bit = divmod(place, 8)
+        old = f"{data[byte]:08b}"
+        new = int(old[:bit] + _code(self.pps) + old[bit + 1 :], 2)
+        return escaped(data[:byte] + new.to_bytes(2, "big") + data[byte + 1 :])
+
+    def _of_set(self, unit: bytes) -> bytes:
+        kind = self.nals.kind(unit)
+        data = unescaped(unit)
+        bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+        if kind == _HEVC_VPS and self.nals.codec == "hevc":
+            return _unit(bits[:16] + f"{self.vps:04b}" + bits[20:])
+        place = self.nals.number_place(unit, bits)
+        if kind in (_H264_SPS, _HEVC_SPS):
+            if self.nals.codec == "hevc":
+                bits = bits[:16] + f"{self.vps:04b}" + bits[20:]
+            return _unit(bits[:place] + _code(self.sps) + bits[place + 1 :])
+        # The number of its SPS follows its own.
+        return _unit(bits[:place] + _code(self.pps) + _code(self.sps) + bits[place + 2 :])
+
+
+def _code(number: int) -> str:
+    """The Exp-Golomb code of a number."""
+    digits = f"{number + 1:b}"
+    return "0" * (len(digits) - 1) + digits
+
+
+def _unit(bits: str) -> bytes:
+    """A NAL unit of bits that may have any number, ended as NAL units are."""
+    bits = bits.rstrip("0")
+    bits += "0" * (-len(bits) % 8)
+    return escaped(int(bits, 2).to_bytes(len(bits) // 8, "big"))
 
 
 def unescaped(unit: bytes) -> bytes:

@@ -13,7 +13,7 @@ import av
 
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import FrameSource
-from vderain.media.cuts import nal_format, video_packets
+from vderain.media.cuts import nal_format, packets_of
 from vderain.media.formats import Container
 from vderain.media.opening import codec_name, open_container
 from vderain.media.sink import VideoSink
@@ -58,7 +58,7 @@ class SegmentSource(VideoSource):
         if self._start_pts is None:
             return
         needed = self._run_up + (_FILTER_FRAMES if self._filter is not None else 0)
-        entry = _find_entry(path, self._stream.index, self._start_pts, needed, self._rate)
+        entry = find_entry(path, self._stream.index, self._start_pts, needed, self._rate)
         if entry is not None:
             target, self._entry_pts = entry
             self._container.seek(target, stream=self._stream)
@@ -108,7 +108,8 @@ class SegmentSource(VideoSource):
 class SegmentSink(VideoSink):
     """FrameSink of one segment: its frames go into an intermediate file, others are dropped.
 
-    The file keeps times exactly (to be added to by its tag, see OFFSET_TAG) and replaces one of that name when
+    The file keeps times exactly, those before zero moved by its tag OFFSET_TAG, whatever its own
+    ``time_base``, and replaces one of the same name when it is
     complete. It begins with a picture that refers to nothing before, and all its groups are closed.
     Raises SinkError and OptionError.
     """
@@ -153,8 +154,8 @@ class SegmentSink(VideoSink):
         self._add_video()
 
 
-def _find_entry(
-    path: str, stream_index: int, start_pts: int, needed: int, rate: Fraction | None
+def find_entry(
+    path: str, stream_index: int, start_pts: int, needed: int = 0, rate: Fraction | None = None
 ) -> tuple[int, int] | None:
     """Where to seek to, and the time of the keyframe there that decoding can begin with.
 
@@ -186,7 +187,7 @@ def _latest_entry(
     keys: list[int] = []
     times: list[int] = []
     behind = 0
-    for packet in video_packets(container, stream, path):
+    for packet in packets_of(container, path, stream):
         if packet.pts is None:
             return None
         is_key = packet.is_keyframe and packet.pts <= start_pts

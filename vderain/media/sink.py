@@ -98,10 +98,10 @@ class VideoSink:
 
     def finish(self) -> SinkReport:
         """Flush, complete the container, give it its name."""
-        if self._first is None:
+        if not self._report.frames:
             raise SinkError(f"{self._report.path}: not one frame came, so no output was made")
         try:
-            self._mux(self._stream.encode(None))
+            self._drain()
             self._tracks.flush()
             self._output.close()
             self._tracks.finish()
@@ -166,9 +166,12 @@ class VideoSink:
             overwrite=self._options.overwrite,
         )
 
-    def _add_video(self) -> None:
+    def _new_stream(self) -> Any:
         rate = self._info.frame_rate or _DEFAULT_RATE
-        self._stream = self._output.add_stream(self._encoder.name, rate=rate)
+        return self._output.add_stream(self._encoder.name, rate=rate)
+
+    def _add_video(self) -> None:
+        self._stream = self._new_stream()
         if self._template is not None:
             original = self._template.container.streams[self._template.video_index]
             self._stream.metadata.update(portable_metadata(original.metadata))
@@ -198,7 +201,7 @@ class VideoSink:
             self._time_base = 1 / (self._info.frame_rate or _DEFAULT_RATE)
             context.max_b_frames = 0  # without times, frames must be stored as they are shown
         context.time_base = self._time_base
-        self._tell_encoder(context, _written_tags(frame, fitted.target.pix_fmt))
+        self._tell_encoder(context, written_tags(frame, fitted.target.pix_fmt))
         self._turn()
         self._lose_pixel_shape()
         self._drop_alpha_tag(frame)
@@ -281,6 +284,10 @@ class VideoSink:
         self._squeezed += abs(exact - pts) > Fraction(1, 2)
         return pts
 
+    def _drain(self) -> None:
+        """Mux what the encoder still holds back."""
+        self._mux(self._stream.encode(None))
+
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
@@ -325,7 +332,7 @@ class VideoSink:
         return report
 
 
-def _written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
+def written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
     """The frame's tags; full range is always tagged, since players take untagged for limited."""
     tags = tags_after(frame.tags, frame.format, pix_fmt)
     if tags.range == 0 and frame.format.full_range and frame.format.layout != "rgb":

@@ -1,38 +1,42 @@
-"""A cluster of two small workers on this machine."""
+"""Clusters of two small workers on this machine."""
 
 import errno
+import importlib.util
 import os
+import socket
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.media.synth import STEP, write
+from tests.batch.conftest import Rig
+from tests.media.synth import STEP, payloads, pictures, times, write
 from vderain.batch.jobs import InProcess, SegmentJob
-from vderain.batch.ray_executor import RayExecutor, _Failure, check_address
+from vderain.batch.ray_cluster import LOCAL, check_address, connected, knock, ray_module
+from vderain.batch.ray_executor import RayExecutor
+from vderain.batch.ray_worker import Failure
 from vderain.engines import open_engine
 from vderain.errors import OptionError, SinkError, SourceError, VderainError
 from vderain.options import EngineOptions
 
 ONE = EngineOptions(threads=1)
+FRAMES = 5  # of a segment
 needs_ray = pytest.mark.skipif(
-    __import__("importlib").util.find_spec("ray") is None, reason="ray is not installed"
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install ray"
 )
 
 
-def executor(factory=None, options=ONE, **changes):
-    return RayExecutor(
-        options, **{"threads_per_worker": 1, "workers": 2, "open_engine": factory, **changes}
-    )
-
-
-def jobs_for(folder, name, count=4, frames=5, source=None):
+def jobs_for(folder, name, count=4, source=None):
     (folder / name).mkdir()
-    source = source or write(folder / "clip.mkv", pts=tuple(n * STEP for n in range(count * frames)))
+    # x264 decides at random in pictures that are not a multiple of 128 pixels wide.
+    source = source or write(
+        folder / "clip.mkv", size=(128, 96), pts=tuple(n * STEP for n in range(count * FRAMES))
+    )
     return [
         SegmentJob(1, n, Path(source), folder / name / f"{n}.nut",
-                   n * frames * 40, (n + 1) * frames * 40, frames, dry=((-2, -1),))
+                   n * FRAMES * 40, (n + 1) * FRAMES * 40, FRAMES)
         for n in range(count)
     ]  # fmt: skip
 
@@ -43,12 +47,25 @@ def carry_out(executor, jobs):
         return {outcome.job.number: outcome for outcome in outcomes}
 
 
-def halving(flag=None, deaths=0):
-    """A factory of engines; their processes are killed in the middle until so many marks lie in a folder."""
+@pytest.fixture(scope="module")
+def cluster():
+    """Takes long to start, so that tests share it; its address."""
+    ray = ray_module(LOCAL)
+    with connected(LOCAL, cores=2):
+        yield ray.get_runtime_context().gcs_address
+
+
+def executor(factory=None, workers=2, **changes):
+    given = {} if factory is None else {"open_engine": factory}
+    return RayExecutor(ONE, workers=workers, **given, **changes)
+
+
+def darkening(marks=None, deaths=0, slow_s=0.0):
+    """A factory of engines; their processes are killed at the third frame until so many marks lie in a folder."""
 
     def factory(options):
-        import os
         import signal
+        import time
 
         import numpy as np
 
@@ -61,25 +78,33 @@ def halving(flag=None, deaths=0):
             def result(self):
                 return tuple(np.full(p.shape, -9, np.float32) for p in self.clip.center_planes)
 
-        class Halving:
+        class Darkening:
             slots, seen = 1, 0
 
             def spec_for(self, fmt):
                 return EngineSpec("offset", "float32", "cpu", "fast")
 
             def submit(self, clip):
+                time.sleep(slow_s)
                 self.seen += 1
-                if self.seen == 3 and flag is not None and len(os.listdir(flag)) < deaths:
-                    open(os.path.join(flag, str(os.getpid())), "w").close()
+                if self.seen == 3 and marks is not None and len(os.listdir(marks)) < deaths:
+                    open(os.path.join(marks, str(os.getpid())), "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
                 return Answer(clip)
 
             def close(self):
                 pass
 
-        return Halving()
+        return Darkening()
 
     return factory
+
+
+@pytest.fixture
+def marks(tmp_path):
+    folder = tmp_path / "deaths"
+    folder.mkdir()
+    return folder
 
 
 def contents(jobs):
@@ -87,67 +112,112 @@ def contents(jobs):
 
 
 @needs_ray
-def test_the_result_is_the_same_when_a_worker_is_killed_in_the_middle(tmp_path):
-    flag = tmp_path / "deaths"
-    flag.mkdir()
-    alone = jobs_for(tmp_path, "alone")
-    carry_out(InProcess(halving()(ONE)), alone)
-    spread = jobs_for(tmp_path, "spread", source=alone[0].source)
-    found = carry_out(executor(halving(flag, 1), shared=tmp_path), spread)
-    assert len(os.listdir(flag)) == 1, "nobody was killed"
-    assert [found[n].error for n in range(4)] == [None] * 4
-    assert [found[n].record["frames"] for n in range(4)] == [5] * 4
-    assert contents(spread) == contents(alone)
-    assert not list(tmp_path.glob(".ray-*"))
+def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(cluster, tmp_path, marks, capfd):
+    rigs = [Rig(tmp_path / name) for name in ("alone", "spread")]
+    for rig in rigs:
+        for name in ("a.mp4", "b.mkv"):
+            rig.clip(name, frames=60, size=(128, 96), languages=("eng",))
+    said, told = [], []
+    rigs[0].run(InProcess(darkening()(ONE)))
+    crew = executor(
+        darkening(marks, 1, 0.05),
+        shared=rigs[1].target,
+        on_notice=said.append,
+        on_progress=lambda job, progress: told.append((job.clip, progress.frames)),
+    )
+    tally = rigs[1].run(crew)
+    assert len(list(marks.iterdir())) == 1, "nobody was killed"
+    assert (len(tally.done), tally.failed, tally.lossy) == (2, [], [])
+    assert crew.deaths == 1 and len(said) == 1 and "another takes it" in said[0]
+    for name in ("a.mp4", "b.mkv"):
+        expected, got = (rig.target / name for rig in rigs)
+        assert times(got) == times(expected)
+        for track in (0, 1):  # the same packets: each frame as it was encoded, each sound
+            assert payloads(got, track) == payloads(expected, track)
+    notes = [note for row in rigs[1].rows().values() for note in row.record["notes"]]
+    assert len([note for note in notes if "a worker died on segment" in note]) == 1
+    assert {clip for clip, _ in told} == {1, 2}
+    assert rigs[1].left_over() == []
+    assert capfd.readouterr() == ("", ""), "Ray is to say nothing"
 
 
 @needs_ray
-def test_the_fast_network_answers_the_same_on_a_worker(tmp_path):
-    alone, spread = jobs_for(tmp_path, "alone", 2), None
+def test_the_fast_network_answers_the_same_on_a_worker(cluster, tmp_path):
+    alone = jobs_for(tmp_path, "alone", 2)
     with closing(open_engine(ONE)) as engine:
         carry_out(InProcess(engine), alone)
     spread = jobs_for(tmp_path, "spread", 2, source=alone[0].source)
-    carry_out(executor(), spread)
+    found = carry_out(executor(), spread)
+    assert [found[n].error for n in range(2)] == [None] * 2
     assert contents(spread) == contents(alone)
 
 
 @needs_ray
-def test_a_segment_that_kills_every_worker_fails_and_errors_come_back(tmp_path):
-    flag = tmp_path / "deaths"
-    flag.mkdir()
-    (job,) = jobs_for(tmp_path, "out", 1)
-    outcome = carry_out(executor(halving(flag, 99), workers=1), [job])[0]
-    assert isinstance(outcome.error, VderainError) and "3 workers died" in str(outcome.error)
-    assert len(os.listdir(flag)) == 3
-
-
-@needs_ray
-def test_errors_come_back_and_the_others_go_on(tmp_path):
-    good, bad = jobs_for(tmp_path, "out", 2)
-    bad = SegmentJob(2, 1, tmp_path / "missing.mp4", bad.output, 0, 9, 9, dry=((-2, -1),))
-    found = carry_out(executor(halving()), [bad, good])
-    assert found[0].record["frames"] == 5
+def test_a_segment_that_kills_every_worker_fails_alone(cluster, tmp_path, marks, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # relative paths are those of whoever gives the command
+    (job,) = jobs_for(Path(), "out", 1)
+    missing = SegmentJob(2, 1, Path("missing.mp4"), job.output, 0, 9, 9)
+    found = carry_out(executor(darkening(marks, 99), workers=1), [job, missing])
+    assert isinstance(found[0].error, VderainError) and "3 workers died" in str(found[0].error)
+    assert len(list(marks.iterdir())) == 3
     assert isinstance(found[1].error, SourceError) and "missing.mp4" in str(found[1].error)
 
 
 @needs_ray
-def test_a_worker_that_does_not_see_a_folder_says_so(tmp_path):
-    jobs = jobs_for(tmp_path, "out", 1)
-    with pytest.raises(SinkError, match="nowhere: is not seen on"):
-        carry_out(executor(halving(), workers=1, visible=[tmp_path / "nowhere"]), jobs)
+def test_at_the_end_no_job_waits_behind_another(cluster, tmp_path):
+    jobs = jobs_for(tmp_path, "out", 3)
+    found = carry_out(executor(darkening(slow_s=0.3)), jobs)
+    assert sorted(found) == [0, 1, 2]
+    assert [found[n].record["frames"] for n in range(3)] == [FRAMES] * 3
 
 
 @needs_ray
-def test_no_cluster_is_one_clear_error(tmp_path):
+def test_a_worker_that_does_not_see_a_folder_says_so(cluster, tmp_path):
     jobs = jobs_for(tmp_path, "out", 1)
+    with pytest.raises(SinkError, match="nowhere: is not seen on"):
+        carry_out(executor(darkening(), workers=1, visible=[tmp_path / "nowhere"]), jobs)
+
+
+@needs_ray
+def test_the_command_works_on_a_cluster_and_says_nothing_of_ray(cluster, tmp_path):
+    rig = Rig(tmp_path)
+    rig.clip("day/a.mp4", frames=40, languages=("eng",))
+    (rig.source / "broken.mp4").write_bytes(b"no video" * 100)
+    command = [sys.executable, "-m", "vderain", "batch", "in", "out", f"--ray={cluster}"]
+    command += ["--threads", "1", "--segment", "1", "--retries", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3 and done.stdout == "", done.stderr
+    assert "1 clip derained" in done.stderr and "1 set aside" in done.stderr
+    assert "ray" not in done.stderr.lower().replace("vderain", "")
+    assert len(pictures(rig.target / "day/a.mp4")) == 40
+    assert "day/a.mp4" in (rig.target / "report.json").read_text()
+
+
+@needs_ray
+def test_where_nobody_listens_is_one_clear_error():
     with pytest.raises(OptionError, match="no cluster answers"):
-        carry_out(executor(address="127.0.0.1:1"), jobs)
+        executor(address="127.0.0.1:1")
+
+
+@needs_ray
+def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
+    monkeypatch.setattr("vderain.batch.ray_cluster._ANSWER_S", 4.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(OptionError, match="nothing of Ray answers within 4 s"):
+            knock(address)
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_ray
+def test_nothing_to_do_needs_no_cluster():
+    assert carry_out(executor(address="auto"), []) == {}
 
 
 def test_a_full_disk_behind_an_error_is_still_known():
     error = SinkError("a.nut: cannot be written")
     error.__cause__ = OSError(errno.ENOSPC, "full")
-    back = _Failure.of(error).error()
+    back = Failure.of(error).error()
     assert type(back) is SinkError and str(back) == str(error)
     assert back.__cause__.errno == errno.ENOSPC
 

@@ -147,7 +147,7 @@ def test_the_fast_network_answers_the_same_on_a_worker(cluster, tmp_path):
     with closing(open_engine(ONE)) as engine:
         carry_out(InProcess(engine), alone)
     spread = jobs_for(tmp_path, "spread", 2, source=alone[0].source)
-    found = carry_out(executor(), spread)
+    found = carry_out(executor(workers=1), spread)
     assert [found[n].error for n in range(2)] == [None] * 2
     assert contents(spread) == contents(alone)
 
@@ -220,6 +220,14 @@ def test_a_full_disk_behind_an_error_is_still_known():
     back = Failure.of(error).error()
     assert type(back) is SinkError and str(back) == str(error)
     assert back.__cause__.errno == errno.ENOSPC
+
+
+@needs_ray
+def test_a_folder_that_is_taken_for_an_address_is_told(tmp_path):
+    command = [sys.executable, "-m", "vderain", "batch", "--ray", "dashcam", "dry"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "--ray=local" in done.stderr
+    assert not (tmp_path / "dry").exists()
 
 
 @pytest.mark.parametrize("text", ["dash/", "", "ray://head:10001", "head", "a:b"])

@@ -90,16 +90,17 @@ def connected(address: str, cores: int | None = None) -> Iterator[None]:
             with _same_signals():
                 ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            raise _unusable(address, first_line(str(error))) from None
+            raise _unusable(address, first_sentence(str(error))) from None
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def first_line(reason: str) -> str:
-    """The first line that says something; Ray tells much."""
-    return next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+def first_sentence(reason: str) -> str:
+    """The first one that says something; Ray tells much."""
+    line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    return line.partition(". ")[0].rstrip(".:")
 
 
 def knock(address: str) -> None:
@@ -111,7 +112,8 @@ def knock(address: str) -> None:
         raise _unusable(address, f"nothing of Ray answers within {_ANSWER_S:.0f} s") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("no: ")]
-        raise _unusable(address, said[-1].removeprefix("no: ") if said else "the connection failed")
+        reason = said[-1].removeprefix("no: ") if said else "the connection failed"
+        raise _unusable(address, first_sentence(reason))
 
 
 def _unusable(address: str, reason: str) -> OptionError:

@@ -14,7 +14,7 @@ from typing import Any
 
 import vderain
 from vderain.batch.jobs import Outcome, SegmentJob
-from vderain.batch.ray_cluster import LOCAL, check_address, connected, first_line, ray_module
+from vderain.batch.ray_cluster import LOCAL, check_address, connected, first_sentence, ray_module
 from vderain.batch.ray_worker import MARKER, EngineFactory, Worker, open_default
 from vderain.errors import OptionError, VderainError
 from vderain.options import EngineOptions
@@ -284,7 +284,7 @@ class _Crew:
         except RayTaskError:
             raise  # an error in the program; InProcess would not hide it either
         except RayError as error:
-            yield from self._bury(hand, first_line(str(error)))
+            yield from self._bury(hand, first_sentence(str(error)))
             return
         if ref == hand.opened:
             if answer is not None:

@@ -83,11 +83,15 @@ def batch(
     from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
+    from vderain.batch.ray_cluster import check_address, ray_module
     from vderain.batch.report import write_report
     from vderain.batch.runner import Tally
     from vderain.engines import open_engine
     from vderain.weights import find_weights
 
+    if ray is not None:
+        check_address(ray)
+        ray_module(ray)
     sources, target = _sources(paths, read_list(listed.read()) if listed else [])
     settings = Settings(
         pick(BatchOptions, values),

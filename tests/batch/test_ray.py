@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.batch.conftest import Rig
-from tests.media.synth import STEP, payloads, pictures, times, write
+from tests.media.synth import STEP, payloads, times, write
 from vderain.batch.jobs import InProcess, SegmentJob
 from vderain.batch.ray_cluster import LOCAL, check_address, connected, knock, ray_module
 from vderain.batch.ray_executor import RayExecutor
@@ -20,6 +20,7 @@ from vderain.batch.ray_worker import Failure
 from vderain.engines import open_engine
 from vderain.errors import OptionError, SinkError, SourceError, VderainError
 from vderain.options import EngineOptions
+from vderain.weights import find_weights
 
 ONE = EngineOptions(threads=1)
 FRAMES = 5  # of a segment
@@ -28,12 +29,9 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-def jobs_for(folder, name, count=4, source=None):
+def jobs_for(folder, name, count):
     (folder / name).mkdir()
-    # x264 decides at random in pictures that are not a multiple of 128 pixels wide.
-    source = source or write(
-        folder / "clip.mkv", size=(128, 96), pts=tuple(n * STEP for n in range(count * FRAMES))
-    )
+    source = write(folder / "clip.mkv", pts=tuple(n * STEP for n in range(count * FRAMES)))
     return [
         SegmentJob(1, n, Path(source), folder / name / f"{n}.nut",
                    n * FRAMES * 40, (n + 1) * FRAMES * 40, FRAMES)
@@ -107,10 +105,14 @@ def marks(tmp_path):
     return folder
 
 
-def contents(jobs):
-    return [job.output.read_bytes() for job in jobs]
+def assert_same(got, expected):
+    """Frames, their times and the sound, packet by packet."""
+    assert times(got) == times(expected)
+    for track in (0, 1):
+        assert payloads(got, track) == payloads(expected, track)
 
 
+# In widths that are no multiple of 128, x264 reads beyond its memory, and its bytes are left to chance.
 @needs_ray
 def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(cluster, tmp_path, marks, capfd):
     rigs = [Rig(tmp_path / name) for name in ("alone", "spread")]
@@ -130,26 +132,12 @@ def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(cluster, tmp_
     assert (len(tally.done), tally.failed, tally.lossy) == (2, [], [])
     assert crew.deaths == 1 and len(said) == 1 and "another takes it" in said[0]
     for name in ("a.mp4", "b.mkv"):
-        expected, got = (rig.target / name for rig in rigs)
-        assert times(got) == times(expected)
-        for track in (0, 1):  # the same packets: each frame as it was encoded, each sound
-            assert payloads(got, track) == payloads(expected, track)
+        assert_same(rigs[1].target / name, rigs[0].target / name)
     notes = [note for row in rigs[1].rows().values() for note in row.record["notes"]]
     assert len([note for note in notes if "a worker died on segment" in note]) == 1
     assert {clip for clip, _ in told} == {1, 2}
     assert rigs[1].left_over() == []
     assert capfd.readouterr() == ("", ""), "Ray is to say nothing"
-
-
-@needs_ray
-def test_the_fast_network_answers_the_same_on_a_worker(cluster, tmp_path):
-    alone = jobs_for(tmp_path, "alone", 2)
-    with closing(open_engine(ONE)) as engine:
-        carry_out(InProcess(engine), alone)
-    spread = jobs_for(tmp_path, "spread", 2, source=alone[0].source)
-    found = carry_out(executor(workers=1), spread)
-    assert [found[n].error for n in range(2)] == [None] * 2
-    assert contents(spread) == contents(alone)
 
 
 @needs_ray
@@ -179,18 +167,20 @@ def test_a_worker_that_does_not_see_a_folder_says_so(cluster, tmp_path):
 
 
 @needs_ray
-def test_the_command_works_on_a_cluster_and_says_nothing_of_ray(cluster, tmp_path):
+def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster, tmp_path):
     rig = Rig(tmp_path)
-    rig.clip("day/a.mp4", frames=40, languages=("eng",))
+    rig.clip("day/a.mp4", frames=30, size=(128, 96), languages=("eng",))
     (rig.source / "broken.mp4").write_bytes(b"no video" * 100)
-    command = [sys.executable, "-m", "vderain", "batch", "in", "out", f"--ray={cluster}"]
-    command += ["--threads", "1", "--segment", "1", "--retries", "0"]
+    command = [sys.executable, "-m", "vderain", "batch", "in", "dry", f"--ray={cluster}"]
+    command += ["--threads", "1", "--segment", "1", "--retries", "0", "--preset", "ultrafast"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 3 and done.stdout == "", done.stderr
     assert "1 clip derained" in done.stderr and "1 set aside" in done.stderr
     assert "ray" not in done.stderr.lower().replace("vderain", "")
-    assert len(pictures(rig.target / "day/a.mp4")) == 40
-    assert "day/a.mp4" in (rig.target / "report.json").read_text()
+    assert "day/a.mp4" in (tmp_path / "dry" / "report.json").read_text()
+    with closing(open_engine(ONE)) as engine:
+        rig.run(InProcess(engine), margin=find_weights("fast")[1].config.frames - 1)
+    assert_same(tmp_path / "dry" / "day/a.mp4", rig.target / "day/a.mp4")
 
 
 @needs_ray

@@ -58,7 +58,7 @@ def executor(factory=None, workers=2, **changes):
     return RayExecutor(ONE, workers=workers, **given, **changes)
 
 
-def darkening(marks=None, deaths=0, slow_s=0.0):
+def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
     """A factory of engines; their processes are killed at the third frame until so many marks lie in a folder."""
 
     def factory(options):
@@ -84,11 +84,22 @@ def darkening(marks=None, deaths=0, slow_s=0.0):
 
             def submit(self, clip):
                 time.sleep(slow_s)
+                if self.seen == 0 and first_waits_in is not None:
+                    self.wait()
                 self.seen += 1
                 if self.seen == 3 and marks is not None and len(os.listdir(marks)) < deaths:
                     open(os.path.join(marks, str(os.getpid())), "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
                 return Answer(clip)
+
+            def wait(self):
+                try:
+                    (first_waits_in / "first").touch(exist_ok=False)
+                except FileExistsError:
+                    return
+                until = time.monotonic() + 20
+                while len([*first_waits_in.glob("[0-9].nut")]) < 3 and time.monotonic() < until:
+                    time.sleep(0.05)
 
             def close(self):
                 pass
@@ -153,10 +164,11 @@ def test_a_segment_that_kills_every_worker_fails_alone(cluster, tmp_path, marks,
 
 @needs_ray
 def test_at_the_end_no_job_waits_behind_another(cluster, tmp_path):
-    jobs = jobs_for(tmp_path, "out", 3)
-    found = carry_out(executor(darkening(slow_s=0.3)), jobs)
-    assert sorted(found) == [0, 1, 2]
-    assert [found[n].record["frames"] for n in range(3)] == [FRAMES] * 3
+    jobs = jobs_for(tmp_path, "out", 4)
+    found = carry_out(executor(darkening(first_waits_in=tmp_path / "out")), jobs)
+    assert [found[n].record["frames"] for n in range(4)] == [FRAMES] * 4
+    longest = max(found, key=lambda number: found[number].record["seconds"])
+    assert list(found)[-1] == longest, "one waited behind it"
 
 
 @needs_ray

@@ -15,7 +15,7 @@ from typing import Any
 import vderain
 from vderain.batch.jobs import Outcome, SegmentJob
 from vderain.batch.ray_cluster import LOCAL, check_address, connected, first_sentence, ray_module
-from vderain.batch.ray_worker import MARKER, EngineFactory, Worker, open_default
+from vderain.batch.ray_worker import MARKER, EngineFactory, Key, Worker, open_default
 from vderain.errors import OptionError, VderainError
 from vderain.options import EngineOptions
 from vderain.pipeline import Progress
@@ -41,11 +41,11 @@ class _Hand:
     opened: Any
     is_open: bool = False
     jobs: dict[Any, SegmentJob] = field(default_factory=dict)  # by their reference, in their order
-    at: tuple[int, int, Progress] | None = None  # clip and number of the segment in work
+    at: tuple[Key, Progress] | None = None  # the segment in work
 
     @property
     def frames_per_s(self) -> float:
-        return self.at[2].frames_per_s if self.at is not None and self.jobs else 0.0
+        return self.at[1].frames_per_s if self.at is not None and self.jobs else 0.0
 
 
 class RayExecutor:
@@ -189,7 +189,7 @@ class _Crew:
         self.deaths = 0
         self._hands: list[_Hand] = []
         self._returned: deque[SegmentJob] = deque()  # of workers that died
-        self._deaths: Counter[tuple[int, int]] = Counter()
+        self._deaths: Counter[Key] = Counter()
         self._early_deaths = 0
 
     def run(
@@ -238,18 +238,23 @@ class _Crew:
             for hand in self._hands:
                 if hand.is_open and len(hand.jobs) == depth:
                     job = self._returned.popleft() if self._returned else next_job()
+                    if job is None and depth == 0:
+                        job = self._taken_back()
                     if job is None:
-                        self._level()
                         return
                     hand.jobs[hand.actor.derain.remote(_anywhere(job))] = job
 
-    def _level(self) -> None:
-        """Take a job that waits behind another back, for each worker that has none."""
-        idle = sum(hand.is_open and not hand.jobs for hand in self._hands)
-        for hand in self._hands:
-            if idle and len(hand.jobs) > 1:
-                ray_module().cancel(list(hand.jobs)[-1])
-                idle -= 1
+    def _taken_back(self) -> SegmentJob | None:
+        """A job that waits behind another, for a worker that has none."""
+        ray = ray_module()
+        for hand in [hand for hand in self._hands if len(hand.jobs) > 1]:
+            ref, job = list(hand.jobs.items())[-1]
+            ask = hand.actor.release.options(concurrency_group=_LOOKING)
+            with suppress(ray.exceptions.RayError):  # a death shows in the job too
+                if ray.get(ask.remote((job.clip, job.number)), timeout=_LOOK_S):
+                    del hand.jobs[ref]
+                    return job
+        return None
 
     def _look(self) -> None:
         """Ask all workers how far they are, and tell it."""
@@ -266,21 +271,18 @@ class _Crew:
         rate = sum(hand.frames_per_s for hand in self._hands)
         for hand in busy:
             for job in hand.jobs.values():
-                if hand.at is not None and hand.at[:2] == (job.clip, job.number):
-                    self._on_progress(job, replace(hand.at[2], frames_per_s=rate))
+                if hand.at is not None and hand.at[0] == (job.clip, job.number):
+                    self._on_progress(job, replace(hand.at[1], frames_per_s=rate))
 
     def _settle(self, ref: Any) -> Iterator[Outcome]:
         """What an answer means."""
-        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+        from ray.exceptions import RayError, RayTaskError
 
         hand = next((h for h in self._hands if ref in h.jobs or ref == h.opened), None)
         if hand is None:
             return
         try:
             answer = ray_module().get(ref)
-        except TaskCancelledError:
-            self._returned.append(hand.jobs.pop(ref))
-            return
         except RayTaskError:
             raise  # an error in the program; InProcess would not hide it either
         except RayError as error:
@@ -291,7 +293,11 @@ class _Crew:
                 raise answer.error()
             hand.is_open, self._early_deaths = True, 0
             return
-        yield self._outcome(hand, hand.jobs.pop(ref), *answer)
+        job = hand.jobs.pop(ref)
+        if answer == (None, None):  # it was released, and that answer was lost
+            self._returned.append(job)
+        else:
+            yield self._outcome(hand, job, *answer)
 
     def _outcome(self, hand: _Hand, job: SegmentJob, record: Any, failure: Any) -> Outcome:
         if failure is not None:
@@ -302,8 +308,8 @@ class _Crew:
                 f"{_workers(died)} died on segment {job.number}; another made it"
             )
         if hand.at is not None:
-            rate = sum(each.frames_per_s for each in self._hands) or hand.at[2].frames_per_s
-            done = replace(hand.at[2], frames=record["frames"], frames_per_s=rate)
+            rate = sum(each.frames_per_s for each in self._hands) or hand.at[1].frames_per_s
+            done = replace(hand.at[1], frames=record["frames"], frames_per_s=rate)
             self._on_progress(job, done)
         return Outcome(job, record)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,17 @@ class Failure:
         return error
 
 
+Key = tuple[int, int]  # clip and number of a segment
+
+
 class Worker:
-    """An engine, and the segment that it is at; ``progress`` may be asked from another thread."""
+    """An engine, and the segment that it is at; all but ``open`` and ``derain`` may come from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: Key | None = None
+        self._released: set[Key] = set()
+        self._at: tuple[Key, Progress] | None = None
 
     def open(
         self, factory: EngineFactory, options: EngineOptions, paths: list[Path], version: str
@@ -62,7 +72,6 @@ class Worker:
                 shown = path.parent if path.name.startswith(MARKER) else path
                 why = f"{shown}: is not seen on {machine}; all machines must share it by this path"
                 return Failure(SinkError, (why,))
-        self._at: tuple[int, int, Progress] | None = None
         try:
             self._engine = factory(options)
         except (VderainError, OSError) as error:
@@ -70,17 +79,30 @@ class Worker:
         return None
 
     def derain(self, job: SegmentJob) -> tuple[dict[str, Any] | None, Failure | None]:
-        """A record, or why there is none."""
+        """A record, or why there is none; neither where the job was released."""
+        key = job.clip, job.number
+        with self._lock:
+            if key in self._released:
+                self._released.remove(key)
+                return None, None
+            self._begun = key
         outcome = attempt(job, self._engine, self._note)
         self._at = None
         return outcome.record, None if outcome.error is None else Failure.of(outcome.error)
 
-    def progress(self) -> tuple[int, int, Progress] | None:
-        """Clip and number of the segment in work, and how far it is."""
+    def release(self, key: Key) -> bool:
+        """Leave a job that waits behind another to somebody else; False where it is begun."""
+        with self._lock:
+            if self._begun != key:
+                self._released.add(key)
+            return self._begun != key
+
+    def progress(self) -> tuple[Key, Progress] | None:
+        """The segment in work, and how far it is."""
         return self._at
 
     def _note(self, job: SegmentJob, progress: Progress) -> None:
-        self._at = job.clip, job.number, progress
+        self._at = (job.clip, job.number), progress
 
 
 def open_default(options: EngineOptions) -> Engine:

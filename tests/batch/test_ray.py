@@ -184,13 +184,13 @@ def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster,
     rig.clip("day/a.mp4", frames=30, size=(128, 96), languages=("eng",))
     (rig.source / "broken.mp4").write_bytes(b"no video" * 100)
     command = [sys.executable, "-m", "vderain", "batch", "in", "dry", f"--ray={cluster}"]
-    command += ["--threads", "1", "--segment", "1", "--retries", "0", "--preset", "ultrafast"]
+    command += ["--threads", "2", "--segment", "1", "--retries", "0", "--preset", "ultrafast"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 3 and done.stdout == "", done.stderr
     assert "1 clip derained" in done.stderr and "1 set aside" in done.stderr
     assert "ray" not in done.stderr.lower().replace("vderain", "")
     assert "day/a.mp4" in (tmp_path / "dry" / "report.json").read_text()
-    with closing(open_engine(ONE)) as engine:
+    with closing(open_engine(EngineOptions(threads=2))) as engine:
         rig.run(InProcess(engine), margin=find_weights("fast")[1].config.frames - 1)
     assert_same(tmp_path / "dry" / "day/a.mp4", rig.target / "day/a.mp4")
 

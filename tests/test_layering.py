@@ -42,6 +42,7 @@ ONLY = {
     "torch_tensorrt": ["vderain.engines.tensorrt"],
     "tensorrt": ["vderain.engines.tensorrt"],
     "click": ["vderain.cli"],
+    "ray": ["vderain.batch.ray_cluster", "vderain.batch.ray_executor"],
     "tqdm": ["vderain.cli", "vderain.training"],
     "vderain.cli": ["vderain.cli", "vderain.__main__"],
     "vderain.api": ["vderain", "vderain.cli"],

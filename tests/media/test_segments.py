@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 
 import av
@@ -47,3 +48,10 @@ def test_an_intermediate_file_appears_only_when_it_is_complete_and_replaces_an_o
     with av.open(str(tmp_path / "s.nut")) as container:
         assert container.format.name == "nut"
     assert {item.name for item in tmp_path.iterdir()} == {"a.mp4", "s.nut"}
+
+
+def test_a_segment_is_encoded_alike_on_machines_with_any_number_of_cores(tmp_path):
+    path = make(tmp_path / "a.mp4", "h264-b")
+    derain(path, tmp_path / "s.nut", 0, None, encode_for("h264"))
+    said = re.search(rb"threads=(\d+) .*sliced_threads=(\d)", (tmp_path / "s.nut").read_bytes())
+    assert said.groups() == (b"4", b"0")

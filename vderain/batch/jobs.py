@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ class Outcome:
 class Executor(Protocol):
     """Carries jobs out, one or several at a time."""
 
-    def run(self, next_job: Callable[[], SegmentJob | None]) -> Iterator[Outcome]:
+    def run(self, next_job: Callable[[], SegmentJob | None]) -> Generator[Outcome, None, None]:
         """Ask for jobs and yield what became of them, in any order.
 
         ``next_job`` answers None where nothing is to be done now; the iteration ends when it does so with
@@ -78,7 +78,7 @@ class InProcess:
         self._engine = engine
         self._on_progress = on_progress
 
-    def run(self, next_job: Callable[[], SegmentJob | None]) -> Iterator[Outcome]:
+    def run(self, next_job: Callable[[], SegmentJob | None]) -> Generator[Outcome, None, None]:
         """As Executor says."""
         while (job := next_job()) is not None:
             yield attempt(job, self._engine, self._on_progress)

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,14 +108,16 @@ class Batch:
         self._pace.plan(waiting)
         self._waiting.extend(clip.id for clip in waiting)
         try:
-            for outcome in self._executor.run(self._next_job):
-                self._settle(outcome)
+            with closing(self._executor.run(self._next_job)) as outcomes:
+                for outcome in outcomes:
+                    self._settle(outcome)
         finally:
             self.tally.seconds += time.monotonic() - since
+        self._sweep()  # of what workers left that died
         return self.tally
 
     def _sweep(self) -> None:
-        """Remove what a killed batch left unfinished; nobody else works here while the manifest is ours."""
+        """Remove what a killed batch or worker left unfinished; nobody else works here while the manifest is ours."""
         known = {
             self._segment_file(clip, segment)
             for clip in self._manifest.clips()

@@ -20,7 +20,9 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 if TYPE_CHECKING:
     from vderain.batch.archive import Plan
     from vderain.batch.estimate import Estimate
+    from vderain.batch.jobs import Executor
     from vderain.batch.manifest import ClipRow
+    from vderain.batch.ray_executor import RayExecutor
     from vderain.batch.runner import Batch, Tally
 
 _PATH = click.Path(path_type=Path)
@@ -41,6 +43,11 @@ _NAMED = 10  # clips that --dry-run names
 )  # fmt: skip
 @click.option("--watch", is_flag=True, help="Go on with clips that arrive later, until Ctrl-C.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, with time and space.")
+@click.option(
+    "--ray", is_flag=False, flag_value="local", metavar="ADDRESS",
+    help="Work on a Ray cluster: auto for the one that this machine is part of, HOST:PORT of its head, or"
+    " nothing for one on this machine alone. A worker has a GPU or --threads cores [4]. Needs vderain[ray].",
+)  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try clips again that were set aside.")
 @options_of(
     RunOptions, EngineOptions, EncodeOptions, leave_out=("start_s", "duration_s", "pipe_format")
@@ -53,6 +60,7 @@ def batch(
     listed: Any,
     watch: bool,
     dry_run: bool,
+    ray: str | None,
     retry_failed: bool,
     quiet: bool,
     **values: Any,
@@ -67,6 +75,7 @@ def batch(
     vderain batch dashcam/ dry/
     vderain batch dashcam/ dry/ --include '*_F.mp4' --order newest --watch
     vderain batch dashcam/ dry/ --dry-run
+    vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
     from vderain.batch.archive import join_series, open_manifest, pinned, work_through
     from vderain.batch.estimate import estimate
@@ -74,11 +83,15 @@ def batch(
     from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
+    from vderain.batch.ray_cluster import check_address, ray_module
     from vderain.batch.report import write_report
     from vderain.batch.runner import Tally
     from vderain.engines import open_engine
     from vderain.weights import find_weights
 
+    if ray is not None:
+        check_address(ray)
+        ray_module(ray)
     sources, target = _sources(paths, read_list(listed.read()) if listed else [])
     settings = Settings(
         pick(BatchOptions, values),
@@ -89,6 +102,7 @@ def batch(
     archive = Archive(sources, target, include=include, exclude=exclude, encode=settings.encode)
     margin = find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
     pace, code = Pace(), 0
+    cluster: RayExecutor | None = None
     with ExitStack() as stack:
         place = target
         if dry_run and not (target / WORK_FOLDER).exists():  # nothing is written that was not there
@@ -96,10 +110,14 @@ def batch(
         manifest = stack.enter_context(open_manifest(place))
         if retry_failed:
             manifest.forgive()
-        engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
+        options = pinned(manifest, settings.engine)
+        engine = None
+        if ray is None or dry_run or settings.batch.gate != "off":  # workers have their own
+            engine = stack.enter_context(closing(open_engine(options)))
         if dry_run:
             ahead = _plan(archive, manifest, target, settings)
             folder = place / WORK_FOLDER
+            assert engine is not None
             needed = estimate(ahead.waiting, settings, engine, folder, margin=margin)
             click.echo("\n".join(_told(ahead, needed)))
             return
@@ -107,6 +125,12 @@ def batch(
         if settings.batch.gate != "off":
             gating = RainGating(settings.run, settings.encode, engine=engine)
         bar = stack.enter_context(_Bar(pace, hidden=quiet))
+        executor: Executor
+        if ray is not None:
+            executor = cluster = _cluster(ray, options, sources, target / WORK_FOLDER, bar)
+        else:
+            assert engine is not None
+            executor = InProcess(engine, bar.update)
         tally = Tally()
         try:
             work_through(
@@ -114,7 +138,7 @@ def batch(
                 manifest,
                 target,
                 settings,
-                InProcess(engine, bar.update),
+                executor,
                 gating=gating,
                 margin=margin,
                 pace=pace,
@@ -128,8 +152,26 @@ def batch(
         if settings.batch.join and not join_series(manifest, target, bar.tell):
             code = 3
     if not quiet:
-        click.echo(_summary(tally, target), err=True)
+        died = 0 if cluster is None else cluster.deaths
+        click.echo(_summary(tally, target, died), err=True)
     sys.exit(max(code, tally.exit_code))
+
+
+def _cluster(
+    address: str, options: EngineOptions, sources: list[Path], work: Path, bar: _Bar
+) -> RayExecutor:
+    """Workers that see the sources and write to the work folder."""
+    from vderain.batch.ray_executor import RayExecutor
+
+    folders = {source if source.is_dir() else source.parent for source in sources}
+    return RayExecutor(
+        options,
+        address=address,
+        shared=work / "segments",
+        visible=sorted(folders),
+        on_progress=bar.update,
+        on_notice=bar.say,
+    )
 
 
 def _sources(paths: tuple[Path, ...], listed: list[Path]) -> tuple[list[Path], Path]:
@@ -165,12 +207,13 @@ def _told(ahead: Plan, needed: Estimate) -> list[str]:
     return lines
 
 
-def _summary(tally: Tally, target: Path) -> str:
+def _summary(tally: Tally, target: Path, died: int) -> str:
     parts = [f"{_clips(len(tally.done))} derained in {timedelta(seconds=round(tally.seconds))}"]
     parts += [f"{len(tally.skipped)} skipped"] if tally.skipped else []
     parts += (
         [f"{len(tally.failed)} set aside; --retry-failed tries them again"] if tally.failed else []
     )
+    parts += [f"{died} worker{'' if died == 1 else 's'} died"] if died else []
     return f"{target}: " + ", ".join(parts)
 
 
@@ -213,6 +256,11 @@ class _Bar:
         if text != "done" and (not self._hidden or "failed" in text or "loss" in text):
             self._bar.write(f"vderain: {clip.output}: {text}", file=sys.stderr)
         self._show("")
+
+    def say(self, text: str) -> None:
+        """What happened to the batch."""
+        if not self._hidden:
+            self._bar.write(f"vderain: {text}", file=sys.stderr)
 
     def _show(self, rate: str) -> None:
         done = 0 if self._batch is None else len(self._batch.tally.done)

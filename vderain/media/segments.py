@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import av
 
-from vderain.frames import Frame, PassedPacket
+from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import FrameSource
 from vderain.media.cuts import nal_format, packets_of
 from vderain.media.formats import Container
@@ -25,6 +25,9 @@ _INTERMEDIATE = Container("nut", ("h264", "hevc", "av1", "ffv1"), rotates=True, 
 OFFSET_TAG = "pts_offset"  # what is to be added to the times in an intermediate file
 _MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame a segment's entry is looked for
 _REORDER = 16  # packets; no codec lets a picture come later than that behind its turn
+_ENCODER_THREADS = (
+    4  # by itself x264 takes as many as the machine has, and with them other decisions
+)
 _FILTER_FRAMES = 2  # whose neighbours a deinterlacer still mixes in
 
 
@@ -143,6 +146,11 @@ class SegmentSink(VideoSink):
         if self._offset:
             self._output.metadata[OFFSET_TAG] = str(self._offset)
         super()._start(frame)
+
+    def _tell_encoder(self, context: Any, tags: ColorTags) -> None:
+        """Also how many threads: segments of a clip may be made on several machines."""
+        super()._tell_encoder(context, tags)
+        context.thread_type, context.thread_count = "FRAME", _ENCODER_THREADS
 
     def _time_of(self, frame: Frame) -> int:
         return frame.pts - self._offset

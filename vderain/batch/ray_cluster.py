@@ -1,0 +1,160 @@
+"""A connection to a Ray cluster that ends cleanly, answers in bounded time and prints nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from vderain.errors import OptionError
+
+LOCAL = "local"  # a cluster of our own on this machine
+FOUND = "auto"  # the one that this machine is part of
+_CONNECT_S = 5.0
+_ANSWER_S = 45.0
+_STORE_BYTES = 80_000_000  # jobs and records are small; Ray takes no less than 75 MB
+# Ray itself tries for minutes, writes to the terminal meanwhile, and may end the process.
+_KNOCK = """
+import logging, sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
+except Exception as error:
+    sys.exit("no: " + (str(error).strip() or type(error).__name__).splitlines()[0])
+"""
+
+
+def ray_module(address: str = FOUND) -> Any:
+    """The package; takes seconds. Raises OptionError where it is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise OptionError("--ray needs the package ray: pip install 'vderain[ray]'")
+    if address == LOCAL and "ray" not in sys.modules:  # it reads these once, when it is imported
+        # The ports of a cluster are open to the network: without this anybody there could run programs.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    return ray
+
+
+def check_address(address: str) -> None:
+    """Raise OptionError for what is no address of a cluster, or where nobody listens; needs no Ray."""
+    if address in (LOCAL, FOUND):
+        return
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and "/" not in host and port.isdigit()):
+        raise OptionError(
+            f"--ray {address}: is no address; give --ray={LOCAL}, --ray={FOUND}, or --ray=HOST:PORT of the"
+            " cluster's head"
+        )
+    try:
+        with closing(socket.create_connection((host, int(port)), timeout=_CONNECT_S)):
+            pass
+    except (OSError, OverflowError) as error:
+        raise OptionError(
+            f"--ray {address}: no cluster answers there ({error}); start one with: ray start --head"
+        ) from None
+
+
+@contextmanager
+def connected(address: str, cores: int | None = None) -> Iterator[None]:
+    """Be connected to a cluster; one of our own, of so many cores, ends with it.
+
+    A connection that the process has already is used, and left as it is. Raises OptionError where there
+    is no cluster that can be used.
+    """
+    ray = ray_module(address)
+    if ray.is_initialized():
+        with _muted():
+            yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    # Nothing is sent anywhere; and CPU workers need no variable for their GPUs.
+    given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    if address == LOCAL:
+        quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        quiet["num_cpus"] = cores
+    with _surroundings(given), _muted():
+        if address != LOCAL:
+            knock(address)
+        try:
+            with _same_signals():
+                ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _unusable(address, first_sentence(str(error))) from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def first_sentence(reason: str) -> str:
+    """The first one that says something; Ray tells much."""
+    line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    return line.partition(". ")[0].rstrip(".:")
+
+
+def knock(address: str) -> None:
+    """Connect from another process, which can be ended when it takes too long. Raises OptionError."""
+    command = [sys.executable, "-c", _KNOCK, address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S)
+    except subprocess.TimeoutExpired:
+        raise _unusable(address, f"nothing of Ray answers within {_ANSWER_S:.0f} s") from None
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("no: ")]
+        reason = said[-1].removeprefix("no: ") if said else "the connection failed"
+        raise _unusable(address, first_sentence(reason))
+
+
+def _unusable(address: str, reason: str) -> OptionError:
+    return OptionError(
+        f"--ray {address}: no cluster can be used ({reason}); run this on a machine of the cluster"
+    )
+
+
+@contextmanager
+def _surroundings(given: dict[str, str]) -> Iterator[None]:
+    """Variables for Ray's processes; afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep what Ray says of dead workers off the standard output; there is no public switch for it."""
+    worker = importlib.import_module("ray._private.worker")
+    before = getattr(worker, "_worker_logs_enabled", True)
+    worker._worker_logs_enabled = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before  # type: ignore[attr-defined]

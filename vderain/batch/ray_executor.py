@@ -1,0 +1,356 @@
+"""Carries jobs out on the machines of a Ray cluster: one engine in each worker, which may die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import vderain
+from vderain.batch.jobs import Outcome, SegmentJob
+from vderain.batch.ray_cluster import LOCAL, check_address, connected, first_sentence, ray_module
+from vderain.batch.ray_worker import MARKER, EngineFactory, Key, Worker, open_default
+from vderain.errors import OptionError, VderainError
+from vderain.options import EngineOptions
+from vderain.pipeline import Progress
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THREADS = 4
+_QUEUED = 2  # jobs that a worker has: one in work, one so that it need not wait for us
+_MAX_DEATHS = 3  # of workers on one segment, or in a row before they begin
+_LOOK_S = 2.0  # how often to ask how far the work is, and to look for machines that have joined
+_PATIENCE_S = 30.0  # before somebody is told that the cluster has no room
+_LOOKING = "look"  # what a worker answers while it works
+_CPU_ENGINES = ("openvino", "reference")
+
+OnProgress = Callable[[SegmentJob, Progress], None]
+
+
+@dataclass(slots=True)
+class _Hand:
+    """A worker, and what it was given; its ``opened`` is answered when it can begin."""
+
+    actor: Any
+    opened: Any
+    is_open: bool = False
+    jobs: dict[Any, SegmentJob] = field(default_factory=dict)  # by their reference, in their order
+    at: tuple[Key, Progress] | None = None  # the segment in work
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.at[1].frames_per_s if self.at is not None and self.jobs else 0.0
+
+
+class RayExecutor:
+    """Executor of workers on a Ray cluster: one on each GPU, or where there is none, on so many cores.
+
+    The workers read sources and write segments themselves, by the same paths, so that all machines
+    must share these folders. A worker that dies is replaced, and what it had goes to another.
+
+    Args:
+        options: for each worker's engine; ``threads`` is how many cores a worker takes, 0 for DEFAULT_THREADS.
+        address: ``local`` starts a cluster on this machine and ends it, ``auto`` finds the one that this
+            machine is part of, HOST:PORT is that of a cluster's head.
+        workers: at most so many; 0 takes what the cluster has.
+        shared: a folder that all workers write to; a hidden file lies in it during a run.
+        visible: other paths that every worker must see.
+        open_engine: makes a worker's engine; comes through a pickle.
+        on_progress: is told how far a segment is, with the frame rate of all workers together.
+        on_notice: is told of workers that die, and of waiting for the cluster, in words for people.
+
+    Raises OptionError for what cannot be used, at once.
+
+    Attributes:
+        deaths: workers that died so far.
+
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        address: str = LOCAL,
+        workers: int = 0,
+        shared: Path | None = None,
+        visible: Sequence[Path] = (),
+        open_engine: EngineFactory = open_default,
+        on_progress: OnProgress | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        ray_module(address)
+        if options.device.lower().startswith("cuda:"):
+            raise OptionError(
+                f"--device {options.device}: the cluster hands out its GPUs itself; give --device cuda"
+            )
+        check_address(address)
+        self._visible = [path.absolute() for path in visible]
+        if options.weights is not None:
+            options = replace(options, weights=str(Path(options.weights).absolute()))
+            self._visible.append(Path(str(options.weights)))
+        self._options, self._address, self._limit = options, address, workers
+        self._threads = options.threads or DEFAULT_THREADS
+        self._shared, self._open_engine = shared, open_engine
+        self._on_progress = on_progress or (lambda job, progress: None)
+        self._on_notice = on_notice or logger.warning
+        self.deaths = 0
+
+    def run(self, next_job: Callable[[], SegmentJob | None]) -> Generator[Outcome, None, None]:
+        """As Executor says.
+
+        Raises OptionError where the cluster cannot be used, and what opening an engine raises.
+        """
+        first = next_job()  # where there is none, no cluster is needed
+        if first is None:
+            return
+        with connected(self._address, self._cores()), self._marker() as paths:
+            crew = _Crew(self._hire(paths), self._slots, self._on_progress, self._on_notice)
+            try:
+                yield from crew.run(first, next_job)
+            finally:
+                self.deaths += crew.deaths
+                crew.dismiss()
+
+    def _cores(self) -> int | None:
+        """Of a cluster of our own; None for all that there are."""
+        if not self._limit:
+            return None
+        return min(self._limit * self._threads, max(self._limit, os.cpu_count() or 1))
+
+    @contextmanager
+    def _marker(self) -> Iterator[list[Path]]:
+        """The paths to be seen by workers, with a new file, which no folder of the same name holds elsewhere."""
+        if self._shared is None:
+            yield self._visible
+            return
+        marker = self._shared.absolute() / f"{MARKER}{uuid.uuid4().hex}"
+        try:
+            marker.touch()
+            yield [marker, *self._visible]
+        finally:
+            with suppress(OSError):
+                marker.unlink(missing_ok=True)
+
+    def _slots(self) -> tuple[int, dict[str, float]]:
+        """How many workers there should be now, and what each takes of its machine."""
+        nodes = [node["Resources"] for node in ray_module().nodes() if node["Alive"]]
+        asked = self._options.device.lower()
+        fits_gpu = asked in ("auto", "cuda") and self._options.engine not in _CPU_ENGINES
+        gpus = [node for node in nodes if node.get("GPU", 0) >= 1] if fits_gpu else []
+        if gpus:
+            cores = min(node.get("CPU", 0) // node["GPU"] for node in gpus)
+            needs = {"num_gpus": 1, "num_cpus": min(self._threads, cores)}
+            found = sum(int(node["GPU"]) for node in gpus)
+        elif asked == "cuda":
+            raise OptionError("--device cuda: no machine of the cluster has a GPU")
+        else:
+            cores = min(self._threads, max((node.get("CPU", 0) for node in nodes), default=0))
+            needs = {"num_gpus": 0, "num_cpus": max(1, int(cores))}
+            found = sum(int(node.get("CPU", 0) // needs["num_cpus"]) for node in nodes)
+        return (min(found, self._limit) if self._limit else found), needs
+
+    def _hire(self, paths: list[Path]) -> Callable[[dict[str, float]], _Hand]:
+        def hire(needs: dict[str, float]) -> _Hand:
+            options = self._options
+            if not needs["num_gpus"]:
+                options = replace(options, threads=int(needs["num_cpus"]))
+            remote = ray_module().remote(
+                **needs,
+                scheduling_strategy="SPREAD",
+                max_restarts=0,
+                max_task_retries=0,
+                concurrency_groups={_LOOKING: 1},
+            )
+            actor = remote(Worker).remote()
+            opened = actor.open.remote(self._open_engine, options, paths, vderain.__version__)
+            return _Hand(actor, opened)
+
+        return hire
+
+
+class _Crew:
+    """The workers, and the jobs they have."""
+
+    def __init__(
+        self,
+        hire: Callable[[dict[str, float]], _Hand],
+        slots: Callable[[], tuple[int, dict[str, float]]],
+        on_progress: OnProgress,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self._hire, self._slots = hire, slots
+        self._on_progress, self._on_notice = on_progress, on_notice
+        self.deaths = 0
+        self._hands: list[_Hand] = []
+        self._returned: deque[SegmentJob] = deque()  # of workers that died
+        self._deaths: Counter[Key] = Counter()
+        self._early_deaths = 0
+
+    def run(
+        self, first: SegmentJob, next_job: Callable[[], SegmentJob | None]
+    ) -> Iterator[Outcome]:
+        """What becomes of the jobs, as they come."""
+        self._returned.append(first)
+        self._staff()
+        if not self._hands:
+            raise OptionError("--ray: the cluster has no CPU cores to work on")
+        waits = 0
+        while True:
+            self._hand_out(next_job)
+            if not self._returned and not any(hand.jobs for hand in self._hands):
+                return
+            waited = [hand.opened for hand in self._hands if not hand.is_open]
+            waited += [ref for hand in self._hands for ref in hand.jobs]
+            ready, _ = ray_module().wait(waited, num_returns=1, timeout=_LOOK_S)
+            for ref in ready:
+                yield from self._settle(ref)
+            if not ready:
+                self._staff()
+                self._look()
+                waits += not any(hand.is_open for hand in self._hands)
+                if waits * _LOOK_S == _PATIENCE_S:
+                    self._on_notice(
+                        "the cluster has no room for a worker yet, or they begin slowly"
+                    )
+
+    def dismiss(self) -> None:
+        """End all workers, and with them what is in work."""
+        for hand in self._hands:
+            with suppress(Exception):  # the cluster may be gone
+                ray_module().kill(hand.actor)
+        self._hands.clear()
+
+    def _staff(self) -> None:
+        """Hire as many workers as there is room for; those that find none yet wait for it."""
+        wanted, needs = self._slots()
+        while len(self._hands) < wanted:
+            self._hands.append(self._hire(needs))
+
+    def _hand_out(self, next_job: Callable[[], SegmentJob | None]) -> None:
+        """Give every worker a job, and then every one a second."""
+        for depth in range(_QUEUED):
+            for hand in self._hands:
+                if hand.is_open and len(hand.jobs) == depth:
+                    job = self._returned.popleft() if self._returned else next_job()
+                    if job is None and depth == 0:
+                        job = self._taken_back()
+                    if job is None:
+                        return
+                    hand.jobs[hand.actor.derain.remote(_anywhere(job))] = job
+
+    def _taken_back(self) -> SegmentJob | None:
+        """A job that waits behind another, for a worker that has none."""
+        ray = ray_module()
+        for hand in [hand for hand in self._hands if len(hand.jobs) > 1]:
+            ref, job = list(hand.jobs.items())[-1]
+            ask = hand.actor.release.options(concurrency_group=_LOOKING)
+            with suppress(ray.exceptions.RayError):  # a death shows in the job too
+                if ray.get(ask.remote((job.clip, job.number)), timeout=_LOOK_S):
+                    del hand.jobs[ref]
+                    return job
+        return None
+
+    def _look(self) -> None:
+        """Ask all workers how far they are, and tell it."""
+        ray = ray_module()
+        busy = [hand for hand in self._hands if hand.jobs]
+        answers = {
+            hand.actor.progress.options(concurrency_group=_LOOKING).remote(): hand for hand in busy
+        }
+        if not answers:
+            return
+        for ref in ray.wait([*answers], num_returns=len(answers), timeout=_LOOK_S)[0]:
+            with suppress(ray.exceptions.RayError):  # a death shows in the job too
+                answers[ref].at = ray.get(ref)
+        rate = sum(hand.frames_per_s for hand in self._hands)
+        for hand in busy:
+            for job in hand.jobs.values():
+                if hand.at is not None and hand.at[0] == (job.clip, job.number):
+                    self._on_progress(job, replace(hand.at[1], frames_per_s=rate))
+
+    def _settle(self, ref: Any) -> Iterator[Outcome]:
+        """What an answer means."""
+        from ray.exceptions import RayError, RayTaskError
+
+        hand = next((h for h in self._hands if ref in h.jobs or ref == h.opened), None)
+        if hand is None:
+            return
+        try:
+            answer = ray_module().get(ref)
+        except RayTaskError:
+            raise  # an error in the program; InProcess would not hide it either
+        except RayError as error:
+            yield from self._bury(hand, first_sentence(str(error)))
+            return
+        if ref == hand.opened:
+            if answer is not None:
+                raise answer.error()
+            hand.is_open, self._early_deaths = True, 0
+            return
+        job = hand.jobs.pop(ref)
+        if answer == (None, None):  # it was released, and that answer was lost
+            self._returned.append(job)
+        else:
+            yield self._outcome(hand, job, *answer)
+
+    def _outcome(self, hand: _Hand, job: SegmentJob, record: Any, failure: Any) -> Outcome:
+        if failure is not None:
+            return Outcome(job, error=failure.error())
+        died = self._deaths.pop((job.clip, job.number), 0)
+        if died:
+            record["notes"].append(
+                f"{_workers(died)} died on segment {job.number}; another made it"
+            )
+        if hand.at is not None:
+            rate = sum(each.frames_per_s for each in self._hands) or hand.at[1].frames_per_s
+            done = replace(hand.at[1], frames=record["frames"], frames_per_s=rate)
+            self._on_progress(job, done)
+        return Outcome(job, record)
+
+    def _bury(self, hand: _Hand, reason: str) -> Iterator[Outcome]:
+        """Replace a worker that died; a segment on which several did is not tried again."""
+        self.deaths += 1
+        self._hands.remove(hand)
+        with suppress(Exception):
+            ray_module().kill(hand.actor)
+        jobs = list(hand.jobs.values())
+        if not hand.is_open:
+            self._early_deaths += 1
+            if self._early_deaths >= _MAX_DEATHS:
+                raise VderainError(f"--ray: the workers die before they begin: {reason}")
+        if jobs:
+            yield from self._lost(jobs.pop(0), reason)
+        else:
+            self._on_notice("a worker died before it began; another takes its place")
+        self._returned.extend(jobs)
+        self._staff()
+
+    def _lost(self, job: SegmentJob, reason: str) -> Iterator[Outcome]:
+        """A worker died on a segment."""
+        where = f"segment {job.number} of {job.source}"
+        key = (job.clip, job.number)
+        self._deaths[key] += 1
+        if self._deaths[key] < _MAX_DEATHS:
+            self._on_notice(f"a worker died on {where}; another takes it")
+            self._returned.append(job)
+            return
+        died = _workers(self._deaths.pop(key))
+        self._on_notice(f"a worker died on {where}, as {_workers(_MAX_DEATHS - 1)} did before")
+        why = "often there is too little memory for so many workers"
+        text = f"{job.source}: {died} died on segment {job.number}; {why} ({reason})"
+        yield Outcome(job, error=VderainError(text))
+
+
+def _anywhere(job: SegmentJob) -> SegmentJob:
+    """The job by paths that do not depend on the folder somebody is in."""
+    return replace(job, source=job.source.absolute(), output=job.output.absolute())
+
+
+def _workers(count: int) -> str:
+    return "a worker" if count == 1 else f"{count} workers"

@@ -1,0 +1,112 @@
+"""What runs in a worker of a cluster, and what comes back from it; needs no Ray itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vderain
+from vderain.batch.jobs import SegmentJob, attempt
+from vderain.errors import OptionError, SinkError, VderainError
+from vderain.interfaces import Engine
+from vderain.options import EngineOptions
+from vderain.pipeline import Progress
+
+MARKER = ".ray-"  # how the file begins that a worker must see
+EngineFactory = Callable[[EngineOptions], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as plain values: what is chained to an exception does not come through a pickle."""
+
+    kind: type[Exception]
+    args: tuple[Any, ...]
+    errno: int | None = None  # of what lies behind it
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What is to be known of an error."""
+        if isinstance(error, OSError):
+            return cls(OSError, (error.errno, error.strerror or str(error), error.filename))
+        behind: BaseException | None = error
+        while behind is not None and getattr(behind, "errno", None) is None:
+            behind = behind.__cause__ or behind.__context__
+        return cls(type(error), (str(error),), getattr(behind, "errno", None))
+
+    def error(self) -> Exception:
+        """The error again."""
+        error = self.kind(*self.args)
+        if self.errno is not None and not isinstance(error, OSError):
+            error.__cause__ = OSError(self.errno, os.strerror(self.errno))
+        return error
+
+
+Key = tuple[int, int]  # clip and number of a segment
+
+
+class Worker:
+    """An engine, and the segment that it is at; all but ``open`` and ``derain`` may come from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: Key | None = None
+        self._released: set[Key] = set()
+        self._at: tuple[Key, Progress] | None = None
+
+    def open(
+        self, factory: EngineFactory, options: EngineOptions, paths: list[Path], version: str
+    ) -> Failure | None:
+        """Look whether work is possible here, and make the engine."""
+        machine = socket.gethostname()
+        if vderain.__version__ != version:
+            other = f"{machine}: has vderain {vderain.__version__}, not {version}"
+            return Failure(OptionError, (f"{other}; install the same on all machines",))
+        for path in paths:
+            if not path.exists():
+                shown = path.parent if path.name.startswith(MARKER) else path
+                why = f"{shown}: is not seen on {machine}; all machines must share it by this path"
+                return Failure(SinkError, (why,))
+        try:
+            self._engine = factory(options)
+        except (VderainError, OSError) as error:
+            return Failure.of(error)
+        return None
+
+    def derain(self, job: SegmentJob) -> tuple[dict[str, Any] | None, Failure | None]:
+        """A record, or why there is none; neither where the job was released."""
+        key = job.clip, job.number
+        with self._lock:
+            if key in self._released:
+                self._released.remove(key)
+                return None, None
+            self._begun = key
+        outcome = attempt(job, self._engine, self._note)
+        self._at = None
+        return outcome.record, None if outcome.error is None else Failure.of(outcome.error)
+
+    def release(self, key: Key) -> bool:
+        """Leave a job that waits behind another to somebody else; False where it is begun."""
+        with self._lock:
+            if self._begun != key:
+                self._released.add(key)
+            return self._begun != key
+
+    def progress(self) -> tuple[Key, Progress] | None:
+        """The segment in work, and how far it is."""
+        return self._at
+
+    def _note(self, job: SegmentJob, progress: Progress) -> None:
+        self._at = (job.clip, job.number), progress
+
+
+def open_default(options: EngineOptions) -> Engine:
+    """The engine that a batch in one process has."""
+    from vderain.engines import open_engine
+
+    return open_engine(options)

@@ -164,12 +164,14 @@ def test_codecs_that_no_stream_carries_are_refused():
 
 
 @pytest.mark.parametrize("scheme", ["rtmp", "tcp"])
-def test_publishing_to_a_listener(watch, tmp_path, scheme):
+def test_publishing_to_a_listener(watch, front_door, tmp_path, scheme):
     need("ffmpeg", has_ffmpeg())
     port, received = free_port(), tmp_path / "received.mkv"
     if scheme == "rtmp":
-        url = f"rtmp://127.0.0.1:{port}/live/dry"
-        listener = listen(url, received, 3, "-listen", "1")
+        # ffmpeg takes one connection; a server takes many, such as the one that asks whether it is there.
+        door = front_door(port, "--greet")
+        url = f"rtmp://127.0.0.1:{door}/live/dry"
+        listener = listen(f"rtmp://127.0.0.1:{port}/live/dry", received, 3, "-listen", "1")
     else:
         url = f"tcp://127.0.0.1:{port}"
         listener = listen(f"{url}?listen=1", received, 3)

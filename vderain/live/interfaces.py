@@ -109,6 +109,7 @@ class Sound(Protocol):
     stream: Any
     aac_stream: Any
     signature: tuple[Any, ...]
+    failures: int
 
     def packets(self, packet: Any, offset_s: Fraction) -> Iterator[EncodedPacket]:
         """What the outlets get for one packet of the camera."""

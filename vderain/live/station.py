@@ -144,6 +144,7 @@ class Station:
 def _check_plans(plans: list[CameraPlan]) -> None:
     from vderain.media.live_encode import live_encoder
     from vderain.media.outlets import open_outlet
+    from vderain.media.reach import check_ca_file
 
     if not plans:
         raise OptionError("there is no camera; name at least one")
@@ -152,6 +153,7 @@ def _check_plans(plans: list[CameraPlan]) -> None:
         if names.count(name) > 1:
             raise OptionError(f"two cameras have the name {name}; give each its own")
     for plan in plans:
+        check_ca_file(plan.live.ca_file)
         for output in plan.outputs:
             open_outlet(output, plan.live)
         if plan.outputs:
@@ -167,7 +169,8 @@ def _open_camera(plan: CameraPlan) -> Camera:
     from vderain.media.camera import CameraOptions, CameraSource
 
     options = CameraOptions(
-        plan.live.rtsp_transport, plan.live.timeout_s, audio=plan.live.audio == "auto"
+        plan.live.rtsp_transport, plan.live.timeout_s, audio=plan.live.audio == "auto",
+        ca_file=plan.live.ca_file,
     )
     return CameraSource(plan.url, options, plan.encode)
 

@@ -22,6 +22,7 @@ from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.opening import codec_name, describe_track, input_name, pick_video
 from vderain.media.planes_io import PlaneReader
+from vderain.media.reach import tls_options
 from vderain.media.timing import FrameClock
 from vderain.media.urls import escaped_login, is_device, is_url, redact
 from vderain.options import EncodeOptions
@@ -39,6 +40,7 @@ class CameraOptions:
     transport: str = "auto"
     timeout_s: float = 5.0
     audio: bool = True
+    ca_file: str | None = None
 
 
 class CameraSource:
@@ -126,7 +128,7 @@ class CameraSource:
     def _open_url(self, scheme: str) -> Any:
         # The protocol udp calls it timeout, tcp and what lies above it rw_timeout.
         key = "timeout" if scheme in ("udp", "rtp") else "rw_timeout"
-        options = {key: self._timeout_us, "analyzeduration": _ANALYSE_US}
+        options = {key: self._timeout_us, "analyzeduration": _ANALYSE_US, **self._tls}
         return _open(self._url, options, None, self._name, self._options.timeout_s)
 
     def _open_rtsp(self, transport: str) -> Any:
@@ -134,8 +136,13 @@ class CameraSource:
             "rtsp_transport": transport,
             "timeout": self._timeout_us,
             "analyzeduration": _ANALYSE_US,
+            **self._tls,
         }
         return _open(self._url, options, "rtsp", self._name, self._options.timeout_s)
+
+    @property
+    def _tls(self) -> dict[str, str]:
+        return tls_options(self._url, self._options.ca_file)
 
     @property
     def _timeout_us(self) -> str:
@@ -273,6 +280,11 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
             " (characters such as @ : / % are written as %40 %3A %2F %25 there)"
         ) from None
     except (av.FFmpegError, OSError) as error:
+        if "ca_file" in options and getattr(error, "errno", None) == errno.EIO:
+            raise SourceError(
+                f"{name}: breaks off, or shows a certificate for another name or that --ca-file does"
+                " not vouch for"
+            ) from None
         failure = _TransportRefusedError if _refuses_transport(error) else SourceError
         raise failure(f"{name}: {_reason(error)}") from None
 

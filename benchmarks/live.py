@@ -80,6 +80,14 @@ class Window:
                 parts.append(f"{stage} {1e3 * p50:.0f} / {1e3 * p95:.0f} ms (median / 95 %)")
         return ", ".join(parts) + f", dropped {drops}"
 
+    def bound_ms(self, rate):
+        """Two frames and the network's time (95 %), which the latency is to stay under."""
+        now = self.session.stats.snapshot()
+        count = now.frames.get("derained", 0) - self.before.frames.get("derained", 0)
+        values = sorted(list(now.latency["network"].recent)[-max(1, count) :])
+        network = values[int(0.95 * (len(values) - 1))]
+        return 1e3 * (2 / rate + network)
+
 
 def latency(seconds):
     server = RtspServer(rate=25).start()
@@ -89,28 +97,32 @@ def latency(seconds):
             wait_until_derained(station)
             window = Window(station.sessions[0])
             time.sleep(seconds)
-            print("640x360 at 25 fps, recorded:", window.line())
+            print("640x360 at 25 fps, recorded:", window.line(), "(at most 150 ms)")
         finally:
             station.stop()
             server.kill()
 
 
-def overload(seconds):
-    """A camera of 60 fps, then of 15: the tier goes down, and up again."""
-    server = RtspServer(rate=60, size="1280x720").start()
+def overload(seconds, size):
+    """A camera at twice the rate of the network, then at a quarter: the tier goes down, and up again."""
+    server = RtspServer(rate=4, size=size).start()
     station = station_for(server.url)
     session = station.sessions[0]
     try:
         wait_until_derained(station)
-        for rate in (60, 15):
-            if rate != 60:
-                server.kill()
-                server.start(rate=rate, size="1280x720")
-                time.sleep(5)
+        session.feed.control.restart(time.monotonic())
+        full = 1 / session.feed.cost_s
+        print(f"{size}: the network alone does {full:.1f} frames per second", flush=True)
+        rates = (min(240, max(2, round(2 * full))), max(2, round(full / 4)))
+        for rate in rates:
+            server.kill()
+            server.start(rate=rate)
+            time.sleep(5)
             for _ in range(max(1, round(seconds / 10))):
                 window = Window(session)
-                time.sleep(10)
-                print(f"1280x720 at {rate} fps: {window.line()}, {megabytes():.0f} MB", flush=True)
+                time.sleep(min(10, seconds))
+                print(f"{size} at {rate} fps: {window.line()}; bound {window.bound_ms(rate):.0f} ms;"
+                      f" {megabytes():.0f} MB", flush=True)  # fmt: skip
     finally:
         station.stop()
         server.kill()
@@ -149,6 +161,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--restart", type=float, default=120, help="seconds between restarts")
+    parser.add_argument("--size", default="1280x720", help="of the overloading camera")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     print(
@@ -158,7 +171,7 @@ def main():
     if options.what == "latency":
         latency(options.seconds)
     elif options.what == "overload":
-        overload(options.seconds)
+        overload(options.seconds, options.size)
     else:
         soak(options.minutes, options.restart)
 

@@ -96,6 +96,6 @@ def _losses(session: CameraSession, workers: list[OutletWorker]) -> list[str]:
             kept[track.kind] -= 1
         else:
             losses.append(f"track {track.index} ({track.kind} {track.codec}) is not sent on")
-    losses += [f"{w.name}: {w.connection.reason}" for w in workers
+    losses += [f"{w.name}: {w.connection.reason or 'nothing was sent'}" for w in workers
                if w.connection.state is State.FAILED or not w.packets]  # fmt: skip
     return losses

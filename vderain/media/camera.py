@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ from vderain.options import EncodeOptions
 _BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire
 _ANALYSE_US = "2000000"
 _ARRIVALS = 64  # packets whose pictures the decoder may still hold back
+_DEVICE_ERRORS = {
+    errno.ENOENT: "there is no such device; v4l2-ctl --list-devices shows what there is",
+    errno.EACCES: "this user may not open it; it must be in the group video",
+    errno.EBUSY: "is in use by another program",
+    errno.ENODEV: "its device is gone; plug it in again",
+    errno.ENXIO: "its device is gone; plug it in again",
+}
+_NO_CAMERA = "is no camera that FFmpeg can read (it needs V4L2 with streaming capture)"
 _ACCESS_ERRORS = (av.HTTPUnauthorizedError, av.HTTPForbiddenError)
 
 
@@ -111,7 +120,7 @@ class CameraSource:
         if not self.is_live:
             return _open(self._url, {}, None, self._name, self._options.timeout_s)
         if is_device(self._url):
-            return _open(self._url, {}, "v4l2", self._name, self._options.timeout_s)
+            return _open_device(self._url, self._name, self._options.timeout_s)
         scheme = self._url.split("://", 1)[0].lower()
         if scheme not in ("rtsp", "rtsps"):
             return self._open_url(scheme)
@@ -286,7 +295,22 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
                 " not vouch for"
             ) from None
         failure = _TransportRefusedError if _refuses_transport(error) else SourceError
-        raise failure(f"{name}: {_reason(error)}") from None
+        raise failure(f"{name}: {_reason(error)}") from (error if kind == "v4l2" else None)
+
+
+def _open_device(path: str, name: str, timeout_s: float) -> Any:
+    """A V4L2 camera, with what the system says where it is none."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    except OSError as error:
+        words = _DEVICE_ERRORS.get(error.errno or 0, error.strerror)
+        raise SourceError(f"{name}: {words}") from None
+    try:
+        return _open(path, {}, "v4l2", name, timeout_s)
+    except SourceError as error:
+        busy = errno.EBUSY == getattr(error.__cause__, "errno", None)
+        words = _DEVICE_ERRORS[errno.EBUSY] if busy else _NO_CAMERA
+        raise SourceError(f"{name}: {words}") from None
 
 
 def _refuses_transport(error: Exception) -> bool:

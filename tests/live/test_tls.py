@@ -120,7 +120,9 @@ def test_an_output_that_accepts_and_says_nothing_stops_nothing_else(watch, tmp_p
     ticker.start()
     try:
         station = watch(
-            clip(tmp_path, seconds=60), f"{scheme}://127.0.0.1:{server.port}/live/dry", timeout_s=3.0
+            clip(tmp_path, seconds=60),
+            f"{scheme}://127.0.0.1:{server.port}/live/dry",
+            timeout_s=3.0,
         )
         (worker,) = station.sessions[0].broadcast.workers
         assert until(lambda: "does not answer in time" in worker.connection.reason, 15)

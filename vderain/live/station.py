@@ -169,7 +169,9 @@ def _open_camera(plan: CameraPlan) -> Camera:
     from vderain.media.camera import CameraOptions, CameraSource
 
     options = CameraOptions(
-        plan.live.rtsp_transport, plan.live.timeout_s, audio=plan.live.audio == "auto",
+        plan.live.rtsp_transport,
+        plan.live.timeout_s,
+        audio=plan.live.audio == "auto",
         ca_file=plan.live.ca_file,
     )
     return CameraSource(plan.url, options, plan.encode)

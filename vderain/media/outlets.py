@@ -117,9 +117,7 @@ class PublishOutlet(_MuxedOutlet):
 
     is_network = True
 
-    def __init__(
-        self, url: str, muxer: str, timeout_s: float, ca_file: str | None = None
-    ) -> None:
+    def __init__(self, url: str, muxer: str, timeout_s: float, ca_file: str | None = None) -> None:
         super().__init__(shown(url))
         self._url = escaped_login(url)
         self._muxer = muxer

@@ -45,7 +45,7 @@ ONLY = {
     "tqdm": ["vderain.cli", "vderain.training"],
     "vderain.cli": ["vderain.cli", "vderain.__main__"],
     "vderain.api": ["vderain", "vderain.cli"],
-    "vderain.pipeline": ["vderain.api", "vderain.bench", "vderain.cli"],
+    "vderain.pipeline": ["vderain.api", "vderain.batch", "vderain.bench", "vderain.cli"],
 }
 # Modules (by the start of their name) -> what they must not import.
 NEVER = {
@@ -89,7 +89,7 @@ def test_the_rules_see_the_real_modules():
         ("vderain.cli", ["torch", "av", "cv2", "openvino"]),
         *(
             (f"vderain.cli.{name}", ["torch", "openvino"])
-            for name in ("run", "train", "export", "evaluate", "engine")
+            for name in ("run", "batch", "train", "export", "evaluate", "engine")
         ),
     ],
 )

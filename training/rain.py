@@ -44,7 +44,7 @@ _FULL = {
     "screen": 0.15,
     "fog": 0.08,
     "mist": 0.04,
-    "curtain": 0.25,
+    "curtain": 0.4,
     "mined": 0.15,
 }
 _SIMPLE = {"additive": 0.5, "screen": 0.5}

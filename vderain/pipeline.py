@@ -56,14 +56,16 @@ def derain(
     *,
     options: RunOptions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    untouched: Callable[[Frame], bool] | None = None,
 ) -> RunReport:
     """Take the rain out of everything that ``source`` yields and give it to ``sink``.
 
-    The sink is finished at the end and aborted when anything fails, an interrupt included; source and
-    engine stay open for the caller to close. Raises what the stages raise.
+    Frames of which ``untouched`` is true pass as they are. The sink is finished at the end and aborted when
+    anything fails, an interrupt included; source and engine stay open for the caller to close. Raises what
+    the stages raise.
     """
     options = options or RunOptions()
-    run = _Run(engine, options)
+    run = _Run(engine, options, untouched)
     total = _frames_expected(source.info, options)
     try:
         with closing(_written(run, source, sink)) as written_frames:
@@ -118,7 +120,7 @@ def _derained(
     strength = run.options.strength
     in_flight = 0
     for item, clip in clipped:
-        if clip is None:
+        if clip is None or run.passes(item):
             waiting.append((item, None))
         else:
             waiting.append((item, (clip, run.engine.submit(clip))))
@@ -220,8 +222,15 @@ class _Run:
 
     engine: Engine
     options: RunOptions
+    untouched: Callable[[Frame], bool] | None = None
     specs: dict[PlaneFormat, EngineSpec] = field(default_factory=dict)
     clock: _StageClock = field(default_factory=_StageClock)
+
+    def passes(self, item: Item) -> bool:
+        """Whether an item needs no computing."""
+        if not isinstance(item, Frame):
+            return True
+        return self.untouched is not None and self.untouched(item)
 
     def window_of(self, fmt: PlaneFormat) -> Window:
         """What the network sees of a stretch of this format; opens its engine where that has not happened."""

@@ -12,16 +12,20 @@ Options = TypeVar("Options")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def options_of(*classes: type[Any], title: str = "") -> Callable[[Command], Command]:
+def options_of(
+    *classes: type[Any], title: str = "", leave_out: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """A decorator that adds one option for each field of ``classes``, in their order.
 
-    ``title`` goes before each help text.
+    ``title`` goes before each help text; fields named in ``leave_out`` get no option, and keep their default.
     """
 
     def add(command: Command) -> Command:
         for options in reversed(classes):
             hints = get_type_hints(options)
             for item in reversed(fields(options)):
+                if item.name in leave_out:
+                    continue
                 command = _click_option(item, hints[item.name], title)(command)
         return command
 
@@ -30,7 +34,8 @@ def options_of(*classes: type[Any], title: str = "") -> Callable[[Command], Comm
 
 def pick(options: type[Options], values: dict[str, Any]) -> Options:
     """Build ``options`` from the values of a command's parameters, taking its own fields only."""
-    return options(**{item.name: values[item.name] for item in fields(options)})  # type: ignore[arg-type]
+    names = [item.name for item in fields(options) if item.name in values]  # type: ignore[arg-type]
+    return options(**{name: values[name] for name in names})
 
 
 def _click_option(item: Field[Any], hint: Any, title: str) -> Callable[[Command], Command]:

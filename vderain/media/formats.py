@@ -104,7 +104,7 @@ def muxer_options(
     container: Container, metadata: dict[str, str], time_base: Fraction
 ) -> dict[str, str]:
     """Options of the muxer; in MP4 for an index in front, and a store for keys that are unusual."""
-    if container.muxer == "matroska":
+    if container.muxer in ("matroska", "nut"):
         # Sound that begins before zero (the run-up of AAC) stays there; else all tracks would move.
         return {"avoid_negative_ts": "disabled"}
     if container.muxer == "yuv4mpegpipe":

@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 
@@ -17,6 +17,7 @@ from vderain.media.color import FULL_RANGE, Mastering
 from vderain.media.encoders import codec_options, encoder_for, fit
 from vderain.media.formats import (
     STANDARD_STREAM,
+    Container,
     container_for,
     muxer_options,
     portable_metadata,
@@ -43,6 +44,8 @@ class VideoSink:
     OptionError.
     """
 
+    _extra_options: ClassVar[dict[str, str]] = {}  # of the encoder, in FFmpeg's words
+
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
         refuse_name(path, SinkError)
         self._path = path
@@ -50,7 +53,7 @@ class VideoSink:
         self._info = source.info
         self._template: Template | None = source.template
         self._report = SinkReport(path="standard output" if path == STANDARD_STREAM else path)
-        self._format = container_for(path, options)
+        self._format = self._container_for(path, options)
         self._encoder, notes = encoder_for(options, self._format.muxer)
         self._report.notes.extend(notes)
         self._destination: Destination | None = None
@@ -95,10 +98,10 @@ class VideoSink:
 
     def finish(self) -> SinkReport:
         """Flush, complete the container, give it its name."""
-        if self._first is None:
+        if not self._report.frames:
             raise SinkError(f"{self._report.path}: not one frame came, so no output was made")
         try:
-            self._mux(self._stream.encode(None))
+            self._drain()
             self._tracks.flush()
             self._output.close()
             self._tracks.finish()
@@ -125,6 +128,9 @@ class VideoSink:
         if self._destination is not None:
             self._destination.discard()
 
+    def _container_for(self, path: str, options: EncodeOptions) -> Container:
+        return container_for(path, options)
+
     def _open(self) -> None:
         """Make the output's streams; FFmpeg creates the file itself with the first frame."""
         file: Any = self._pipe
@@ -140,6 +146,9 @@ class VideoSink:
         )
         self._output.metadata.update(metadata)
         self._muxer = Muxer(self._output)
+        self._add_streams()
+
+    def _add_streams(self) -> None:
         if self._template is None:
             self._add_video()
             return
@@ -157,9 +166,12 @@ class VideoSink:
             overwrite=self._options.overwrite,
         )
 
-    def _add_video(self) -> None:
+    def _new_stream(self) -> Any:
         rate = self._info.frame_rate or _DEFAULT_RATE
-        self._stream = self._output.add_stream(self._encoder.name, rate=rate)
+        return self._output.add_stream(self._encoder.name, rate=rate)
+
+    def _add_video(self) -> None:
+        self._stream = self._new_stream()
         if self._template is not None:
             original = self._template.container.streams[self._template.video_index]
             self._stream.metadata.update(portable_metadata(original.metadata))
@@ -189,7 +201,7 @@ class VideoSink:
             self._time_base = 1 / (self._info.frame_rate or _DEFAULT_RATE)
             context.max_b_frames = 0  # without times, frames must be stored as they are shown
         context.time_base = self._time_base
-        self._tell_encoder(context, _written_tags(frame, fitted.target.pix_fmt))
+        self._tell_encoder(context, written_tags(frame, fitted.target.pix_fmt))
         self._turn()
         self._lose_pixel_shape()
         self._drop_alpha_tag(frame)
@@ -206,6 +218,7 @@ class VideoSink:
         hdr = self._template.mastering if self._template else Mastering()
         context.options = {
             **codec_options(self._encoder, self._options, hdr, context.width, context.height),
+            **self._extra_options,
             "chroma_sample_location": str(tags.chroma_location),
         }
         if self._options.bitrate is not None:
@@ -271,6 +284,10 @@ class VideoSink:
         self._squeezed += abs(exact - pts) > Fraction(1, 2)
         return pts
 
+    def _drain(self) -> None:
+        """Mux what the encoder still holds back."""
+        self._mux(self._stream.encode(None))
+
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
@@ -315,7 +332,7 @@ class VideoSink:
         return report
 
 
-def _written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
+def written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
     """The frame's tags; full range is always tagged, since players take untagged for limited."""
     tags = tags_after(frame.tags, frame.format, pix_fmt)
     if tags.range == 0 and frame.format.full_range and frame.format.layout != "rgb":

@@ -366,12 +366,16 @@ class VideoSource:
             tracks=tuple(describe_track(stream) for stream in self._container.streams),
         )
 
+    def _shortfall(self) -> Iterator[str]:
+        """What is missing at the end of an input that was cut off."""
+        if self._span.end_s is None:
+            whole, failures = self._span.start_s is None, self._stats.decode_failures
+            yield from self._length.losses(failures=failures, whole=whole)
+
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
-        if self._span.end_s is None:
-            whole, failures = self._span.start_s is None, self._stats.decode_failures
-            self._lose([*self._length.losses(failures=failures, whole=whole)])
+        self._lose([*self._shortfall()])
         converters = (self._filter, self._reader)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))
         if self._span.start_s is not None:

@@ -1,0 +1,70 @@
+"""A whole batch: what waits, what it goes on with."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.batch.conftest import Killed
+from tests.batch.test_runner import KillAfter
+from tests.fakes import OffsetEngine
+from vderain.batch.archive import Settled, open_manifest, pinned
+from vderain.batch.files import Found
+from vderain.batch.options import BatchOptions
+from vderain.interfaces import EngineSpec
+from vderain.options import EngineOptions
+
+
+class Openvino(OffsetEngine):
+    def spec_for(self, fmt):
+        return EngineSpec("openvino", "bfloat16", "cpu", "fast")
+
+
+def test_a_clip_in_work_keeps_its_engine_and_precision(rig):
+    rig.clip(frames=60)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(Openvino(), 1))
+    with open_manifest(rig.target) as manifest:
+        kept = pinned(manifest, EngineOptions())
+        assert (kept.engine, kept.precision) == ("openvino", "bfloat16")
+        chosen = EngineOptions(engine="reference")
+        assert pinned(manifest, chosen) == chosen
+    rig.run()
+    with open_manifest(rig.target) as manifest:
+        assert pinned(manifest, EngineOptions()) == EngineOptions(), "nothing is in work"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def found(name, size=10, mtime=5):
+    return Found(Path(name), Path(name), size, mtime)
+
+
+def test_a_clip_waits_until_it_has_not_changed_for_a_while():
+    clock = Clock()
+    settled = Settled(BatchOptions(settle_s=10.0), clock)
+    assert settled.new(iter([found("a")])) == []
+    clock.now = 6.0
+    assert settled.new(iter([found("a", size=20)])) == []
+    clock.now = 12.0
+    assert settled.new(iter([found("a", size=20)])) == [], "six seconds since it grew"
+    clock.now = 16.0
+    assert settled.new(iter([found("a", size=20)])) == [found("a", size=20)]
+    clock.now = 30.0
+    assert settled.new(iter([found("a", size=20)])) == [], "it was given out"
+    assert settled.new(iter([found("a", size=21)])) == []
+    clock.now = 40.0
+    assert settled.new(iter([found("a", size=21)])) == [found("a", size=21)]
+
+
+def test_clocks_that_go_backwards_and_empty_files_are_no_trouble():
+    clock = Clock()
+    settled = Settled(BatchOptions(settle_s=1.0), clock)
+    future = found("a", mtime=10**20)
+    assert settled.new(iter([future, found("empty", size=0)])) == []
+    clock.now = 2.0
+    assert settled.new(iter([future, found("empty", size=0)])) == [future]

@@ -1,0 +1,64 @@
+"""How far a batch is."""
+
+from pathlib import Path
+
+import pytest
+
+from vderain.batch.manifest import ClipRow
+from vderain.batch.pace import Pace
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def clip(number, size):
+    return ClipRow(number, Path("a"), Path("a"), size, 0, "planned")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_the_rest_takes_as_long_as_what_was_done(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100), clip(2, 300)])
+    assert pace.eta_s is None and pace.share == 0
+    pace.begin(clip(1, 100), 1.0)
+    clock.now = 10.0
+    pace.finish(1, 0, 1.0)
+    pace.end(1)
+    assert pace.share == pytest.approx(0.25) and pace.eta_s == pytest.approx(30.0)
+
+
+def test_segments_in_work_count(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100)])
+    pace.begin(clip(1, 100), 1.0)
+    clock.now = 5.0
+    pace.finish(1, 0, 0.25)
+    pace.work(1, 1, 0.25)
+    assert pace.share == pytest.approx(0.5) and pace.eta_s == pytest.approx(5.0)
+
+
+def test_what_is_copied_or_was_done_before_takes_no_time(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100), clip(2, 100)])
+    pace.begin(clip(1, 100), 0.2)
+    clock.now = 2.0
+    pace.finish(1, 0, 1.0)
+    pace.end(1)
+    assert pace.eta_s == pytest.approx(2.0), "the other clip is taken to be as dry"
+
+
+def test_clips_that_end_early_are_no_work_any_more(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100), clip(2, 100)])
+    pace.begin(clip(1, 100), 1.0)
+    pace.end(1)
+    pace.end(2)
+    assert pace.share == 1.0

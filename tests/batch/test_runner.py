@@ -1,0 +1,304 @@
+"""Clips through a batch: all of them, once, whole, whatever happens on the way."""
+
+import errno
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.batch.conftest import GOP, Killed
+from tests.fakes import OffsetEngine
+from tests.media.synth import payloads, pictures, samples, streams, times
+from vderain.batch.gating import Gated
+from vderain.batch.jobs import InProcess, Outcome, attempt
+from vderain.batch.options import Settings
+from vderain.batch.runner import BatchStoppedError
+from vderain.errors import SinkError
+
+
+class KillAfter(InProcess):
+    """Dies as by SIGKILL when so many segments are complete."""
+
+    def __init__(self, engine, count):
+        super().__init__(engine)
+        self.count = count
+
+    def run(self, next_job):
+        for number, outcome in enumerate(super().run(next_job)):
+            if number == self.count:
+                raise Killed
+            yield outcome
+
+
+class Recorded(InProcess):
+    """Keeps the jobs that it was given."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.jobs = []
+
+    def run(self, next_job):
+        for outcome in super().run(next_job):
+            self.jobs.append((outcome.job.source.name, outcome.job.number))
+            yield outcome
+
+
+def frames_of(path):
+    return [samples(picture).copy() for picture in pictures(path)]
+
+
+def test_clips_come_out_darker_with_all_else_as_it_was(rig):
+    source = rig.clip(
+        "day/a.mp4", languages=("eng",), data=True, rotation=90, metadata={"title": "Monday"}
+    )
+    os.utime(source, (1e9, 1e9))
+    tally = rig.run()
+    output = rig.target / "day/a.mp4"
+    assert (len(tally.done), tally.failed, tally.exit_code) == (1, [], 0)
+    assert times(output) == times(source) and streams(output) == streams(source)
+    assert payloads(output, 1) == payloads(source, 1)
+    assert os.stat(output).st_mtime == 1e9
+    difference = np.mean(
+        [a.astype(int) - b for a, b in zip(frames_of(source), frames_of(output), strict=True)]
+    )
+    assert difference == pytest.approx(5, abs=0.5)
+    assert rig.left_over() == []
+
+
+def test_what_is_done_is_skipped_and_what_is_new_is_not(rig):
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    rig.clip("b.mp4", frames=12)
+    executor = Recorded(rig.engine)
+    tally = rig.run(executor)
+    assert {name for name, _ in executor.jobs} == {"b.mp4"} and len(tally.done) == 1
+
+
+def test_an_output_that_was_removed_is_made_again(rig):
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    (rig.target / "a.mp4").unlink()
+    rig.run()
+    assert (rig.target / "a.mp4").exists()
+
+
+def test_a_source_that_changed_since_is_not_taken_for_done(rig):
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    rig.clip("a.mp4", frames=20)
+    assert [clip.output.name for clip in rig.plan().waiting] == ["a.mp4"]
+    rig.settings = replace(rig.settings, encode=replace(rig.settings.encode, overwrite=True))
+    rig.run()
+    assert len(pictures(rig.target / "a.mp4")) == 20
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_killed_batch_goes_on_and_the_result_is_that_of_an_uninterrupted_one(
+    rig, tmp_path, count
+):
+    rig.clip(frames=60)
+    rig.run()
+    whole = payloads(rig.target / "a.mp4", 0)
+    shutil.rmtree(rig.target)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(OffsetEngine(), count))
+    assert not (rig.target / "a.mp4").exists()
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert payloads(rig.target / "a.mp4", 0) == whole
+    assert len(executor.jobs) == 3 - count, "segments of a second: 20 frames, of 60"
+    assert rig.left_over() == []
+
+
+def test_a_kill_after_the_output_got_its_name_costs_nothing(rig, monkeypatch):
+    from vderain.batch import runner
+
+    rig.clip(frames=12)
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Batch, "_finish", die)
+        with pytest.raises(Killed):
+            rig.run()
+    assert (rig.target / "a.mp4").exists()
+    executor = Recorded(rig.engine)
+    tally = rig.run(executor)
+    assert executor.jobs == [] and len(tally.done) == 1 and rig.rows()["a.mp4"].state == "done"
+    assert rig.left_over() == []
+
+
+def test_a_segment_file_that_was_cut_short_is_made_again(rig):
+    rig.clip(frames=60)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(OffsetEngine(), 2))
+    (first, *_) = sorted((rig.target / ".vderain-batch/segments").iterdir())
+    first.write_bytes(first.read_bytes()[:100])
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert [number for _, number in executor.jobs] == [0, 2]
+    assert len(pictures(rig.target / "a.mp4")) == 60
+
+
+def test_other_settings_begin_a_clip_anew(rig):
+    rig.clip(frames=60)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(OffsetEngine(), 2))
+    encode = replace(rig.settings.encode, crf=30)
+    rig.settings = replace(rig.settings, encode=encode)
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert len(executor.jobs) == 3 and rig.left_over() == []
+
+
+def test_a_broken_clip_is_tried_again_after_the_others_and_set_aside(rig):
+    rig.clip("b.mp4", frames=12)
+    rig.source.joinpath("a.mp4").write_bytes(b"this is no video" * 100)
+    tally = rig.run()
+    assert len(tally.done) == 1 and len(tally.failed) == 1 and tally.exit_code == 3
+    names = [name for name, text in rig.events if text.startswith(("failed", "done"))]
+    assert names == ["a.mp4", "b.mp4", "a.mp4"]
+    row = rig.rows()["a.mp4"]
+    assert row.state == "failed" and "no video" in row.reason and row.attempts == 2
+    executor = Recorded(rig.engine)
+    assert rig.run(executor).exit_code == 3 and executor.jobs == [], "told again, not tried again"
+    assert rig.left_over() == []
+
+
+def test_an_engine_that_fails_once_costs_one_attempt(rig):
+    rig.clip(frames=60)
+
+    class FailsOnce(InProcess):
+        failed = False
+
+        def run(self, next_job):
+            while (job := next_job()) is not None:
+                if job.number == 1 and not self.failed:
+                    self.failed = True
+                    yield Outcome(job, error=SinkError("a moment of weakness"))
+                else:
+                    yield attempt(job, self._engine)
+
+    tally = rig.run(FailsOnce(rig.engine))
+    assert len(tally.done) == 1 and tally.failed == []
+    assert len(pictures(rig.target / "a.mp4")) == 60
+
+
+def test_a_full_disk_stops_the_batch_and_keeps_what_is_done(rig):
+    rig.clip(frames=60)
+
+    class Full(InProcess):
+        def run(self, next_job):
+            while (job := next_job()) is not None:
+                if job.number == 1:
+                    error = SinkError("cannot be written")
+                    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+                    yield Outcome(job, error=error)
+                else:
+                    yield attempt(job, self._engine)
+
+    with pytest.raises(BatchStoppedError, match="No space left"):
+        rig.run(Full(rig.engine))
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert [number for _, number in executor.jobs] == [1, 2]
+
+
+def test_too_little_space_is_told_before_the_work(rig, monkeypatch):
+    rig.clip(frames=12)
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(BatchStoppedError, match="make room"):
+        rig.run()
+
+
+def test_an_output_of_somebody_else_is_left_alone(rig):
+    rig.clip(frames=12)
+    rig.target.mkdir()
+    (rig.target / "a.mp4").write_text("not ours")
+    tally = rig.run()
+    assert (rig.target / "a.mp4").read_text() == "not ours"
+    assert len(tally.skipped) == 1 and tally.exit_code == 0
+
+
+def test_a_clip_that_is_deleted_in_mid_work_fails_alone(rig):
+    source = rig.clip("a.mp4", frames=60)
+    rig.clip("b.mp4", frames=12)
+
+    class Deletes(InProcess):
+        def run(self, next_job):
+            while (job := next_job()) is not None:
+                yield attempt(job, self._engine)
+                source.unlink(missing_ok=True)
+
+    tally = rig.run(Deletes(rig.engine))
+    assert len(tally.done) == 1 and len(tally.failed) == 1
+    assert "gone" in rig.rows()["a.mp4"].reason or "no such file" in rig.rows()["a.mp4"].reason
+
+
+def test_a_clip_that_changes_in_mid_work_is_begun_anew(rig):
+    rig.clip("a.mp4", frames=60)
+
+    class Rewrites(InProcess):
+        done = False
+
+        def run(self, next_job):
+            while (job := next_job()) is not None:
+                yield attempt(job, self._engine)
+                if not self.done:
+                    self.done = True
+                    rig.clip("a.mp4", frames=40)
+
+    tally = rig.run(Rewrites(rig.engine))
+    assert len(tally.done) == 1 and len(pictures(rig.target / "a.mp4")) == 40
+
+
+class DryAt:
+    """Gating that finds some groups of pictures dry."""
+
+    def __init__(self, *numbers):
+        self.numbers = numbers
+
+    def look(self, index):
+        dry = [number in self.numbers for number in range(len(index.gops))]
+        spans = tuple((g.start_pts, g.end_pts) for g, d in zip(index.gops, dry, strict=True) if d)
+        return Gated(spans, dry)
+
+
+def gated(rig, gate):
+    batch = replace(rig.settings.batch, gate=gate)
+    return Settings(batch, rig.settings.run, rig.settings.engine, rig.settings.encode)
+
+
+def test_dry_groups_are_copied_bit_by_bit(rig):
+    source = rig.clip(frames=60)
+    rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 1, 4, 5)
+    tally = rig.run()
+    row = rig.rows()["a.mp4"]
+    assert tally.done == [row.id] and row.record["frames_copied"] == 40
+    before, after = frames_of(source), frames_of(rig.target / "a.mp4")
+    assert len(after) == 60 and times(rig.target / "a.mp4") == times(source)
+    for index in (0, 19, 40, 59):
+        assert np.array_equal(before[index], after[index])
+    assert np.mean(before[30].astype(int) - after[30]) == pytest.approx(5, abs=0.5)
+
+
+def test_dry_frames_are_encoded_as_they_are(rig):
+    source = rig.clip(frames=30)
+    encode = replace(rig.settings.encode, codec="ffv1", preset=None)
+    rig.settings, rig.gating = replace(gated(rig, "frames"), encode=encode), DryAt(1)
+    rig.run()
+    before, after = frames_of(source), frames_of(rig.target / "a.mp4.mkv")
+    changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert changed == [True] * GOP + [False] * GOP + [True] * GOP
+
+
+def test_why_nothing_is_copied_is_recorded(rig):
+    rig.clip(frames=20, codec="libx265", options={"preset": "ultrafast"})
+    rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 1)
+    rig.run()
+    record = rig.rows()["a.mp4"].record
+    assert record["frames_copied"] == 0 and "--codec hevc" in record["not_copied"]

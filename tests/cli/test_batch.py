@@ -1,0 +1,169 @@
+"""The command as a user runs it, kills it, and runs it again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.batch.conftest import CLOSED
+from tests.media.synth import STEP, payloads, pictures, write
+
+FAST = ("--preset", "ultrafast", "--segment", "1")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "vderain", "batch", *map(str, arguments)]
+
+
+def batch(*arguments, **settings):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, **settings)
+
+
+def clip(path, frames=25, **changes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pts = tuple(range(0, frames * STEP, STEP))
+    return write(path, pts=pts, options=CLOSED, **changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    clip(tmp_path / "in" / "day" / "20260101_120000_F.mp4", languages=("eng",))
+    clip(tmp_path / "in" / "20260101_120100_R.mkv")
+    return tmp_path
+
+
+def test_an_archive_is_mirrored(folder):
+    done = batch(folder / "in", folder / "out", *FAST)
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    assert "2 clips derained" in done.stderr
+    assert len(pictures(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
+    again = batch(folder / "in", folder / "out", *FAST)
+    assert again.returncode == 0 and "0 clips derained" in again.stderr
+
+
+def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
+    clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
+    (folder / "in" / "broken.mp4").write_bytes(b"no video" * 100)
+    done = batch(folder / "in", folder / "out", *FAST, "--retries", 0, "--join")
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert {entry["state"] for entry in report["clips"]} == {"done", "failed"}
+    assert "broken.mp4" in (folder / "out" / "report.html").read_text()
+    joined = folder / "out" / "day" / "20260101_120000_F-joined.mp4"
+    assert len(pictures(joined)) == 50 and "joined with 1 after it" in done.stderr
+
+
+@pytest.mark.parametrize("gate", ["frames", "smart-copy"])
+def test_dry_clips_stay_as_they_are(folder, gate):
+    done = batch(folder / "in", folder / "out", *FAST, "--gate", gate)
+    assert done.returncode == 0, done.stderr
+    names = ("day/20260101_120000_F.mp4", "20260101_120100_R.mkv")
+    for name in names:
+        before, after = payloads(folder / "in" / name, 0), payloads(folder / "out" / name, 0)
+        assert len(before) == len(after) and (before == after) == (gate == "smart-copy")
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
+    done = batch(folder / "in", folder / "out", *FAST, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 clips to derain" in done.stdout and "20260101_120100_R.mkv" in done.stdout
+    assert "if all are like the 2 clips that were tried" in done.stdout
+    assert not (folder / "out").exists()
+
+
+def test_patterns_lists_and_quiet(folder, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{folder / 'in' / '20260101_120100_R.mkv'}\n")
+    done = batch("--list", listed, folder / "out", *FAST, "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in (folder / "out").glob("*.mkv")] == ["20260101_120100_R.mkv"]
+    done = batch(folder / "in", folder / "front", *FAST, "--include", "*_F.mp4")
+    assert not (folder / "front" / "20260101_120100_R.mkv").exists()
+    assert (folder / "front" / "day" / "20260101_120000_F.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{}/nothing", "{}/out"], 1, "there is no such file or folder"),
+        (["{}/in", "{}/in"], 2, "is the source itself"),
+        (["{}/out"], 2, "name the clips or their folder before it"),
+        (["{}/in", "{}/in/20260101_120100_R.mkv"], 2, "is a file"),
+        (["{}/in", "/proc/nothing"], 1, "cannot be written"),
+        (["{}/in", "{}/out", "--weights", "none.safetensors"], 1, "no such weights file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folder, arguments, code, says):
+    done = batch(*(argument.format(folder) for argument in arguments))
+    assert done.returncode == code and says in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_broken_clip_is_named_and_the_others_are_done(folder):
+    (folder / "in" / "broken\n.mp4").write_bytes(b"no video" * 100)
+    done = batch(folder / "in", folder / "out", *FAST, "--retries", 0)
+    assert done.returncode == 3 and "is set aside" in done.stderr
+    assert "2 clips derained" in done.stderr and "1 set aside" in done.stderr
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path):
+    source = tmp_path / "in" / "long.mp4"
+    clip(source, frames=150)
+    reference = batch(tmp_path / "in", tmp_path / "whole", *FAST)
+    assert reference.returncode == 0, reference.stderr
+    for delay_s in (0.9, 1.3, 1.7):
+        process = subprocess.Popen(
+            command(tmp_path / "in", tmp_path / "out", *FAST), stderr=subprocess.DEVNULL
+        )
+        time.sleep(delay_s)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = batch(tmp_path / "in", tmp_path / "out", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert payloads(tmp_path / "out/long.mp4", 0) == payloads(tmp_path / "whole/long.mp4", 0)
+    hidden = tmp_path / "out" / ".vderain-batch"
+    left = [p for p in hidden.rglob("*") if p.is_file() and "manifest" not in p.name]
+    assert left == []
+
+
+def test_interrupted_it_stops_and_says_so(tmp_path):
+    clip(tmp_path / "in" / "long.mp4", frames=1500)
+    process = subprocess.Popen(
+        command(tmp_path / "in", tmp_path / "out", *FAST), stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in said
+    assert not (tmp_path / "out" / "long.mp4").exists()
+
+
+def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_path):
+    ready = tmp_path / "ready.mp4"
+    clip(ready)
+    content = ready.read_bytes()
+    (tmp_path / "in").mkdir()
+    process = subprocess.Popen(
+        command(tmp_path / "in", tmp_path / "out", *FAST, "--watch", "--settle", 1),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        growing = tmp_path / "in" / "growing.mp4"
+        for end in range(0, len(content), len(content) // 6):  # a camera writes for four seconds
+            with growing.open("ab") as file:
+                file.write(content[end : end + len(content) // 6])
+            assert not (tmp_path / "out" / "growing.mp4").exists()
+            time.sleep(0.6)
+        for _ in range(300):
+            if (tmp_path / "out" / "growing.mp4").exists():
+                break
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert len(pictures(tmp_path / "out" / "growing.mp4")) == 25, said
+    assert "failed" not in said and process.returncode == 130

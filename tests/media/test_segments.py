@@ -1,0 +1,49 @@
+from fractions import Fraction
+
+import av
+import pytest
+
+from tests.media import synth
+from tests.media.pieces import derain, encode_for, frames, make
+from vderain.errors import SourceError
+from vderain.media.cuts import index_video
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("kind", ["h264-b", "h264-open", "hevc-open", "hevc-cra"])
+def test_a_segment_is_that_part_of_the_whole_decode(tmp_path, kind, extension):
+    path = make(tmp_path / f"a.{extension}", kind, languages=("eng",))
+    whole = frames(path)
+    assert len(whole) == 40
+    times = [pts for pts, _ in whole]
+    for start, end in ((0, 7), (1, 3), (20, 30), (17, 31), (33, None)):
+        for before, after in ((0, 0), (2, 1), (12, 3)):
+            got = frames(
+                path, times[start], times[end] if end else None, before=before, after=after
+            )
+            assert got == whole[max(0, start - before) : end + after if end else None]
+
+
+def test_a_segment_without_frames_is_refused(tmp_path):
+    path = make(tmp_path / "a.mp4", "h264")
+    with pytest.raises(SourceError, match="no picture lies in the segment"):
+        frames(path, 10**9, None)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
+def test_an_intermediate_file_keeps_times_and_begins_with_a_closed_group(tmp_path, codec):
+    path = make(tmp_path / "a.mp4", "h264-b")
+    times = [pts for pts, _ in frames(path)]
+    report = derain(path, tmp_path / "s.nut", times[13], times[25], encode_for(codec))
+    assert report.frames == 12
+    assert synth.times(tmp_path / "s.nut") == [Fraction(pts, 90_000) for pts in times[13:25]]
+    assert index_video(str(tmp_path / "s.nut")).gops[0].is_closed
+
+
+def test_an_intermediate_file_appears_only_when_it_is_complete_and_replaces_an_older(tmp_path):
+    path = make(tmp_path / "a.mp4", "h264")
+    (tmp_path / "s.nut").write_bytes(b"old")
+    derain(path, tmp_path / "s.nut", None, 36_000, encode_for("h264"))
+    with av.open(str(tmp_path / "s.nut")) as container:
+        assert container.format.name == "nut"
+    assert {item.name for item in tmp_path.iterdir()} == {"a.mp4", "s.nut"}

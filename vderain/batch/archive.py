@@ -1,0 +1,188 @@
+"""A whole batch: find clips, work through them, look for new ones; a plain function over an executor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vderain.batch.files import WORK_FOLDER, Archive, Found
+from vderain.batch.gating import Gating
+from vderain.batch.jobs import Executor
+from vderain.batch.joining import joinable, joined_name
+from vderain.batch.manifest import ClipRow, Manifest
+from vderain.batch.options import BatchOptions, Settings
+from vderain.batch.pace import Pace
+from vderain.batch.runner import Batch, Tally
+from vderain.batch.series import ordered
+from vderain.errors import SinkError, VderainError
+from vderain.media.join import join
+from vderain.options import EngineOptions
+
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch would do with the clips that are there now."""
+
+    waiting: list[ClipRow] = field(default_factory=list)
+    done: list[ClipRow] = field(default_factory=list)
+    failed: list[ClipRow] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the clips that wait."""
+        return sum(clip.size_bytes for clip in self.waiting)
+
+
+def open_manifest(target: Path) -> Manifest:
+    """The manifest of a target, which is made if it is not there. Raises SinkError, also while another batch runs."""
+    folder = target / WORK_FOLDER
+    try:
+        for name in ("segments", "clips"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{target}: cannot be written ({error.strerror})") from None
+    return Manifest(folder / "manifest.sqlite")
+
+
+def plan(manifest: Manifest, target: Path, found: list[Found], order: str) -> Plan:
+    """Take what was found into the manifest, and say what is left to do, in the order of the work.
+
+    A clip whose output has been removed is done again.
+    """
+    result = Plan()
+    for clip in [manifest.add(each) for each in ordered(found, order)]:
+        if clip.state == "done" and (target / clip.output).exists():
+            result.done.append(clip)
+        elif clip.state == "failed":
+            result.failed.append(clip)
+        else:
+            if clip.state != "planned":
+                manifest.set_state(clip.id, "planned")
+            result.waiting.append(manifest.clip(clip.id))
+    return result
+
+
+def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
+    """The engine and precision that clips in work were begun with, where ``options`` leave the choice open.
+
+    What is fastest may change between two runs, and the segments of a clip should be of one kind.
+    """
+    if (options.engine, options.precision) != ("auto", "auto"):
+        return options
+    for clip in manifest.clips():
+        for segment in manifest.segments(clip.id):
+            if segment.record is not None and segment.record["engine"]:
+                engine, precision = segment.record["engine"].split()
+                return replace(options, engine=engine, precision=precision)
+    return options
+
+
+def work_through(
+    archive: Archive,
+    manifest: Manifest,
+    target: Path,
+    settings: Settings,
+    executor: Executor,
+    *,
+    gating: Gating | None = None,
+    margin: int = 0,
+    pace: Pace | None = None,
+    watch: bool = False,
+    tally: Tally | None = None,
+    on_plan: Callable[[Batch, Plan], None] | None = None,
+    on_event: Callable[[ClipRow, str], None] | None = None,
+) -> Tally:
+    """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
+
+    Args: as Batch takes them; ``on_plan`` is told each time what lies ahead. ``tally`` is kept up to date.
+
+    Raises what Archive and Batch raise.
+
+    """
+    batch = Batch(
+        manifest, target, settings, executor,
+        gating=gating, margin=margin, pace=pace, tally=tally, on_event=on_event,
+    )  # fmt: skip
+    settled = Settled(settings.batch) if watch else None
+    for found in _looks(archive, settled):
+        ahead = plan(manifest, target, found, settings.batch.order)
+        batch.tally.failed += [c.id for c in ahead.failed if c.id not in batch.tally.failed]
+        if on_plan is not None:
+            on_plan(batch, ahead)
+        batch.run(ahead.waiting)
+    return batch.tally
+
+
+def join_series(manifest: Manifest, target: Path, tell: Callable[[ClipRow, str], None]) -> bool:
+    """Write each unbroken series of derained clips as one file beside them, where there is none yet.
+
+    Returns whether all of it came through; what did not is told. The clips stay.
+    """
+    whole = True
+    for series in joinable(manifest.clips()):
+        first = series[0]
+        output = target / joined_name(first.output)
+        if output.exists():
+            continue
+        try:
+            report = join([str(target / clip.output) for clip in series], str(output))
+        except VderainError as error:
+            tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
+            whole = False
+            continue
+        tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
+        whole = whole and not report.losses
+    return whole
+
+
+def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
+    """What is there; once, or again whenever something new is complete."""
+    if settled is None:
+        yield list(archive.clips())
+        return
+    while True:
+        found = settled.new(archive.clips())
+        if found:
+            yield found
+        else:
+            time.sleep(_POLL_S)
+
+
+class Settled:
+    """Holds clips back that are still being written.
+
+    Whether a clip changes is seen by looking twice: clocks of cameras and file servers are often wrong.
+    """
+
+    def __init__(self, options: BatchOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settle_s = options.settle_s
+        self._clock = clock
+        self._since: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._given: dict[Path, tuple[int, int]] = {}
+
+    def new(self, found: Iterator[Found]) -> list[Found]:
+        """The clips that have not changed for ``settle_s`` and were not given out as they are now."""
+        now_s = self._clock()
+        ready = []
+        there = set()
+        for clip in found:
+            there.add(clip.source)
+            looks = clip.size_bytes, clip.mtime_ns
+            if self._given.get(clip.source) == looks:
+                continue
+            seen, since_s = self._since.get(clip.source, (None, now_s))
+            if seen != looks:
+                self._since[clip.source] = looks, now_s
+                since_s = now_s
+            if now_s - since_s >= self._settle_s and clip.size_bytes:
+                self._given[clip.source] = looks
+                ready.append(clip)
+        for gone in set(self._since) - there:
+            with suppress(KeyError):
+                del self._since[gone]
+        return ready

@@ -1,0 +1,47 @@
+"""Where a clip is cut: at keyframes, so that each part can be made, lost and made again by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from vderain.batch.manifest import Kind, Segment
+from vderain.media.cuts import Gop
+
+
+def cut(
+    gops: Sequence[Gop],
+    time_base: Fraction,
+    segment_s: float,
+    dry: Sequence[bool] | None = None,
+) -> list[Segment]:
+    """Segments over all groups of pictures, in order.
+
+    Neighbouring groups are derained together as long as they last no longer than ``segment_s``; one group
+    is never divided. ``dry`` names the groups to copy, of which those are copied that the ones around
+    them do not need: a group that others refer into cannot be separated from them.
+    """
+    copied = [False] * len(gops) if dry is None else _separable(gops, dry)
+    segments: list[Segment] = []
+    longest = Fraction(segment_s) / time_base
+    for gop, is_copied in zip(gops, copied, strict=True):
+        kind: Kind = "copy" if is_copied else "derain"
+        last = segments[-1] if segments else None
+        joins = last is not None and last.kind == kind
+        if last is not None and joins and (is_copied or gop.end_pts - last.start_pts <= longest):
+            frames = last.frames + gop.frames
+            segments[-1] = Segment(last.number, last.start_pts, gop.end_pts, frames, kind)
+        else:
+            segments.append(Segment(len(segments), gop.start_pts, gop.end_pts, gop.frames, kind))
+    return segments
+
+
+def _separable(gops: Sequence[Gop], dry: Sequence[bool]) -> list[bool]:
+    """Dry groups that are closed, and followed by a closed one: leading pictures of an open group are
+    shown in the time of the group before it.
+    """
+    closed_after = [gop.is_closed for gop in gops[1:]] + [True]
+    return [
+        wanted and gop.is_closed and after
+        for gop, wanted, after in zip(gops, dry, closed_after, strict=True)
+    ]

@@ -1,0 +1,170 @@
+"""Which clips a batch works on, and what their outputs are called."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vderain.errors import OptionError, SinkError, SourceError
+from vderain.media.formats import container_for
+from vderain.media.publish import looking_at
+from vderain.options import EncodeOptions
+
+WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips
+VIDEO_EXTENSIONS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .wmv .asf .flv .3gp .3g2 .mxf .h264 .264"
+    " .hevc .265 .ogv .dav".split()
+)
+_LONGEST_NAME = 255  # bytes, of most file systems
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A clip as it was found: ``source`` to be read, ``output`` relative to the target."""
+
+    source: Path
+    output: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+class Archive:
+    """The sources of a batch: folders, files, and what patterns take of them.
+
+    Args:
+        sources: folders are searched with all that lies below; files are taken as they are.
+        target: the folder that outputs mirror the sources into; never searched.
+        include: patterns such as ``*_F.mp4`` or ``2024/*``, of which one must match a file's name or its
+            path below the source; all videos where empty.
+        exclude: patterns of which none may match.
+        encode: decides which containers can be written.
+
+    Raises SourceError for a source that does not exist, OptionError for a target that is a source.
+
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        target: Path,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        encode: EncodeOptions | None = None,
+    ) -> None:
+        self._include, self._exclude = tuple(include), tuple(exclude)
+        self._encode = encode or EncodeOptions()
+        self._target = target
+        folders = [source for source in sources if _kind(source) == "folder"]
+        self._files = [source for source in sources if source not in folders]
+        names = [Path(os.path.abspath(folder)).name for folder in folders]
+        for name, folder in zip(names, folders, strict=True):
+            if len(folders) > 1 and names.count(name) > 1:
+                raise OptionError(
+                    f"{folder}: another source has the same name, and both would be written to"
+                    f" {target / name}; run one batch for each"
+                )
+            if os.path.realpath(folder) == os.path.realpath(target):
+                raise OptionError(f"{target}: is the source itself; choose another target folder")
+        # One folder is mirrored into the target itself, several below it under their names.
+        self._folders = {
+            folder: Path(name) if len(folders) > 1 else Path()
+            for name, folder in zip(names, folders, strict=True)
+        }
+
+    def clips(self) -> Iterator[Found]:
+        """Every clip that is there now, in the order of the folders; files that vanish meanwhile are left out.
+
+        Raises OptionError where two clips would have one output.
+        """
+        outputs: dict[Path, Path] = {}
+        for source, inside in self._candidates():
+            found = self._found(source, inside)
+            if found is None:
+                continue
+            other = outputs.setdefault(found.output, source)
+            if other != source:
+                raise OptionError(
+                    f"{source}: and {other} would both be written to {found.output}; rename one, or"
+                    " run one batch for each"
+                )
+            yield found
+
+    def _candidates(self) -> Iterator[tuple[Path, Path]]:
+        """Files, and their places in the target."""
+        for folder, place in self._folders.items():
+            for path in _walk(folder, Path(os.path.realpath(self._target))):
+                inside = path.relative_to(folder)
+                if path.suffix.lower() in VIDEO_EXTENSIONS and self._takes(inside):
+                    yield path, place / inside
+        for path in self._files:
+            yield path, Path(path.name)
+
+    def _takes(self, inside: Path) -> bool:
+        names = (inside.name, str(inside))
+        if any(fnmatch.fnmatchcase(n, p) for n in names for p in self._exclude):
+            return False
+        return not self._include or any(
+            fnmatch.fnmatchcase(n, p) for n in names for p in self._include
+        )
+
+    def _found(self, source: Path, inside: Path) -> Found | None:
+        try:
+            about = source.stat()
+        except OSError:
+            return None  # gone since the folder was read
+        return Found(source, output_name(inside, self._encode), about.st_size, about.st_mtime_ns)
+
+
+def output_name(inside: Path, encode: EncodeOptions) -> Path:
+    """The output of a clip at ``inside``: the same name, or with ``.mkv`` behind it.
+
+    The latter where its container cannot be written, cannot hold the codec, or stores no times.
+    """
+    with suppress(SinkError):
+        if container_for(str(inside), encode).timestamps:
+            return inside
+    longer = inside.with_name(inside.name + ".mkv")
+    fits = len(os.fsencode(longer.name)) <= _LONGEST_NAME
+    return longer if fits else inside.with_suffix(".mkv")
+
+
+def read_list(text: str) -> list[Path]:
+    """The paths of a list: one for each line, or separated by NUL bytes for names with line breaks."""
+    if "\0" in text:
+        return [Path(name) for name in text.split("\0") if name]
+    return [Path(line) for line in text.splitlines() if line.strip()]
+
+
+def _kind(source: Path) -> str:
+    with looking_at(source):
+        if source.is_dir():
+            return "folder"
+        if source.exists():
+            return "file"
+    raise SourceError(f"{source}: there is no such file or folder")
+
+
+def _walk(folder: Path, target: Path) -> Iterator[Path]:
+    """Every file below a folder, sorted, through links but never in circles, and not in the target."""
+    seen: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        about = os.stat(root)
+        identity = (about.st_dev, about.st_ino)
+        if identity in seen:
+            folders.clear()
+            continue
+        seen.add(identity)
+        folders[:] = sorted(name for name in folders if not _left_out(root, name, target))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(root) / name
+
+
+def _left_out(root: str, name: str, target: Path) -> bool:
+    hidden = name.startswith(".")
+    return hidden or Path(os.path.realpath(os.path.join(root, name))) == target

@@ -1,0 +1,95 @@
+"""Which stretches of a clip are dry, in terms of where it can be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vderain.batch.gate import dry_gops, rain_timeline
+from vderain.batch.jobs import Spans
+from vderain.frames import Frame
+from vderain.interfaces import Engine
+from vderain.media.cuts import VideoIndex
+from vderain.media.segments import SegmentSource
+from vderain.options import EncodeOptions, RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What the gate found in a clip.
+
+    Attributes:
+        dry: spans [start, end) of times in which no rain falls.
+        dry_gops: for each group of pictures whether all of it is dry; None where nobody looked.
+        timeline: rain over time as plain values, for the report.
+
+    """
+
+    dry: Spans = ()
+    dry_gops: list[bool] | None = None
+    timeline: dict[str, Any] | None = None
+
+
+class Gating(Protocol):
+    """Looks at a whole clip before it is cut."""
+
+    def look(self, index: VideoIndex) -> Gated:
+        """Decode a clip once and say where it rains. Raises SourceError."""
+
+
+class RainGating:
+    """Gating by the rain gate, with the network's opinion of what is doubtful.
+
+    Args:
+        engine: asked for that opinion; None does without.
+        on_frame: is called for each frame that was looked at.
+
+    """
+
+    def __init__(
+        self,
+        run: RunOptions,
+        encode: EncodeOptions,
+        *,
+        engine: Engine | None = None,
+        on_frame: Callable[[], None] | None = None,
+    ) -> None:
+        self._run, self._encode = run, encode
+        self._engine, self._on_frame = engine, on_frame
+
+    def look(self, index: VideoIndex) -> Gated:
+        """As Gating says."""
+        source = SegmentSource(
+            index.path, None, None, before=0, after=0, run=self._run, encode=self._encode
+        )
+        with closing(source):
+            timeline = rain_timeline(self._noticed(source), engine=self._engine)
+        if not timeline.pts:
+            return Gated()
+        wet = timeline.wet_spans()
+        return Gated(
+            dry=_between(wet, timeline.pts[0], index.gops[-1].end_pts),
+            dry_gops=dry_gops(timeline, index.gops),
+            timeline=timeline.to_dict(),
+        )
+
+    def _noticed(self, source: SegmentSource) -> Iterator[Frame]:
+        for item in source:
+            if isinstance(item, Frame):
+                if self._on_frame is not None:
+                    self._on_frame()
+                yield item
+
+
+def _between(spans: list[tuple[int, int]], start: int, end: int) -> Spans:
+    """What of [start, end) the spans leave, which are in order."""
+    left = []
+    for from_pts, to_pts in spans:
+        if from_pts > start:
+            left.append((start, from_pts))
+        start = max(start, to_pts)
+    if start < end:
+        left.append((start, end))
+    return tuple(left)

@@ -1,0 +1,148 @@
+"""The unit of work: one segment of a clip; and what carries jobs out, here in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from vderain.errors import VderainError
+from vderain.frames import Frame
+from vderain.interfaces import Engine
+from vderain.media.segments import SegmentSink, SegmentSource
+from vderain.options import EncodeOptions, RunOptions
+from vderain.pipeline import Progress, derain
+
+Spans = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentJob:
+    """A stretch of a clip to be derained into a file of its own.
+
+    Attributes:
+        clip: its id in the manifest.
+        number: of the segment in the clip.
+        source: the clip.
+        output: the segment's file.
+        start_pts: first time of the segment.
+        end_pts: first time after it.
+        frames: how many it should hold, by the container.
+        margin: frames beyond both ends that the network may look at.
+        dry: spans [start, end) of times in which frames stay as they are.
+
+    """
+
+    clip: int
+    number: int
+    source: Path
+    output: Path
+    start_pts: int
+    end_pts: int
+    frames: int
+    margin: int = 0
+    dry: Spans = ()
+    run: RunOptions = field(default_factory=RunOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: a record for the manifest, or why there is none."""
+
+    job: SegmentJob
+    record: dict[str, Any] | None = None
+    error: Exception | None = None
+
+
+class Executor(Protocol):
+    """Carries jobs out, one or several at a time."""
+
+    def run(self, next_job: Callable[[], SegmentJob | None]) -> Iterator[Outcome]:
+        """Ask for jobs and yield what became of them, in any order.
+
+        ``next_job`` answers None where nothing is to be done now; the iteration ends when it does so with
+        no job in flight. Closing the iterator stops what is in flight.
+        """
+
+
+class InProcess:
+    """Executor with one engine, one job after the other."""
+
+    def __init__(
+        self, engine: Engine, on_progress: Callable[[SegmentJob, Progress], None] | None = None
+    ) -> None:
+        self._engine = engine
+        self._on_progress = on_progress
+
+    def run(self, next_job: Callable[[], SegmentJob | None]) -> Iterator[Outcome]:
+        """As Executor says."""
+        while (job := next_job()) is not None:
+            yield attempt(job, self._engine, self._on_progress)
+
+
+def attempt(
+    job: SegmentJob,
+    engine: Engine,
+    on_progress: Callable[[SegmentJob, Progress], None] | None = None,
+) -> Outcome:
+    """Derain a segment; what goes wrong is part of the outcome, an interrupt is not."""
+    try:
+        return Outcome(job, record=derain_segment(job, engine, on_progress))
+    except (VderainError, OSError) as error:
+        return Outcome(job, error=error)
+
+
+def derain_segment(
+    job: SegmentJob,
+    engine: Engine,
+    on_progress: Callable[[SegmentJob, Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Derain a segment into its file; returns the plain values that the manifest keeps.
+
+    Raises what the stages of the pipeline raise; the file then does not exist.
+    """
+    since = time.monotonic()
+    span = {"start_pts": job.start_pts, "end_pts": job.end_pts}
+    with closing(
+        SegmentSource(
+            str(job.source),
+            **span,
+            before=job.margin,
+            after=job.margin,
+            run=job.run,
+            encode=job.encode,
+        )
+    ) as source:
+        sink = SegmentSink(str(job.output), source, job.encode, **span)
+        report = derain(
+            source,
+            engine,
+            sink,
+            options=job.run,
+            on_progress=on_progress and (lambda progress: on_progress(job, progress)),
+            untouched=(lambda frame: _within(job.dry, frame)) if job.dry else None,
+        )
+    spec = next(iter(report.engines), None)
+    return {
+        "frames": report.frames_out,
+        "size_bytes": job.output.stat().st_size,
+        "seconds": round(time.monotonic() - since, 3),
+        "open_s": report.open_s,
+        "engine": "" if spec is None else f"{spec.name} {spec.precision}",
+        "precision": "" if spec is None else spec.precision,
+        "codec": report.codec,
+        "decode_failures": report.decode_failures,
+        "stage_s": report.stage_s,
+        "notes": list(
+            dict.fromkeys([*report.notes, *(n for e in report.engines for n in e.notes)])
+        ),
+        "losses": report.losses,
+    }
+
+
+def _within(spans: Spans, frame: Frame) -> bool:
+    return any(start <= frame.pts < end for start, end in spans)

@@ -1,0 +1,74 @@
+"""Which clips of a finished batch are one unbroken recording, and what the joined file is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from vderain.batch.files import Found
+from vderain.batch.manifest import ClipRow
+from vderain.batch.series import read_name, series_of
+
+_TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips
+_JOINED = "-joined"
+_LONGEST_NAME = 255  # bytes, of most file systems
+
+
+def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
+    """The clips that go on where another one ends, two or more in a list, in the order of the recording.
+
+    Only clips that are done count; one that is missing between two others parts them. Clips with dated
+    names touch where one begins within three seconds of the end of the other. Of others the chapter or
+    number must be the next one, and with plain numbers, which also count separate recordings, the files
+    must not have been written further apart than the second lasts.
+    """
+    done = {clip.output: clip for clip in clips if clip.state == "done"}
+    found = [Found(c.source, c.output, c.size_bytes, c.mtime_ns) for c in done.values()]
+    joined = []
+    for series in series_of(found):
+        run = [done[series[0].output]]
+        for before, after in pairwise(done[each.output] for each in series):
+            if not _touch(before, after):
+                joined.append(run)
+                run = []
+            run.append(after)
+        joined.append(run)
+    return [run for run in joined if len(run) > 1]
+
+
+def joined_name(first_output: Path) -> Path:
+    """The file that a recording becomes, beside its first clip."""
+    ending = _JOINED + first_output.suffix
+    stem = os.fsencode(first_output.stem)[: _LONGEST_NAME - len(os.fsencode(ending))]
+    return first_output.with_name(os.fsdecode(stem) + ending)
+
+
+def _touch(before: ClipRow, after: ClipRow) -> bool:
+    """Whether ``after`` begins where ``before`` ends; both are of one series."""
+    first, second = read_name(before.output), read_name(after.output)
+    if first is None or second is None:
+        return False
+    if first.is_dated:
+        begin, following = _moment(first.moment), _moment(second.moment)
+        lasts_s = before.record.get("duration_s")
+        if begin is None or following is None or not lasts_s:
+            return False
+        return abs((following - begin).total_seconds() - float(lasts_s)) <= _TOUCH_S
+    if int(second.moment) != int(first.moment) + 1:
+        return False
+    if len(first.moment) <= 2:  # chapters of one recording
+        return True
+    apart_s = (after.mtime_ns - before.mtime_ns) / 1e9
+    lasts_s = float(after.record.get("duration_s") or 0.0)
+    return apart_s <= lasts_s + _TOUCH_S
+
+
+def _moment(digits: str) -> datetime | None:
+    """None for a day that no calendar has."""
+    try:
+        return datetime.strptime(digits, "%Y%m%d%H%M%S")
+    except ValueError:
+        return None

@@ -1,0 +1,284 @@
+"""What a batch has done so far: a SQLite file (write-ahead log) in the target, safe against a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vderain.batch.files import Found
+from vderain.errors import SinkError
+
+State = Literal["planned", "done", "failed", "skipped"]
+Kind = Literal["derain", "copy"]
+
+_SCHEMA = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS clip (
+    id INTEGER PRIMARY KEY,
+    source BLOB NOT NULL UNIQUE,
+    output BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    settings TEXT NOT NULL DEFAULT '',
+    record TEXT NOT NULL DEFAULT '{}'
+);
+CREATE TABLE IF NOT EXISTS segment (
+    clip INTEGER NOT NULL REFERENCES clip(id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    start_pts INTEGER NOT NULL,
+    end_pts INTEGER NOT NULL,
+    frames INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    record TEXT,
+    PRIMARY KEY (clip, number)
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRow:
+    """A clip as the manifest knows it; ``record`` is what the report tells of it."""
+
+    id: int
+    source: Path
+    output: Path
+    size_bytes: int
+    mtime_ns: int
+    state: State
+    attempts: int = 0
+    reason: str = ""
+    settings: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a clip between two of its keyframes.
+
+    ``end_pts`` is the first time that belongs to the next one. ``record`` is None until it is derained.
+    """
+
+    number: int
+    start_pts: int
+    end_pts: int
+    frames: int
+    kind: Kind = "derain"
+    record: dict[str, Any] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do before the clip is put together."""
+        return self.kind == "copy" or self.record is not None
+
+
+class Manifest:
+    """Clips, their segments, and what became of them.
+
+    One process at a time: opening raises SinkError while another batch works on the same target, and where
+    the file cannot be made or read. Every change is on the disk when the call returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        except (OSError, sqlite3.Error) as error:
+            raise SinkError(f"{path}: cannot be made ({error}); check the target folder") from None
+        try:
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            with self._changing():
+                self._check_schema()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._failure(error) from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Let the next batch in."""
+        self._db.close()
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, found: Found) -> ClipRow:
+        """The clip that was found; one that changed since it was planned or done is planned anew."""
+        source, output = os.fsencode(found.source.absolute()), os.fsencode(found.output)
+        with self._changing():
+            row = self._one(
+                "SELECT id, size_bytes, mtime_ns, output FROM clip WHERE source = ?", source
+            )
+            if row is None:
+                self._db.execute(
+                    "INSERT INTO clip (source, output, size_bytes, mtime_ns, state)"
+                    " VALUES (?, ?, ?, ?, 'planned')",
+                    (source, output, found.size_bytes, found.mtime_ns),
+                )
+            elif row[1:] != (found.size_bytes, found.mtime_ns, output):
+                self._db.execute("DELETE FROM segment WHERE clip = ?", (row[0],))
+                self._db.execute(
+                    "UPDATE clip SET output = ?, size_bytes = ?, mtime_ns = ?, state = 'planned',"
+                    " attempts = 0, reason = '', settings = '', record = '{}' WHERE id = ?",
+                    (output, found.size_bytes, found.mtime_ns, row[0]),
+                )
+        (clip,) = self._select("WHERE source = ?", source)
+        return clip
+
+    def clip(self, number: int) -> ClipRow:
+        """The clip of an id."""
+        (clip,) = self._select("WHERE id = ?", number)
+        return clip
+
+    def clips(self) -> list[ClipRow]:
+        """All clips, in the order in which they were added."""
+        return self._select("ORDER BY id")
+
+    def set_state(self, clip: int, state: State, reason: str = "", **record: Any) -> None:
+        """What became of a clip; ``record`` is added to what is known of it."""
+        with self._changing():
+            (text,) = self._one("SELECT record FROM clip WHERE id = ?", clip) or ("{}",)
+            known = json.dumps({**json.loads(text), **record})
+            self._db.execute(
+                "UPDATE clip SET state = ?, reason = ?, record = ? WHERE id = ?",
+                (state, reason, known, clip),
+            )
+            if state == "done":
+                self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
+
+    def count_attempt(self, clip: int) -> int:
+        """One more failed attempt; returns how many there were."""
+        with self._changing():
+            self._db.execute("UPDATE clip SET attempts = attempts + 1 WHERE id = ?", (clip,))
+        return self.clip(clip).attempts
+
+    def forgive(self) -> None:
+        """Plan failed clips again, as if they had never been tried."""
+        with self._changing():
+            self._db.execute(
+                "UPDATE clip SET state = 'planned', attempts = 0, reason = '' WHERE state = 'failed'"
+            )
+
+    def segments(self, clip: int) -> list[Segment]:
+        """The segments of a clip in their order, none where it is not cut yet."""
+        rows = self._db.execute(
+            "SELECT number, start_pts, end_pts, frames, kind, record FROM segment"
+            " WHERE clip = ? ORDER BY number",
+            (clip,),
+        )
+        return [
+            Segment(number, start_pts, end_pts, frames, kind, json.loads(record or "null"))
+            for number, start_pts, end_pts, frames, kind, record in rows
+        ]
+
+    def cut(self, clip: int, segments: Sequence[Segment], settings: str, **record: Any) -> None:
+        """Fix where a clip is cut, and the settings that all of its segments are made with."""
+        with self._changing():
+            self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
+            self._db.executemany(
+                "INSERT INTO segment (clip, number, start_pts, end_pts, frames, kind)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [(clip, s.number, s.start_pts, s.end_pts, s.frames, s.kind) for s in segments],
+            )
+            self._db.execute(
+                "UPDATE clip SET settings = ?, record = ? WHERE id = ?",
+                (settings, json.dumps(record), clip),
+            )
+
+    def finish_segment(self, clip: int, number: int, record: dict[str, Any]) -> None:
+        """A segment's file is complete."""
+        with self._changing():
+            self._db.execute(
+                "UPDATE segment SET record = ? WHERE clip = ? AND number = ?",
+                (json.dumps(record), clip, number),
+            )
+
+    def discard_segment(self, clip: int, number: int) -> None:
+        """A segment must be derained again."""
+        with self._changing():
+            self._db.execute(
+                "UPDATE segment SET record = NULL WHERE clip = ? AND number = ?", (clip, number)
+            )
+
+    def discard_cuts(self, clip: int) -> None:
+        """A clip must be cut and derained from the beginning."""
+        with self._changing():
+            self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
+            self._db.execute("UPDATE clip SET settings = '' WHERE id = ?", (clip,))
+
+    def _check_schema(self) -> None:
+        (version,) = self._one("PRAGMA user_version") or (0,)
+        if version not in (0, _SCHEMA):
+            raise SinkError(
+                f"{self._path}: was written by another version of vderain; finish that batch with it,"
+                " or remove the folder to begin anew"
+            )
+        for statement in _TABLES.split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+    def _select(self, where: str, *values: Any) -> list[ClipRow]:
+        rows = self._db.execute(
+            "SELECT id, source, output, size_bytes, mtime_ns, state, attempts, reason, settings, record"
+            f" FROM clip {where}",
+            values,
+        )
+        return [
+            ClipRow(
+                id=row[0],
+                source=Path(os.fsdecode(row[1])),
+                output=Path(os.fsdecode(row[2])),
+                size_bytes=row[3],
+                mtime_ns=row[4],
+                state=row[5],
+                attempts=row[6],
+                reason=row[7],
+                settings=row[8],
+                record=json.loads(row[9]),
+            )
+            for row in rows
+        ]
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._db.execute(query, values).fetchone()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One transaction; a full disk leaves things as they were."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: sqlite3.Error) -> SinkError:
+        if "locked" in str(error):
+            return SinkError(
+                f"{self._path.parent.parent}: another batch is at work there; wait for it, or stop it"
+            )
+        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+            return SinkError(
+                f"{self._path}: is damaged; remove it, and outputs that are there will be kept"
+            )
+        return SinkError(f"{self._path}: cannot be written ({error}); is the disk full?")

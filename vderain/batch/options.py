@@ -1,0 +1,71 @@
+"""How a batch works through its clips: defaults and bounds, for the command line and the library."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vderain.options import EncodeOptions, EngineOptions, RunOptions, check_options, option
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What a batch does besides deraining each clip."""
+
+    order: str = option(
+        "name", "Which clips come first; those of a recorded series stay in order.",
+        choices=("name", "oldest", "newest"),
+    )  # fmt: skip
+    gate: str = option(
+        "off",
+        "Leave dry stretches alone: frames encodes them as they are, smart-copy copies whole dry"
+        " groups of pictures bit by bit where codec and container allow.",
+        choices=("off", "frames", "smart-copy"),
+    )
+    segment_s: float = option(
+        20.0, "Video that a kill may cost at most, in seconds.", low=1.0, high=3600.0
+    )
+    retries: int = option(
+        2, "How often a failed clip is tried again before it is set aside.", low=0, high=20
+    )
+    settle_s: float = option(
+        10.0,
+        "With --watch: seconds for which a new file must not change before it is taken.",
+        low=0.0,
+        high=3600.0,
+    )
+
+    join: bool = option(
+        False,
+        "Also write each unbroken series of a camera's clips as one file, <first clip>-joined.",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that decides what a batch's outputs look like."""
+
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+
+    def identity(self) -> dict[str, Any]:
+        """What segments of one clip must agree on, as plain values.
+
+        Speed is not part of it (threads, slots, queues), nor is what happens to whole clips.
+        """
+        engine, run = asdict(self.engine), asdict(self.run)
+        encode = asdict(self.encode)
+        for options, names in (
+            (engine, ("threads", "wait_engine", "compiled", "slots", "device")),
+            (run, ("start_s", "duration_s", "decoder", "queue_frames")),
+            (encode, ("overwrite", "pipe_format")),
+        ):
+            for name in names:
+                del options[name]
+        cuts = {"gate": self.batch.gate, "segment_s": self.batch.segment_s}
+        return {**cuts, **run, **engine, **encode}

@@ -1,0 +1,78 @@
+"""How far a batch is, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from vderain.batch.manifest import ClipRow
+
+
+class Pace:
+    """Counts work in bytes of the sources, since their frames are not known before they are read.
+
+    A clip counts with the share of its bytes that must be derained: what is done already, or copied,
+    takes no time worth counting. Of clips that nobody has looked at yet the share is guessed from the
+    others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._unseen: dict[int, int] = {}  # bytes of clips that nobody has looked at
+        self._seen_bytes = 0
+        self._left: dict[int, float] = {}  # of clips in work: bytes to derain
+        self._in_work: dict[tuple[int, int], float] = {}  # of segments in work: bytes derained
+        self._worth: dict[int, float] = {}  # bytes to derain when the clip was looked at
+        self._done = 0.0
+        self._since_s: float | None = None
+
+    def plan(self, clips: Iterable[ClipRow]) -> None:
+        """These clips lie ahead."""
+        self._unseen.update((clip.id, max(1, clip.size_bytes)) for clip in clips)
+
+    def begin(self, clip: ClipRow, share: float) -> None:
+        """A clip was looked at: this share of it must be derained."""
+        if self._since_s is None:
+            self._since_s = self._clock()
+        self._unseen.pop(clip.id, None)
+        self._seen_bytes += clip.size_bytes
+        self._left[clip.id] = self._worth[clip.id] = clip.size_bytes * share
+
+    def work(self, clip: int, segment: int, share: float) -> None:
+        """A segment in work has come so far: this share of what its clip had to derain."""
+        if clip in self._worth:
+            self._in_work[clip, segment] = share * self._worth[clip]
+
+    def finish(self, clip: int, segment: int, share: float) -> None:
+        """A segment, this share of what the clip had to derain, is done."""
+        self._in_work.pop((clip, segment), None)
+        if clip in self._left:
+            worth = min(self._left[clip], share * self._worth[clip])
+            self._left[clip] -= worth
+            self._done += worth
+
+    def end(self, clip: int) -> None:
+        """Nothing of a clip is left, whatever became of it."""
+        self._unseen.pop(clip, None)
+        self._left.pop(clip, None)
+
+    @property
+    def share(self) -> float:
+        """How much of the work of this run is done, 0 to 1."""
+        done = self._done + sum(self._in_work.values())
+        whole = done + self._ahead
+        return done / whole if whole > 0 else 1.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds that the rest will take; None before anything is done."""
+        done = self._done + sum(self._in_work.values())
+        if self._since_s is None or done <= 0:
+            return None
+        return (self._clock() - self._since_s) / done * self._ahead
+
+    @property
+    def _ahead(self) -> float:
+        worth = sum(self._worth.values()) / self._seen_bytes if self._seen_bytes else 1.0
+        left = sum(self._left.values()) - sum(self._in_work.values())
+        return max(0.0, left) + worth * sum(self._unseen.values())

@@ -1,0 +1,423 @@
+"""Carries clips through a batch: cut, derain, put together, verify, name; and goes on where a killed one stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vderain.batch.cutting import cut
+from vderain.batch.files import WORK_FOLDER, Found
+from vderain.batch.gating import Gated, Gating
+from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
+from vderain.batch.manifest import ClipRow, Manifest, Segment
+from vderain.batch.options import Settings
+from vderain.batch.pace import Pace
+from vderain.errors import SinkError, SourceError, VderainError
+from vderain.media.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
+from vderain.media.cuts import VideoIndex, index_video
+from vderain.media.publish import name_file
+from vderain.media.verify import problems_of
+
+_log = logging.getLogger(__name__)
+_SPACE_FACTOR = (
+    2.5  # of a clip's size: its segments and the output lie beside each other for a while
+)
+_SPARE_BYTES = 64 << 20
+
+
+class BatchStoppedError(SinkError):
+    """The whole batch cannot go on; what is done stays done."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch did in this run, by clip."""
+
+    done: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)  # now, or in an earlier run and not tried again
+    skipped: list[int] = field(default_factory=list)
+    lossy: list[int] = field(default_factory=list)  # done, with something that did not come through
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a clip failed or lost something."""
+        return 3 if self.failed or self.lossy else 0
+
+
+class Batch:
+    """The clips of a manifest on their way to the target.
+
+    Args:
+        manifest: of this target; nobody else writes to it.
+        target: the folder that outputs are written below.
+        settings: how clips are derained; a clip that was begun with others begins anew.
+        executor: derains segments.
+        gating: says which stretches of a clip are dry; None derains everything.
+        margin: frames beyond a cut that the network looks at.
+        pace: is told how far the work is.
+        tally: where results are counted.
+        on_event: is told what happens to each clip, in words for people.
+
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        target: Path,
+        settings: Settings,
+        executor: Executor,
+        *,
+        gating: Gating | None = None,
+        margin: int = 0,
+        pace: Pace | None = None,
+        tally: Tally | None = None,
+        on_event: Callable[[ClipRow, str], None] | None = None,
+    ) -> None:
+        self._manifest, self._target, self._settings = manifest, target, settings
+        self._executor, self._gating, self._margin = executor, gating, margin
+        self._pace = pace or Pace()
+        self._tell = on_event or (lambda clip, text: None)
+        self._work = target / WORK_FOLDER
+        self._identity = json.dumps(settings.identity(), sort_keys=True)
+        self._waiting: deque[int] = deque()
+        self._jobs: deque[SegmentJob] = deque()
+        self._in_flight: Counter[int] = Counter()
+        self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
+        self._errors: dict[int, Exception] = {}
+        self.tally = tally or Tally()
+
+    def run(self, clips: Iterable[ClipRow]) -> Tally:
+        """Work through clips; those that fail are tried again after the others.
+
+        Raises BatchStoppedError where the target is full or cannot be written.
+        """
+        since = time.monotonic()
+        self._sweep()
+        waiting = list(clips)
+        self._pace.plan(waiting)
+        self._waiting.extend(clip.id for clip in waiting)
+        try:
+            for outcome in self._executor.run(self._next_job):
+                self._settle(outcome)
+        finally:
+            self.tally.seconds += time.monotonic() - since
+        return self.tally
+
+    def _sweep(self) -> None:
+        """Remove what a killed batch left unfinished; nobody else works here while the manifest is ours."""
+        known = {
+            self._segment_file(clip, segment)
+            for clip in self._manifest.clips()
+            for segment in self._manifest.segments(clip.id)
+        }
+        for path in (self._work / "segments").iterdir():
+            if path not in known:
+                path.unlink(missing_ok=True)
+        for folder in (self._work / "clips").iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def progressed(self, job: SegmentJob, frames: int) -> None:
+        """So many frames of a segment in work are derained."""
+        self._pace.work(job.clip, job.number, frames / self._left_frames[job.clip])
+
+    def _next_job(self) -> SegmentJob | None:
+        while not self._jobs and self._waiting:
+            clip = self._manifest.clip(self._waiting.popleft())
+            try:
+                self._begin(clip)
+            except (VderainError, OSError) as error:
+                self._failed(clip, error)
+        return self._jobs.popleft() if self._jobs else None
+
+    def _begin(self, clip: ClipRow) -> None:
+        """Queue the segments that are left to derain; a clip that has none is completed at once."""
+        if self._was_published(clip):
+            return
+        output = self._target / clip.output
+        if os.path.lexists(output) and not self._settings.encode.overwrite:
+            self._manifest.set_state(clip.id, "skipped", "an output of this name was there before")
+            self.tally.skipped.append(clip.id)
+            self._pace.end(clip.id)
+            self._tell(
+                clip, "skipped: an output of this name was there before; --overwrite replaces it"
+            )
+            return
+        clip = self._as_it_is_now(clip)
+        self._check_space(clip)
+        segments = self._manifest.segments(clip.id)
+        if not segments or clip.settings != self._identity:
+            clip, segments = self._cut(clip)
+        left = [segment for segment in segments if not self._is_done(clip, segment)]
+        if not left:
+            self._complete(clip)
+            return
+        if len(left) < len(segments):
+            done = len(segments) - len(left)
+            self._tell(clip, f"goes on: {done} of {len(segments)} segments are done")
+        frames = [sum(s.frames for s in part) for part in (left, segments)]
+        self._left_frames[clip.id] = max(1, frames[0])
+        self._pace.begin(clip, frames[0] / max(1, frames[1]))
+        self._in_flight[clip.id] = len(left)
+        self._jobs.extend(self._job(clip, segment) for segment in left)
+
+    def _as_it_is_now(self, clip: ClipRow) -> ClipRow:
+        """The clip, planned anew if its source changed since it was planned."""
+        about = _look_at(clip)
+        if (about.st_size, about.st_mtime_ns) == (clip.size_bytes, clip.mtime_ns):
+            return clip
+        attempts = clip.attempts
+        found = Found(clip.source, clip.output, about.st_size, about.st_mtime_ns)
+        clip = self._manifest.add(found)
+        for _ in range(attempts):
+            self._manifest.count_attempt(clip.id)
+        return clip
+
+    def _cut(self, clip: ClipRow) -> tuple[ClipRow, list[Segment]]:
+        """Look at a clip, and fix where it is cut."""
+        for segment in self._manifest.segments(clip.id):
+            self._segment_file(clip, segment).unlink(missing_ok=True)
+        index = index_video(str(clip.source))
+        gated = self._gating.look(index) if self._gating is not None else Gated()
+        obstacle, copied = self._copied(index, gated, clip.output)
+        segments = cut(index.gops, index.time_base, self._settings.batch.segment_s, copied)
+        record: dict[str, Any] = {
+            "codec": index.codec,
+            "frames": index.frames,
+            "duration_s": index.duration_s,
+            "dry": [list(span) for span in gated.dry],
+            "rain": gated.timeline,
+            "not_copied": obstacle,
+        }
+        self._manifest.cut(clip.id, segments, self._identity, **record)
+        return self._manifest.clip(clip.id), segments
+
+    def _copied(
+        self, index: VideoIndex, gated: Gated, output: Path
+    ) -> tuple[str, list[bool] | None]:
+        """Why no packets can be copied, or which groups of pictures are."""
+        if self._settings.batch.gate != "smart-copy":
+            return "", None
+        obstacle = copy_obstacle(index, self._settings.encode, str(output))
+        return (obstacle, None) if obstacle else ("", gated.dry_gops)
+
+    def _job(self, clip: ClipRow, segment: Segment) -> SegmentJob:
+        dry: Spans = tuple((start, end) for start, end in clip.record.get("dry", ()))
+        return SegmentJob(
+            clip=clip.id,
+            number=segment.number,
+            source=clip.source,
+            output=self._segment_file(clip, segment),
+            start_pts=segment.start_pts,
+            end_pts=segment.end_pts,
+            frames=segment.frames,
+            margin=self._margin,
+            dry=dry,
+            run=self._settings.run,
+            encode=replace(self._settings.encode, overwrite=True),
+        )
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Record what became of a segment; complete its clip with the last one."""
+        job = outcome.job
+        self._in_flight[job.clip] -= 1
+        if outcome.record is not None:
+            _sync(job.output)
+            self._manifest.finish_segment(job.clip, job.number, outcome.record)
+            self._pace.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
+        elif outcome.error is not None:
+            self._stop_if_full(outcome.error)
+            self._errors[job.clip] = outcome.error
+            self._drop_jobs(job.clip)
+        if self._in_flight[job.clip] > 0:
+            return
+        clip = self._manifest.clip(job.clip)
+        error = self._errors.pop(job.clip, None)
+        try:
+            if error is not None:
+                raise error
+            self._complete(clip)
+        except (VderainError, OSError) as failure:
+            self._failed(clip, failure)
+
+    def _drop_jobs(self, clip: int) -> None:
+        """Do not begin what is left of a clip in trouble."""
+        kept = [job for job in self._jobs if job.clip != clip]
+        self._in_flight[clip] -= len(self._jobs) - len(kept)
+        self._jobs = deque(kept)
+
+    def _complete(self, clip: ClipRow) -> None:
+        """Put a clip together in the work folder, verify it there, give it its name."""
+        _check_unchanged(clip)
+        segments = self._manifest.segments(clip.id)
+        folder = self._work / "clips" / str(clip.id)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        partial = folder / clip.output.name
+        encode = replace(self._settings.encode, overwrite=True)
+        written = assemble(
+            str(clip.source), self._pieces(clip, segments), str(partial), encode=encode
+        )
+        records = [segment.record for segment in segments if segment.record is not None]
+        damaged = sum(record["decode_failures"] for record in records)
+        copied = sum(segment.frames for segment in segments if segment.kind == "copy")
+        frames = copied + sum(record["frames"] for record in records)
+        problems = problems_of(str(clip.source), str(partial), frames=frames)
+        if problems and not damaged:
+            self._manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
+            raise SinkError(
+                f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
+            )
+        _check_unchanged(clip)
+        losses = [*_united(records, "losses"), *written.losses]
+        if damaged:
+            losses = [f"{damaged} damaged frames or packets were skipped", *losses, *problems]
+        record = {
+            "frames": frames,
+            "frames_copied": copied,
+            "copied": [[s.start_pts, s.end_pts] for s in segments if s.kind == "copy"],
+            "seconds": round(sum(record["seconds"] for record in records), 3),
+            "engines": list(dict.fromkeys(r["engine"] for r in records if r["engine"])),
+            "size_bytes": partial.stat().st_size,
+            "tracks_copied": written.tracks_copied,
+            "losses": list(dict.fromkeys(losses)),
+            "notes": list(dict.fromkeys([*_united(records, "notes"), *written.notes])),
+        }
+        self._publish(clip, folder, record)
+
+    def _pieces(self, clip: ClipRow, segments: list[Segment]) -> list[Piece]:
+        return [
+            Copied(segment.start_pts, segment.end_pts)
+            if segment.kind == "copy"
+            else Encoded(str(self._segment_file(clip, segment)))
+            for segment in segments
+        ]
+
+    def _publish(self, clip: ClipRow, folder: Path, record: dict[str, Any]) -> None:
+        """Move a verified clip, and what lies beside it, to the target; the video comes last."""
+        place = (self._target / clip.output).parent
+        partial = folder / clip.output.name
+        os.utime(partial, ns=(clip.mtime_ns, clip.mtime_ns))
+        # After a kill between here and the end, the output is known to be ours.
+        self._manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
+        place.mkdir(parents=True, exist_ok=True)
+        overwrite = self._settings.encode.overwrite
+        beside = [path for path in sorted(folder.iterdir()) if path != partial]
+        try:
+            for path in [*beside, partial]:
+                _sync(path)
+                name_file(path, place / path.name, overwrite=overwrite)
+        except FileExistsError:
+            raise SinkError(
+                f"{place / partial.name}: was made by another program in the meantime"
+            ) from None
+        self._finish(clip, record)
+
+    def _was_published(self, clip: ClipRow) -> bool:
+        """Whether a killed run had given the output its name already; finishes what it left undone."""
+        size = clip.record.get("publishing")
+        with suppress(OSError):
+            if size is not None and (self._target / clip.output).stat().st_size == size:
+                self._finish(clip, clip.record)
+                return True
+        return False
+
+    def _finish(self, clip: ClipRow, record: dict[str, Any]) -> None:
+        files = [self._segment_file(clip, s) for s in self._manifest.segments(clip.id)]
+        self._manifest.set_state(clip.id, "done", **record)
+        for file in files:
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)
+        self._pace.end(clip.id)
+        self.tally.done.append(clip.id)
+        if record["losses"]:
+            self.tally.lossy.append(clip.id)
+        self._tell(clip, "; ".join(["done", *(f"loss: {loss}" for loss in record["losses"])]))
+
+    def _failed(self, clip: ClipRow, error: Exception) -> None:
+        """Try a clip again after the others, or set it aside with the reason."""
+        self._stop_if_full(error)
+        reason = _reason(error)
+        if self._manifest.count_attempt(clip.id) <= self._settings.batch.retries:
+            self._tell(clip, f"failed, and will be tried again: {reason}")
+            self._waiting.append(clip.id)
+            self._pace.plan([clip])
+            return
+        self._pace.end(clip.id)
+        self._manifest.set_state(clip.id, "failed", reason)
+        self.tally.failed.append(clip.id)
+        self._tell(clip, f"failed, and is set aside: {reason}")
+
+    def _is_done(self, clip: ClipRow, segment: Segment) -> bool:
+        """Whether a segment's file is there as it was recorded."""
+        if segment.kind == "copy" or segment.record is None:
+            return segment.is_done
+        with suppress(OSError):
+            if self._segment_file(clip, segment).stat().st_size == segment.record["size_bytes"]:
+                return True
+        self._manifest.discard_segment(clip.id, segment.number)
+        return False
+
+    def _segment_file(self, clip: ClipRow, segment: Segment) -> Path:
+        return self._work / "segments" / f"{clip.id}-{segment.number}.nut"
+
+    def _check_space(self, clip: ClipRow) -> None:
+        needed = clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
+        free = shutil.disk_usage(self._work).free
+        if free < needed:
+            raise BatchStoppedError(
+                f"{self._target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"
+                f" {needed / 1e9:.1f}; make room and give the same command again"
+            )
+
+    def _stop_if_full(self, error: BaseException) -> None:
+        """Raise BatchStoppedError for what would fail with every other clip too."""
+        if isinstance(error, BatchStoppedError):
+            raise error
+        cause: BaseException | None = error
+        while cause is not None:
+            if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise BatchStoppedError(
+                    f"{self._target}: {os.strerror(cause.errno)}; what is done is kept: make room and"  # type: ignore[attr-defined]
+                    " give the same command again"
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+
+
+def _look_at(clip: ClipRow) -> os.stat_result:
+    try:
+        return clip.source.stat()
+    except FileNotFoundError:
+        raise SourceError(f"{clip.source}: is gone since the batch was planned") from None
+
+
+def _check_unchanged(clip: ClipRow) -> None:
+    about = _look_at(clip)
+    if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
+        raise SourceError(f"{clip.source}: changed while it was in work; it must begin anew")
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk before the manifest relies on it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _united(records: Iterable[dict[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(text for record in records for text in record[name]))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,127 @@
+"""Recordings that a camera cut into clips: recognised by common patterns of names, kept in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from vderain.batch.files import Found
+
+# Dashcams name clips by date and time, with a number and the camera's letter or word around them:
+# 20240115_123000_NF.mp4, 2024_0115_123000_001F.MP4, 2024-01-15_12-30-00-front.mp4, MOVI0012.avi.
+_TIME = re.compile(
+    r"(?P<date>(?:19|20)?\d{2}[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01]))"
+    r"[-_.T ]*(?P<time>(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d)"
+)
+_NUMBER = re.compile(r"\d+")
+_CAMERA = re.compile(
+    r"(?:^|[^a-z])(?P<word>front|rear|back|inside|interior|cabin|left|right|left_repeater|right_repeater"
+    r"|[npemi]?[frib])(?![a-z])",
+    re.IGNORECASE,
+)
+_WORDS = {
+    "f": "front", "front": "front", "r": "rear", "rear": "rear", "b": "rear", "back": "rear",
+    "i": "inside", "inside": "inside", "interior": "inside", "cabin": "inside",
+}  # fmt: skip
+_CHAPTER = re.compile(r"(?P<kind>G[HXL])(?P<chapter>\d{2})(?P<number>\d{4})$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipName:
+    """What the name of a clip says.
+
+    Attributes:
+        camera: "front", "rear", "inside", another word of the name, or "".
+        recording: what the names of one recording have in common.
+        moment: orders the clips of a recording, compared as text; year to second where it ``is_dated``.
+
+    """
+
+    camera: str
+    recording: str
+    moment: str
+    is_dated: bool = False
+
+
+def read_name(path: PurePath) -> ClipName | None:
+    """What a clip's name says, or None where it follows no pattern of cameras."""
+    stem = path.stem
+    chapter = _CHAPTER.fullmatch(stem)
+    if chapter is not None:  # GoPro: the chapter comes before the recording's number
+        recording = f"{chapter['kind'].upper()}{chapter['number']}"
+        return ClipName("", recording, chapter["chapter"])
+    moment = _TIME.search(stem)
+    if moment is not None:
+        rest = stem[: moment.start()] + "|" + stem[moment.end() :]
+        digits = re.sub(r"\D", "", moment["date"] + moment["time"])
+        camera = _camera(rest)
+        if len(digits) == 12:
+            digits = "20" + digits
+        return ClipName(camera, _NUMBER.sub("#", rest), digits, is_dated=True)
+    numbers = list(_NUMBER.finditer(stem))
+    if len(numbers) == 1 and len(numbers[0][0]) >= 3:
+        rest = _NUMBER.sub("#", stem)
+        return ClipName(_camera(rest), rest, numbers[0][0].rjust(14, "0"))
+    return None
+
+
+def _camera(rest: str) -> str:
+    found = list(_CAMERA.finditer(re.sub(r"\d", " ", rest)))
+    if not found:
+        return ""
+    word = found[-1]["word"].lower()
+    # BlackVue writes the mode before the camera: NF is normal front, ER an event at the rear.
+    return _WORDS.get(word) or (_WORDS.get(word[1:], word) if len(word) == 2 else word)
+
+
+def series_of(clips: Iterable[Found]) -> list[list[Found]]:
+    """Clips grouped into recordings of one camera in one folder, each in its order.
+
+    A clip of no known pattern is a recording of its own. Recordings stand in the order of their first
+    clip in ``clips``. A recording's clips may lie hours apart: whether they touch, only their lengths tell.
+    """
+    groups: dict[object, list[tuple[str, Found]]] = defaultdict(list)
+    for clip in clips:
+        name = read_name(clip.output)
+        if name is None:
+            groups[clip.output].append(("", clip))
+        else:
+            key = (clip.output.parent, name.camera, name.recording, clip.output.suffix.lower())
+            groups[key].append((name.moment, clip))
+    return [
+        [clip for _, clip in sorted(group, key=lambda pair: (pair[0], str(pair[1].output)))]
+        for group in groups.values()
+    ]
+
+
+def ordered(clips: Iterable[Found], order: str) -> list[Found]:
+    """Clips by "name", or by when they were recorded, "oldest" or "newest" first.
+
+    Clips of one recording follow each other as they were recorded, whatever their numbers look like, and
+    cameras of one moment stand together. The time is the name's, else that of the file's last change,
+    which copying may have lost.
+    """
+    if order == "name":
+        return sorted(clips, key=_by_name)
+    return sorted(clips, key=_by_time, reverse=order == "newest")
+
+
+def _by_name(clip: Found) -> tuple[bytes, bytes, bytes]:
+    name = read_name(clip.output)
+    shown = clip.output.stem
+    if name is not None:
+        shown = f"{name.moment}{name.camera}" if name.is_dated else f"{name.recording}{name.moment}"
+    return os.fsencode(clip.output.parent), os.fsencode(shown), os.fsencode(clip.output.name)
+
+
+def _by_time(clip: Found) -> tuple[str, bytes]:
+    name = read_name(clip.output)
+    if name is not None and name.is_dated:
+        return name.moment, os.fsencode(clip.output)
+    changed = time.localtime(clip.mtime_ns / 1e9)
+    return time.strftime("%Y%m%d%H%M%S", changed), os.fsencode(clip.output)

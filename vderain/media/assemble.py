@@ -1,0 +1,184 @@
+"""The whole video from its parts: segments that were encoded, and packets copied from the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.errors import SinkError
+from vderain.frames import Frame, PassedPacket, PlaneFormat
+from vderain.interfaces import SinkReport
+from vderain.media.cuts import NAL_CODECS, VideoIndex, index_video, packets_of
+from vderain.media.encoders import ENCODERS, fit
+from vderain.media.formats import container_for
+from vderain.media.length import Length
+from vderain.media.opening import open_container
+from vderain.media.parts import Copied, Encoded, Parts, Piece
+from vderain.media.planes_io import carrier_of
+from vderain.media.sink import VideoSink, written_tags
+from vderain.media.source import VideoSource
+from vderain.options import EncodeOptions, RunOptions
+
+__all__ = ["Copied", "Encoded", "Piece", "assemble", "copy_obstacle"]
+
+
+def copy_obstacle(index: VideoIndex, encode: EncodeOptions, output_path: str) -> str | None:
+    """Why packets of a source cannot stand beside encoded ones in this output; None where they can.
+
+    GOPs that are not closed cannot be copied either; ``assemble`` refuses them one by one.
+    """
+    try:
+        container = container_for(output_path, encode)
+    except SinkError as error:
+        return str(error)
+    codec = encode.codec.removesuffix("_nvenc")
+    if not container.timestamps:
+        return f"{container.muxer} stores a frame rate and no times"
+    if index.codec not in NAL_CODECS:
+        return f"packets of {index.codec} are not copied, only those of {' and '.join(NAL_CODECS)}"
+    if index.codec != codec:
+        return f"the source is {index.codec} and the output {codec}; use --codec {index.codec}"
+    if encode.interlaced == "deinterlace":
+        return "copied frames would not be deinterlaced"
+    if index.sets_change:
+        return "the parameter sets of its video change in mid-file"
+    return _other_pictures(index, encode)
+
+
+def _other_pictures(index: VideoIndex, encode: EncodeOptions) -> str | None:
+    if not index.pix_fmt or not index.width or not index.height:
+        return "the header of its video does not tell size and pixel format"
+    carrier = carrier_of(index.pix_fmt)
+    layout = PlaneFormat(carrier.layout, index.width, index.height, carrier.bit_depth)
+    encoder = ENCODERS[encode.codec]
+    target = fit(encoder, layout, bit_depth=encode.bit_depth, alpha=False, pictures=False).target
+    written = carrier_of(target.pix_fmt)
+    if (written.layout, written.bit_depth) != (carrier.layout, carrier.bit_depth):
+        return f"the source is {index.pix_fmt} and would be encoded as {target.pix_fmt}"
+    if (target.width, target.height) != (index.width, index.height):
+        return (
+            f"the source is {index.width}x{index.height} and would be encoded as"
+            f" {target.width}x{target.height}"
+        )
+    return None
+
+
+def assemble(
+    source_path: str,
+    pieces: Sequence[Piece],
+    output_path: str,
+    *,
+    encode: EncodeOptions,
+    index: VideoIndex | None = None,
+) -> SinkReport:
+    """Write the video of all pieces, in order, with all else that the source holds.
+
+    Other tracks, chapters, tags, rotation come through as with VideoSink; times stay. ``index`` is
+    that of the source, where it is known already. The output has its name only when it is complete.
+    Raises SourceError, OptionError, and SinkError also for pieces that do not fit together.
+    """
+    index = index or index_video(source_path)
+    container = container_for(output_path, encode)
+    if not container.timestamps:
+        raise SinkError(
+            f"{output_path}: {container.muxer} stores a frame rate and no times, so segments cannot be"
+            " put together in it; use .mkv or .mp4"
+        )
+    if any(isinstance(piece, Copied) for piece in pieces):
+        obstacle = copy_obstacle(index, encode, output_path)
+        if obstacle is not None:
+            raise SinkError(f"{output_path}: no frames can be copied into it: {obstacle}")
+    in_band = container.muxer == "mpegts"
+    with (
+        closing(VideoSource(source_path, run=RunOptions(), encode=encode)) as source,
+        closing(Parts(index, pieces, output_path, repeat_sets=in_band)) as parts,
+    ):
+        first = next(item for item in source if isinstance(item, Frame))
+        sink = _AssemblySink(output_path, source, encode, parts, first)
+        try:
+            sink.take(parts.packets(), source_path, index.time_base)
+            report = sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+    if parts.copied_frames:
+        report.notes.append(
+            f"{parts.copied_frames} of {report.frames} frames were copied as they were encoded"
+        )
+    return report
+
+
+class _AssemblySink(VideoSink):
+    """Writes packets in the place of frames; all else is as with VideoSink."""
+
+    def __init__(
+        self, path: str, source: VideoSource, encode: EncodeOptions, parts: Parts, first: Frame
+    ) -> None:
+        self._parts = parts
+        self._look = first
+        super().__init__(path, source, encode)
+
+    def take(self, packets: Iterator[Any], source_path: str, unit: Fraction) -> None:
+        """Mux the video, and between it the packets of all other tracks, in the order of time."""
+        try:
+            self._begin()
+            head = next(packets, None)
+            for item, time_s in self._others(source_path):
+                while head is not None and time_s is not None and head.dts * unit <= time_s:
+                    self._mux_video(head)
+                    head = next(packets, None)
+                self._tracks.write(item.stream_index, item.payload)
+            while head is not None:
+                self._mux_video(head)
+                head = next(packets, None)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _begin(self) -> None:
+        context = self._stream.codec_context
+        tags = written_tags(self._look, self._parts.template.codec_context.pix_fmt)
+        context.color_range, context.colorspace = tags.range, tags.matrix
+        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+        context.sample_aspect_ratio = self._info.sample_aspect_ratio
+        self._stream.time_base = self._info.time_base
+        self._turn()
+        self._lose_pixel_shape()
+        self._output.start_encoding()
+
+    def _new_stream(self) -> Any:
+        stream = self._output.add_stream_from_template(self._parts.template, opaque=True)
+        stream.codec_context.extradata = self._parts.extradata
+        return stream
+
+    def _mux_video(self, packet: Any) -> None:
+        packet.stream = self._stream
+        self._muxer.mux(packet)
+        self._report.frames += 1
+
+    def _drain(self) -> None:
+        """Nothing is held back here."""
+
+    def _others(self, path: str) -> Iterator[tuple[PassedPacket, Fraction | None]]:
+        """The packets of the other tracks with their times in seconds."""
+        assert self._template is not None
+        with closing(open_container(path)) as container:
+            video = container.streams[self._template.video_index]
+            length = Length(container, video, self._info.frame_rate)
+            for packet in packets_of(container, path):
+                unit = Fraction(packet.time_base or 1)
+                time = packet.pts if packet.pts is not None else packet.dts
+                if time is not None and packet.stream.index == video.index:
+                    length.picture(time * unit, (packet.duration or 0) * unit)
+                elif packet.stream.index != video.index and packet.time_base:
+                    if time is not None:
+                        length.passed((time + (packet.duration or 0)) * unit)
+                    dts = packet.dts if packet.dts is not None else packet.pts
+                    yield (
+                        PassedPacket(packet.stream.index, packet),
+                        None if dts is None else dts * unit,
+                    )
+            self._report.losses.extend(length.losses(failures=0, whole=True))

@@ -1,0 +1,213 @@
+"""Where a video can be cut: its groups of pictures, read from the packets without decoding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.errors import SourceError
+from vderain.media.nal import NalFormat
+from vderain.media.opening import codec_name, input_name, open_container, pick_video
+from vderain.media.urls import redact
+
+# Of these the NAL types tell whether a keyframe stands alone; containers flag more as keyframes.
+NAL_CODECS = ("h264", "hevc")
+
+
+@dataclass(frozen=True, slots=True)
+class Gop:
+    """A keyframe and what is decoded after it, up to the next; times in the video's ``time_base``.
+
+    The groups of a video follow each other without a gap. ``is_closed`` where nothing shown belongs
+    to, or refers to, the group before, so that the packets can be copied without that group.
+    """
+
+    start_pts: int
+    end_pts: int  # exclusive
+    frames: int
+    size_bytes: int  # of its packets
+    is_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VideoIndex:
+    """What the packets of a video tell.
+
+    Attributes:
+        codec: FFmpeg's name.
+        gops: at least one, in order of time.
+        size_bytes: of the whole file.
+        width, height, pix_fmt: of the stored pictures, as the stream's header says.
+        last_pts: the time of the last frame.
+        reorder: packets that a picture may be decoded ahead of its turn.
+        sets_change: whether parameter sets change in mid-file, so that headers cannot hold them.
+
+    """
+
+    path: str
+    time_base: Fraction
+    codec: str
+    frames: int
+    gops: tuple[Gop, ...]
+    duration_s: float
+    size_bytes: int
+    width: int = 0
+    height: int = 0
+    pix_fmt: str = ""
+    last_pts: int = 0
+    reorder: int = 0
+    sets_change: bool = False
+
+
+def index_video(path: str) -> VideoIndex:
+    """Read all packets of the video that ``open_source`` would take; decodes nothing.
+
+    Raises SourceError for what cannot be read, or whose frames have no times of their own.
+    """
+    with closing(open_container(path)) as container:
+        stream = pick_video(container, path)
+        codec = codec_name(stream)
+        scan = _Scan(nal_format(stream, codec, path))
+        for packet in packets_of(container, path, stream):
+            scan.add(packet, path)
+        gops = scan.gops()
+        if not gops:
+            raise SourceError(f"{input_name(path)}: not one keyframe of its video can be read")
+        time_base = Fraction(stream.time_base)
+        context = stream.codec_context
+        return VideoIndex(
+            path,
+            time_base,
+            codec,
+            sum(gop.frames for gop in gops),
+            gops,
+            float((gops[-1].end_pts - gops[0].start_pts) * time_base),
+            os.path.getsize(path),
+            context.width,
+            context.height,
+            context.pix_fmt or "",
+            scan.last_pts,
+            scan.reorder,
+            scan.sets_change,
+        )
+
+
+def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
+    """How the NAL units of a stream are packed; None where its codec has none. Raises SourceError."""
+    if codec not in NAL_CODECS:
+        return None
+    try:
+        return NalFormat.of(codec, stream.codec_context.extradata)
+    except ValueError as error:
+        raise SourceError(f"{input_name(path)}: {error}; it is damaged") from None
+
+
+def packets_of(container: Any, path: str, stream: Any = None) -> Iterator[Any]:
+    """The packets of one stream, or of all; reading goes on behind damage. Raises SourceError."""
+    streams = () if stream is None else (stream,)
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                if packet.size:
+                    yield packet
+            return
+        except av.InvalidDataError:
+            continue
+        except av.FFmpegError as error:
+            reason = redact(error.strerror or type(error).__name__)
+            raise SourceError(f"{input_name(path)}: reading stopped ({reason})") from None
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group while its packets come; ``times`` in the order of decoding."""
+
+    key_pts: int
+    is_reset: bool
+    times: list[int]
+    size_bytes: int = 0
+    end_pts: int = 0
+    hides: bool = False  # whether an edit list keeps packets of it from being shown
+
+
+class _Scan:
+    """Turns packets into groups; holds the times of one group only."""
+
+    def __init__(self, nals: NalFormat | None) -> None:
+        self.reorder = 0
+        self.last_pts = 0
+        self.sets_change = False
+        self._nals = nals
+        self._sets: dict[tuple[int, int], bytes] = {}
+        self._group: _Group | None = None
+        self._done: list[tuple[int, int, Gop]] = []  # with the last time and the end of each
+        self._sets_in(nals.sets if nals else ())
+
+    def add(self, packet: Any, path: str) -> None:
+        """Take the next packet; those before the first keyframe cannot be decoded."""
+        if packet.pts is None:
+            raise SourceError(
+                f"{input_name(path)}: its frames have no times of their own, so it cannot be cut;"
+                " derain it in one go, or put it into an MP4 first"
+            )
+        if packet.is_keyframe:
+            self._close()
+            units = self._nals.split(bytes(packet)) if self._nals else []
+            self._sets_in(units)
+            is_reset = self._nals is None or self._nals.is_reset(units)
+            self._group = _Group(packet.pts, is_reset, [])
+        group = self._group
+        if group is None:
+            return
+        group.size_bytes += packet.size
+        if packet.is_discard:
+            group.hides = True
+            return
+        group.times.append(packet.pts)
+        group.end_pts = max(group.end_pts, packet.pts + (packet.duration or 0), packet.pts + 1)
+
+    def gops(self) -> tuple[Gop, ...]:
+        """All groups, each up to the beginning of the next."""
+        self._close()
+        found = []
+        last = None
+        for index, (latest, end, gop) in enumerate(self._done):
+            following = self._done[index + 1][2].start_pts if index + 1 < len(self._done) else end
+            apart = latest < following and (last is None or last < gop.start_pts)
+            last = latest if last is None else max(last, latest)
+            self.last_pts = last
+            found.append(
+                Gop(
+                    gop.start_pts,
+                    max(following, gop.start_pts),
+                    gop.frames,
+                    gop.size_bytes,
+                    gop.is_closed and apart,
+                )
+            )
+        return tuple(found)
+
+    def _close(self) -> None:
+        group, self._group = self._group, None
+        if group is None or not group.times:
+            return
+        first = min(group.times)
+        closed = group.is_reset and first == group.key_pts and not group.hides
+        gop = Gop(first, group.end_pts, len(group.times), group.size_bytes, closed)
+        self._done.append((max(group.times), group.end_pts, gop))
+        rank = {pts: place for place, pts in enumerate(sorted(group.times))}
+        late = max(place - rank[pts] for place, pts in enumerate(group.times))
+        self.reorder = max(self.reorder, late)
+
+    def _sets_in(self, units: Iterable[bytes]) -> None:
+        """Whether a parameter set of the same kind and number has another content than before."""
+        for unit in units:
+            if self._nals is not None and self._nals.is_parameter_set(unit):
+                key = (self._nals.kind(unit), self._nals.number(unit))
+                self.sets_change |= self._sets.setdefault(key, unit) != unit

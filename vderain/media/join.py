@@ -1,0 +1,415 @@
+"""Files of one recording become one file: packets are copied, times moved, nothing is encoded anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from vderain.errors import OptionError, SinkError, SourceError
+from vderain.interfaces import SinkReport
+from vderain.media.color import Mastering
+from vderain.media.cuts import nal_format
+from vderain.media.formats import Container, container_for, muxer_options, portable_metadata
+from vderain.media.opening import codec_name, is_container_track, open_container, pick_video
+from vderain.media.publish import Destination
+from vderain.media.source import Template
+from vderain.media.timing import DecodingTimes
+from vderain.media.tracks import CopiedTrack, Muxer, Tracks, mirror
+from vderain.media.urls import redact
+from vderain.options import EncodeOptions
+
+_CODECS = ("h264", "hevc", "av1", "ffv1")  # what is written here
+_OVERLAP_S = 0.1  # of sound between neighbours: more than that is told as a loss
+
+
+def join(parts: Sequence[str], output: str, *, overwrite: bool = False) -> SinkReport:
+    """Write the videos ``parts``, in this order, to ``output`` as one without a gap.
+
+    All tracks that every part has are copied packet by packet. The times of each part are moved so that
+    its video begins where that of the part before ends; chapters move along. Tags are those of the first.
+    The parts stay. Where sound of two parts overlaps, as far as packets reach over the cut, what comes
+    second is left out.
+
+    Raises OptionError for fewer than two parts, SourceError for one that cannot be read, and SinkError
+    where parts differ in codec, size, pixel format, parameter sets, time base or the kind of a track, or
+    where the output cannot be written; nothing is left under its name then.
+    """
+    if len(parts) < 2:
+        raise OptionError(f"{output}: is to be joined of {len(parts)} files; name two or more")
+    destination = Destination(output)
+    for part in parts:
+        destination.check(part, overwrite=overwrite)
+    looked_at = _placed([_look_at(part) for part in parts])
+    for other in looked_at[1:]:
+        _refuse_difference(looked_at[0], other)
+    container = container_for(output, EncodeOptions(codec=_codec_of(looked_at[0])))
+    try:
+        report = _Joining(looked_at, destination, container).run()
+        destination.publish()
+    except BaseException:
+        destination.discard()
+        raise
+    report.path = output
+    return report
+
+
+def _codec_of(part: _Part) -> str:
+    codec = part.video.codec
+    if codec not in _CODECS:
+        raise SinkError(
+            f"{part.path}: its video is {codec}; files with {', '.join(_CODECS)} can be joined"
+        )
+    return codec
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """What must be the same in all parts, in words of messages."""
+
+    codec: str
+    size: str
+    pixel_format: str
+    time_base: Fraction
+    parameter_sets: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part as its packets tell; times in units of its video.
+
+    ``tracks`` are those beside the video, by what they are and the how many-th of that kind: their
+    indexes and what decoders need to know of them. ``shift`` is added to its times.
+    """
+
+    path: str
+    video: _Video
+    video_index: int
+    tracks: dict[tuple[str, int], tuple[int, tuple[Any, ...]]]
+    chapters: tuple[dict[str, Any], ...]
+    frames: int
+    start_pts: int
+    end_pts: int
+    shift: int = 0
+
+    def shift_in(self, time_base: Fraction) -> int:
+        """The shift in units of another track."""
+        return round(self.shift * self.video.time_base / time_base)
+
+
+def _look_at(path: str) -> _Part:
+    with closing(open_container(path)) as container:
+        stream = pick_video(container, path)
+        codec = codec_name(stream)
+        context = stream.codec_context
+        nals = nal_format(stream, codec, path)
+        header = nals.sets if nals is not None else (context.extradata or b"",)
+        video = _Video(
+            codec,
+            f"{context.width}x{context.height}",
+            context.pix_fmt or "",
+            Fraction(stream.time_base),
+            header,
+        )
+        tracks = _tracks(container, stream.index)
+        chapters = tuple(dict(chapter) for chapter in container.chapters())
+        frames, start, end = _extent(container, stream, path)
+        return _Part(path, video, stream.index, tracks, chapters, frames, start, end)
+
+
+def _tracks(container: Any, video_index: int) -> dict[tuple[str, int], tuple[int, tuple[Any, ...]]]:
+    tracks = {}
+    count: Counter[str] = Counter()
+    for stream in container.streams:
+        if stream.index == video_index or is_container_track(stream):
+            continue
+        context = stream.codec_context
+        about: tuple[Any, ...] = (codec_name(stream),)
+        if stream.type == "audio" and context is not None:
+            about += (f"{context.sample_rate} Hz", context.layout.name, context.extradata or b"")
+        tracks[stream.type, count[stream.type]] = stream.index, about
+        count[stream.type] += 1
+    return tracks
+
+
+def _extent(container: Any, stream: Any, path: str) -> tuple[int, int, int]:
+    """Number of frames, time of the first, and of the end of the last. Raises SourceError and SinkError."""
+    times: list[int] = []
+    last_end = 0
+    for packet in _packets(container.demux(stream), path):
+        if packet.pts is None:
+            raise SourceError(
+                f"{path}: its frames have no times of their own, so it cannot be joined"
+            )
+        if packet.is_discard:
+            raise SinkError(
+                f"{path}: an edit list hides frames of it, which would be seen when joined; leave it out"
+            )
+        times.append(packet.pts)
+        last_end = max(last_end, packet.pts + (packet.duration or 0))
+    if not times:
+        raise SourceError(f"{path}: holds not one frame of video; leave it out")
+    times.sort()
+    if last_end <= times[-1]:  # the container does not say how long its last frame is shown
+        last_end = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1)
+    return len(times), times[0], last_end
+
+
+def _placed(parts: list[_Part]) -> list[_Part]:
+    """The parts with their shifts; the first stays where it is."""
+    placed: list[_Part] = []
+    end = parts[0].start_pts
+    for part in parts:
+        shift = end - part.start_pts
+        placed.append(
+            _Part(
+                part.path, part.video, part.video_index, part.tracks, part.chapters, part.frames,
+                part.start_pts, part.end_pts, shift,
+            )
+        )  # fmt: skip
+        end = part.end_pts + shift
+    return placed
+
+
+def _refuse_difference(first: _Part, part: _Part) -> None:
+    for name in ("codec", "size", "pixel_format", "time_base"):
+        mine, others = getattr(part.video, name), getattr(first.video, name)
+        if mine != others:
+            _refuse(part, first, f"its video has {name.replace('_', ' ')} {mine}, not {others}")
+    if part.video.parameter_sets != first.video.parameter_sets:
+        _refuse(part, first, "its video was encoded with other settings (parameter sets differ)")
+    for key, (index, about) in first.tracks.items():
+        if key in part.tracks and part.tracks[key][1] != about and key[0] == "audio":
+            mine = " ".join(str(fact) for fact in part.tracks[key][1] if isinstance(fact, str))
+            others = " ".join(str(fact) for fact in about if isinstance(fact, str))
+            differs = f"track {index} is {mine}, not {others}"
+            if mine == others:
+                differs = f"track {index} was encoded with other settings"
+            _refuse(part, first, differs)
+
+
+def _refuse(part: _Part, first: _Part, differs: str) -> None:
+    raise SinkError(
+        f"{part.path}: cannot be joined to {PurePath(first.path).name}: {differs}; derain both with the"
+        " same settings, or keep them apart"
+    )
+
+
+@dataclass(slots=True)
+class _Sound:
+    """One audio track so far: which packets of the next part go on from its end."""
+
+    left_out_s: Fraction = Fraction(0)  # of the part in work
+    _end: int | None = None  # in the track's time base
+    _at_cut: bool = False
+
+    def begin(self) -> None:
+        """The packets of another part come now."""
+        self.left_out_s = Fraction(0)
+        self._at_cut = self._end is not None
+
+    def takes(self, packet: Any) -> bool:
+        """Whether to copy a packet, whose times are moved already."""
+        duration = packet.duration or 0
+        if self._at_cut and self._end is not None:
+            if packet.is_discard:
+                return False  # the run-up of an encoder, which nobody is to hear
+            if packet.pts + duration / 2 < self._end:  # most of it lies beside the sound before
+                self.left_out_s += duration * packet.time_base
+                return False
+            self._at_cut = False
+        self._end = max(self._end or packet.pts, packet.pts + duration)
+        return True
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Some streams of a container, as ``mirror`` looks at them."""
+
+    streams: list[Any] = field(default_factory=list)
+
+
+class _Joining:
+    """One output while parts are copied into it."""
+
+    def __init__(self, parts: list[_Part], destination: Destination, container: Container) -> None:
+        self._parts, self._destination, self._container = parts, destination, container
+        self._report = SinkReport(codec=f"copied {parts[0].video.codec}")
+        self._tracks = Tracks()
+        self._sounds: dict[int, _Sound] = {}
+        self._stream: Any = None
+
+    def run(self) -> SinkReport:
+        """Copy everything and complete the partial file. Raises SinkError and SourceError."""
+        with closing(open_container(self._parts[0].path)) as first:
+            output = self._create(first)
+            try:
+                for part in self._parts:
+                    self._copy(part)
+                self._video.flush()
+                self._tracks.flush()
+                output.close()
+            except (av.FFmpegError, OSError) as error:
+                self._give_up(output)
+                raise self._failure(error) from error
+            except BaseException:
+                self._give_up(output)
+                raise
+        self._tracks.finish()
+        return self._complete()
+
+    def _create(self, first: Any) -> Any:
+        metadata = portable_metadata(first.metadata)
+        video = self._parts[0].video
+        try:
+            output: Any = av.open(
+                f"file:{self._destination.partial}",
+                "w",
+                format=self._container.muxer,
+                container_options=muxer_options(self._container, metadata, video.time_base),
+                metadata_errors="surrogateescape",
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+        try:
+            output.metadata.update(metadata)
+            output.set_chapters(list(self._chapters()))
+            muxer = Muxer(output)
+            chosen = _Chosen([s for s in first.streams if self._is_common(s)])
+            template = Template(chosen, self._parts[0].video_index, (), None, Mastering())
+            self._tracks = mirror(
+                template, muxer, self._container, None, lambda: self._add_video(first, muxer)
+            )
+            output.start_encoding()
+        except (av.FFmpegError, OSError) as error:
+            self._give_up(output)
+            raise self._failure(error) from error
+        except BaseException:
+            self._give_up(output)
+            raise
+        return output
+
+    def _add_video(self, first: Any, muxer: Muxer) -> None:
+        original = first.streams[self._parts[0].video_index]
+        stream = muxer.container.add_stream_from_template(original, opaque=True)
+        stream.metadata.clear()
+        stream.metadata.update(portable_metadata(original.metadata))
+        stream.disposition = original.disposition
+        if self._parts[0].video.codec == "hevc" and self._container.muxer in ("mp4", "mov"):
+            stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+        self._video = CopiedTrack(muxer, stream, order=DecodingTimes())
+        self._stream = stream
+
+    def _is_common(self, stream: Any) -> bool:
+        """Whether a track of the first part is in all of them; tells of the others."""
+        if stream.index == self._parts[0].video_index or stream.type == "attachment":
+            return True
+        if stream.disposition & Disposition.attached_pic:
+            return True  # a cover: that of the first part
+        keys = {index: key for key, (index, _) in self._parts[0].tracks.items()}
+        key = keys.get(stream.index)
+        if key is None:
+            return True  # bookkeeping, which mirror knows
+        about = self._parts[0].tracks[key][1]
+        for part in self._parts[1:]:
+            if key not in part.tracks or part.tracks[key][1] != about:
+                name = f"#{stream.index} {stream.type} {about[0]}"
+                self._report.losses.append(f"{name}: left out, {part.path} has no such track")
+                return False
+        return True
+
+    def _chapters(self) -> Iterator[dict[str, Any]]:
+        number = 0
+        for part in self._parts:
+            for chapter in part.chapters:
+                number += 1
+                unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
+                shift = part.shift_in(unit)
+                start, end = chapter["start"] + shift, chapter["end"] + shift
+                yield {**chapter, "id": number, "start": start, "end": end, "time_base": unit}
+
+    def _copy(self, part: _Part) -> None:
+        """Copy one part, moved to its place."""
+        first = self._parts[0]
+        places = {
+            index: first.tracks[key][0]
+            for key, (index, _) in part.tracks.items()
+            if key in first.tracks
+        }
+        for sound in self._sounds.values():
+            sound.begin()
+        frames = 0
+        with closing(open_container(part.path)) as container:
+            covers = {
+                s.index for s in container.streams if s.disposition & Disposition.attached_pic
+            }
+            for packet in _packets(container.demux(), part.path):
+                index = packet.stream.index
+                if index in covers:
+                    if part is first:
+                        self._tracks.write(places[index], packet)
+                    continue
+                _move(packet, part.shift_in(Fraction(packet.time_base)))
+                if index == part.video_index:
+                    frames += 1
+                    packet.dts = None  # made anew, so that they rise over the cut too
+                    packet.stream = self._stream  # its own is gone before it is written
+                    self._video.write(packet)
+                elif index in places and self._takes(packet, places[index]):
+                    self._tracks.write(places[index], packet)
+        if frames != part.frames:
+            raise SourceError(f"{part.path}: changed while it was read; try again")
+        self._report.frames += frames
+        for place, sound in self._sounds.items():
+            if sound.left_out_s > _OVERLAP_S:
+                self._report.losses.append(
+                    f"{self._tracks.names[place]}: {float(sound.left_out_s):.2f} s at the beginning of"
+                    f" {part.path} are left out, the sound before lasts so much longer than its video"
+                )
+
+    def _takes(self, packet: Any, place: int) -> bool:
+        """Whether a packet of a track beside the video is copied: all but sound that overlaps."""
+        if packet.stream.type != "audio" or packet.pts is None:
+            return True
+        return self._sounds.setdefault(place, _Sound()).takes(packet)
+
+    def _give_up(self, output: Any) -> None:
+        with suppress(av.FFmpegError, OSError, ValueError):
+            output.close()
+        self._tracks.abort()
+
+    def _failure(self, error: Exception) -> SinkError:
+        reason = redact(getattr(error, "strerror", None) or str(error))
+        return SinkError(
+            f"{self._destination.path}: cannot be written ({reason}); nothing was left"
+        )
+
+    def _complete(self) -> SinkReport:
+        report = self._report
+        report.tracks_copied.extend(self._tracks.copied.values())
+        report.notes.extend(self._tracks.notes)
+        report.losses.extend(self._tracks.losses)
+        return report
+
+
+def _packets(packets: Iterator[Any], path: str) -> Iterator[Any]:
+    """Those that hold something. Raises SourceError where reading fails: what is joined is whole."""
+    try:
+        for packet in packets:
+            if packet.size and packet.time_base:
+                yield packet
+    except av.FFmpegError as error:
+        reason = redact(error.strerror or type(error).__name__)
+        raise SourceError(f"{path}: reading stopped ({reason}); derain it again") from None
+
+
+def _move(packet: Any, shift: int) -> None:
+    packet.pts = packet.pts + shift if packet.pts is not None else None
+    packet.dts = packet.dts + shift if packet.dts is not None else None

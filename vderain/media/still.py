@@ -1,0 +1,69 @@
+"""A moment of a video before and after, small, as JPEG: what reports show of a clip."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import cv2
+
+from vderain.clips import turned
+from vderain.errors import SourceError
+from vderain.frames import Frame
+from vderain.media import open_source
+from vderain.media.rgb import Image, planes_to_rgb
+from vderain.options import EncodeOptions, RunOptions
+
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
+# What a run may refuse can still be looked at.
+_ANYTHING = EncodeOptions(hdr="keep", interlaced="deinterlace")
+
+
+def before_and_after(
+    rainy: str, dry: str, at_s: float, *, width_px: int = 360
+) -> tuple[bytes, bytes]:
+    """JPEG files of the first frame at or after ``at_s``, counted from the beginning, in both videos.
+
+    Where one of them has none, the first frame is shown of both. Pictures stand upright with square
+    pixels, ``width_px`` wide at most and twice as high at most. Raises SourceError.
+    """
+    try:
+        images = [_frame_at(path, at_s) for path in (rainy, dry)]
+    except SourceError:
+        if not at_s:
+            raise
+        images = [_frame_at(path, 0.0) for path in (rainy, dry)]
+    before, after = (_jpeg(_small(image, width_px)) for image in images)
+    return before, after
+
+
+def _jpeg(image: Image) -> bytes:
+    data: bytes = cv2.imencode(".jpg", image[..., ::-1], _QUALITY)[1].tobytes()
+    return data
+
+
+def _frame_at(path: str, at_s: float) -> Image:
+    """Upright, (H, W, 3) uint8 RGB, with square pixels."""
+    run = RunOptions(start_s=max(0.0, at_s))
+    with closing(open_source(path, run=run, encode=_ANYTHING)) as source:
+        frame = next((item for item in source if isinstance(item, Frame)), None)
+        shape = source.info.sample_aspect_ratio
+    if frame is None:
+        raise SourceError(f"{path}: not one picture can be decoded")
+    turns = frame.rotation // 90
+    image = planes_to_rgb(turned(frame.planes, turns), frame.format.rotated(turns))
+    height, width = image.shape[:2]
+    # The shape of pixels is that of the stored picture, before it is turned.
+    size = (width, round(height * shape)) if turns % 2 else (round(width * shape), height)
+    return image if size == (width, height) else _resized(image, size)
+
+
+def _small(image: Image, width_px: int) -> Image:
+    height, width = image.shape[:2]
+    scale = min(1.0, width_px / width, 2 * width_px / height)
+    return _resized(image, (round(width * scale), round(height * scale))) if scale < 1 else image
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    width, height = (max(1, length) for length in size)
+    resized: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return resized

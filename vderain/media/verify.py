@@ -1,0 +1,188 @@
+"""Whether an output holds all that its source held; read from the packets, decoded only where asked."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from vderain.errors import SourceError
+from vderain.media.cuts import packets_of
+from vderain.media.opening import (
+    codec_name,
+    describe_track,
+    is_container_track,
+    open_container,
+    pick_video,
+)  # fmt: skip
+
+_SHOWN = 3  # times that differ, in a message
+
+
+def problems_of(
+    source_path: str, output_path: str, *, frames: int | None = None, decode: bool = False
+) -> list[str]:
+    """What an output lacks of its source, one line each; an empty list is a verified output.
+
+    Compared are the number of video frames (``frames``, where the source's packets are not what
+    counts), the time of each as exactly as the container holds it, the end, the other tracks, which
+    may stand beside the output, and the content of all sound. ``decode`` also decodes all video.
+    Where a container holds no negative times, all may begin later by as much.
+    """
+    try:
+        source, output = _read(source_path), _read(output_path)
+        failures = _failures(output_path) if decode else None
+    except SourceError as error:
+        return [str(error)]
+    problems = [*_frame_problems(source, output, frames), *_track_problems(source, output)]
+    if failures:
+        problems.append(f"{failures} packets of its video cannot be decoded")
+    elif failures is not None and failures < 0:
+        problems.append(f"{-failures} frames of its video are not shown")
+    return problems
+
+
+@dataclass(slots=True)
+class _Other:
+    """A track beside the video; ``digest`` is fed with all payloads of sound."""
+
+    index: int
+    kind: str
+    codec: str
+    name: str
+    packets: int = 0
+    digest: Any = field(default_factory=hashlib.blake2b)
+
+
+@dataclass(slots=True)
+class _Content:
+    """What the packets of a file tell; ``times`` of the video in ``unit`` seconds, rising."""
+
+    path: str
+    unit: Fraction
+    times: array[int] = field(default_factory=lambda: array("q"))
+    end: int = 0
+    others: dict[int, _Other] = field(default_factory=dict)
+
+
+def _read(path: str) -> _Content:
+    with closing(open_container(path)) as container:
+        video = pick_video(container, path)
+        content = _Content(path, Fraction(video.time_base))
+        for stream in container.streams:
+            if stream.index != video.index and not is_container_track(stream):
+                track = describe_track(stream)
+                name = f"#{track.index} {track.kind} {track.codec}"
+                content.others[stream.index] = _Other(
+                    track.index, track.kind, codec_name(stream), name
+                )
+        for packet in packets_of(container, path):
+            if packet.stream.index == video.index:
+                if packet.pts is not None and not packet.is_discard:
+                    content.times.append(packet.pts)
+                    content.end = max(content.end, packet.pts + (packet.duration or 0))
+            elif (other := content.others.get(packet.stream.index)) is not None:
+                other.packets += 1
+                if other.kind == "audio":
+                    other.digest.update(_sound(bytes(packet), other.codec))
+    content.times = array("q", sorted(content.times))
+    return content
+
+
+def _sound(payload: bytes, codec: str) -> bytes:
+    """A packet of sound without the header that MPEG-TS puts before each of AAC."""
+    if codec == "aac" and len(payload) > 7 and payload[0] == 0xFF and payload[1] >> 4 == 0xF:
+        return payload[7 if payload[1] & 1 else 9 :]
+    return payload
+
+
+def _frame_problems(source: _Content, output: _Content, frames: int | None) -> Iterator[str]:
+    wanted = len(source.times) if frames is None else frames
+    if len(output.times) != wanted:
+        yield f"it has {len(output.times)} video frames instead of {wanted}"
+    if not output.times or not source.times or len(output.times) != len(source.times):
+        return
+    exact = (source.unit / output.unit).denominator == 1
+    tolerance = Fraction(0) if exact else output.unit
+    shift = output.times[0] * output.unit - source.times[0] * source.unit
+    if abs(shift) <= tolerance or shift < 0:
+        shift = Fraction(0)
+    else:
+        tolerance += output.unit
+    wrong = [
+        place
+        for place, (ours, theirs) in enumerate(zip(output.times, source.times, strict=True))
+        if abs(ours * output.unit - theirs * source.unit - shift) > tolerance
+    ]
+    if wrong:
+        places = ", ".join(map(str, wrong[:_SHOWN]))
+        more = ", ..." if len(wrong) > _SHOWN else ""
+        yield f"{len(wrong)} video frames have another time than in the source (frames {places}{more})"
+    yield from _end_problems(source, output, shift)
+
+
+def _end_problems(source: _Content, output: _Content, shift: Fraction) -> Iterator[str]:
+    """Whether the last frame stays as long; containers that store no durations guess them."""
+    count = len(source.times)
+    if count < 2:
+        return
+    frame_s = (source.times[-1] - source.times[0]) * source.unit / (count - 1)
+    short_s = source.end * source.unit + shift - output.end * output.unit
+    if abs(short_s) > frame_s * Fraction(3, 2):
+        yield f"its video ends {float(abs(short_s)):.3f} s {'early' if short_s > 0 else 'late'}"
+
+
+def _track_problems(source: _Content, output: _Content) -> Iterator[str]:
+    left = list(output.others.values())
+    for track in source.others.values():
+        # A codec may have been converted for its container, but not that of sound.
+        found = next(
+            (
+                other
+                for other in left
+                if other.kind == track.kind
+                and (track.kind != "audio" or other.codec == track.codec)
+            ),
+            None,
+        )
+        beside = Path(f"{output.path}.{track.index}.{track.codec}.bin")
+        if beside.exists():
+            continue
+        if found is None:
+            if track.packets or track.kind == "attachment":
+                yield f"track {track.name} is missing"
+            continue
+        left.remove(found)
+        if track.kind == "audio" and track.digest.digest() != found.digest.digest():
+            yield f"track {track.name} has another content"
+
+
+def _failures(path: str) -> int:
+    """Packets of the video that do not decode; negative, how many pictures are missing otherwise."""
+    failures = sent = shown = 0
+    with closing(open_container(path)) as container:
+        stream = pick_video(container, path)
+        context = stream.codec_context
+        context.thread_type = "AUTO"
+        for packet in packets_of(container, path, stream):
+            sent += not packet.is_discard
+            try:
+                shown += _intact(context.decode(packet))
+            except av.FFmpegError:
+                failures += 1
+        try:
+            shown += _intact(context.decode(None))
+        except av.FFmpegError:
+            failures += 1
+    return failures or min(0, shown - sent)
+
+
+def _intact(pictures: list[Any]) -> int:
+    return sum(not picture.is_corrupt for picture in pictures)

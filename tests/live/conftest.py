@@ -37,7 +37,7 @@ def rtsp_server(_rtsp_server_there):
 
 @pytest.fixture
 def front_door():
-    """Put a process before a port, ``front_door(port, "--greet")``: gives its own port."""
+    """Put a process before a port, ``front_door(port, "--tls", ...)``: gives its own port."""
     made = []
 
     def start(port, *words):

@@ -1,8 +1,8 @@
 """Passes connections on to a port of this machine. Prints its own port.
 
-usage: front_door.py PORT [--tls CERTIFICATE KEY] [--greet]
+usage: front_door.py PORT [--tls CERTIFICATE KEY]
 
---tls takes TLS off; --greet answers the first connection with an RTMP server's first byte and ends it.
+--tls takes TLS off.
 """
 
 import argparse
@@ -23,16 +23,9 @@ async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("--tls", nargs=2)
-    parser.add_argument("--greet", action="store_true")
     options = parser.parse_args()
-    greetings = [b"\x03"] if options.greet else []
 
     async def passed_on(reader, writer):
-        if greetings:
-            await reader.readexactly(1)
-            writer.write(greetings.pop())
-            writer.close()
-            return
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", options.port)
         await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
 

@@ -168,7 +168,7 @@ class Proxy:
 
 
 class FrontDoor:
-    """A process before a port: with TLS, or an RTMP server's hello. PyAV stops Python while it connects."""
+    """A process before a port that takes TLS off. PyAV stops Python while it connects."""
 
     def __init__(self, port, *words):
         command = [sys.executable, str(FRONT_DOOR), str(port), *map(str, words)]

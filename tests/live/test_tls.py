@@ -15,6 +15,7 @@ from tests.live.test_outlets import clip
 from tests.live.test_rtsp import flows, read
 from tests.live.test_sources import MjpegHandler
 from vderain.errors import OptionError, SinkError
+from vderain.live.states import State
 from vderain.media.reach import reach
 
 
@@ -127,6 +128,7 @@ def test_an_output_that_accepts_and_says_nothing_stops_nothing_else(watch, tmp_p
         (worker,) = station.sessions[0].broadcast.workers
         assert until(lambda: "does not answer in time" in worker.connection.reason, 15)
         assert flows(station, 20)
+        assert not worker.connection.entered[State.RUNNING] and not worker.packets
     finally:
         done.set()
         ticker.join()

@@ -127,6 +127,7 @@ class Outlet(Protocol):
 
     name: str
     is_network: bool
+    confirmed: bool  # whether what was written since ``open`` is known to have been taken
 
     def open(self, streams: Streams) -> None:
         """Begin; blocks at most for the timeout."""

@@ -21,6 +21,7 @@ from vderain.media.urls import escaped_login, is_url, shown
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"
 _INTERLEAVE_US = "500000"
+_CONFIRMED_S = 2.0  # of media: more than FFmpeg holds while an RTMP connection is made
 _RTP_INTERLEAVE_US = "10000000"
 _MUXERS = {
     "rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv",
@@ -69,6 +70,7 @@ class _MuxedOutlet:
     """What the outlets share: an open container or none, and errors that name the place."""
 
     is_network = False
+    confirmed = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -124,9 +126,11 @@ class PublishOutlet(_MuxedOutlet):
         self._timeout_s = timeout_s
         self._ca_file = ca_file
         self._receiver: TcpReceiver | None = None
+        self._first_s: float | None = None
 
     def open(self, streams: Streams) -> None:
-        """Connect."""
+        """Connect; over RTMP that goes on while the first packets are written."""
+        self.confirmed, self._first_s = self._muxer != "flv", None
         timeout_us = str(round(self._timeout_s * 1e6))
         # Sound is not held back for longer than this for a picture that does not come.
         options = {"max_interleave_delta": _INTERLEAVE_US}
@@ -152,6 +156,13 @@ class PublishOutlet(_MuxedOutlet):
             return
         reach(url, self.name, self._timeout_s, self._ca_file)
         self._begin(url, self._muxer, streams, options)
+
+    def write(self, packet: EncodedPacket) -> None:
+        """Send one packet."""
+        super().write(packet)
+        if not self.confirmed:
+            self._first_s = packet.time_s if self._first_s is None else self._first_s
+            self.confirmed = packet.time_s - self._first_s > _CONFIRMED_S
 
     def close(self) -> None:
         """Complete the container and end the connection."""

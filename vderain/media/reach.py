@@ -1,7 +1,8 @@
-"""Asks a receiver whether it answers, before FFmpeg connects to it.
+"""Asks an RTSP receiver whether it answers, before FFmpeg connects to it.
 
 PyAV holds Python's lock while an output connects: a receiver that accepts and says nothing would
-stop every camera, and the threads that watch over them. Python's own sockets hold nothing.
+stop every camera, and the threads that watch over them. Python's own sockets hold nothing. RTMP
+connects in a thread of FFmpeg's instead (see ``muxed``): some of its receivers take one connection only.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from vderain.errors import OptionError, SinkError
 from vderain.media.urls import escaped_login
 
 TLS_SCHEMES = ("rtsps", "https", "rtmps")
-_PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
-_RTMP_HELLO = b"\x03" + bytes(1536)
+_PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 def tls_options(url: str, ca_file: str | None) -> dict[str, str]:
@@ -39,7 +39,7 @@ def check_ca_file(ca_file: str | None) -> None:
 
 
 def reach(url: str, name: str, timeout_s: float, ca_file: str | None = None) -> None:
-    """Return once the receiver at ``url`` has answered, or its name has, where it cannot answer.
+    """Return once an RTSP receiver has answered; for any other, once its name is known.
 
     Raises SinkError, which calls it ``name``.
     """
@@ -82,12 +82,9 @@ class TcpReceiver:
 
 def _greet(connection: socket.socket, place: SplitResult, port: int) -> None:
     """Say what a client says first, and wait for the first byte of an answer."""
-    if place.scheme.lower().startswith("rtmp"):
-        connection.sendall(_RTMP_HELLO)
-    else:
-        host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
-        address = f"{place.scheme}://{host}:{port}{place.path or '/'}"
-        connection.sendall(f"OPTIONS {address} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+    address = f"{place.scheme}://{host}:{port}{place.path or '/'}"
+    connection.sendall(f"OPTIONS {address} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
     if not connection.recv(1):
         raise ConnectionResetError(None, "closes the connection at once")
     with suppress(OSError):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 
 import av
 import pytest
@@ -45,7 +46,10 @@ def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     states = [line["state"] for line in lines if line.get("camera") == source and "state" in line]
     assert states[0] == "running" and states[-1] == "ended"
     (camera,) = json.loads((tmp_path / "report.json").read_text())["cameras"]
-    assert camera["state"] == "ended" and camera["states"]["running"] == 1
+    # A machine that is busy enough starves the reader now and then: then it stalled, and says so.
+    assert camera["states"] == {"connecting": 1, **Counter(states)} and camera["reconnects"] == 0
+    stalls = ["stalled", "running"] * states.count("stalled")
+    assert states == ["running", *stalls, "ended"], log
     assert camera["frames"]["decoded"] >= 10 and camera["latency_ms"]["emit"]["p95"] > 0
     assert [output["packets"] > 0 for output in camera["outputs"]] == [True, True]
 

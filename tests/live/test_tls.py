@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import SilentServer, need
+from tests.live.servers import SilentServer, free_port, has_ffmpeg, listen, need
 from tests.live.test_outlets import clip
 from tests.live.test_rtsp import flows, read
 from tests.live.test_sources import MjpegHandler
@@ -95,6 +95,27 @@ def test_rtsps_output(rtsp_server, front_door, certificates, watch, tmp_path):
     assert until(lambda: worker.packets > 60, 20), worker.connection.reason
     station.stop()
     server.kill()
+    assert read(received, dated_by_arrival=True)[0] >= 25
+
+
+def test_rtmps_output(front_door, certificates, watch, tmp_path):
+    need("ffmpeg", has_ffmpeg())
+    (own, key), (other, _) = certificates
+    odd = tmp_path / "it's 10:00 = \\o" / "own.pem"
+    odd.parent.mkdir()
+    shutil.copy(own, odd)
+    received, port = tmp_path / "received.mkv", free_port()
+    url = f"rtmps://127.0.0.1:{front_door(port, '--tls', own, key)}/live/dry"
+    source = clip(tmp_path, seconds=60)
+    wary = watch(source, url, ca_file=str(other))
+    (worker,) = wary.sessions[0].broadcast.workers
+    assert until(lambda: worker.connection.failures, 15)
+    wary.stop()
+    listener = listen(f"rtmp://127.0.0.1:{port}/live/dry", received, 3, "-listen", "1")
+    station = watch(source, url, ca_file=str(odd), backoff_max_s=1.0)
+    (worker,) = station.sessions[0].broadcast.workers
+    assert listener.wait(40) == 0, (listener.stderr.read(), worker.connection.reason)
+    listener.stderr.close()
     assert read(received, dated_by_arrival=True)[0] >= 25
 
 

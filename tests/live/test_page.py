@@ -130,3 +130,18 @@ def test_it_fits_a_phone(open_page):
     box = page.locator(".view").bounding_box()
     assert box["width"] > 280 and box["x"] >= 0 and box["x"] + box["width"] <= 360
     assert not page.troubles
+
+
+def test_a_camera_that_never_showed_anything_has_no_slider(browser, watch):
+    web = PageServer(watch("rtsp://127.0.0.1:9/none"), "127.0.0.1", 0, None)
+    web.start()
+    page = browser.new_page()
+    try:
+        page.goto(f"http://127.0.0.1:{web.port}/")
+        assert until(lambda: "No live picture" in text(page, ".notice"))
+        for part in (".slider", ".line", ".before", ".still"):
+            assert page.locator(part).is_hidden(), part
+        assert "cannot be read" in text(page, ".reason")
+    finally:
+        page.close()
+        web.stop()

@@ -13,10 +13,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.live.fakes import until
+from tests.live.fakes import SlowEngine, until
 from vderain.errors import OptionError
+from vderain.interfaces import EngineSpec
 from vderain.live.access import is_loopback
 from vderain.live.server import PageServer, check_address
+from vderain.options import EngineOptions
 
 TOKEN = "a-long-enough-token"
 ROUTES = ("/", "/app.js", "/style.css", "/api/cameras", "/api/cameras/0/pair.jpg", "/metrics")
@@ -59,6 +61,21 @@ def test_pair_is_the_same_frame_twice(page):
     assert cv2.imdecode(np.frombuffer(still.content, np.uint8), 1).shape == (360, 1280, 3)
 
 
+def test_pictures_are_made_without_complaints(capfd):
+    from fractions import Fraction
+
+    from tests.fakes import gray_frame
+    from vderain.live.control import PASSTHROUGH
+    from vderain.live.feed import Emitted
+    from vderain.live.preview import Preview, still_png
+
+    preview, frame = Preview(), gray_frame(50, 0)
+    preview.put(Emitted(frame, frame, PASSTHROUGH, 0.0, Fraction(0)))
+    assert still_png(preview.pair)[1:4] == b"PNG"
+    assert preview.stacked_jpeg(preview.pair, 320)[:2] == b"\xff\xd8"
+    assert capfd.readouterr().err == ""  # OpenCV's, of options that a format does not have
+
+
 def test_a_newer_frame_is_waited_for(page, monkeypatch):
     monkeypatch.setattr("vderain.live.server._WAIT_S", 0.2)
     address, station = page()
@@ -94,6 +111,29 @@ def test_status_metrics_and_health(page):
         assert name in text
     assert httpx.get(f"{address}/healthz").text == "ok\n"
     assert httpx.get(f"{address}/readyz").status_code == 200
+
+
+def test_memory_of_the_gpu_is_told_only_where_an_engine_runs_on_one(page, monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda n: asked.append(n) or (6 << 30, 8 << 30))
+    engine = SlowEngine()
+    address, station = page(engine=engine)
+    assert shown(station)
+    assert "gpu_memory" not in httpx.get(f"{address}/metrics").text and not asked
+    engine.spec_for = lambda fmt: EngineSpec("cuda", "float16", "NVIDIA of the test", "fast")
+    address, station = page(engine=engine)
+    station._options = EngineOptions(device="cuda:1")
+    assert shown(station)
+    text = httpx.get(f"{address}/metrics").text
+    assert "vderain_gpu_memory_bytes 2.147483648e+09" in text and asked == [1]
+
+    def fails(number):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
+    assert "gpu_memory" not in httpx.get(f"{address}/metrics").text
 
 
 def test_it_is_not_ready_without_a_frame(page):

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from vderain.engines import open_engine
+from vderain.engines import gpu_bytes, open_engine
 from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -56,7 +56,7 @@ class Station:
         strength: float = 1.0,
         open_engine_for: Callable[[Rung], Engine] | None = None,
     ) -> None:
-        options = engine or EngineOptions()
+        self._options = options = engine or EngineOptions()
         plans = list(plans)
         _check_plans(plans)
         if open_engine_for is None:
@@ -104,6 +104,13 @@ class Station:
         if self._thread is not None:
             self._thread.join()
         self._shelf.close()
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """Memory in use on the GPU, by all programs; None while no engine runs on one."""
+        specs = [entry.spec for entry in self._shelf.entries() if entry.state == "ready"]
+        known = (gpu_bytes(spec, self._options) for spec in specs if spec is not None)
+        return next((used for used in known if used is not None), None)
 
     @property
     def shelf(self) -> EngineShelf:

@@ -49,6 +49,7 @@ class Card {
           this.frame = number;
           this.node.dataset.frame = number;
           this.node.dataset.passed = passed;
+          this.node.classList.remove("empty");
           this.draw();
         } else {
           await pause(answer.status === 204 ? 0 : 1000);
@@ -95,30 +96,33 @@ class Card {
     this.remember("fps_out", running ? camera.fps_out : 0);
     this.remember("latency_ms", running ? camera.latency_ms : 0);
     this.remember("dropped", recent);
-    this.fact("Size", camera.size || "–");
+    this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "", "fps_out");
+    this.fact("Latency", milliseconds(camera.latency_ms), `95 %: ${milliseconds(camera.latency_p95_ms)}`, "latency_ms");
+    this.fact("Dropped", dropped, reasons(camera.drops), "dropped");
     this.fact("Tier", camera.tier);
-    this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "fps_out");
-    this.fact("Latency", latency(camera), "latency_ms");
-    this.fact("Dropped", `${dropped}${reasons(camera.drops)}`, "dropped");
-    this.fact("Frames", `${camera.frames.derained || 0} dry, ${camera.frames.passed || 0} passed`);
+    this.fact("Size", camera.size || "–");
+    this.fact("Frames", `${camera.frames.derained || 0} dry`, `${camera.frames.passed || 0} passed with their rain`);
     this.fact("Reconnected", `${camera.reconnects} times`);
     this.fact("Decoding errors", camera.decode_errors);
     this.showOutputs(camera.outputs);
   }
 
-  fact(name, value, plotted) {
+  fact(name, value, detail, plotted) {
     let entry = this.facts.get(name);
     if (!entry) {
       const group = document.createElement("div");
       const term = document.createElement("dt");
       const text = document.createElement("dd");
       term.textContent = name;
-      group.append(term, text);
-      entry = { text, path: plotted ? plot(group) : null };
+      const small = document.createElement("dd");
+      small.className = "detail";
+      group.append(term, text, small);
+      entry = { text, small, path: plotted ? plot(group) : null };
       this.facts.set(name, entry);
       this.find("facts").append(group);
     }
     entry.text.textContent = value;
+    entry.small.textContent = detail || "";
     if (entry.path) entry.path.setAttribute("d", line(this.history[plotted]));
   }
 
@@ -157,14 +161,12 @@ function line(values) {
   return values.map((v, i) => `${i ? "L" : "M"}${start + i} ${(26 - 24 * v / top).toFixed(1)}`).join("");
 }
 
-function latency(camera) {
-  if (camera.latency_ms === null) return "–";
-  return `${Math.round(camera.latency_ms)} ms (95 %: ${Math.round(camera.latency_p95_ms)})`;
+function milliseconds(value) {
+  return value === null ? "–" : `${Math.round(value)} ms`;
 }
 
 function reasons(drops) {
-  const texts = Object.entries(drops).map(([reason, count]) => `${count} ${reason}`);
-  return texts.length ? ` (${texts.join(", ")})` : "";
+  return Object.entries(drops).map(([reason, count]) => `${count} ${reason}`).join(", ");
 }
 
 function sum(counts) {

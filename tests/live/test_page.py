@@ -107,6 +107,8 @@ def test_numbers_update_and_a_stopped_camera_comes_back(open_page):
     assert until(lambda: frame_number(page) > first + 5)
     assert until(lambda: re.search(r"[1-9][\d.]* of 2\d", text(page, ".facts")))
     assert until(lambda: page.locator(".plot path").first.get_attribute("d").count("L") >= 3)
+    plots = page.locator(".facts div", has=page.locator(".plot path[d*=L]")).locator("dt")
+    assert plots.all_inner_texts() == ["Frames per second", "Latency", "Dropped", "Tier"]
     server.kill()
     assert until(lambda: "No live picture" in page.locator(".notice").inner_text(), 20)
     assert "old" in page.locator(".view").get_attribute("class")

@@ -15,7 +15,7 @@ class Card {
     this.picture = null;
     this.frame = -1;
     this.state = "";
-    this.history = { fps_out: [], latency_ms: [], dropped: [] };
+    this.history = { fps_out: [], latency_ms: [], dropped: [], tier: [] };
     this.dropped = null;
     this.facts = new Map();
     this.node.dataset.camera = camera.index;
@@ -96,10 +96,13 @@ class Card {
     this.remember("fps_out", running ? camera.fps_out : 0);
     this.remember("latency_ms", running ? camera.latency_ms : 0);
     this.remember("dropped", recent);
+    // Where it stands on the ladder: the line is high while frames get the best, low while they pass through.
+    const tiers = camera.tiers.filter((tier) => tier !== "passthrough").reverse();
+    this.remember("tier", running ? tiers.indexOf(camera.tier) + 1 : 0);
     this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "", "fps_out");
     this.fact("Latency", milliseconds(camera.latency_ms), `95 %: ${milliseconds(camera.latency_p95_ms)}`, "latency_ms");
     this.fact("Dropped", dropped, reasons(camera.drops), "dropped");
-    this.fact("Tier", camera.tier);
+    this.fact("Tier", camera.tier, "", "tier", tiers.length);
     this.fact("Size", camera.size || "–");
     this.fact("Frames", `${camera.frames.derained || 0} dry`, `${camera.frames.passed || 0} passed with their rain`);
     this.fact("Reconnected", `${camera.reconnects} times`);
@@ -107,7 +110,7 @@ class Card {
     this.showOutputs(camera.outputs);
   }
 
-  fact(name, value, detail, plotted) {
+  fact(name, value, detail, plotted, top) {
     let entry = this.facts.get(name);
     if (!entry) {
       const group = document.createElement("div");
@@ -123,7 +126,7 @@ class Card {
     }
     entry.text.textContent = value;
     entry.small.textContent = detail || "";
-    if (entry.path) entry.path.setAttribute("d", line(this.history[plotted]));
+    if (entry.path) entry.path.setAttribute("d", line(this.history[plotted], top));
   }
 
   remember(name, value) {
@@ -155,8 +158,8 @@ function plot(group) {
   return path;
 }
 
-function line(values) {
-  const top = Math.max(...values, 1e-9);
+function line(values, highest) {
+  const top = highest || Math.max(...values, 1e-9);
   const start = HISTORY - values.length;
   return values.map((v, i) => `${i ? "L" : "M"}${start + i} ${(26 - 24 * v / top).toFixed(1)}`).join("");
 }

@@ -46,7 +46,8 @@ def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     states = [line["state"] for line in lines if line.get("camera") == source and "state" in line]
     assert states[0] == "running" and states[-1] == "ended"
     (camera,) = json.loads((tmp_path / "report.json").read_text())["cameras"]
-    # A machine that is busy enough starves the reader now and then: then it stalled, and says so.
+    # The first engine is built here, whose libraries hold Python's lock for a while: on a machine that is
+    # busy enough nothing is read for two seconds, and the camera has stalled.
     assert camera["states"] == {"connecting": 1, **Counter(states)} and camera["reconnects"] == 0
     stalls = ["stalled", "running"] * states.count("stalled")
     assert states == ["running", *stalls, "ended"], log

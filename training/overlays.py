@@ -47,7 +47,7 @@ def draw_curtain(
     shape = _canvas(height, width, count)
     slant_deg = rng.normal(0.0, 12.0) if rng.random() < 0.7 else rng.uniform(-45.0, 45.0)
     if rng.random() < 0.6:
-        texture = soft_streaks(rng, shape, slant_deg) * np.float32(10 ** rng.uniform(-0.75, -0.2))
+        texture = soft_streaks(rng, shape, slant_deg) * np.float32(10 ** rng.uniform(-0.75, -0.05))
     else:
         texture = noise_streaks(rng, shape, slant_deg)
         texture *= np.float32(rng.uniform(0.25, 2.5)) / max(float(texture.max()), 0.05)
@@ -126,18 +126,21 @@ def noise_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: f
 def soft_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: float) -> Layer:
     """Streaks out of focus (H, W) float32: noise blurred along the fall, of mean 0 and variance 1.
 
-    One size, or two in one direction; a little longer than wide, and wider than what is sharp.
+    One size, or two in one direction; a little longer than wide. Half of the time few are bright and many
+    faint, as where drops hang at all distances.
     """
     texture = np.zeros(shape, np.float32)
     for _ in range(int(rng.integers(1, 3))):
-        width_px = 10 ** rng.uniform(-0.2, 0.6)
-        length_px = width_px * 10 ** rng.uniform(0.4, 1.1)
+        width_px = 10 ** rng.uniform(-0.25, 0.6)
+        length_px = width_px * 10 ** rng.uniform(0.35, 1.1)
         side = int(np.hypot(*shape)) + 3
         noise = rng.standard_normal((side, side), np.float32)
         blurred = cv2.GaussianBlur(noise, (0, 0), width_px, sigmaY=length_px)
         tilted = _tilted(np.asarray(blurred, np.float32), shape, slant_deg, 1.0)
         texture += tilted / max(float(tilted.std()), 1e-6) * np.float32(rng.uniform(0.4, 1.0))
         slant_deg += rng.normal(0.0, 3.0)
+    if rng.random() < 0.5:
+        texture = np.exp(np.float32(rng.uniform(0.5, 1.2)) * texture)
     texture -= texture.mean()
     return np.asarray(texture / max(float(texture.std()), 1e-6), np.float32)
 

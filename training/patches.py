@@ -22,6 +22,9 @@ from vderain.training.sequences import SequenceMaker, moving_view
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 _SMALLEST_SCALE = 0.4
+# Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
+# would else take what stays for the background, and leave all the rain that a picture shows.
+_ALONE_SHARE = 0.4
 _UNPAIRED_STREAM = (
     1  # keeps the unpaired batches' numbers apart from the paired ones of the same seed
 )
@@ -85,7 +88,7 @@ class PatchSampler:
             pair = _cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
             return np.concatenate([rainy] * self._frames, 2), background
-        if self._frames > 1:
+        if self._frames > 1 and rng.random() >= _ALONE_SHARE:
             return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
         if rng.random() < self._dry_share:
@@ -95,7 +98,7 @@ class PatchSampler:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
             rainy = _perhaps_recompressed(rng, rainy)
         rainy, background = _mirrored(rng, (rainy, background))
-        return rainy, background
+        return np.concatenate([rainy] * self._frames, 2), background
 
     def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> tuple[Picture, Picture]:
         """Frames rained on and laid over the middle one, (P, P, 3T), and its background."""

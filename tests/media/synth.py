@@ -75,6 +75,8 @@ def _video_stream(output, video):
     context = stream.codec_context
     context.time_base = video.time_base
     context.options = QUIET.get(video.codec, {}) | video.options
+    if video.codec == "libx265" and len(video.pts) <= 2:
+        context.max_b_frames = 0  # x265 4.2 leaves the decoding time unset before reordering begins
     for name, value in video.attributes.items():
         setattr(context, name, value)
     if video.rotation is not None:

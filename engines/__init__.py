@@ -14,6 +14,7 @@ if (
 
 if TYPE_CHECKING:
     from vderain.engines.pool import EnginePool
+    from vderain.interfaces import EngineSpec
     from vderain.options import EngineOptions
 
 
@@ -26,6 +27,15 @@ def open_engine(options: EngineOptions) -> EnginePool:
     from vderain.engines.pool import EnginePool
 
     return EnginePool(options)
+
+
+def gpu_bytes(spec: EngineSpec, options: EngineOptions) -> int | None:
+    """Memory in use on the GPU that an engine runs on; None where it runs on none."""
+    if spec.name not in ("cuda", "tensorrt"):
+        return None
+    from vderain.engines.device import used_bytes
+
+    return used_bytes(options.device)
 
 
 def usable_engines() -> list[tuple[str, bool, str]]:

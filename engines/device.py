@@ -115,6 +115,22 @@ class CudaDevice:
         torch.cuda.empty_cache()
 
 
+def used_bytes(wanted: str) -> int | None:
+    """Memory in use on the GPU of ``--device``, by all programs; None where there is none, or it does not tell.
+
+    Only for a GPU that an engine runs on: to ask another one takes hundreds of megabytes of it.
+    """
+    number = wanted.partition(":")[2]
+    try:
+        free, total = torch.cuda.mem_get_info(int(number) if number.isdecimal() else 0)
+    except (
+        AssertionError,
+        RuntimeError,
+    ):  # torch's words for no GPU, and for one that is in trouble
+        return None
+    return int(total - free)
+
+
 def driver_version() -> str:
     """The CUDA version that the driver offers, "unknown" where torch does not tell."""
     try:

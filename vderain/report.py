@@ -67,20 +67,20 @@ class RunReport:
         }
 
 
-def check_report_path(path: Path, rainy: str, dry: str) -> None:
-    """Raise SinkError where a report cannot be written, or would replace the input or the output."""
-    for other in (rainy, dry):
+def check_report_path(path: Path, rainy: str, *dry: str) -> None:
+    """Raise SinkError where a report cannot be written, or would replace the input or an output."""
+    for other in (rainy, *dry):
         if os.path.realpath(path) == os.path.realpath(other):
             raise SinkError(f"{path}: --report would replace {other}; give the report its own name")
     if not os.path.isdir(path.parent):
         raise SinkError(f"{path}: its folder does not exist; create it first")
 
 
-def write_report(path: Path, report: RunReport) -> None:
-    """Write a report as JSON under its name when it is complete. Raises SinkError."""
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report's plain values as JSON under its name when it is complete. Raises SinkError."""
     partial = path.with_name(f".vderain-{os.getpid()}.part.json")
     try:
-        partial.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+        partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

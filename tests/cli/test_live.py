@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 
 import av
 import pytest
@@ -28,6 +29,7 @@ def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     source = clip(tmp_path, 60)
     outputs = (tmp_path / "recordings", tmp_path / "www" / "dry.m3u8")
     command = [*RUN, "run", "--live", source, *map(str, outputs), "--log", "json"]
+    command += ["--report", str(tmp_path / "report.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert until(lambda: list(outputs[0].glob("*.part")) and outputs[1].exists(), 90)
@@ -43,6 +45,27 @@ def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     lines = [json.loads(line) for line in log.splitlines()]
     states = [line["state"] for line in lines if line.get("camera") == source and "state" in line]
     assert states[0] == "running" and states[-1] == "ended"
+    (camera,) = json.loads((tmp_path / "report.json").read_text())["cameras"]
+    # The first engine is built here, whose libraries hold Python's lock for a while: on a machine that is
+    # busy enough nothing is read for two seconds, and the camera has stalled.
+    assert camera["states"] == {"connecting": 1, **Counter(states)} and camera["reconnects"] == 0
+    stalls = ["stalled", "running"] * states.count("stalled")
+    assert states == ["running", *stalls, "ended"], log
+    assert camera["frames"]["decoded"] >= 10 and camera["latency_ms"]["emit"]["p95"] > 0
+    assert [output["packets"] > 0 for output in camera["outputs"]] == [True, True]
+
+
+def test_the_report_names_what_failed_and_no_password(tmp_path):
+    report = tmp_path / "report.json"
+    words = ("--tries", "2", "--timeout", "1", "--report", report)
+    url = "rtsp://admin:geheim@127.0.0.1:9/none"
+    assert vderain("run", url, tmp_path / "r", *words, timeout=120).returncode == 1
+    text = report.read_text()
+    (camera,) = json.loads(text)["cameras"]
+    assert camera["state"] == "failed" and camera["states"]["backoff"] == 1
+    assert camera["failures"] == 2 and "2 tries" in camera["reason"]
+    assert [loss.endswith("*.mp4: nothing was sent") for loss in camera["losses"]] == [True]
+    assert "geheim" not in text and "admin" not in text
 
 
 def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
@@ -65,6 +88,9 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["run", "a.mp4", "b.mp4", "c.mp4"], "c.mp4: only a live camera has several outputs"),
         (["run", "a.mp4", "www/dry.m3u8"], "www/dry.m3u8: is for live video; --live"),
         (["run", "a.mp4", "rtsp://u:p@h/x"], "rtsp://***@h/x: is for live video; --live"),
+        (["run", "rtsp://h/a", "r", "--report", "no/report.json"], "its folder does not exist"),
+        (["run", "rtsp://h/a", "r", "--ca-file", "ca.pem"], "--ca-file ca.pem: cannot be read"),
+        (["run", "rtsp://h/a", "tcp://h:5?listen=1"], "it does not listen"),
         (["run", "rtsp://h/a", "dry.avi"], "live video is recorded as .mp4"),
         (["run", "rtsp://h/a", "dry.mp4", "--codec", "av1"], "--codec av1"),
         (["run", "rtsp://h/a", "dry.mp4", "--start", "3"], "--start is for files"),

@@ -36,6 +36,20 @@ def rtsp_server(_rtsp_server_there):
 
 
 @pytest.fixture
+def front_door():
+    """Put a process before a port, ``front_door(port, "--tls", ...)``: gives its own port."""
+    made = []
+
+    def start(port, *words):
+        made.append(servers.FrontDoor(port, *words))
+        return made[-1].port
+
+    yield start
+    for door in made:
+        door.kill()
+
+
+@pytest.fixture
 def watch():
     """Start a station of one camera with an engine in memory: ``watch(url, *outputs, **live)``."""
     made = []

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 SERVER = Path(__file__).parent / "rtsp_server.py"
+FRONT_DOOR = Path(__file__).parent / "front_door.py"
 _PROBE = (
     "import gi; gi.require_version('GstRtspServer', '1.0');"
     " from gi.repository import Gst, GstRtspServer; Gst.init(None);"
@@ -163,6 +165,20 @@ class Proxy:
                 self.damaged += 1
             at += 4 + length
         return bytes(data)
+
+
+class FrontDoor:
+    """A process before a port that takes TLS off. PyAV stops Python while it connects."""
+
+    def __init__(self, port, *words):
+        command = [sys.executable, str(FRONT_DOOR), str(port), *map(str, words)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self._process.stdout.readline())
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
 
 
 class SilentServer:

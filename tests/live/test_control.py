@@ -117,3 +117,20 @@ def test_a_probe_is_judged_by_what_other_cameras_leave():
 def test_a_silent_camera_changes_nothing():
     control = TierControl(ladder("fast", 1.0, passthrough=True), 0.0)
     assert not any(control.update(second) for second in range(1, 100))
+
+
+def test_a_camera_of_one_frame_a_second_steps_down_and_up_again():
+    control = TierControl(ladder("fast", 1.0, passthrough=False), 0.0)
+    for second in range(60):
+        control.arrived()
+        if second % 2:
+            control.done()
+        control.update(float(second))
+    assert control.rung.name == "fast@0.5"
+    for second in range(60, 200):
+        control.arrived()
+        control.done()
+        control.update(float(second))
+        if control.wants_probe(float(second)):
+            control.probed(0.1, 1.0, 1.0, float(second))
+    assert control.rung.name == "fast"

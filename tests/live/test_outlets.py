@@ -164,19 +164,19 @@ def test_codecs_that_no_stream_carries_are_refused():
 
 
 @pytest.mark.parametrize("scheme", ["rtmp", "tcp"])
-def test_publishing_to_a_listener(watch, tmp_path, scheme):
+def test_publishing_to_a_listener_that_takes_one_connection(watch, tmp_path, scheme):
     need("ffmpeg", has_ffmpeg())
-    port, received = free_port(), tmp_path / "received.mkv"
-    if scheme == "rtmp":
-        url = f"rtmp://127.0.0.1:{port}/live/dry"
-        listener = listen(url, received, 3, "-listen", "1")
-    else:
-        url = f"tcp://127.0.0.1:{port}"
-        listener = listen(f"{url}?listen=1", received, 3)
-    station = watch(clip(tmp_path, seconds=30, languages=("eng",)), url, backoff_max_s=1.0)
+    port = free_port()
+    url = f"{scheme}://127.0.0.1:{port}" + ("/live/dry" if scheme == "rtmp" else "")
+    address, words = (url, ("-listen", "1")) if scheme == "rtmp" else (f"{url}?listen=1", ())
+    source = clip(tmp_path, seconds=60, languages=("eng",))
+    station = watch(source, url, backoff_max_s=1.0)
     worker = station.sessions[0].broadcast.workers[0]
-    assert listener.wait(40) == 0, (listener.stderr.read(), worker.connection.reason)
-    listener.stderr.close()
-    with av.open(str(received)) as container:
-        assert sorted(stream.type for stream in container.streams) == ["audio", "video"]
-        assert sum(1 for _ in container.decode(video=0)) >= 25
+    for name in ("first.mkv", "second.mkv"):  # the listener is gone after each, and comes back
+        listener = listen(address, tmp_path / name, 3, *words)
+        assert listener.wait(40) == 0, (listener.stderr.read(), worker.connection.reason)
+        listener.stderr.close()
+        with av.open(str(tmp_path / name)) as container:
+            assert sorted(stream.type for stream in container.streams) == ["audio", "video"]
+            assert sum(1 for _ in container.decode(video=0)) >= 25
+    assert worker.connection.connects == 2

@@ -15,6 +15,7 @@ class FakeOutlet:
 
     name = "fake"
     is_network = True
+    confirmed = True
     notes = ()
 
     def __init__(self):

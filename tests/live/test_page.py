@@ -107,6 +107,8 @@ def test_numbers_update_and_a_stopped_camera_comes_back(open_page):
     assert until(lambda: frame_number(page) > first + 5)
     assert until(lambda: re.search(r"[1-9][\d.]* of 2\d", text(page, ".facts")))
     assert until(lambda: page.locator(".plot path").first.get_attribute("d").count("L") >= 3)
+    plots = page.locator(".facts div", has=page.locator(".plot path[d*=L]")).locator("dt")
+    assert plots.all_inner_texts() == ["Frames per second", "Latency", "Dropped", "Tier"]
     server.kill()
     assert until(lambda: "No live picture" in page.locator(".notice").inner_text(), 20)
     assert "old" in page.locator(".view").get_attribute("class")
@@ -130,3 +132,18 @@ def test_it_fits_a_phone(open_page):
     box = page.locator(".view").bounding_box()
     assert box["width"] > 280 and box["x"] >= 0 and box["x"] + box["width"] <= 360
     assert not page.troubles
+
+
+def test_a_camera_that_never_showed_anything_has_no_slider(browser, watch):
+    web = PageServer(watch("rtsp://127.0.0.1:9/none"), "127.0.0.1", 0, None)
+    web.start()
+    page = browser.new_page()
+    try:
+        page.goto(f"http://127.0.0.1:{web.port}/")
+        assert until(lambda: "No live picture" in text(page, ".notice"))
+        for part in (".slider", ".line", ".before", ".still"):
+            assert page.locator(part).is_hidden(), part
+        assert "cannot be read" in text(page, ".reason")
+    finally:
+        page.close()
+        web.stop()

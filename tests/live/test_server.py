@@ -1,19 +1,24 @@
 """The page's server: who may look, what is answered, and that nothing leaks."""
 
+import contextlib
 import io
 import json
 import random
+import socket
 import string
+from urllib.parse import quote_from_bytes
 
 import cv2
 import httpx
 import numpy as np
 import pytest
 
-from tests.live.fakes import until
+from tests.live.fakes import SlowEngine, until
 from vderain.errors import OptionError
+from vderain.interfaces import EngineSpec
 from vderain.live.access import is_loopback
 from vderain.live.server import PageServer, check_address
+from vderain.options import EngineOptions
 
 TOKEN = "a-long-enough-token"
 ROUTES = ("/", "/app.js", "/style.css", "/api/cameras", "/api/cameras/0/pair.jpg", "/metrics")
@@ -56,6 +61,21 @@ def test_pair_is_the_same_frame_twice(page):
     assert cv2.imdecode(np.frombuffer(still.content, np.uint8), 1).shape == (360, 1280, 3)
 
 
+def test_pictures_are_made_without_complaints(capfd):
+    from fractions import Fraction
+
+    from tests.fakes import gray_frame
+    from vderain.live.control import PASSTHROUGH
+    from vderain.live.feed import Emitted
+    from vderain.live.preview import Preview, still_png
+
+    preview, frame = Preview(), gray_frame(50, 0)
+    preview.put(Emitted(frame, frame, PASSTHROUGH, 0.0, Fraction(0)))
+    assert still_png(preview.pair)[1:4] == b"PNG"
+    assert preview.stacked_jpeg(preview.pair, 320)[:2] == b"\xff\xd8"
+    assert capfd.readouterr().err == ""  # OpenCV's, of options that a format does not have
+
+
 def test_a_newer_frame_is_waited_for(page, monkeypatch):
     monkeypatch.setattr("vderain.live.server._WAIT_S", 0.2)
     address, station = page()
@@ -91,6 +111,29 @@ def test_status_metrics_and_health(page):
         assert name in text
     assert httpx.get(f"{address}/healthz").text == "ok\n"
     assert httpx.get(f"{address}/readyz").status_code == 200
+
+
+def test_memory_of_the_gpu_is_told_only_where_an_engine_runs_on_one(page, monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda n: asked.append(n) or (6 << 30, 8 << 30))
+    engine = SlowEngine()
+    address, station = page(engine=engine)
+    assert shown(station)
+    assert "gpu_memory" not in httpx.get(f"{address}/metrics").text and not asked
+    engine.spec_for = lambda fmt: EngineSpec("cuda", "float16", "NVIDIA of the test", "fast")
+    address, station = page(engine=engine)
+    station._options = EngineOptions(device="cuda:1")
+    assert shown(station)
+    text = httpx.get(f"{address}/metrics").text
+    assert "vderain_gpu_memory_bytes 2.147483648e+09" in text and asked == [1]
+
+    def fails(number):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
+    assert "gpu_memory" not in httpx.get(f"{address}/metrics").text
 
 
 def test_it_is_not_ready_without_a_frame(page):
@@ -185,19 +228,14 @@ def hostile(dice):
 
 
 def raw(port, request):
-    """Send bytes as they are: clients tidy paths up."""
-    import socket
-
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+    """Send bytes as they are: clients tidy paths up. Nothing where the server would not read them all."""
+    data = b""
+    connection = socket.create_connection(("127.0.0.1", port), 5)
+    with connection, contextlib.suppress(TimeoutError, ConnectionError):
         connection.sendall(request)
-        connection.settimeout(5)
-        data = b""
-        try:
-            while piece := connection.recv(65536):
-                data += piece
-        except TimeoutError:
-            pass
-        return data
+        while piece := connection.recv(65536):
+            data += piece
+    return data
 
 
 def test_hostile_paths_and_headers_get_nothing(page, monkeypatch, caplog):
@@ -228,6 +266,103 @@ def test_hostile_paths_and_headers_get_nothing(page, monkeypatch, caplog):
     known = httpx.get(f"{address}/api/cameras").text + httpx.get(f"{address}/metrics").text
     assert "admin" not in known and SECRET not in known and SECRET not in caplog.text
     assert httpx.get(f"{address}/healthz").status_code == 200
+
+
+def wrong_tokens(dice):
+    """Near misses, other alphabets, sizes, and noise; none is the token."""
+    yield from (
+        "",
+        " ",
+        "null",
+        "*",
+        TOKEN[:-1],
+        TOKEN + "x",
+        TOKEN.upper(),
+        f"{TOKEN} {TOKEN}",
+        TOKEN[::-1],
+    )
+    yield from (
+        f"{TOKEN}\0",
+        f"\0{TOKEN}",
+        f"{TOKEN},{TOKEN}",
+        f"{TOKEN}:",
+        f"'{TOKEN}'",
+        f"{TOKEN}\t.",
+    )
+    yield from (
+        "ä-long-enough-token",
+        "a\u2010long\u2010enough\u2010token",
+        "\uff41-long-enough-token",
+        "🗝" * 20,
+    )
+    yield from ("a" * 5000, "ü" * 3000, "a" * 100_000, "%", "%zz", "%ff%fe", "%00", "\udcff\udcfe")
+    for _ in range(40):
+        yield "".join(chr(dice.choice((dice.randrange(33, 127), dice.randrange(128, 0x2FFF))))
+                      for _ in range(dice.randrange(1, 40)))  # fmt: skip
+
+
+def asked(port, target, *lines):
+    """The answer's first line and all of it."""
+    head = [b"GET " + target + b" HTTP/1.1", b"Host: gate.example", b"Connection: close", *lines]
+    answer = raw(port, b"\r\n".join(head) + b"\r\n\r\n")
+    return answer.split(b"\r\n", 1)[0], answer
+
+
+def test_no_wrong_token_opens_anything(page):
+    address, _ = page(token=TOKEN)
+    port = int(address.rsplit(":", 1)[1])
+    for number, wrong in enumerate(wrong_tokens(random.Random(11))):
+        data = wrong.encode("utf-8", "surrogateescape")
+        quoted = quote_from_bytes(data).encode()
+        # Bytes that end a header's line would be another header.
+        line = data.replace(b"\r", b"").replace(b"\n", b"")
+        for target, *lines in (
+            (b"/?token=" + quoted,),
+            (b"/?token=" + quoted + b"&token=" + quoted + b"&token",),
+            (b"/metrics", b"Authorization: Bearer " + line),
+            (b"/metrics", b"Authorization: " + line, b"Authorization: Basic " + line),
+            (b"/api/cameras", b"Cookie: vderain_token=" + line),
+            (b"/api/cameras", b"Cookie: vderain_token=" + line + b"; vderain_token=; =; ;;"),
+        ):
+            first, answer = asked(port, target, *lines)
+            assert first.split()[1:2] in ([b"401"], [b"400"], [b"431"], []), (
+                number,
+                target[:60],
+                first,
+            )
+            assert b"set-cookie" not in answer.lower() and b"Traceback" not in answer
+    right = TOKEN.encode()
+    for target, *lines in (
+        (b"/metrics?token=" + right,),  # the address opens the page only, and nothing else keeps it
+        (b"//?token=" + right,),
+        (b"/?Token=" + right,),
+        (b"/?x=1;token=" + right,),
+        (b"/metrics", b"Authorization: Basic " + right),
+        (b"/metrics", b"Authorization: Bearer"),
+        (b"/metrics", b"X-Authorization: Bearer " + right),
+        (b"/metrics", b"Cookie: token=" + right),
+        (b"/metrics", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: AAAA"),
+    ):
+        assert asked(port, target, *lines)[0].split()[1] == b"401", (target, lines)
+    assert httpx.get(f"{address}/metrics", headers={"authorization": f"bearer  {TOKEN}"}).is_success
+
+
+def test_a_token_of_any_punctuation_opens_by_header_cookie_and_address(page):
+    token = string.punctuation + "1"
+    address, _ = page(token=token)
+    with httpx.Client(follow_redirects=True) as visitor:
+        assert visitor.get(f"{address}/", params={"token": token}).is_success
+        assert visitor.get(f"{address}/metrics").is_success
+    assert httpx.get(f"{address}/metrics", headers={"authorization": f"Bearer {token}"}).is_success
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["пароль-пароль-пароль", "a token with spaces", "long-enough-\udcff", "a-tab\tin-token"],
+)
+def test_a_token_that_no_header_carries_is_refused_at_the_start(token):
+    with pytest.raises(OptionError, match="token"):
+        check_address("127.0.0.1", token)
 
 
 def test_a_taken_port_is_told(watch):

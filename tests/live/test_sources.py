@@ -1,5 +1,6 @@
 """Live sources other than RTSP, each from a real server on the loopback."""
 
+import errno
 import http.server
 import threading
 import time
@@ -129,11 +130,31 @@ def test_a_file_plays_at_its_own_pace_and_ends(watch, tmp_path):
 
 def test_what_is_not_there_is_told():
     for url, words in (
-        ("/dev/video77", "cannot be read"),
+        ("/dev/video77", "there is no such device"),
         (f"http://127.0.0.1:{free_port()}/x", "cannot be read"),
     ):
         with pytest.raises(SourceError, match=words):
             CameraSource(url, CameraOptions(timeout_s=1.0), EncodeOptions())
+
+
+def test_a_device_that_is_no_camera_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("vderain.media.camera.is_device", lambda path: True)
+    (tmp_path / "video0").write_bytes(b"none")
+    with pytest.raises(SourceError, match="video0: is no camera"):
+        CameraSource(str(tmp_path / "video0"), CameraOptions(), EncodeOptions())
+
+
+@pytest.mark.parametrize("which", ["os.open", "av.open"])
+def test_a_camera_in_use_is_told(which, tmp_path, monkeypatch):
+    (tmp_path / "video0").write_bytes(b"none")
+
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr("vderain.media.camera.is_device", lambda path: True)
+    monkeypatch.setattr(f"vderain.media.camera.{which}", busy)
+    with pytest.raises(SourceError, match="video0: is in use by another program"):
+        CameraSource(str(tmp_path / "video0"), CameraOptions(), EncodeOptions())
 
 
 def test_interlaced_video_is_refused_or_deinterlaced(tmp_path):

@@ -37,3 +37,16 @@ def test_counters_and_rates():
     clock.now += 0.1
     stats.frame("decoded")
     assert stats.rate("decoded") == pytest.approx(1 / 3)
+
+
+def test_quantiles_are_of_the_whole_run_not_of_its_end():
+    histogram = Histogram()
+    for value in [0.25] * 1500 + [0.05] * 500:
+        histogram.add(value)
+    assert histogram.percentile(0.5) == 0.05
+    assert 0.2 < histogram.quantile(0.5) < 0.3
+    assert histogram.quantile(0.1) <= 0.06
+    assert Histogram().quantile(0.5) is None
+    few = Histogram()
+    few.add(0.123)
+    assert few.quantile(0.95) == 0.123

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vderain.errors import OptionError
+from vderain.live.report import session_notes
 from vderain.live.states import State
 from vderain.live.station import Station
 
@@ -77,11 +78,7 @@ def summary(station: Station) -> str:
         lines += [f"reconnected: {session.connection.reconnects} times"]
         if session.connection.state is State.FAILED:
             lines.append(f"failed: {session.connection.reason}")
-        if session.broadcast is not None:
-            notes = dict.fromkeys(
-                [*session.broadcast.notes, *(n for w in session.broadcast.workers for n in w.notes)]
-            )
-            lines += [f"note: {note}" for note in notes]
+        lines += [f"note: {note}" for note in session_notes(session)]
     return "\n".join(lines)
 
 

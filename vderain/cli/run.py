@@ -96,7 +96,7 @@ def run(
             on_progress=bar.update,
         )
     if report is not None:
-        write_report(report, result)
+        write_report(report, result.to_dict())
     if not quiet:
         click.echo(summary(result), err=True)
     sys.exit(result.exit_code)
@@ -114,11 +114,11 @@ def _run_live(
     """Derain a camera while it happens; ends the process."""
     from vderain.cli.live import leave, open_page, run_station, show_summary
     from vderain.live.logs import log_to_stderr
+    from vderain.live.report import station_report
     from vderain.live.station import CameraPlan, Station
 
     options = pick(RunOptions, values)
     for_files = {
-        "--report": report,
         "--start": options.start_s,
         "--lookahead": options.lookahead,
         "--decoder": options.decoder != RunOptions().decoder,
@@ -128,10 +128,14 @@ def _run_live(
             raise OptionError(f"{flag} is for files; leave it away for a live camera")
     name = shown(rainy) if is_url(rainy) else rainy
     plan = CameraPlan(name, rainy, dry, pick(LiveOptions, values), pick(EncodeOptions, values))
+    if report is not None:
+        check_report_path(report, rainy, *dry)
     log_to_stderr(log, quiet=quiet)
     station = Station([plan], engine=pick(EngineOptions, values), strength=options.strength)
     page = None if port is None else open_page(station, "127.0.0.1", port, None)
     code = run_station(station, options.duration_s, page=page)
+    if report is not None:
+        write_report(report, station_report(station))
     show_summary(station, quiet=quiet or log == "json")
     leave(code)
 

@@ -39,6 +39,11 @@ from vderain.options import EncodeOptions, EngineOptions
     "--log", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="How events are written to standard error.",
 )  # fmt: skip
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what happened here at the end, as JSON.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def serve(
     cameras: tuple[str, ...],
@@ -47,6 +52,7 @@ def serve(
     token: str | None,
     strength: float,
     log: LogKind,
+    report: Path | None,
     quiet: bool,
     **values: Any,
 ) -> None:
@@ -61,7 +67,9 @@ def serve(
     """
     from vderain.cli.live import leave, open_page, run_station, show_summary
     from vderain.live.config import ServeConfig, camera_name, read_config
+    from vderain.live.report import station_report
     from vderain.live.station import CameraPlan, Station
+    from vderain.report import check_report_path, write_report
 
     engine, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
     live = pick(LiveOptions, values)
@@ -72,9 +80,13 @@ def serve(
     else:
         plans = (CameraPlan(camera_name(url), url, live=live, encode=encode) for url in cameras)
         config = ServeConfig(tuple(plans), engine)
+    if report is not None:
+        check_report_path(report, *cameras)
     log_to_stderr(log, quiet=quiet)
     station = Station(config.cameras, engine=config.engine, strength=strength)
     page = open_page(station, host, port, token)
     code = run_station(station, None, page=page, stays=True)
+    if report is not None:
+        write_report(report, station_report(station))
     show_summary(station, quiet=quiet or log == "json")
     leave(code)

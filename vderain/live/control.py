@@ -90,12 +90,10 @@ class TierControl:
 
     def update(self, now_s: float) -> bool:
         """Close a window that is over; whether the rung changed (downwards)."""
-        if now_s - self._window_s < self._options.window_s:
-            return False
+        if now_s - self._window_s < self._options.window_s or self._arrived < 2:
+            return False  # a camera of one frame a second gets longer windows
         arrived, derained = self._arrived, self._derained
         self._window_s, self._arrived, self._derained = now_s, 0, 0
-        if arrived < 2:  # says nothing
-            return False
         share = derained / arrived
         options = self._options
         self._bad = self._bad + 1 if share < options.down_share else 0

@@ -109,6 +109,7 @@ class Sound(Protocol):
     stream: Any
     aac_stream: Any
     signature: tuple[Any, ...]
+    failures: int
 
     def packets(self, packet: Any, offset_s: Fraction) -> Iterator[EncodedPacket]:
         """What the outlets get for one packet of the camera."""
@@ -126,6 +127,7 @@ class Outlet(Protocol):
 
     name: str
     is_network: bool
+    confirmed: bool  # whether what was written since ``open`` is known to have been taken
 
     def open(self, streams: Streams) -> None:
         """Begin; blocks at most for the timeout."""

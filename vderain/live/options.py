@@ -45,6 +45,11 @@ class LiveOptions:
     segment_minutes: float = option(
         10.0, "Length of the files of a recording.", low=0.02, high=1440.0
     )
+    ca_file: str | None = option(
+        None,
+        "Take from rtsps, https and rtmps only certificates that those in this PEM file vouch for; without"
+        " it any is taken, as cameras sign their own.",
+    )
     audio: str = option(
         "auto", "auto copies sound, as AAC where an output takes no other; none drops it.",
         choices=("auto", "none"),

@@ -185,8 +185,9 @@ class OutletWorker:
                     opened = streams
                 if isinstance(item, EncodedPacket):
                     outlet.write(item)
-                    self.packets += 1
-                    self.connection.alive()
+                    if outlet.confirmed:
+                        self.packets += 1
+                        self.connection.alive()
             finally:
                 life.busy_since_s = None
             self.notes = list(outlet.notes)

@@ -75,9 +75,8 @@ def _shrunk(frame: Frame, width: int) -> Image:
 
 
 def _encoded(kind: str, rgb: Image) -> bytes:
-    done, data = cv2.imencode(
-        kind, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
+    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if kind == ".jpg" else []
+    done, data = cv2.imencode(kind, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ValueError(f"no {kind} could be made")
     return data.tobytes()

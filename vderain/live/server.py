@@ -56,6 +56,10 @@ def check_address(host: str, token: str | None) -> None:
         )
     if token and len(token) < 12:
         raise OptionError("the token is too short: take at least 12 characters")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise OptionError(
+            "the token holds characters that a header does not carry: take letters and digits"
+        )
 
 
 class PageServer:
@@ -70,6 +74,7 @@ class PageServer:
             port=port,
             log_config=None,
             access_log=False,  # addresses hold the token once
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=2,
             limit_concurrency=200,

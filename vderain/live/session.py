@@ -64,6 +64,7 @@ class CameraSession:
         self.info: StreamInfo | None = None
         self.format: PlaneFormat | None = None
         self.connection = Connection(name, retry_options(options))
+        self.sound_failures = 0
         self._parts = parts
         self._options = options
         self._timeline = Timeline(time.monotonic())
@@ -75,6 +76,11 @@ class CameraSession:
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.connection.state in FINAL
+
+    @property
+    def keeps_sound(self) -> bool:
+        """Whether sound is sent on, where the camera has any."""
+        return self.broadcast is not None and self._parts.make_sound is not None
 
     def start(self) -> None:
         """Begin to read."""
@@ -191,6 +197,7 @@ class CameraSession:
         self.feed.ring.clear()
         self._recent.clear()
         if sound is not None:
+            self.sound_failures += sound.failures
             sound.close()
 
     def _take(self, item: Captured) -> None:

@@ -54,6 +54,7 @@ class EngineShelf:
         self._entries: dict[tuple[Rung, PlaneFormat], Entry] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self.specs: list[EngineSpec] = []  # of all that ever ran, for the report
 
     def get(self, rung: Rung, fmt: PlaneFormat) -> Entry:
         """The entry, at once; an engine that is not there yet begins to open in a thread."""
@@ -124,6 +125,7 @@ class EngineShelf:
             wanted = not self._closed and self._entries.get((entry.rung, entry.fmt)) is entry
             if wanted:
                 entry.engine, entry.spec, entry.error, entry.state = engine, spec, "", "ready"
+                self.specs.append(spec)
         if not wanted:
             engine.close()
             return

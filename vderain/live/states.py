@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,6 +100,7 @@ class Connection:
         self.since_s = clock()
         self.connects = 0  # times that something came after connecting
         self.failures = 0
+        self.entered: Counter[State] = Counter({State.CONNECTING: 1})  # times that each began
 
     @property
     def reconnects(self) -> int:
@@ -172,6 +174,7 @@ class Connection:
         if state is self.state and reason == self.reason:
             return
         before, self.state, self.reason = self.state, state, reason
+        self.entered[state] += state is not before
         self.since_s = self._clock()
         level = self._level(state, reason)
         text = f": {reason}" if reason else ""

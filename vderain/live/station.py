@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from vderain.engines import open_engine
+from vderain.engines import gpu_bytes, open_engine
 from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -56,7 +56,7 @@ class Station:
         strength: float = 1.0,
         open_engine_for: Callable[[Rung], Engine] | None = None,
     ) -> None:
-        options = engine or EngineOptions()
+        self._options = options = engine or EngineOptions()
         plans = list(plans)
         _check_plans(plans)
         if open_engine_for is None:
@@ -106,6 +106,13 @@ class Station:
         self._shelf.close()
 
     @property
+    def gpu_bytes(self) -> int | None:
+        """Memory in use on the GPU, by all programs; None while no engine runs on one."""
+        specs = [entry.spec for entry in self._shelf.entries() if entry.state == "ready"]
+        known = (gpu_bytes(spec, self._options) for spec in specs if spec is not None)
+        return next((used for used in known if used is not None), None)
+
+    @property
     def shelf(self) -> EngineShelf:
         """The engines, for telemetry."""
         return self._shelf
@@ -144,6 +151,7 @@ class Station:
 def _check_plans(plans: list[CameraPlan]) -> None:
     from vderain.media.live_encode import live_encoder
     from vderain.media.outlets import open_outlet
+    from vderain.media.reach import check_ca_file
 
     if not plans:
         raise OptionError("there is no camera; name at least one")
@@ -152,6 +160,7 @@ def _check_plans(plans: list[CameraPlan]) -> None:
         if names.count(name) > 1:
             raise OptionError(f"two cameras have the name {name}; give each its own")
     for plan in plans:
+        check_ca_file(plan.live.ca_file)
         for output in plan.outputs:
             open_outlet(output, plan.live)
         if plan.outputs:
@@ -167,7 +176,10 @@ def _open_camera(plan: CameraPlan) -> Camera:
     from vderain.media.camera import CameraOptions, CameraSource
 
     options = CameraOptions(
-        plan.live.rtsp_transport, plan.live.timeout_s, audio=plan.live.audio == "auto"
+        plan.live.rtsp_transport,
+        plan.live.timeout_s,
+        audio=plan.live.audio == "auto",
+        ca_file=plan.live.ca_file,
     )
     return CameraSource(plan.url, options, plan.encode)
 

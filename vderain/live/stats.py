@@ -35,6 +35,18 @@ class Histogram:
         values = sorted(self.recent)
         return values[min(len(values) - 1, int(share * len(values)))] if values else None
 
+    def quantile(self, share: float) -> float | None:
+        """Of all values: exact while all are recent, then within their bucket, evenly spread."""
+        total = sum(self.counts)
+        if total <= len(self.recent):
+            return self.percentile(share)
+        rank, low = share * total, 0.0
+        for bound, count in zip(BUCKETS_S, self.counts, strict=False):
+            if rank <= count:
+                return low + (bound - low) * rank / count if count else low
+            rank, low = rank - count, bound
+        return low  # beyond the last bound
+
 
 class CameraStats:
     """Counters of one camera, written by its threads and read by telemetry."""

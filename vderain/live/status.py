@@ -23,7 +23,7 @@ class OutletStatus:
 
 @dataclass(frozen=True, slots=True)
 class CameraStatus:
-    """One camera, for people; times in milliseconds, rates in frames per second."""
+    """One camera, for people; times in milliseconds, rates in frames per second; best of ``tiers`` first."""
 
     index: int
     name: str
@@ -31,6 +31,7 @@ class CameraStatus:
     reason: str
     since_s: float
     tier: str
+    tiers: tuple[str, ...]
     flag: str
     size: str
     fps_in: float
@@ -59,6 +60,7 @@ def camera_status(index: int, session: CameraSession) -> CameraStatus:
         reason=connection.reason,
         since_s=round(time.monotonic() - connection.since_s, 1),
         tier="passthrough" if flag else session.feed.control.rung.name,
+        tiers=tuple(rung.name for rung in session.feed.control.rungs),
         flag=flag,
         size=f"{fmt.width}x{fmt.height}" if fmt is not None else "",
         fps_in=round(session.stats.rate("decoded"), 1),

@@ -43,6 +43,11 @@ class _Cameras(Collector):
         hangs = CounterMetricFamily("vderain_engine_hangs", "Engines that did not answer in time")
         hangs.add_metric([], self._station.derainer.hangs)
         yield hangs
+        used = self._station.gpu_bytes
+        if used is not None:
+            yield GaugeMetricFamily(
+                "vderain_gpu_memory_bytes", "Memory in use on the GPU, by all programs", used
+            )
 
 
 _Known = list[tuple[CameraSession, Snapshot]]

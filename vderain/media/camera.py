@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.opening import codec_name, describe_track, input_name, pick_video
 from vderain.media.planes_io import PlaneReader
+from vderain.media.reach import tls_options
 from vderain.media.timing import FrameClock
 from vderain.media.urls import escaped_login, is_device, is_url, redact
 from vderain.options import EncodeOptions
@@ -29,6 +31,14 @@ from vderain.options import EncodeOptions
 _BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire
 _ANALYSE_US = "2000000"
 _ARRIVALS = 64  # packets whose pictures the decoder may still hold back
+_DEVICE_ERRORS = {
+    errno.ENOENT: "there is no such device; v4l2-ctl --list-devices shows what there is",
+    errno.EACCES: "this user may not open it; it must be in the group video",
+    errno.EBUSY: "is in use by another program",
+    errno.ENODEV: "its device is gone; plug it in again",
+    errno.ENXIO: "its device is gone; plug it in again",
+}
+_NO_CAMERA = "is no camera that FFmpeg can read (it needs V4L2 with streaming capture)"
 _ACCESS_ERRORS = (av.HTTPUnauthorizedError, av.HTTPForbiddenError)
 
 
@@ -39,6 +49,7 @@ class CameraOptions:
     transport: str = "auto"
     timeout_s: float = 5.0
     audio: bool = True
+    ca_file: str | None = None
 
 
 class CameraSource:
@@ -109,7 +120,7 @@ class CameraSource:
         if not self.is_live:
             return _open(self._url, {}, None, self._name, self._options.timeout_s)
         if is_device(self._url):
-            return _open(self._url, {}, "v4l2", self._name, self._options.timeout_s)
+            return _open_device(self._url, self._name, self._options.timeout_s)
         scheme = self._url.split("://", 1)[0].lower()
         if scheme not in ("rtsp", "rtsps"):
             return self._open_url(scheme)
@@ -126,7 +137,7 @@ class CameraSource:
     def _open_url(self, scheme: str) -> Any:
         # The protocol udp calls it timeout, tcp and what lies above it rw_timeout.
         key = "timeout" if scheme in ("udp", "rtp") else "rw_timeout"
-        options = {key: self._timeout_us, "analyzeduration": _ANALYSE_US}
+        options = {key: self._timeout_us, "analyzeduration": _ANALYSE_US, **self._tls}
         return _open(self._url, options, None, self._name, self._options.timeout_s)
 
     def _open_rtsp(self, transport: str) -> Any:
@@ -134,8 +145,13 @@ class CameraSource:
             "rtsp_transport": transport,
             "timeout": self._timeout_us,
             "analyzeduration": _ANALYSE_US,
+            **self._tls,
         }
         return _open(self._url, options, "rtsp", self._name, self._options.timeout_s)
+
+    @property
+    def _tls(self) -> dict[str, str]:
+        return tls_options(self._url, self._options.ca_file)
 
     @property
     def _timeout_us(self) -> str:
@@ -273,8 +289,28 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
             " (characters such as @ : / % are written as %40 %3A %2F %25 there)"
         ) from None
     except (av.FFmpegError, OSError) as error:
+        if "ca_file" in options and getattr(error, "errno", None) == errno.EIO:
+            raise SourceError(
+                f"{name}: breaks off, or shows a certificate for another name or that --ca-file does"
+                " not vouch for"
+            ) from None
         failure = _TransportRefusedError if _refuses_transport(error) else SourceError
-        raise failure(f"{name}: {_reason(error)}") from None
+        raise failure(f"{name}: {_reason(error)}") from (error if kind == "v4l2" else None)
+
+
+def _open_device(path: str, name: str, timeout_s: float) -> Any:
+    """A V4L2 camera, with what the system says where it is none."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    except OSError as error:
+        words = _DEVICE_ERRORS.get(error.errno or 0, error.strerror)
+        raise SourceError(f"{name}: {words}") from None
+    try:
+        return _open(path, {}, "v4l2", name, timeout_s)
+    except SourceError as error:
+        busy = errno.EBUSY == getattr(error.__cause__, "errno", None)
+        words = _DEVICE_ERRORS[errno.EBUSY] if busy else _NO_CAMERA
+        raise SourceError(f"{name}: {words}") from None
 
 
 def _refuses_transport(error: Exception) -> bool:

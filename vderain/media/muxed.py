@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -26,7 +27,10 @@ class Muxed:
     """One output container over the templates of a session, its times made to rise."""
 
     def __init__(self, file: Any, muxer: str, streams: Streams, options: dict[str, str]) -> None:
-        self.container: Any = av.open(file, "w", format=muxer, container_options=options)
+        kind = muxer
+        if muxer == "flv":
+            kind, options = "fifo", _in_a_thread(muxer, options)
+        self.container: Any = av.open(file, "w", format=kind, container_options=options)
         self._streams: dict[PacketKind, Any] = {}
         self._last: dict[PacketKind, int] = {}
         self.note = ""
@@ -73,8 +77,21 @@ class Muxed:
         self._streams[kind] = stream
 
 
+def _in_a_thread(muxer: str, options: dict[str, str]) -> dict[str, str]:
+    """Options for FFmpeg's own thread, which connects while Python goes on, and heeds ``rw_timeout``.
+
+    PyAV passes no options on when it connects, and holds Python's lock meanwhile, for ever if need be.
+    """
+    inner = ":".join(
+        f"{name}=" + re.sub(r"([^\w./-])", r"\\\1", value) for name, value in options.items()
+    )
+    return {"fifo_format": muxer, "queue_size": "1", "format_opts": inner}
+
+
 def reason_of(error: Exception) -> str:
     """FFmpeg's or the system's error in words, without secrets."""
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
         return "refuses the user name or password"
+    if isinstance(error, TimeoutError):
+        return "does not answer in time"
     return redact(getattr(error, "strerror", None) or str(error))

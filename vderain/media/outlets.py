@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import av
 
@@ -12,12 +14,14 @@ from vderain.errors import OptionError, SinkError
 from vderain.live.interfaces import EncodedPacket, Outlet, Streams
 from vderain.live.options import LiveOptions
 from vderain.media.muxed import SOUNDS, Muxed, reason_of
+from vderain.media.reach import TcpReceiver, reach, tls_options
 from vderain.media.recording import RecordingOutlet
 from vderain.media.urls import escaped_login, is_url, shown
 
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"
 _INTERLEAVE_US = "500000"
+_CONFIRMED_S = 2.0  # of media: more than FFmpeg holds while an RTMP connection is made
 _RTP_INTERLEAVE_US = "10000000"
 _MUXERS = {
     "rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv",
@@ -36,7 +40,9 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
             raise OptionError(
                 f"{shown(path)}: a stream can be published to {', '.join(sorted(_MUXERS))}"
             )
-        return PublishOutlet(path, _MUXERS[scheme], options.timeout_s)
+        if "listen" in parse_qs(urlsplit(path).query):
+            raise OptionError(f"{shown(path)}: vderain connects to receivers, it does not listen")
+        return PublishOutlet(path, _MUXERS[scheme], options.timeout_s, options.ca_file)
     suffix = Path(path).suffix.lower()
     if suffix == ".m3u8":
         return HlsOutlet(Path(path))
@@ -64,6 +70,7 @@ class _MuxedOutlet:
     """What the outlets share: an open container or none, and errors that name the place."""
 
     is_network = False
+    confirmed = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,6 +93,9 @@ class _MuxedOutlet:
 
     def close(self) -> None:
         """Complete the container; a peer that is gone gets nothing."""
+        self._end()
+
+    def _end(self) -> None:
         muxed, self._muxed = self._muxed, None
         if muxed is not None:
             with suppress(av.FFmpegError, OSError):
@@ -94,8 +104,8 @@ class _MuxedOutlet:
     def finish(self) -> None:
         """Nothing is left to do."""
 
-    def _begin(self, file: str, muxer: str, streams: Streams, options: dict[str, str]) -> None:
-        self.close()
+    def _begin(self, file: Any, muxer: str, streams: Streams, options: dict[str, str]) -> None:
+        self._end()
         try:
             self._muxed = Muxed(file, muxer, streams, options)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -109,20 +119,25 @@ class PublishOutlet(_MuxedOutlet):
 
     is_network = True
 
-    def __init__(self, url: str, muxer: str, timeout_s: float) -> None:
+    def __init__(self, url: str, muxer: str, timeout_s: float, ca_file: str | None = None) -> None:
         super().__init__(shown(url))
         self._url = escaped_login(url)
         self._muxer = muxer
-        self._timeout_us = str(round(timeout_s * 1e6))
+        self._timeout_s = timeout_s
+        self._ca_file = ca_file
+        self._receiver: TcpReceiver | None = None
+        self._first_s: float | None = None
 
     def open(self, streams: Streams) -> None:
-        """Connect."""
+        """Connect; over RTMP that goes on while the first packets are written."""
+        self.confirmed, self._first_s = self._muxer != "flv", None
+        timeout_us = str(round(self._timeout_s * 1e6))
         # Sound is not held back for longer than this for a picture that does not come.
         options = {"max_interleave_delta": _INTERLEAVE_US}
         if self._muxer == "rtsp":
-            options |= {"rtsp_transport": "tcp"}
+            options |= {"rtsp_transport": "tcp", "timeout": timeout_us}
         elif self._muxer == "flv":
-            options |= {"rw_timeout": self._timeout_us, "flvflags": "no_duration_filesize"}
+            options |= {"rw_timeout": timeout_us, "flvflags": "no_duration_filesize"}
         elif self._muxer == "mpegts":
             options |= {"muxdelay": "0", "flush_packets": "1"}
         elif self._muxer == "rtp_mpegts":
@@ -133,7 +148,34 @@ class PublishOutlet(_MuxedOutlet):
             url += (
                 "&" if "?" in url else "?"
             ) + "pkt_size=1316"  # seven TS packets in one datagram
+        options |= tls_options(url, self._ca_file)
+        if url.lower().startswith("tcp://"):
+            self.close()
+            self._receiver = self._connected(url)
+            self._begin(self._receiver, self._muxer, streams, options)
+            return
+        reach(url, self.name, self._timeout_s, self._ca_file)
         self._begin(url, self._muxer, streams, options)
+
+    def write(self, packet: EncodedPacket) -> None:
+        """Send one packet."""
+        super().write(packet)
+        if not self.confirmed:
+            self._first_s = packet.time_s if self._first_s is None else self._first_s
+            self.confirmed = packet.time_s - self._first_s > _CONFIRMED_S
+
+    def close(self) -> None:
+        """Complete the container and end the connection."""
+        super().close()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close()
+
+    def _connected(self, url: str) -> TcpReceiver:
+        try:
+            return TcpReceiver(url, self._timeout_s)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {reason_of(error)}") from None
 
 
 class HlsOutlet(_MuxedOutlet):

@@ -34,6 +34,7 @@ class RecordingOutlet:
     """
 
     is_network = False
+    confirmed = True
 
     def __init__(
         self, folder: Path, prefix: str, length_s: float, now: Callable[[], float] = time.time

@@ -15,7 +15,7 @@ class Card {
     this.picture = null;
     this.frame = -1;
     this.state = "";
-    this.history = { fps_out: [], latency_ms: [], dropped: [] };
+    this.history = { fps_out: [], latency_ms: [], dropped: [], tier: [] };
     this.dropped = null;
     this.facts = new Map();
     this.node.dataset.camera = camera.index;
@@ -49,6 +49,7 @@ class Card {
           this.frame = number;
           this.node.dataset.frame = number;
           this.node.dataset.passed = passed;
+          this.node.classList.remove("empty");
           this.draw();
         } else {
           await pause(answer.status === 204 ? 0 : 1000);
@@ -95,31 +96,37 @@ class Card {
     this.remember("fps_out", running ? camera.fps_out : 0);
     this.remember("latency_ms", running ? camera.latency_ms : 0);
     this.remember("dropped", recent);
+    // Where it stands on the ladder: the line is high while frames get the best, low while they pass through.
+    const tiers = camera.tiers.filter((tier) => tier !== "passthrough").reverse();
+    this.remember("tier", running ? tiers.indexOf(camera.tier) + 1 : 0);
+    this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "", "fps_out");
+    this.fact("Latency", milliseconds(camera.latency_ms), `95 %: ${milliseconds(camera.latency_p95_ms)}`, "latency_ms");
+    this.fact("Dropped", dropped, reasons(camera.drops), "dropped");
+    this.fact("Tier", camera.tier, "", "tier", tiers.length);
     this.fact("Size", camera.size || "–");
-    this.fact("Tier", camera.tier);
-    this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "fps_out");
-    this.fact("Latency", latency(camera), "latency_ms");
-    this.fact("Dropped", `${dropped}${reasons(camera.drops)}`, "dropped");
-    this.fact("Frames", `${camera.frames.derained || 0} dry, ${camera.frames.passed || 0} passed`);
+    this.fact("Frames", `${camera.frames.derained || 0} dry`, `${camera.frames.passed || 0} passed with their rain`);
     this.fact("Reconnected", `${camera.reconnects} times`);
     this.fact("Decoding errors", camera.decode_errors);
     this.showOutputs(camera.outputs);
   }
 
-  fact(name, value, plotted) {
+  fact(name, value, detail, plotted, top) {
     let entry = this.facts.get(name);
     if (!entry) {
       const group = document.createElement("div");
       const term = document.createElement("dt");
       const text = document.createElement("dd");
       term.textContent = name;
-      group.append(term, text);
-      entry = { text, path: plotted ? plot(group) : null };
+      const small = document.createElement("dd");
+      small.className = "detail";
+      group.append(term, text, small);
+      entry = { text, small, path: plotted ? plot(group) : null };
       this.facts.set(name, entry);
       this.find("facts").append(group);
     }
     entry.text.textContent = value;
-    if (entry.path) entry.path.setAttribute("d", line(this.history[plotted]));
+    entry.small.textContent = detail || "";
+    if (entry.path) entry.path.setAttribute("d", line(this.history[plotted], top));
   }
 
   remember(name, value) {
@@ -151,20 +158,18 @@ function plot(group) {
   return path;
 }
 
-function line(values) {
-  const top = Math.max(...values, 1e-9);
+function line(values, highest) {
+  const top = highest || Math.max(...values, 1e-9);
   const start = HISTORY - values.length;
   return values.map((v, i) => `${i ? "L" : "M"}${start + i} ${(26 - 24 * v / top).toFixed(1)}`).join("");
 }
 
-function latency(camera) {
-  if (camera.latency_ms === null) return "–";
-  return `${Math.round(camera.latency_ms)} ms (95 %: ${Math.round(camera.latency_p95_ms)})`;
+function milliseconds(value) {
+  return value === null ? "–" : `${Math.round(value)} ms`;
 }
 
 function reasons(drops) {
-  const texts = Object.entries(drops).map(([reason, count]) => `${count} ${reason}`);
-  return texts.length ? ` (${texts.join(", ")})` : "";
+  return Object.entries(drops).map(([reason, count]) => `${count} ${reason}`).join(", ");
 }
 
 function sum(counts) {

@@ -223,6 +223,8 @@ class VideoSink:
         }
         if self._options.bitrate is not None:
             context.bit_rate = self._options.bitrate * 1000
+        if self._encoder.name == "libx264":
+            context.thread_type = "FRAME"  # PyAV's slices take more space
         if hdr != Mastering() and self._encoder.name not in ("libx265", "libsvtav1"):
             self._report.losses.append(
                 f"mastering display and light level: {self._encoder.name} cannot write them,"

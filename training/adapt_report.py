@@ -143,6 +143,7 @@ def _curves(adaptation: Adaptation) -> str:
     lines = {
         "Held-back frames: agreement with the frames around": [one.agreement_db for one in looks],
         "Dry pictures: output against input": [one.dry_db for one in looks],
+        "Other rain, rendered: output against ground truth": [one.other_db for one in looks],
     }
     plots = [
         along(title, steps, {"averaged weights": line}, ("step", "PSNR, dB"))

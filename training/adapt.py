@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
 _DRY_PICTURES = 12
 _OTHER_PICTURES = 300
 _OTHER_LOSS_DB = 0.2  # of rendered rain against its ground truth, that may be forgotten
+_KEPT_DRY_SHARE = 0.2  # of the samples whose answers are kept
 _PROBED = 4  # one of so many pictures of anything is kept to ask what was forgotten
 
 Derain = Callable[
@@ -123,10 +124,20 @@ class Adaptation:
         self._dry += [draw_chart(rng) for _ in range(4)]
         self._dry += [one.view.target()[:256, :256] for one in self.held_back]
         self._dry = [picture[:384, :384] for picture in self._dry]
-        frames = self.original.config.frames
-        taught, probed = self._other_rain(lessons, own, other)
-        self._probes = probed.probes(config.seed)
-        sampler = LessonSampler(config, lessons, DryPool(lessons, own, other), taught, frames)
+        taught = [picture for number, picture in enumerate(other) if number % _PROBED]
+        self._probes = self._other_rain({"other": (other[::_PROBED], 1.0)}, 0.0).probes(config.seed)
+        pictures = {
+            "other": (taught, 1.0),
+            "own": (own, 0.3),
+            "footage": ([lesson.target for lesson in lessons], 0.3),
+        }
+        sampler = LessonSampler(
+            config,
+            lessons,
+            DryPool(lessons, own, taught),
+            self._other_rain(pictures, _KEPT_DRY_SHARE),
+            self.original.config.frames,
+        )
         torch.set_flush_denormal(True)
         self.trainer = Trainer(
             config, run_dir, objective=AdaptObjective(config, sampler, self.original)
@@ -152,22 +163,15 @@ class Adaptation:
         ]
 
     def _other_rain(
-        self, lessons: Sequence[Lesson], own: Sequence[Picture], other: Sequence[Picture]
-    ) -> tuple[OtherRain, OtherRain]:
-        """What is to be kept, to train on, and on other pictures, to ask what was forgotten."""
-        options = {
-            "patch": self.config.patch,
-            "frames": self.original.config.frames,
-            "seed": self.config.seed,
-        }
-        taught = [one for number, one in enumerate(other) if number % _PROBED]
-        pictures = {
-            "other": (taught, 1.0),
-            "own": (own, 0.3),
-            "footage": ([lesson.target for lesson in lessons], 0.3),
-        }
-        probed = {"other": (other[::_PROBED], 1.0)}
-        return OtherRain(pictures, **options), OtherRain(probed, **options, dry_share=0.0)
+        self, pictures: Mapping[str, tuple[Sequence[Picture], float]], dry_share: float
+    ) -> OtherRain:
+        return OtherRain(
+            pictures,
+            patch=self.config.patch,
+            frames=self.original.config.frames,
+            seed=self.config.seed,
+            dry_share=dry_share,
+        )
 
     def _dry_frames(self, derain: Derain) -> list[Picture]:
         """Frames of the user's dry footage; clips among it must not show rain."""

@@ -21,7 +21,6 @@ from vderain.training.patches import PatchSampler
 from vderain.training.streaks import Picture
 
 _SHIPPED = Path(__file__).parent / "replay"
-_DRY_SHARE = 0.2
 _SINGLE_SHARE = 0.4  # for a network of several frames
 _CHARTS = 24
 _CHART_SHARE = 0.1  # beside the others
@@ -54,7 +53,7 @@ class OtherRain:
         patch: int,
         frames: int,
         seed: int,
-        dry_share: float = _DRY_SHARE,
+        dry_share: float,
     ) -> None:
         rng = np.random.default_rng(seed)
         named = {name: each for name, each in pictures.items() if each[0]}

@@ -123,7 +123,10 @@ def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
         one = adaptation(tmp_path / f"{kept}", clip, unpolished, *settings, f"kept_weight={kept}.0")
         trained(one)
         pairs = [
-            [derain_stack(network.eval(), rainy) for network in (one.original, one.trainer.averaged)]
+            [
+                derain_stack(network.eval(), rainy)
+                for network in (one.original, one.trainer.averaged)
+            ]
             for rainy, _ in one._probes
         ]
         nearness.append(mean_psnr(psnr(before, after) for before, after in pairs))
@@ -221,6 +224,6 @@ def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights)
     assert "refresh" in running and "adapted weights" in running
     page = write_page(one, one.judge()).read_text()
     assert "refresh" not in page and "polyline" in page and "residual rain" in page
-    assert "Other rain" in page
+    assert "Other rain" in page and "What it costs elsewhere" in page
     pictures = list((tmp_path / "run" / "pictures").iterdir())
     assert pictures and all(f"pictures/{one.name}" in page for one in pictures)

@@ -44,7 +44,9 @@ def sampler(lessons, tmp_path):
             save_unchanging(weights)
         config = adapt_config("tiny", str(weights), {}, ["patch=64", "batch=6", *settings])
         pool = pool or DryPool(footage)
-        other = OtherRain({"any": ([TRUTH, *pool.other], 1.0)}, patch=64, frames=frames, seed=1)
+        other = OtherRain(
+            {"any": ([TRUTH, *pool.other], 1.0)}, patch=64, frames=frames, seed=1, dry_share=0.2
+        )
         return LessonSampler(config, footage, pool, other, frames)
 
     return make

@@ -36,6 +36,7 @@ from vderain.weights import find_weights, load_network
 _log = logging.getLogger(__name__)
 
 _LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage counts as dry
+_BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is not asked
 _MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
 _LEAST_GAIN_DB = 0.05  # on the held-back part, that counts as one
 _DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
@@ -372,13 +373,25 @@ class Adaptation:
 
 
 def shows_rain(views: Sequence[View]) -> bool:
-    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both."""
-    light, loss = 0.0, 0.0
+    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both.
+
+    Asked of the plain median: the targets are a little darker than dry frames where detail moves.
+    """
+    light, loss, excess = 0.0, 0.0, 0.0
     for seen in views:
         if not seen.valid.any():
             continue
-        difference = (seen.frame.astype(np.float32) - seen.target())[seen.valid]
+        frame = seen.frame.astype(np.float32)
+        difference = (frame - seen.target())[seen.valid]
         light += float(np.maximum(difference, 0).mean()) / len(views)
         loss += float(np.maximum(-difference, 0).mean()) / len(views)
-    _log.info("rain adds %.3f levels, other changes take %.3f", light, loss)
-    return light > _LEAST_LIGHT and light > _MORE_LIGHT * loss
+        beyond = (frame - seen.plain)[seen.valid].mean(1)
+        beyond[np.abs(beyond) < _BEYOND_NOISE * seen.noise] = 0
+        excess += float(beyond.mean()) / len(views)
+    _log.info(
+        "rain adds %.3f levels, other changes take %.3f; beyond noise it adds %.3f more than they take",
+        light,
+        loss,
+        excess,
+    )
+    return excess > _LEAST_LIGHT and light > _MORE_LIGHT * loss

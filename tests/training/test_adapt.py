@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,10 +11,12 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.build import build_network
 from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
-from vderain.training.adapt import Adaptation, Look
+from vderain.training.adapt import Adaptation, Look, shows_rain
 from vderain.training.adapt_report import write_page
 from vderain.training.answers import derain_stack
 from vderain.training.config import adapt_config
+from vderain.training.footage import read_footage
+from vderain.training.lessons import read_lessons
 from vderain.weights import find_weights, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -227,3 +230,18 @@ def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights)
     assert "Other rain" in page and "What it costs elsewhere" in page
     pictures = list((tmp_path / "run" / "pictures").iterdir())
     assert pictures and all(f"pictures/{one.name}" in page for one in pictures)
+
+
+def test_fine_detail_that_moves_is_no_rain(tmp_path):
+    """By fractions of a pixel, so that what is aligned is softer than the frame it is compared with."""
+    grain = np.random.default_rng(3).random((120, 220, 3), np.float32)
+    wide = np.clip(90 + 240 * (cv2.GaussianBlur(grain, (0, 0), 0.9) - 0.5), 0, 255)
+    frames = [
+        cv2.warpAffine(wide, np.float32([[1, 0, -0.7 * i], [0, 1, -0.3 * i]]), (128, 96))
+        for i in range(30)
+    ]
+    dry = write_frames(tmp_path / "dry", [frame.astype(np.uint8) for frame in frames])
+    pieces = read_footage([dry], 4).learnt
+    views = [seen for seen, _ in read_lessons(pieces, lambda frames: frames)]
+    assert np.mean([seen.valid.mean() for seen in views]) > 0.3
+    assert not shows_rain(views)

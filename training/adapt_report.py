@@ -183,7 +183,7 @@ def _table(verdict: Verdict) -> str:
 
 def _rows(head: str, rows: Sequence[tuple[str, float, float]]) -> str:
     drawn = "".join(
-        f'<tr><td class="text">{escape(told)}</td><td>{before:.3f}</td><td>{after:.3f}</td></tr>'
+        f'<tr><td class="text told">{escape(told)}</td><td>{before:.3f}</td><td>{after:.3f}</td></tr>'
         for told, before, after in rows
     )
     heads = f'<th class="text">{head}</th><th>original</th><th>adapted</th>'

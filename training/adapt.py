@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vderain.training.colours import draw_chart
 from vderain.training.config import AdaptConfig
 from vderain.training.export import write_weights
 from vderain.training.footage import Footage, Piece, read_footage, read_frames
+from vderain.training.keeping import OtherRain, probe, shipped_pictures
 from vderain.training.layouts import find_clips
 from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.noreference import RealScores, score_result
@@ -35,12 +36,16 @@ from vderain.weights import find_weights, load_network
 _log = logging.getLogger(__name__)
 
 _LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage counts as dry
+_BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is not asked
 _MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
 _LEAST_GAIN_DB = 0.05  # on the held-back part, that counts as one
 _DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
 _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
 _DRY_PICTURES = 12
 _OTHER_PICTURES = 300
+_OTHER_LOSS_DB = 0.2  # of rendered rain against its ground truth, that may be forgotten
+_KEPT_DRY_SHARE = 0.2  # of the samples whose answers are kept
+_PROBED = 4  # one of so many pictures of anything is kept to ask what was forgotten
 
 Derain = Callable[
     [Sequence[Picture]], Sequence[Picture]
@@ -55,12 +60,14 @@ class Look:
         step: of the run; 0 for the original weights.
         agreement_db: mean PSNR against what the frames around tell, where they can be trusted.
         dry_db: mean PSNR of dry pictures with what becomes of them.
+        other_db: mean PSNR against the ground truth of other, rendered rain on pictures that nothing learns from.
 
     """
 
     step: int
     agreement_db: float
     dry_db: float
+    other_db: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,20 +117,32 @@ class Adaptation:
             )
         ]
         own = self._dry_frames(derain)
-        other = (
-            read_frames([Path(one) for one in config.replay], _OTHER_PICTURES)
-            if config.replay
-            else []
-        )
+        other = shipped_pictures()
+        if config.replay:
+            other += read_frames([Path(one) for one in config.replay], _OTHER_PICTURES)
         rng = np.random.default_rng(config.seed)
         self._dry = [*own, *other][:: max(1, len([*own, *other]) // _DRY_PICTURES)][:_DRY_PICTURES]
         self._dry += [draw_chart(rng) for _ in range(4)]
         self._dry += [one.view.target()[:256, :256] for one in self.held_back]
         self._dry = [picture[:384, :384] for picture in self._dry]
-        frames = self.original.config.frames
-        sampler = LessonSampler(config, lessons, DryPool(lessons, own, other), frames)
+        taught = [picture for number, picture in enumerate(other) if number % _PROBED]
+        self._probes = self._other_rain({"other": (other[::_PROBED], 1.0)}, 0.0).probes(config.seed)
+        pictures = {
+            "other": (taught, 1.0),
+            "own": (own, 0.3),
+            "footage": ([lesson.target for lesson in lessons], 0.3),
+        }
+        sampler = LessonSampler(
+            config,
+            lessons,
+            DryPool(lessons, own, taught),
+            self._other_rain(pictures, _KEPT_DRY_SHARE),
+            self.original.config.frames,
+        )
         torch.set_flush_denormal(True)
-        self.trainer = Trainer(config, run_dir, objective=AdaptObjective(config, sampler))
+        self.trainer = Trainer(
+            config, run_dir, objective=AdaptObjective(config, sampler, self.original)
+        )
         self.looks: list[Look] = []
         self.best: ChangeNetwork = self.original
 
@@ -143,6 +162,17 @@ class Adaptation:
             Lesson.of(seen, piece.frames, count)
             for piece, seen in zip(footage.learnt, views, strict=True)
         ]
+
+    def _other_rain(
+        self, pictures: Mapping[str, tuple[Sequence[Picture], float]], dry_share: float
+    ) -> OtherRain:
+        return OtherRain(
+            pictures,
+            patch=self.config.patch,
+            frames=self.original.config.frames,
+            seed=self.config.seed,
+            dry_share=dry_share,
+        )
 
     def _dry_frames(self, derain: Derain) -> list[Picture]:
         """Frames of the user's dry footage; clips among it must not show rain."""
@@ -188,12 +218,18 @@ class Adaptation:
             self.trainer.train(Path(), step)
 
     def _is_better(self, look: Look) -> bool:
-        """Whether a look is the best so far among those that leave dry pictures alone."""
+        """Whether a look is the best so far among those that do no harm."""
         known = self.best_look
         return self._does_no_harm(look) and look.agreement_db > known.agreement_db + _LEAST_GAIN_DB
 
     def _does_no_harm(self, look: Look) -> bool:
+        return self._leaves_dry(look) and self._keeps_other(look)
+
+    def _leaves_dry(self, look: Look) -> bool:
         return look.dry_db >= min(_DRY_FLOOR_DB, self.looks[0].dry_db - _DRY_LOSS_DB)
+
+    def _keeps_other(self, look: Look) -> bool:
+        return look.other_db >= self.looks[0].other_db - _OTHER_LOSS_DB
 
     @property
     def shown_network(self) -> ChangeNetwork:
@@ -225,14 +261,15 @@ class Adaptation:
                 "give more footage"
             )
         dry = [psnr(derain_picture(network, picture), picture) for picture in self._dry]
-        return Look(step, round(mean_psnr(agreements), 3), round(mean_psnr(dry), 3))
+        found = (mean_psnr(agreements), mean_psnr(dry), probe(network, self._probes))
+        return Look(step, *(round(value, 3) for value in found))
 
     @property
     def _best_file(self) -> Path:
         return self.run_dir / "best.pt"
 
     def _save(self) -> None:
-        looks = [[look.step, look.agreement_db, look.dry_db] for look in self.looks]
+        looks = [astuple(look) for look in self.looks]
         save_checkpoint(self._best_file, {"looks": looks, "network": self.best.state_dict()})
 
     def _resume(self) -> None:
@@ -241,7 +278,7 @@ class Adaptation:
             return
         self.trainer.load()
         state = load_checkpoint(self._best_file)
-        looks = [Look(int(step), agreement, dry) for step, agreement, dry in state["looks"]]
+        looks = [Look(*values) for values in state["looks"]]
         self.looks = [look for look in looks if look.step <= self.trainer.step]
         try:
             self.best = copy.deepcopy(self.original)
@@ -261,7 +298,7 @@ class Adaptation:
             reason = (
                 f"adapted: {len(self.held_back)} held-back frames come {gain:.2f} dB nearer to what the frames"
                 f" around them tell (step {best.step}); dry pictures stay at {best.dry_db:.1f} dB"
-                f" ({first.dry_db:.1f} before)"
+                f" ({first.dry_db:.1f} before); on other rain they {self._cost()}"
             )
         else:
             reason = f"the original weights are kept: {self._why_not()}"
@@ -269,15 +306,24 @@ class Adaptation:
             adapted, reason, original, changed, tuple(self.looks), best, self.trainer.seconds
         )
 
+    def _cost(self) -> str:
+        first, best = self.looks[0].other_db, self.best_look.other_db
+        change = "lose" if best < first else "gain"
+        return f"{change} {abs(best - first):.2f} dB ({first:.2f} before)"
+
     def _why_not(self) -> str:
         first = self.looks[0]
-        gains = [
-            look.agreement_db - first.agreement_db
-            for look in self.looks
-            if not self._does_no_harm(look)
-        ]
-        if gains and max(gains) > _LEAST_GAIN_DB:
-            return f"a gain of {max(gains):.2f} dB on held-back frames came with changes to dry pictures"
+        harmful = [look for look in self.looks if not self._does_no_harm(look)]
+        if harmful:
+            look = max(harmful, key=lambda one: one.agreement_db)
+            gain = look.agreement_db - first.agreement_db
+            if gain > _LEAST_GAIN_DB:
+                cost = (
+                    f"a loss of {first.other_db - look.other_db:.2f} dB on other rain"
+                    if self._leaves_dry(look)
+                    else f"changes to dry pictures ({first.dry_db:.1f} to {look.dry_db:.1f} dB)"
+                )
+                return f"a gain of {gain:.2f} dB on held-back frames came with {cost}"
         return "training brought held-back frames no nearer to what the frames around them tell"
 
     def _scores(self, network: ChangeNetwork) -> RealScores:
@@ -313,6 +359,11 @@ class Adaptation:
                 "before_db": round(verdict.original.agreement_db, 2),
                 "after_db": round(verdict.changed.agreement_db, 2),
             },
+            "other_rain": {
+                "before_db": verdict.looks[0].other_db,
+                "after_db": verdict.best.other_db,
+            },
+            "dry": {"before_db": verdict.looks[0].dry_db, "after_db": verdict.best.dry_db},
             "original": self.card.scores,
         }
         card = replace(self.card, training=told, data=data, scores=scores)
@@ -322,13 +373,25 @@ class Adaptation:
 
 
 def shows_rain(views: Sequence[View]) -> bool:
-    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both."""
-    light, loss = 0.0, 0.0
+    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both.
+
+    Asked of the plain median: the targets are a little darker than dry frames where detail moves.
+    """
+    light, loss, excess = 0.0, 0.0, 0.0
     for seen in views:
         if not seen.valid.any():
             continue
-        difference = (seen.frame.astype(np.float32) - seen.target())[seen.valid]
+        frame = seen.frame.astype(np.float32)
+        difference = (frame - seen.target())[seen.valid]
         light += float(np.maximum(difference, 0).mean()) / len(views)
         loss += float(np.maximum(-difference, 0).mean()) / len(views)
-    _log.info("rain adds %.3f levels, other changes take %.3f", light, loss)
-    return light > _LEAST_LIGHT and light > _MORE_LIGHT * loss
+        beyond = (frame - seen.plain)[seen.valid].mean(1)
+        beyond[np.abs(beyond) < _BEYOND_NOISE * seen.noise] = 0
+        excess += float(beyond.mean()) / len(views)
+    _log.info(
+        "rain adds %.3f levels, other changes take %.3f; beyond noise it adds %.3f more than they take",
+        light,
+        loss,
+        excess,
+    )
+    return excess > _LEAST_LIGHT and light > _MORE_LIGHT * loss

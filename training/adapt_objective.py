@@ -1,4 +1,4 @@
-"""The losses of an adaptation: the distance to what is known of the target, and the dual contrast as an option."""
+"""The losses of an adaptation: the distance to what is known of a target, kept answers, and a contrast as an option."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.semi_drdnet import SemiDRDNet, center_frame
 from vderain.training.config import AdaptConfig
 from vderain.training.distributed import World
-from vderain.training.lessons import MADE, REAL, AdaptBatch, LessonSampler
+from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.objective import Objective
@@ -23,16 +23,20 @@ _BETAS = (0.9, 0.999)
 
 
 class AdaptObjective(Objective):
-    """Mean absolute error of the derained patches where their target is known.
+    """Mean absolute error of the derained patches where their target is known, and of kept answers' change.
 
+    What is to be kept is held to what the original weights answer.
     The contrast is that of Semi-DRDNet's semi-supervised training (``losses.dscr``), with patches of the
     footage as its real rain; both of its weights are 0 by default (training/RESULTS.md says why).
     """
 
     betas: ClassVar[tuple[float, float]] = _BETAS
 
-    def __init__(self, config: AdaptConfig, sampler: LessonSampler) -> None:
+    def __init__(
+        self, config: AdaptConfig, sampler: LessonSampler, original: ChangeNetwork
+    ) -> None:
         super().__init__()
+        self._answer = original.change  # a module of its own would be saved with each checkpoint
         self._config, self._sampler = config, sampler
         self.contrast: DualContrast | None = None
         sides = (config.background_contrast > 0, config.rain_contrast > 0)
@@ -70,10 +74,17 @@ class AdaptObjective(Objective):
         else:
             change = network.change(batch.rainy).float()
         current = center_frame(batch.rainy)
-        error = (current + change - batch.target).abs() * batch.weight
+        kept = batch.kinds == KEPT
+        error = (current + change - batch.target).abs() * batch.weight * ~kept[:, None, None, None]
         distance = error.sum() / (3 * batch.weight.sum()).clamp(min=1)
         terms = {"distance": distance}
         total = distance
+        if kept.any():
+            with torch.no_grad():
+                known = self._answer(batch.rainy[kept]).float()
+            moved = (change[kept] - known).abs().sum() / (3 * batch.weight.sum())
+            terms["kept"] = moved
+            total = total + self._config.kept_weight * moved
         if self.contrast is not None and streaks is not None:
             self._compared = _compared(batch, streaks, change)
             if self._compared is not None:

@@ -19,17 +19,17 @@ def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:
 
     The network is asked as it is: call its ``eval`` before. One of several frames sees T times the same.
     """
-    return _answer(network, np.concatenate([picture] * network.config.frames, 2))
+    return derain_stack(network, np.concatenate([picture] * network.config.frames, 2))
 
 
 def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Picture]:
     """Consecutive frames likewise, each with the neighbours that ``vderain run`` would show."""
-    return [_answer(network, stack) for stack in stacked_clips(frames, network.config.frames)]
+    return [derain_stack(network, stack) for stack in stacked_clips(frames, network.config.frames)]
 
 
 def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
     """The middle one of an odd number of consecutive frames likewise."""
-    return _answer(network, middle_clip(frames, network.config.frames))
+    return derain_stack(network, middle_clip(frames, network.config.frames))
 
 
 def stacked_clips(frames: Sequence[Picture], count: int) -> Iterator[Picture]:
@@ -48,8 +48,8 @@ def middle_clip(frames: Sequence[Picture], count: int) -> Picture:
 
 
 @torch.inference_mode()
-def _answer(network: ChangeNetwork, stack: Picture) -> Picture:
-    """The middle frame of a stack (H, W, 3T) without its rain."""
+def derain_stack(network: ChangeNetwork, stack: Picture) -> Picture:
+    """The middle frame of a stack (H, W, 3T) uint8 of frames laid over it, without its rain, (H, W, 3)."""
     height, width = stack.shape[:2]
     multiple, first = network.config.multiple, 3 * (network.config.frames // 2)
     device = next(network.parameters()).device

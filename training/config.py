@@ -307,10 +307,10 @@ class AdaptConfig(RunConfig):
     Attributes:
         footage: files and folders of clips of real rain.
         dry: clips and pictures of the same cameras without rain.
-        replay: clean pictures and clips of anything, to render rain on.
+        replay: clean pictures and clips of anything, beside those that come with the tool, to render rain on.
         median_share: samples whose target is the median over the frames around.
         mined_share: with rain of the footage laid over dry pictures.
-        replay_share: with rendered rain. What is left of 1 stays dry.
+        kept_share: with rendered rain, or dry, whose answers are to stay. What is left of 1 stays dry.
 
     """
 
@@ -324,16 +324,17 @@ class AdaptConfig(RunConfig):
     steps: int = option(900, "Steps at most.", low=1)
     batch: int = option(8, "Patches of a step.", low=1, high=256)
     patch: int = option(96, "Side of a patch in pixels.", low=16, high=4096)
-    learning_rate: float = option(4e-4, "Of Adam, at its highest.", low=0.0, high=1.0)
+    learning_rate: float = option(1.2e-4, "Of Adam, at its highest.", low=0.0, high=1.0)
     ema: float = option(0.98, "Decay of the averaged weights.", low=0.0, high=1.0)
     precision: str = option("float32", "Arithmetic of training.", choices=("float32", "bfloat16"))
     checkpoint_every: int = option(40, "Steps between looks at the held-back part.", low=1)
     patience: int = option(4, "Looks without a gain before it stops.", low=1)
     minutes: float = option(15.0, "Longest time to train.", low=0.01, high=1e4)
     windows: int = option(24, "Short pieces of the footage to learn from.", low=2, high=1000)
-    median_share: float = option(0.4, "Samples of the footage itself.", low=0.0, high=1.0)
-    mined_share: float = option(0.2, "Samples with its rain on dry pictures.", low=0.0, high=1.0)
-    replay_share: float = option(0.25, "Samples with rendered rain.", low=0.0, high=1.0)
+    median_share: float = option(0.3, "Samples of the footage itself.", low=0.0, high=1.0)
+    mined_share: float = option(0.12, "Samples with its rain on dry pictures.", low=0.0, high=1.0)
+    kept_share: float = option(0.5, "Samples of other rain.", low=0.0, high=1.0)
+    kept_weight: float = option(3.0, "Weight of what answers to it change by.", low=0.0)
     background_contrast: float = option(0.0, "Weight of the contrast's background side.", low=0.0)
     rain_contrast: float = option(0.0, "Weight of its rain side.", low=0.0)
 
@@ -341,8 +342,8 @@ class AdaptConfig(RunConfig):
         if self.initial is None:
             raise OptionError("initial: name the weights to adapt")
         RunConfig.__post_init__(self)
-        if self.median_share + self.mined_share + self.replay_share > 1:
-            raise OptionError("median_share, mined_share, replay_share: more than 1 together")
+        if self.median_share + self.mined_share + self.kept_share > 1:
+            raise OptionError("median_share, mined_share, kept_share: more than 1 together")
 
     @property
     def network_config(self) -> AnyConfig:

@@ -16,11 +16,11 @@ from vderain.training.answers import middle_clip
 from vderain.training.colours import draw_chart, recoloured
 from vderain.training.config import AdaptConfig
 from vderain.training.footage import Piece
-from vderain.training.rain import add_rain, recompress
+from vderain.training.keeping import OtherRain
 from vderain.training.streaks import Layer, Picture
 from vderain.training.temporal import Mask, View, view
 
-REAL, MADE, DRY = range(3)  # kinds of samples, as AdaptBatch.kinds holds them
+REAL, MADE, DRY, KEPT = range(4)  # kinds of samples, as AdaptBatch.kinds holds them
 
 _CHART_SHARE = 0.15  # of dry pictures
 _REPLAY_SHARE = 0.5  # of them where clean pictures of anything are given
@@ -71,7 +71,7 @@ class AdaptBatch:
         rainy: (N, 3T, P, P) float32 RGB in [0, 1].
         target: (N, 3, P, P), likewise.
         weight: (N, 1, P, P), how much each pixel counts.
-        kinds: (N,) REAL, MADE or DRY.
+        kinds: (N,) REAL, MADE, DRY or KEPT.
 
     """
 
@@ -130,9 +130,15 @@ class LessonSampler:
     """Batches of lessons, each a function of its number: a resumed run draws what an uninterrupted one would."""
 
     def __init__(
-        self, config: AdaptConfig, lessons: Sequence[Lesson], dry: DryPool, frames: int = 1
+        self,
+        config: AdaptConfig,
+        lessons: Sequence[Lesson],
+        dry: DryPool,
+        other: OtherRain,
+        frames: int = 1,
     ) -> None:
         self._config, self._lessons, self._dry, self._frames = config, lessons, dry, frames
+        self._other = other
         rainy = np.array([lesson.light.mean() for lesson in lessons])
         self._chances = rainy / rainy.sum() if rainy.sum() > 0 else None
 
@@ -158,16 +164,13 @@ class LessonSampler:
         kind = rng.random()
         if kind < config.median_share:
             return self._real(rng)
-        picture, weight = self._dry.draw(rng, patch)
         kind -= config.median_share
+        if kind < config.kept_share:
+            return Sample(*self._other.draw(rng), np.ones((patch, patch), np.float32), KEPT)
+        kind -= config.kept_share
+        picture, weight = self._dry.draw(rng, patch)
         if kind < config.mined_share:
             falling = [self._with_own_rain(rng, picture) for _ in range(self._frames)]
-            return Sample(np.dstack(falling), picture, weight, MADE)
-        kind -= config.mined_share
-        if kind < config.replay_share:
-            falling = add_rain(rng, [picture] * self._frames)
-            if rng.random() < 0.5:
-                falling = [recompress(rng, frame) for frame in falling]
             return Sample(np.dstack(falling), picture, weight, MADE)
         return Sample(np.dstack([picture] * self._frames), picture, weight, DRY)
 

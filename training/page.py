@@ -38,6 +38,7 @@ th, td { padding: 5px 12px; text-align: right; white-space: nowrap; border-botto
 tbody tr:last-child td { border-bottom: 0 }
 th { font-weight: 600; font-size: 13px; color: var(--faint); cursor: pointer; user-select: none }
 th:first-child, td:first-child, th.text, td.text { text-align: left }
+td.told { white-space: normal }
 th:hover { color: var(--ink) }
 th[data-up="1"]::after { content: " \\25B4" } th[data-up="0"]::after { content: " \\25BE" }
 tr.group td { font-weight: 600; background: color-mix(in srgb, var(--accent) 8%, transparent) }

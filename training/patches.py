@@ -78,9 +78,10 @@ class PatchSampler:
     def batch(self, number: int) -> Batch:
         """Batch ``number``; SourceError where a source has nothing left that can be read."""
         rng = np.random.default_rng((self._seed, number))
-        return _stacked([self._draw(rng) for _ in range(self._batch)])
+        return _stacked([self.draw(rng) for _ in range(self._batch)])
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
+        """One sample, rainy (P, P, 3T) and background (P, P, 3), uint8; SourceError as of ``batch``."""
         sample = self._sources.draw(rng)
         if sample.background is None:
             raise OptionError("real rain has no ground truth: name its folder under [real]")

@@ -70,7 +70,8 @@ class View:
 
     Attributes:
         frame: (H, W, 3) uint8 RGB.
-        median: over the aligned frames, nearly dry, (H, W, 3) uint8.
+        median: over the aligned frames, nearly dry, (H, W, 3) uint8; of a lower rank where derained frames take part.
+        plain: the median over the frames alone, as often above the frame as below it where it is dry.
         valid: where the median can be trusted.
         noise: standard deviation of what differs from frame to frame without rain, in levels.
         alignment: of the window.
@@ -79,6 +80,7 @@ class View:
 
     frame: Picture
     median: Picture
+    plain: Picture
     valid: Mask
     noise: float
     alignment: Alignment
@@ -108,14 +110,14 @@ def view(frames: Sequence[Picture], derained: Sequence[Picture] | None = None) -
     centre = len(frames) // 2
     alignment = align(derained or frames, centre)
     stack = alignment.stack(frames)
+    median = plain = _ranked(stack, 0.5)
     if derained is None:
-        median = _ranked(stack, 0.5)
         valid, noise = _trusted(stack, median, centre)
     else:
         drier = alignment.stack(derained)
         median = _ranked(np.concatenate((stack, drier)), _RANK)
         valid, noise = _trusted(drier, _ranked(drier, 0.5), centre)
-    return View(frames[centre], median, valid & alignment.inside, noise, alignment)
+    return View(frames[centre], median, plain, valid & alignment.inside, noise, alignment)
 
 
 def align(guides: Sequence[Picture], centre: int) -> Alignment:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -6,12 +7,16 @@ from tests.networks import TINY_NLCL
 from tests.training.folders import noise, save
 from tests.training.rainy_clips import pan, save_unchanging, scene, with_rain, write_frames
 from vderain.errors import OptionError, SourceError
+from vderain.metrics import mean_psnr, psnr
 from vderain.network.build import build_network
 from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
-from vderain.training.adapt import Adaptation, Look
+from vderain.training.adapt import Adaptation, Look, shows_rain
 from vderain.training.adapt_report import write_page
+from vderain.training.answers import derain_stack
 from vderain.training.config import adapt_config
+from vderain.training.footage import read_footage
+from vderain.training.lessons import read_lessons
 from vderain.weights import find_weights, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,12 +67,13 @@ def trained(one):
 def test_weights_that_gain_on_held_back_frames_are_written_with_a_card_that_says_so(
     tmp_path, clip, unpolished
 ):
-    settings = ("steps=40", "checkpoint_every=20", "learning_rate=1e-3", "replay_share=0.0")
-    one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.3")
+    settings = ("steps=40", "checkpoint_every=20", "learning_rate=1e-3", "kept_share=0.0")
+    one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.5")
     looks = trained(one)
     assert [look.step for look in looks] == [0, 20, 40]
     verdict = one.judge()
-    assert verdict.adapted and "dB nearer" in verdict.reason
+    assert verdict.adapted and "dB nearer" in verdict.reason, looks
+    assert "on other rain they" in verdict.reason
     assert verdict.changed.agreement_db > verdict.original.agreement_db
     assert verdict.best.dry_db >= 40
     out = tmp_path / "mine.safetensors"
@@ -95,11 +101,39 @@ def test_weights_that_do_not_gain_are_not_written_but_the_original_ones(tmp_path
 
 def test_a_gain_that_harms_dry_pictures_does_not_count(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights)
-    one.looks = [Look(0, 30.0, 60.0), Look(2, 35.0, 39.0), Look(4, 31.0, 41.0)]
+    one.looks = [Look(0, 30.0, 60.0, 25.0), Look(2, 35.0, 39.0, 25.0), Look(4, 31.0, 41.0, 25.0)]
     assert one.best_look.step == 4
     one.looks.pop()
     assert one.best_look.step == 0
     assert "came with changes to dry pictures" in one.judge().reason
+
+
+def test_a_gain_that_forgets_other_rain_does_not_count(tmp_path, clip, weights):
+    one = adaptation(tmp_path / "run", clip, weights)
+    one.looks = [Look(0, 30.0, 60.0, 25.0), Look(2, 35.0, 60.0, 24.7), Look(4, 31.0, 60.0, 24.9)]
+    assert one.best_look.step == 4
+    one.looks.pop()
+    assert one.best_look.step == 0
+    assert "came with a loss of 0.30 dB on other rain" in one.judge().reason
+
+
+def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
+    tmp_path, clip, unpolished
+):
+    settings = ("steps=20", "checkpoint_every=20", "learning_rate=1e-3", "batch=8")
+    nearness = []
+    for kept in (0, 20):
+        one = adaptation(tmp_path / f"{kept}", clip, unpolished, *settings, f"kept_weight={kept}.0")
+        trained(one)
+        pairs = [
+            [
+                derain_stack(network.eval(), rainy)
+                for network in (one.original, one.trainer.averaged)
+            ]
+            for rainy, _ in one._probes
+        ]
+        nearness.append(mean_psnr(psnr(before, after) for before, after in pairs))
+    assert nearness[1] > nearness[0] + 2
 
 
 def test_it_stops_when_the_held_back_part_gains_no_more(tmp_path, clip, weights):
@@ -178,6 +212,7 @@ def test_nlcl_weights_keep_their_statistics(tmp_path, clip, unpolished):
 
 def test_the_contrast_is_an_option(tmp_path, clip, weights):
     settings = ("rain_contrast=0.1", "background_contrast=0.1", "patch=64", "batch=8", "steps=2")
+    settings += ("kept_share=0.2", "mined_share=0.3")
     one = adaptation(tmp_path / "run", clip, weights, *settings)
     trained(one)
     log = (tmp_path / "run" / "log.csv").read_text()
@@ -192,5 +227,21 @@ def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights)
     assert "refresh" in running and "adapted weights" in running
     page = write_page(one, one.judge()).read_text()
     assert "refresh" not in page and "polyline" in page and "residual rain" in page
+    assert "Other rain" in page and "What it costs elsewhere" in page
     pictures = list((tmp_path / "run" / "pictures").iterdir())
     assert pictures and all(f"pictures/{one.name}" in page for one in pictures)
+
+
+def test_fine_detail_that_moves_is_no_rain(tmp_path):
+    """By fractions of a pixel, so that what is aligned is softer than the frame it is compared with."""
+    grain = np.random.default_rng(3).random((120, 220, 3), np.float32)
+    wide = np.clip(90 + 240 * (cv2.GaussianBlur(grain, (0, 0), 0.9) - 0.5), 0, 255)
+    frames = [
+        cv2.warpAffine(wide, np.float32([[1, 0, -0.7 * i], [0, 1, -0.3 * i]]), (128, 96))
+        for i in range(30)
+    ]
+    dry = write_frames(tmp_path / "dry", [frame.astype(np.uint8) for frame in frames])
+    pieces = read_footage([dry], 4).learnt
+    views = [seen for seen, _ in read_lessons(pieces, lambda frames: frames)]
+    assert np.mean([seen.valid.mean() for seen in views]) > 0.3
+    assert not shows_rain(views)

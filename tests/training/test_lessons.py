@@ -7,7 +7,17 @@ import torch
 from tests.training.rainy_clips import save_unchanging, scene, with_rain
 from vderain.training.config import adapt_config
 from vderain.training.footage import Piece
-from vderain.training.lessons import DRY, MADE, REAL, DryPool, Lesson, LessonSampler, read_lessons
+from vderain.training.keeping import OtherRain
+from vderain.training.lessons import (
+    DRY,
+    KEPT,
+    MADE,
+    REAL,
+    DryPool,
+    Lesson,
+    LessonSampler,
+    read_lessons,
+)
 
 TRUTH = scene()
 
@@ -33,14 +43,18 @@ def sampler(lessons, tmp_path):
         if not weights.exists():
             save_unchanging(weights)
         config = adapt_config("tiny", str(weights), {}, ["patch=64", "batch=6", *settings])
-        return LessonSampler(config, footage, pool or DryPool(footage), frames)
+        pool = pool or DryPool(footage)
+        other = OtherRain(
+            {"any": ([TRUTH, *pool.other], 1.0)}, patch=64, frames=frames, seed=1, dry_share=0.2
+        )
+        return LessonSampler(config, footage, pool, other, frames)
 
     return make
 
 
 def only(name):
     """Settings for samples of one kind."""
-    names = ("median_share", "mined_share", "replay_share")
+    names = ("median_share", "mined_share", "kept_share")
     return [f"{one}={float(one == name)}" for one in names]
 
 
@@ -66,13 +80,16 @@ def test_the_footages_own_rain_is_laid_on_dry_pictures(sampler):
     assert (batch.rainy >= batch.target - 1e-6).all() and (batch.rainy - batch.target).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["median_share", "mined_share", "replay_share", "none"])
+@pytest.mark.parametrize("kind", ["median_share", "mined_share", "kept_share", "none"])
 def test_a_network_of_several_frames_sees_rain_that_moves(sampler, kind):
     batch = sampler(*only(kind), footage=read(3), frames=3).batch(0)
     assert batch.rainy.shape == (6, 9, 64, 64) and batch.target.shape == (6, 3, 64, 64)
     before, current, after = batch.rainy.split(3, 1)
     if kind == "none":
         assert torch.equal(before, current) and torch.equal(after, batch.target)
+    elif kind == "kept_share":
+        same = [torch.equal(*pair) for pair in zip(before, current, strict=True)]
+        assert any(same) and not all(same)  # some as a single picture is seen
     else:
         assert not torch.equal(before, current) and not torch.equal(current, after)
 
@@ -83,9 +100,15 @@ def test_what_no_share_is_left_for_stays_dry(sampler):
     assert torch.equal(batch.rainy, batch.target)
 
 
+def test_samples_to_be_kept_are_named_as_such(sampler):
+    batch = sampler(*only("kept_share")).batch(0)
+    assert set(batch.kinds.tolist()) == {KEPT}
+    assert (batch.weight == 1).all()
+
+
 def test_pictures_smaller_than_a_patch_are_mirrored_up_to_it(sampler, lessons):
     small = np.full((20, 300, 3), 7, np.uint8)
-    drawn = sampler(*only("replay_share"), pool=DryPool(lessons, own=[small], other=[small]))
+    drawn = sampler(*only("none"), pool=DryPool(lessons, own=[small], other=[small]))
     assert drawn.batch(0).target.shape == (6, 3, 64, 64)
 
 

@@ -82,7 +82,8 @@ def adapt(
 
         def look(found: Look) -> None:
             bar.note(
-                f"step {found.step}: held-back frames {found.agreement_db:.2f} dB, dry pictures {found.dry_db:.1f} dB"
+                f"step {found.step}: held-back frames {found.agreement_db:.2f} dB, dry pictures {found.dry_db:.1f} dB,"
+                f" other rain {found.other_db:.2f} dB"
             )
             run_dir.mkdir(parents=True, exist_ok=True)
             page = write_page(adaptation)

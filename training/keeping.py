@@ -1,0 +1,94 @@
+"""What adapting must not undo: answers to other rain, and to dry pictures (ours).
+
+They are held to those of the original weights (Li and Hoiem, "Learning without Forgetting", ECCV 2016), on rain
+that is rendered on whatever clean pictures there are: those that come with the tool, and the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vderain.metrics import mean_psnr, psnr
+from vderain.network.base import ChangeNetwork
+from vderain.training.answers import derain_stack
+from vderain.training.colours import draw_chart
+from vderain.training.datasets import Sample
+from vderain.training.footage import read_frames
+from vderain.training.patches import PatchSampler
+from vderain.training.streaks import Picture
+
+_SHIPPED = Path(__file__).parent / "replay"
+_SINGLE_SHARE = 0.4  # for a network of several frames
+_CHARTS = 24
+_CHART_SHARE = 0.1  # beside the others
+_PROBES = 32
+
+
+def shipped_pictures() -> list[Picture]:
+    """The clean pictures that come with the tool, (H, W, 3) uint8 RGB; ``replay/README.md`` names their sources."""
+    return read_frames([_SHIPPED], len(list(_SHIPPED.glob("*.jpg"))))
+
+
+class OtherRain:
+    """Patches with rendered rain of all kinds, or without any, and their ground truth.
+
+    For a network of several frames some show the same frame all over, as it sees a single picture.
+
+    Args:
+        pictures: clean ones by name, with how often each name is drawn; a few drawn charts are added.
+        patch: side of a patch in pixels.
+        frames: T, what the network sees at once.
+        seed: of the charts.
+        dry_share: how many patches have no rain.
+
+    """
+
+    def __init__(
+        self,
+        pictures: Mapping[str, tuple[Sequence[Picture], float]],
+        *,
+        patch: int,
+        frames: int,
+        seed: int,
+        dry_share: float,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        named = {name: each for name, each in pictures.items() if each[0]}
+        named["charts"] = ([draw_chart(rng) for _ in range(_CHARTS)], _CHART_SHARE)
+        sources = {
+            name: [Sample(None, picture) for picture in some] for name, (some, _) in named.items()
+        }
+        shares = {name: share for name, (_, share) in named.items()}
+        self._moving, self._single = (
+            PatchSampler(
+                sources,
+                shares,
+                patch=patch,
+                batch=1,
+                dry_share=dry_share,
+                seed=seed,
+                frames=count,
+            )
+            for count in (frames, 1)
+        )
+        self._frames = frames
+
+    def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
+        """One sample: rainy (P, P, 3T) and background (P, P, 3), uint8."""
+        if self._frames > 1 and rng.random() < _SINGLE_SHARE:
+            rainy, background = self._single.draw(rng)
+            return np.concatenate([rainy] * self._frames, 2), background
+        return self._moving.draw(rng)
+
+    def probes(self, seed: int) -> list[tuple[Picture, Picture]]:
+        """Some samples to ask again and again what was forgotten."""
+        rng = np.random.default_rng(seed)
+        return [self.draw(rng) for _ in range(_PROBES)]
+
+
+def probe(network: ChangeNetwork, probes: Sequence[tuple[Picture, Picture]]) -> float:
+    """Mean PSNR in dB of a network's answers to ``probes`` against their ground truth."""
+    return mean_psnr(psnr(derain_stack(network, rainy), truth) for rainy, truth in probes)

@@ -8,8 +8,9 @@ import torch
 from tests.networks import COARSE, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER
 from vderain.network.fold import fold
+from vderain.network.memory import stripe_rows, working_bytes
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork, stripe_rows, working_bytes
+from vderain.network.tiled import TiledNetwork
 
 SHORT_PAPER = replace(PAPER, rain_blocks=3, detail_blocks=3)
 CONFIGS = {

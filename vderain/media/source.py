@@ -35,7 +35,7 @@ from vderain.media.opening import (
     seconds,
 )  # fmt: skip
 from vderain.media.pipes import StandardInput
-from vderain.media.planes_io import PlaneReader
+from vderain.media.planes_io import PlaneReader, pix_fmt_of
 from vderain.media.timing import FrameClock, Span
 from vderain.media.urls import redact, shown
 from vderain.options import EncodeOptions, RunOptions
@@ -79,7 +79,8 @@ class VideoSource:
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
         self._reading = threading.Lock()
         self._closed = False
-        self._container, software = open_for(run.decoder, path, self._pipe)
+        stay = encode.interlaced != "deinterlace"  # the filter works on the host
+        self._container, software = open_for(run.decoder, path, self._pipe, stay=stay)
         try:
             self._open(path, run, encode)
             if run.decoder != "software":
@@ -110,6 +111,7 @@ class VideoSource:
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
         self._interlaced = 0
+        self._on_gpu = 0  # pictures that came on a GPU
         self._ended = False  # whether all pictures of the span have come
         self._pix_fmt = ""
         self._learnt = False
@@ -234,7 +236,8 @@ class VideoSource:
         """What a packet completes; None completes what is held back."""
         for picture in self._decoder.decode(packet):
             self._interlaced += picture.interlaced_frame
-            self._pix_fmt = self._pix_fmt or picture.format.name
+            self._pix_fmt = self._pix_fmt or pix_fmt_of(picture)
+            self._on_gpu += picture.sw_format is not None
             if self._filter is None:
                 yield picture
             else:
@@ -372,12 +375,25 @@ class VideoSource:
             whole, failures = self._span.start_s is None, self._stats.decode_failures
             yield from self._length.losses(failures=failures, whole=whole)
 
+    def _gpu_notes(self) -> Iterator[str]:
+        """Where NVDEC's pictures did not stay on the GPU."""
+        if not self._stream.codec_context.is_hwaccel or self._encode.interlaced == "deinterlace":
+            return
+        if not self._on_gpu:
+            yield f"NVDEC does not take this {codec_name(self._stream)}, software decoded"
+        elif self._reader.copied:
+            yield (
+                f"NVDEC: {self._reader.copied} of {self._on_gpu} decoded pictures were copied to the"
+                " host, for the engine, the encoder or to align neighbours"
+            )
+
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
         self._lose([*self._shortfall()])
         converters = (self._filter, self._reader)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))
+        notes.extend(self._gpu_notes())
         if self._span.start_s is not None:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"

@@ -155,10 +155,10 @@ class GpuSlot:
             self._add()
             if adding.on_device and self._lies_here(clip.center_planes):
                 fmt = self._ports.fmt
-                dry = [
+                planes = [
                     _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
                 ]
-                picture = picture_of(dry, fmt, self._device.torch_device)
+                picture = picture_of(planes, fmt, self._device.torch_device)
                 self._answer = lambda: picture
             else:
                 for dry, fetched in zip(self._dry, self._fetched, strict=True):

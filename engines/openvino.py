@@ -131,7 +131,7 @@ class OpenVinoBackend:
         self, fmt: PlaneFormat, precision: str, tiling: Tiling, notes: list[str]
     ) -> TiledEngine:
         """An engine over two graphs of a tile: one for the means of all gates, one for the change."""
-        engines = []
+        engines: list[SlotEngine[Any]] = []
         for part in (_GATHERING, _GIVEN):
             build = functools.partial(self._build_part, fmt, precision, part)
             blob = self._cache.fetch(self._key(fmt, precision, part), build, notes).blob
@@ -243,7 +243,7 @@ class OpenVinoBackend:
 
     def _engine(
         self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str], *, part: str = ""
-    ) -> SlotEngine:
+    ) -> SlotEngine[_RequestSlot]:
         """An engine for one size from what ``_pack`` wrote of the network, or of a part of it for tiles."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from vderain.frames import DevicePlanes, Plane, PlaneFormat
 
@@ -20,7 +21,7 @@ def dlpack_device(device: torch.device) -> tuple[int, int]:
 def planes_of(picture: DevicePlanes) -> list[Tensor]:
     """Y, U and V, (H, W) each: uint8 views of the picture, or int32 with the samples in the low bits."""
     # As a capsule: torch would name its stream, which PyAV's planes refuse. The caller waits instead.
-    luma, chroma = (torch.from_dlpack(part.__dlpack__()) for part in (picture.luma, picture.chroma))
+    luma, chroma = (from_dlpack(part.__dlpack__()) for part in (picture.luma, picture.chroma))
     planes = [luma, chroma[..., 0], chroma[..., 1]]
     if luma.dtype == torch.uint8:
         return planes
@@ -34,16 +35,17 @@ def picture_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device)
     """A picture in memory of its own, of integer samples (H, W) each."""
     luma, chroma = planes[0], torch.stack((planes[1], planes[2]), -1)
     if fmt.bit_depth == 8:
-        parts = [part.to(torch.uint8) for part in (luma, chroma)]
+        luma, chroma = luma.to(torch.uint8, copy=True), chroma.to(torch.uint8)
     else:
-        empty_bits = 16 - fmt.bit_depth
-        stored = [part.to(torch.int32) << empty_bits for part in (luma, chroma)]
-        parts = [part.to(torch.int16).view(torch.uint16) for part in stored]
+        luma, chroma = (
+            (part.to(torch.int32) << 16 - fmt.bit_depth).to(torch.int16).view(torch.uint16)
+            for part in (luma, chroma)
+        )
 
     def download() -> tuple[Plane, ...]:
-        return host_planes(*(part.cpu().numpy() for part in parts), fmt)
+        return host_planes(luma.cpu().numpy(), chroma.cpu().numpy(), fmt)
 
-    return DevicePlanes(fmt, *parts, dlpack_device(device), download)
+    return DevicePlanes(fmt, luma, chroma, dlpack_device(device), download)
 
 
 def host_planes(luma: Plane, chroma: Plane, fmt: PlaneFormat) -> tuple[Plane, ...]:

@@ -15,7 +15,7 @@ from itertools import pairwise, product
 import numpy as np
 
 from vderain.engines.contract import LateAnswer, clip_inputs
-from vderain.engines.slots import SlotEngine, fill_padded
+from vderain.engines.slots import Slot, SlotEngine, fill_padded
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
@@ -121,8 +121,8 @@ class TiledEngine:
 
     def __init__(
         self,
-        gathering: SlotEngine,
-        given: SlotEngine,
+        gathering: SlotEngine[Slot],
+        given: SlotEngine[Slot],
         tiling: Tiling,
         length: int,
         fmt: PlaneFormat,
@@ -178,7 +178,7 @@ class TiledEngine:
         )
 
     def _answers(
-        self, engine: SlotEngine, corners: Iterable[Corner], planes: list[Plane], means: Plane
+        self, engine: SlotEngine[Slot], corners: Iterable[Corner], planes: list[Plane], means: Plane
     ) -> Iterator[tuple[Plane, ...]]:
         """What ``engine`` makes of each tile, with all its slots in flight."""
         waiting: deque[Pending] = deque()

@@ -85,6 +85,7 @@ class VideoSource:
             self._open(path, run, encode)
             if run.decoder != "software":
                 software = software or stays_in_software(self._stream)
+            self._nvdec = run.decoder == "nvdec" and stay and not software
             self._stats.notes += [software] if software else []
             self._items = self._read()
             self._ahead = self._look_ahead()
@@ -377,7 +378,7 @@ class VideoSource:
 
     def _gpu_notes(self) -> Iterator[str]:
         """Where NVDEC's pictures did not stay on the GPU."""
-        if not self._stream.codec_context.is_hwaccel or self._encode.interlaced == "deinterlace":
+        if not self._nvdec:
             return
         if not self._on_gpu:
             yield f"NVDEC does not take this {codec_name(self._stream)}, software decoded"

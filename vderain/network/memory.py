@@ -41,7 +41,8 @@ def means_length(config: NetworkConfig) -> int:
     if not config.squeeze_ratio:
         return 1
     counts = (config.rain_blocks, *config.coarse_blocks)
-    return 1 + sum(blocks * config.rain_width * 2**scale for scale, blocks in enumerate(counts))
+    total = sum(blocks * config.rain_width * int(2**scale) for scale, blocks in enumerate(counts))
+    return 1 + total
 
 
 def _features_bytes(config: NetworkConfig, height: int, width: int, itemsize: int) -> float:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from vderain.errors import SourceError
 from vderain.frames import (
     SUBSAMPLING,
     ColorTags,
@@ -190,7 +191,13 @@ class PlaneReader:
     ) -> tuple[Plane, ...]:
         """The planes of a picture that lies on a GPU; may be called by any thread."""
         self.copied += 1
-        host = Scaler().repacked(picture, carrier.pix_fmt, tags.range)
+        try:
+            host = Scaler().repacked(picture, carrier.pix_fmt, tags.range)
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"a decoded picture cannot be fetched from the GPU ({error.strerror});"
+                " use --decoder software"
+            ) from error
         return _planes(host, carrier, layout)
 
 

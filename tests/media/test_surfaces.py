@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -14,6 +15,7 @@ from tests.media.gpu_picture import decode_on_gpu
 from tests.media.synth import STEP, write
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
+from vderain.errors import SourceError
 from vderain.frames import DevicePlanes, Frame, PlaneFormat
 from vderain.machine import has_nvidia_gpu
 from vderain.media import open_sink, open_source
@@ -21,6 +23,7 @@ from vderain.media import sink as sink_module
 from vderain.media import source as source_module
 from vderain.media.encoders import ENCODERS
 from vderain.media.opening import open_container
+from vderain.media.planes_io import Scaler
 from vderain.media.surfaces import why_not_from_device
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
@@ -36,7 +39,7 @@ def stay(monkeypatch):
 
     def on():
         decode_on_gpu(monkeypatch)
-        monkeypatch.setattr(sink_module.VideoSink, "_probe_device", lambda self: True)
+        monkeypatch.setattr(sink_module.VideoSink, "takes_device_planes", True)
 
         def opened(decoder, path, pipe, *, stay):
             return open_container(path), ""
@@ -173,3 +176,44 @@ def test_frames_know_their_own_planes():
     planes = DevicePlanes(PlaneFormat("yuv420", 64, 48), None, None, (2, 0), tuple)
     with pytest.raises(ValueError, match="do not fit"):
         Frame(planes, PlaneFormat("yuv420", 64, 50), pts=0, time_base=Fraction(1, 25))
+
+
+def test_an_encoder_that_takes_no_pictures_from_the_gpu_gets_copies_and_it_is_told(
+    tmp_path, monkeypatch
+):
+    rainy = clip(tmp_path, 3)
+    decode_on_gpu(monkeypatch)
+    monkeypatch.setattr(sink_module, "why_not_from_device", lambda encoder: "too many sessions")
+    with closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source:
+        sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
+        name = sink._encoder.name
+        assert not sink.takes_device_planes  # x264 is no encoder of a GPU
+        sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
+        sink._encoder = replace(sink._encoder, name="h264_nvenc")
+        assert not sink.takes_device_planes
+        sink._encoder = replace(sink._encoder, name=name)
+        for frame in source:
+            sink.write(frame)
+        report = sink.finish()
+    assert report.notes == [
+        "h264_nvenc takes no frames from the GPU here (too many sessions); they are copied"
+    ]
+    for (_, got), (_, want) in zip(decoded(tmp_path / "dry.mkv"), decoded(rainy), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_picture_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_what_to_do(
+    tmp_path, monkeypatch
+):
+    rainy = clip(tmp_path, 2)
+    decode_on_gpu(monkeypatch)
+
+    def fail(self, picture, **wanted):
+        raise av.error.ExternalError(-1, "CUDA_ERROR_LAUNCH_FAILED")
+
+    monkeypatch.setattr(Scaler, "convert", fail)
+    with (
+        closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source,
+        pytest.raises(SourceError, match="cannot be fetched from the GPU .*--decoder software"),
+    ):
+        next(iter(source)).planes[0].sum()

@@ -6,6 +6,7 @@ import math
 import os
 from contextlib import suppress
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, ClassVar
 
 import av
@@ -57,7 +58,6 @@ class VideoSink:
         self._format = self._container_for(path, options)
         self._encoder, notes = encoder_for(options, self._format.muxer)
         self._report.notes.extend(notes)
-        self._from_device = self._probe_device()
         self._destination: Destination | None = None
         self._pipe: StandardOutput | None = None
         if path == STANDARD_STREAM:
@@ -85,10 +85,17 @@ class VideoSink:
             self.abort()
             raise
 
-    @property
+    @cached_property
     def takes_device_planes(self) -> bool:
-        """Whether frames may come on the GPU, to be encoded there."""
-        return self._from_device
+        """Whether frames may come on the GPU, to be encoded there; tried when it is first asked."""
+        if not self._encoder.name.endswith("_nvenc"):
+            return False
+        reason = why_not_from_device(self._encoder)
+        if reason is not None:
+            self._report.notes.append(
+                f"{self._encoder.name} takes no frames from the GPU here ({reason}); they are copied"
+            )
+        return reason is None
 
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame, or pass a packet on; packets before the first frame wait for it."""
@@ -136,16 +143,6 @@ class VideoSink:
         self._tracks.abort()
         if self._destination is not None:
             self._destination.discard()
-
-    def _probe_device(self) -> bool:
-        if not self._encoder.name.endswith("_nvenc"):
-            return False
-        reason = why_not_from_device(self._encoder)
-        if reason is not None:
-            self._report.notes.append(
-                f"{self._encoder.name} takes no frames from the GPU here ({reason}); they are copied"
-            )
-        return reason is None
 
     def _container_for(self, path: str, options: EncodeOptions) -> Container:
         return container_for(path, options)
@@ -214,7 +211,7 @@ class VideoSink:
         context = self._stream.codec_context
         context.width, context.height = fitted.target.width, fitted.target.height
         context.pix_fmt = fitted.target.pix_fmt
-        if self._from_device and fits_surface(frame.planes, fitted.target):
+        if self.takes_device_planes and fits_surface(frame.planes, fitted.target):
             self._surfaces = SurfaceWriter(frame.planes)
             context.pix_fmt = self._surfaces.pix_fmt
         context.sample_aspect_ratio = self._info.sample_aspect_ratio
@@ -229,9 +226,9 @@ class VideoSink:
         self._drop_alpha_tag(frame)
         self._first = frame
         if self._surfaces is None:
-            self._begin()
+            self._write_header()
 
-    def _begin(self) -> None:
+    def _write_header(self) -> None:
         """Write the header and let waiting packets go."""
         self._output.start_encoding()
         self._begun = True
@@ -294,7 +291,7 @@ class VideoSink:
             self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)
         packets = self._stream.encode(picture)
         if not self._begun:  # the encoder had to see where the first picture lies
-            self._begin()
+            self._write_header()
         self._mux(packets)
         self._report.frames += 1
 

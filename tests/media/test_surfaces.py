@@ -13,6 +13,7 @@ from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
 from tests.media.gpu_picture import decode_on_gpu
 from tests.media.synth import STEP, write
+from tests.networks import TEMPORAL
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.errors import SourceError
@@ -119,7 +120,7 @@ def test_a_picture_of_an_odd_size_comes_by_the_host_and_it_is_told(tmp_path, sta
     plain = run(rainy, tmp_path / "plain.mkv", weights)
     stay()
     report = run(rainy, tmp_path / "dry.mkv", weights)
-    assert "NVDEC: 3 of 3 decoded pictures were copied to the host" in " ".join(report.notes)
+    assert "NVDEC's pictures were copied to the host" in " ".join(report.notes)
     assert report.frames_out == plain.frames_out
     for (_, got), (_, want) in zip(
         decoded(tmp_path / "dry.mkv"), decoded(tmp_path / "plain.mkv"), strict=True
@@ -217,3 +218,18 @@ def test_a_picture_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_wha
         pytest.raises(SourceError, match=r"cannot be fetched from the GPU .*--decoder software"),
     ):
         next(iter(source)).planes[0].sum()
+
+
+def test_neighbours_are_aligned_on_the_host_and_it_is_told(tmp_path, stay):
+    rainy = clip(tmp_path, 4)
+    weights = write_weights(tmp_path / "tiny.safetensors", TEMPORAL)
+    plain = run(rainy, tmp_path / "plain.mkv", weights)
+    stay()
+    report = run(rainy, tmp_path / "dry.mkv", weights)
+    told = sorted(set(report.notes) - set(plain.notes))
+    assert told[0] == "4 of 4 frames went to libx264 on the GPU"
+    assert told[1].startswith("NVDEC's pictures were copied to the host")
+    for (_, got), (_, want) in zip(
+        decoded(tmp_path / "dry.mkv"), decoded(tmp_path / "plain.mkv"), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)

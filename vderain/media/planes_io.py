@@ -146,12 +146,13 @@ def as_device_planes(
 class PlaneReader:
     """Turns decoded pictures into planes.
 
-    ``note`` says what was converted, "" for nothing; ``copied`` counts pictures that came down from a GPU.
+    ``note`` says what was converted, "" for nothing. ``on_copy`` is called, by any thread, with every picture that
+    comes down from a GPU, which may be long after it was read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_copy: Callable[[], None] = lambda: None) -> None:
         self.note = ""
-        self.copied = 0
+        self._on_copy = on_copy
         self._scaler = Scaler()
 
     def read(
@@ -177,7 +178,8 @@ class PlaneReader:
             return on_device, None, layout
         if picture.sw_format is not None or carrier.pix_fmt != name:
             self.note = conversion_note(name, carrier) or self.note
-            self.copied += picture.sw_format is not None
+            if picture.sw_format is not None:
+                self._on_copy()
             picture = self._scaler.repacked(picture, carrier.pix_fmt, tags.range)
         planes = _planes(picture, carrier, layout)
         luma = (layout.height, layout.width)
@@ -190,7 +192,7 @@ class PlaneReader:
         self, picture: av.VideoFrame, carrier: Carrier, tags: ColorTags, layout: PlaneFormat
     ) -> tuple[Plane, ...]:
         """The planes of a picture that lies on a GPU; may be called by any thread."""
-        self.copied += 1
+        self._on_copy()
         try:
             host = Scaler().repacked(picture, carrier.pix_fmt, tags.range)
         except av.FFmpegError as error:

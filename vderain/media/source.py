@@ -107,7 +107,7 @@ class VideoSource:
         )
         self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
         self._length = Length(self._container, self._stream, self._rate)
-        self._reader = PlaneReader()
+        self._reader = PlaneReader(self._copied)
         self._chroma_location = chroma_location(self._stream)
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
@@ -376,17 +376,11 @@ class VideoSource:
             whole, failures = self._span.start_s is None, self._stats.decode_failures
             yield from self._length.losses(failures=failures, whole=whole)
 
-    def _gpu_notes(self) -> Iterator[str]:
-        """Where NVDEC's pictures did not stay on the GPU."""
-        if not self._nvdec:
-            return
-        if not self._on_gpu:
-            yield f"NVDEC does not take this {codec_name(self._stream)}, software decoded"
-        elif self._reader.copied:
-            yield (
-                f"NVDEC: {self._reader.copied} of {self._on_gpu} decoded pictures were copied to the"
-                " host, for the engine, the encoder or to align neighbours"
-            )
+    def _copied(self) -> None:
+        """A picture came down from the GPU; may be another stage's doing, and after the end."""
+        note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
+        if note not in self._stats.notes:
+            self._stats.notes.append(note)
 
     def _conclude(self) -> None:
         notes = self._stats.notes
@@ -394,7 +388,8 @@ class VideoSource:
         self._lose([*self._shortfall()])
         converters = (self._filter, self._reader)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))
-        notes.extend(self._gpu_notes())
+        if self._nvdec and not self._on_gpu:
+            notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
         if self._span.start_s is not None:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"

@@ -2,14 +2,18 @@
 
     pip install -e ".[dev,tensorrt]" && python benchmarks/gpu.py
 
-Runs the tests that need a GPU and the engines' contract suite on it, measures both tiers at 720p and 1080p
-through both engines, end to end as well, and writes what it found into benchmarks/RESULTS.md, between the
-lines that name this script. The `paper` tier has no shipped weights; its speed does not depend on them.
+Runs every test that needs a GPU, and the suites that run on one by themselves; measures both tiers at 720p and 1080p
+through both engines: the network alone, with one frame in flight and with several (what overlapping brings), its share
+of a matrix product's measured peak, and end to end with the decoder and the encoder of the CPU and of the GPU. With
+VDERAIN_DATA set, also what float16 and bfloat16 lose on the development sets, which goes onto the card. Writes all of
+it into benchmarks/RESULTS.md, between the lines that name this script. The `paper` tier has no shipped weights; its
+speed does not depend on them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +23,7 @@ from pathlib import Path
 
 import click
 import torch
+from losses import losses, onto_card, table
 
 from vderain.diagnosis import installed_versions, nvidia_gpus
 from vderain.machine import package_version
@@ -30,7 +35,20 @@ from vderain.weights import save_network
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 BEGIN, END = "<!-- benchmarks/gpu.py begin -->", "<!-- benchmarks/gpu.py end -->"
-TESTS = ["tests/engines/test_gpu.py", "tests/engines/test_contract.py", "tests/engines/test_takeover.py"]  # fmt: skip
+TESTS = [
+    *(
+        "tests/engines/test_gpu.py",
+        "tests/engines/test_contract.py",
+        "tests/engines/test_takeover.py",
+    ),
+    *("tests/engines/test_device_planes.py", "tests/engines/test_tiles.py"),
+    *("tests/media/test_nvdec.py", "tests/media/test_surfaces.py"),
+]
+PATHS = {  # decoder and encoder of a whole run
+    "CPU": ["--codec", "h264"],
+    "NVDEC": ["--decoder", "nvdec", "--codec", "h264"],
+    "NVDEC, NVENC": ["--decoder", "nvdec", "--codec", "h264_nvenc"],
+}
 SIZES = ("1280x720", "1920x1080")
 
 
@@ -54,10 +72,10 @@ def run_tests() -> tuple[str, bool]:
     return (done.stdout.strip().splitlines() or ["no tests ran"])[-1], done.returncode == 0
 
 
-def measured(weights: Path, engine: str, size: str, seconds: float) -> dict | str:
+def measured(weights: Path, engine: str, size: str, seconds: float, *options: str) -> dict | str:
     """What `vderain engine bench` found, or why it could not."""
     command = [sys.executable, "-m", "vderain", "engine", "bench", "--json", "--size", size]
-    command += ["--weights", str(weights), "--engine", engine, "--wait-engine"]
+    command += ["--weights", str(weights), "--engine", engine, "--wait-engine", *options]
     done = subprocess.run(
         [*command, "--seconds", str(seconds)], capture_output=True, text=True, check=False
     )
@@ -65,16 +83,40 @@ def measured(weights: Path, engine: str, size: str, seconds: float) -> dict | st
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip()
 
 
-def row(tier: str, engine: str, size: str, found: dict | str) -> str:
+def network_row(tier: str, engine: str, size: str, found: dict | str, single: dict | str) -> str:
+    """The network alone: several frames in flight against one."""
     if isinstance(found, str):
-        return f"| {tier} | {engine} | {size} | {found} | | | | |"
-    rates, share = found["rates"], 100 * found["share_of_peak"]
-    ratio = rates["end to end"] / rates["network"]
+        return f"| {tier} | {engine} | {size} | {found} | | | |"
+    rate, share = found["rates"]["network"], 100 * found["share_of_peak"]
+    overlap = "" if isinstance(single, str) else f"{rate / single['rates']['network']:.2f}"
     return (
-        f"| {tier} | {found['engine']} {found['precision']} | {size} | {rates['network']:.1f} | "
-        f"{share:.0f} % of {found['peak_tflop_per_s']:.0f} TFLOP/s | {rates['end to end']:.1f} ({ratio:.2f}) | "
-        f"{rates['decode']:.0f} / {rates['encode']:.0f} | {found['limiting_stage']} |"
+        f"| {tier} | {found['engine']} {found['precision']} | {size} | {rate:.1f} | {overlap} | "
+        f"{found['tflop_per_s']:.1f} of {found['peak_tflop_per_s']:.0f} TFLOP/s in {found['peak_precision']} | "
+        f"{share:.0f} % |"
     )
+
+
+def run_row(tier: str, engine: str, size: str, path: str, found: dict | str) -> str:
+    """A whole run, and what its stages could do alone."""
+    if isinstance(found, str):
+        return f"| {tier} | {engine} | {size} | {path} | {found} | | |"
+    rates = found["rates"]
+    ratio = rates["end to end"] / rates["network"]
+    alone = f"{rates['decode']:.0f} / {rates['encode']:.0f}"
+    told = "; ".join(found["run_notes"])
+    return (
+        f"| {tier} | {engine} | {size} | {path} | {rates['end to end']:.1f} ({ratio:.2f}) | {alone} | "
+        f"{found['limiting_stage']}{'; ' + told if told else ''} |"
+    )
+
+
+def measured_losses() -> list[str]:
+    """What half precisions lose on the development sets, also onto the card."""
+    if not os.environ.get("VDERAIN_DATA"):
+        return ["Losses of float16 and bfloat16: not measured, VDERAIN_DATA was not set."]
+    found = losses("cuda", ("float16", "bfloat16"), None, 4)
+    onto_card(None, "cuda", found)
+    return table("cuda", found)
 
 
 def written(section: str) -> None:
@@ -93,14 +135,18 @@ def main(seconds: float, skip_tests: bool) -> None:
     if not gpus or not torch.cuda.is_available():
         raise SystemExit("there is no NVIDIA GPU that torch can use here; nothing was written")
     said, passed = ("skipped", True) if skip_tests else run_tests()
-    rows = []
+    networks, runs = [], []
     with tempfile.TemporaryDirectory() as name:
         for tier, config in (("fast", FAST), ("paper", PAPER)):
             weights = made_weights(Path(name), tier, config)
             for engine in ("tensorrt", "cuda"):
                 for size in SIZES:
-                    found = measured(weights, engine, size, seconds)
-                    rows.append(row(tier, engine, size, found))
+                    single = measured(weights, engine, size, seconds, "--slots", "1")
+                    for path, options in PATHS.items():
+                        found = measured(weights, engine, size, seconds, *options)
+                        runs.append(run_row(tier, engine, size, path, found))
+                        if path == "CPU":
+                            networks.append(network_row(tier, engine, size, found, single))
     versions = {**installed_versions(), "torch-tensorrt": package_version("torch-tensorrt")}
     told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     written(
@@ -109,10 +155,16 @@ def main(seconds: float, skip_tests: bool) -> None:
                 f"Measured on {date.today()}: {'; '.join(gpus)}. {told}.",
                 f"Tests on the GPU: {said}.",
                 "",
-                "| tier | engine | size | network fps | share of the matrix peak | end to end fps (of network) "
-                "| decode / encode fps | limited by |",
-                "|---|---|---|---|---|---|---|---|",
-                *rows,
+                "| tier | engine | size | network fps | times one frame in flight | reached | share of the peak |",
+                "|---|---|---|---|---|---|---|",
+                *networks,
+                "",
+                "| tier | engine | size | decoder, encoder | end to end fps (of network) | decode / encode fps "
+                "| limited by |",
+                "|---|---|---|---|---|---|---|",
+                *runs,
+                "",
+                *measured_losses(),
             ]
         )
     )

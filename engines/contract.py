@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from vderain.errors import EngineLoadError
@@ -32,15 +34,35 @@ class BuildsSlowly(Protocol):
         """Whether opening an engine for a format takes seconds."""
 
 
+class LateAnswer:
+    """``Pending`` that computes when it is asked first."""
+
+    def __init__(self, compute: Callable[[], tuple[Plane, ...]]) -> None:
+        self._compute = compute
+
+    @functools.cached_property
+    def _change(self) -> tuple[Plane, ...]:
+        return self._compute()
+
+    def result(self) -> tuple[Plane, ...]:
+        """The same each time."""
+        return self._change
+
+
 def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:
     """A clip's T * P planes in the order of the network's inputs; EngineLoadError if it misfits."""
+    check_clip(clip, fmt, frames)
+    return [plane for picture in clip.planes for plane in picture]
+
+
+def check_clip(clip: Clip, fmt: PlaneFormat, frames: int) -> None:
+    """Raise EngineLoadError unless an engine that was opened for a format takes a clip."""
     if clip.format != fmt:
         raise EngineLoadError(f"this engine was opened for {fmt}, the clip is {clip.format}")
     if len(clip.planes) != frames:
         raise EngineLoadError(
             f"the network sees {frames} frames, the clip holds {len(clip.planes)}"
         )
-    return [plane for picture in clip.planes for plane in picture]
 
 
 def spec_from_card(

@@ -19,6 +19,7 @@ from vderain.engines.gpu import (
     DTYPES,
     SLOTS,
     SPARE,
+    GpuEngine,
     GpuSlot,
     Launch,
     Ports,
@@ -30,13 +31,13 @@ from vderain.engines.key import EngineKey, package_versions
 from vderain.engines.opening import first_passing
 from vderain.engines.reference import load_finite_network
 from vderain.engines.selfcheck import CheckResult
-from vderain.engines.slots import SlotEngine, first_line
+from vderain.engines.slots import first_line
 from vderain.errors import EngineLoadError
 from vderain.frames import PlaneFormat
 from vderain.network.card import Card
 from vderain.network.graph import device_graph
+from vderain.network.memory import stripe_rows
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import stripe_rows
 from vderain.options import EngineOptions
 
 
@@ -60,13 +61,13 @@ class CudaBackend:
         self._precisions = wanted_precisions("cuda", options)
         self._network = load_finite_network(weights, card)
 
-    def open(self, fmt: PlaneFormat) -> SlotEngine:
+    def open(self, fmt: PlaneFormat) -> GpuEngine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
         return first_passing("cuda", fmt, self._precisions, self._load)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[SlotEngine, CheckResult]:
+    ) -> tuple[GpuEngine, CheckResult]:
         engine = self._engine(fmt, precision, notes)
         check = functools.partial(self._check, engine, fmt)
         try:
@@ -89,12 +90,12 @@ class CudaBackend:
             versions=package_versions("vderain", "torch"),
         )
 
-    def _check(self, engine: SlotEngine, fmt: PlaneFormat) -> Built:
+    def _check(self, engine: GpuEngine, fmt: PlaneFormat) -> Built:
         return Built(
             b"", check_on_device(engine, self._network, fmt, self._card, self._device).to_dict()
         )
 
-    def _engine(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> SlotEngine:
+    def _engine(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> GpuEngine:
         try:
             slots = self._slots(fmt, precision, notes)
         except (RuntimeError, MemoryError) as error:
@@ -102,7 +103,7 @@ class CudaBackend:
         spec = spec_from_card(
             self._card, "cuda", precision, self._device.name, tuple(dict.fromkeys(notes))
         )
-        return SlotEngine(slots, fmt, spec)
+        return GpuEngine(slots, fmt, spec)
 
     def _slots(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> list[GpuSlot]:
         """Slots over the whole frame, else one slot that goes over it in stripes."""

@@ -34,6 +34,9 @@ class Device(Protocol):
     def on(self, stream: Any) -> AbstractContextManager[Any]:
         """Let torch queue its work there meanwhile."""
 
+    def follow_decoder(self, stream: Any) -> None:
+        """Let work queued on ``stream`` from now on begin behind what video decoders have queued so far."""
+
     def event(self) -> Any:
         """A new event, with ``record(stream)`` and ``synchronize()``."""
 
@@ -89,6 +92,10 @@ class CudaDevice:
         with torch.cuda.device(self.torch_device), torch.cuda.stream(stream):
             yield
 
+    def follow_decoder(self, stream: Any) -> None:
+        """FFmpeg decodes on the default stream of the primary context, which is torch's too."""
+        stream.wait_stream(torch.cuda.default_stream(self.torch_device))
+
     def event(self) -> Any:
         """A CUDA event."""
         # Blocking: a thread that spins would take a core from the decoder or the encoder.
@@ -105,7 +112,8 @@ class CudaDevice:
                 step()
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):
+            # A decoder in another thread may allocate meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 step()
         replay: Callable[[], None] = graph.replay
         return replay

@@ -8,19 +8,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vderain.engines.contract import spec_from_card
+from vderain.engines.contract import check_clip, spec_from_card
 from vderain.engines.device import Device
 from vderain.engines.reference import ReferenceEngine
 from vderain.engines.selfcheck import CheckResult, check_engine
-from vderain.engines.slots import fill_padded
+from vderain.engines.slots import SlotEngine, fill_padded
+from vderain.engines.surfaces import (
+    dlpack_device,
+    fill_padded_tensor,
+    picture_of,
+    planes_of,
+)
 from vderain.errors import EngineBuildError
-from vderain.frames import Plane, PlaneFormat
-from vderain.interfaces import Engine
+from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
+from vderain.interfaces import Adding, Engine, Pending, PendingPlanes
+from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.config import AnyConfig
@@ -84,11 +92,27 @@ MakeLaunch = Callable[[list[Tensor], list[Tensor], Any], Launch]
 """From a slot's input buffers, output buffers and stream to what queues the network between them."""
 
 
+class GpuEngine(SlotEngine["GpuSlot"]):
+    """``SlotEngine`` that takes pictures where they lie, and adds the change before anything crosses the bus."""
+
+    def submit(self, clip: Clip) -> Pending:
+        """As the protocol says."""
+        check_clip(clip, self._fmt, self._spec.frames)
+        return self._begun(lambda slot: slot.queue(clip))
+
+    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
+        """As ``AddsChange`` says."""
+        check_clip(clip, self._fmt, self._spec.frames)
+        return self._begun(lambda slot: slot.queue(clip, adding))
+
+
 class GpuSlot:
     """``Slot`` with a stream, an event, and one set of buffers on each side.
 
-    Upload, network and download of a frame follow each other on its stream; those of other frames are on
-    other streams, so that the copy engines and the multiprocessors work at the same time.
+    Upload, network, adding and download of a frame follow each other on its stream; those of other frames are
+    on other streams, so that the copy engines and the multiprocessors work at the same time. What goes up and
+    comes down is the samples of planes, 8 or 16 bits each; only a change that is asked for itself is float16.
+    A picture that lies on this device stays there.
     """
 
     def __init__(self, device: Device, ports: Ports, make_launch: MakeLaunch) -> None:
@@ -109,14 +133,80 @@ class GpuSlot:
                 for shape in ports.outputs
             ]
             self._returned = [here(tuple(given.shape), ports.answer) for given in self._given]
+            self._dry = [torch.zeros_like(given, dtype=ports.carried) for given in self._given]
+            self._fetched = [here(tuple(dry.shape), ports.carried) for dry in self._dry]
+            self._strength = torch.ones((), device=there)
             self._launch: Launch | None = make_launch(self._taken, self._given, self._stream)
+            self._add: Launch | None = device.captured(self._adding_step(), self._stream)
+        self._here = dlpack_device(there)
+        self._held: Sequence[Any] = ()
+        self._answer: Callable[[], Sequence[Plane]] = self._change
+
+    def queue(self, clip: Clip, adding: Adding | None = None) -> None:
+        """Queue all of a clip: what comes down is its change, or with ``adding`` the picture without rain."""
+        assert self._add is not None
+        self._upload(clip.planes)
+        self.launch()
+        if adding is None:
+            self.download()
+            return
+        with self._device.on(self._stream):
+            self._strength.fill_(adding.strength)
+            self._add()
+            if adding.on_device and self._lies_here(clip.center_planes):
+                fmt = self._ports.fmt
+                planes = [
+                    _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
+                ]
+                picture = picture_of(planes, fmt, self._device.torch_device)
+                self._answer = lambda: picture
+            else:
+                for dry, fetched in zip(self._dry, self._fetched, strict=True):
+                    fetched.copy_(dry, non_blocking=True)
+                self._answer = self._fetched_planes
+            self._done.record(self._stream)
+
+    def _adding_step(self) -> Callable[[], None]:
+        """Adds the change to the centre frame that the network took."""
+        count = len(self._given)
+        first = len(self._taken) // count // 2 * count
+        center = self._taken[first : first + count]
+
+        @torch.inference_mode()
+        def step() -> None:
+            results = add_change(center, self._given, self._ports.fmt, self._strength)
+            for dry, result in zip(self._dry, results, strict=True):
+                dry.copy_(result)
+
+        return step
+
+    def _lies_here(self, picture: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
+        return isinstance(picture, DevicePlanes) and picture.device == self._here
+
+    def _upload(self, pictures: Sequence[Sequence[Plane]]) -> None:
+        """``upload``, of which pictures that lie on this device need nothing but a copy there."""
+        count = len(self._ports.fmt.plane_shapes)
+        self._held = pictures  # until the device has read them
+        for number, picture in enumerate(pictures):
+            mine = slice(number * count, (number + 1) * count)
+            if self._lies_here(picture):
+                with self._device.on(self._stream):
+                    self._device.follow_decoder(self._stream)
+                    for taken, plane in zip(self._taken[mine], planes_of(picture), strict=True):
+                        fill_padded_tensor(taken[0, 0], plane)
+            else:
+                self._send(picture, mine)
 
     def upload(self, planes: Sequence[Plane]) -> None:
         """Copy into the host's buffers, and queue the copy to the device."""
-        for sent, plane in zip(self._sent, planes, strict=True):
+        self._send(planes, slice(None))
+
+    def _send(self, planes: Sequence[Plane], mine: slice) -> None:
+        for sent, plane in zip(self._sent[mine], planes, strict=True):
             fill_padded(sent[0, 0].numpy(), plane)
         with self._device.on(self._stream):
-            for sent, arrived, taken in zip(self._sent, self._arrived, self._taken, strict=True):
+            buffers = self._sent[mine], self._arrived[mine], self._taken[mine]
+            for sent, arrived, taken in zip(*buffers, strict=True):
                 arrived.copy_(sent, non_blocking=True)
                 if taken is not arrived:
                     taken.copy_(arrived)  # widened on the device, so that the bus carries less
@@ -132,23 +222,41 @@ class GpuSlot:
         with self._device.on(self._stream):
             for given, returned in zip(self._given, self._returned, strict=True):
                 returned.copy_(given, non_blocking=True)
+            self._answer = self._change
             self._done.record(self._stream)
 
-    def wait(self) -> tuple[Plane, ...]:
+    def wait(self) -> Sequence[Plane]:
         """The only place where the host waits for the device."""
         self._done.synchronize()
+        self._held = ()
+        return self._answer()
+
+    def _change(self) -> tuple[Plane, ...]:
+        return self._copies(self._returned, "float32")
+
+    def _fetched_planes(self) -> tuple[Plane, ...]:
+        return self._copies(self._fetched, self._ports.fmt.dtype)
+
+    def _copies(self, buffers: Sequence[Tensor], dtype: npt.DTypeLike) -> tuple[Plane, ...]:
         shapes = self._ports.fmt.plane_shapes
         return tuple(
-            returned[0, 0, :height, :width].numpy().astype("float32", copy=True)
-            for returned, (height, width) in zip(self._returned, shapes, strict=True)
+            _cut(buffer, shape).numpy().astype(dtype, copy=True)
+            for buffer, shape in zip(buffers, shapes, strict=True)
         )
 
     def close(self) -> None:
         """Let go of the stream and all buffers."""
-        self._launch = self._stream = None
+        self._launch = self._add = self._stream = None
         for buffers in (self._sent, self._arrived, self._taken, self._given, self._returned):
             buffers.clear()
+        for buffers in (self._dry, self._fetched):
+            buffers.clear()
         self._device.release()
+
+
+def _cut(buffer: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The part of a padded (1, 1, H, W) buffer that is the plane's."""
+    return buffer[0, 0, : shape[0], : shape[1]]
 
 
 def make_slots(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from vderain.engines.cache import Built, EngineCache
 from vderain.engines.key import EngineKey
 from vderain.engines.selfcheck import CheckResult
-from vderain.engines.slots import SlotEngine
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
+from vderain.interfaces import Engine
 
 logger = logging.getLogger(__name__)
 
-Load = Callable[[PlaneFormat, str, list[str]], tuple[SlotEngine, CheckResult]]
+_Opened = TypeVar("_Opened", bound=Engine)
+
+Load = Callable[[PlaneFormat, str, list[str]], tuple[_Opened, CheckResult]]
 """From a format, a precision and the notes so far to an engine and the self-check's verdict of it."""
 
 
-def first_passing(name: str, fmt: PlaneFormat, precisions: Sequence[str], load: Load) -> SlotEngine:
+def first_passing(
+    name: str, fmt: PlaneFormat, precisions: Sequence[str], load: Load[_Opened]
+) -> _Opened:
     """An engine in the first precision that passes; EngineBuildError where none does."""
     notes: list[str] = []
     for precision in precisions:
@@ -34,9 +39,9 @@ def load_cached(
     cache: EngineCache,
     key: EngineKey,
     build: Callable[[], Built],
-    make: Callable[[bytes, list[str]], SlotEngine],
+    make: Callable[[bytes, list[str]], _Opened],
     notes: list[str],
-) -> tuple[SlotEngine, CheckResult]:
+) -> tuple[_Opened, CheckResult]:
     """An engine made of what the cache holds, which is built again where it cannot be used."""
     built = cache.fetch(key, build, notes)
     before = len(notes)

@@ -30,10 +30,14 @@ from vderain.engines.selfcheck import (
     check_engine,
 )
 from vderain.engines.slots import SlotEngine, fill_padded, first_line
+from vderain.engines.tiles import TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import Plane, PlaneFormat
-from vderain.machine import cpu_fields, cpu_flags
+from vderain.interfaces import Engine
+from vderain.machine import available_bytes, cpu_fields, cpu_flags
 from vderain.network.card import Card
+from vderain.network.config import NetworkConfig
+from vderain.network.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ SLOTS = 2
 
 _TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
 _SMALLEST_CHECK, _LARGEST_CHECK = (320, 180), (1280, 720)  # width and height
+
+_GATHERING, _GIVEN = "means of tiles", "tiles"  # graphs, see vderain.network.means
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _HINTS = {
@@ -94,20 +100,66 @@ class OpenVinoBackend:
             if options.threads:
                 self._settings["INFERENCE_NUM_THREADS"] = options.threads
 
-    def open(self, fmt: PlaneFormat) -> SlotEngine:
+    def open(self, fmt: PlaneFormat) -> Engine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
         return first_passing("openvino", fmt, self._precisions, self._load)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[SlotEngine, CheckResult]:
+    ) -> tuple[Engine, CheckResult]:
         build = functools.partial(self._build, fmt, precision)
+        tiling = self._tiling(fmt, precision)
+        if tiling is not None:
+            # Checked is the whole graph, at a size that fits: the same convolutions.
+            built = self._cache.fetch(self._key(fmt, precision), build, notes)
+            return self._tiled(fmt, precision, tiling, notes), CheckResult(**built.check)
         make = functools.partial(self._engine, fmt, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
-    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
+    def _tiling(self, fmt: PlaneFormat, precision: str) -> Tiling | None:
+        """How a frame is cut that does not fit into the free memory; None where it fits, or nothing does."""
+        config, free = self._card.config, available_bytes()
+        if self._device != "CPU" or free is None or not isinstance(config, NetworkConfig):
+            return None
+        padded = fmt.padded(config.multiple)
+        itemsize = 2 if precision in ("bfloat16", "float16") else 4
+        if working_bytes(config, padded.height, padded.width, itemsize) <= free:
+            return None
+        return plan_tiles(config, padded, itemsize, free // self._slots)
+
+    def _tiled(
+        self, fmt: PlaneFormat, precision: str, tiling: Tiling, notes: list[str]
+    ) -> TiledEngine:
+        """An engine over two graphs of a tile: one for the means of all gates, one for the change."""
+        engines: list[SlotEngine[Any]] = []
+        for part in (_GATHERING, _GIVEN):
+            build = functools.partial(self._build_part, fmt, precision, part)
+            blob = self._cache.fetch(self._key(fmt, precision, part), build, notes).blob
+            engines.append(self._engine(tiling.tile, precision, blob, notes, part=part))
+        spec = engines[-1].spec_for(fmt)
+        return TiledEngine(engines[0], engines[1], tiling, self._means_length, fmt, spec)
+
+    @property
+    def _means_length(self) -> int:
+        assert isinstance(self._card.config, NetworkConfig)  # others are not tiled
+        return means_length(self._card.config)
+
+    def _build_part(self, fmt: PlaneFormat, precision: str, part: str) -> Built:
+        from vderain.engines.reference import load_finite_network
+
+        network = load_finite_network(self._weights, self._card)
+        try:
+            computed = network if precision != "int8" else self._quantized(network)
+            blob = _pack(self._ov, self._convert(computed, self._traced_format(fmt), part))
+        except Exception as error:  # exporter and converter share no class of errors
+            raise EngineBuildError(
+                f"openvino cannot build the network for tiles of {fmt}: {first_line(error)}"
+            ) from error
+        return Built(blob, {})
+
+    def _key(self, fmt: PlaneFormat, precision: str, part: str = "") -> EngineKey:
         return EngineKey(
-            engine="openvino",
+            engine=f"openvino, {part}" if part else "openvino",
             precision=precision,
             device=f"{self._device} {self._device_name}",
             features=(*sorted(self._capabilities), *cpu_features()),
@@ -158,25 +210,31 @@ class OpenVinoBackend:
         """The small format that stands for all sizes of its kind; needs no padding."""
         return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.multiple)
 
-    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat) -> Any:
-        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype."""
+    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat, part: str = "") -> Any:
+        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype.
+
+        A ``part`` of it for tiles takes the means of its gates as its last input.
+        """
         import torch
 
         from vderain.network.graph import planes_graph
+        from vderain.network.means import GatheringNetwork, GivenNetwork
 
         module = planes_graph(network, fmt)
         # Every input is a tensor of its own: the tracer takes one given twice for one input.
-        inputs = tuple(
-            torch.zeros(1, 1, *shape) for shape in fmt.plane_shapes * network.config.frames
-        )
+        shapes = fmt.plane_shapes * network.config.frames
+        inputs = [torch.zeros(1, 1, *shape) for shape in shapes]
+        if part:
+            inputs.append(torch.zeros(1, 1, 1, self._means_length))
+            module = GatheringNetwork(module) if part == _GATHERING else GivenNetwork(module)
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # of the tracer, about sizes that are constant on purpose
-            model = self._ov.convert_model(module, example_input=inputs)
+            model = self._ov.convert_model(module, example_input=tuple(inputs))
         processor = self._ov.preprocess.PrePostProcessor(model)
         sample_type = self._ov.Type.u8 if fmt.bit_depth == 8 else self._ov.Type.u16
-        for index in range(len(inputs)):
+        for index in range(len(shapes)):
             processor.input(index).tensor().set_element_type(sample_type)
         return processor.build()
 
@@ -184,9 +242,9 @@ class OpenVinoBackend:
         return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
     def _engine(
-        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
-    ) -> SlotEngine:
-        """An engine for one size from what ``_pack`` wrote."""
+        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str], *, part: str = ""
+    ) -> SlotEngine[_RequestSlot]:
+        """An engine for one size from what ``_pack`` wrote of the network, or of a part of it for tiles."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
@@ -195,11 +253,15 @@ class OpenVinoBackend:
         try:
             model = _unpack(self._core, blob)
             shapes = padded.plane_shapes * self._card.config.frames
+            if part:
+                shapes += ((1, self._means_length),)
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
             compiled = self._core.compile_model(model, self._device, self._hints(precision))
+            answers = fmt.plane_shapes
+            if part == _GATHERING:
+                answers = ((1, self._means_length),)
             slots = [
-                _RequestSlot(compiled.create_infer_request(), fmt.plane_shapes)
-                for _ in range(self._slots)
+                _RequestSlot(compiled.create_infer_request(), answers) for _ in range(self._slots)
             ]
             return SlotEngine(slots, fmt, spec)
         except (RuntimeError, ValueError) as error:

@@ -6,10 +6,12 @@ in flight again; one that must be built for minutes is built beside the run, and
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
 from vderain.engines import choice
 from vderain.engines.background import BackgroundBuild, ProcessBuild
@@ -19,13 +21,26 @@ from vderain.engines.openvino import SLOTS
 from vderain.engines.scaled import ScaledEngine, scaled_format
 from vderain.engines.tune import stored_choice
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, WeightsError
-from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import Engine, EngineSpec, Pending
+from vderain.frames import Clip, PlaneFormat
+from vderain.interfaces import Adding, Engine, EngineSpec, Pending, PendingPlanes
+from vderain.network.change import derained
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
 # Over all formats kept open: an engine of the fast tier takes about 70 bytes per pixel.
 KEEP_PIXELS = 2 * 1920 * 1080
+
+_P = TypeVar("_P", covariant=True)
+
+
+class Waiting(Protocol[_P]):
+    """``Pending`` or ``PendingPlanes``."""
+
+    def result(self) -> _P:
+        """As theirs."""
+
+
+_Start = Callable[[Engine, Clip], Waiting[_P]]
 
 StartBuild = Callable[[str, EngineOptions, PlaneFormat], BackgroundBuild]
 
@@ -99,17 +114,26 @@ class EnginePool:
 
     def submit(self, clip: Clip) -> Pending:
         """Start computing in the engine of the clip's format."""
+        return self._started(clip, _submitted)
+
+    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
+        """The same with the change added, by the engine where it can."""
+        return self._started(clip, functools.partial(derained, adding=adding))
+
+    def _started(self, clip: Clip, start: _Start[_P]) -> _Guarded[_P]:
         with self._lock:  # or another thread's clip might close this engine before it is used
             entry = self._entry(clip.format)
             if entry.build is not None:
                 entry = self._swapped(clip.format, entry)
             try:
                 entry.frames += 1
-                return _Guarded(self, entry.engine, clip, entry.engine.submit(clip))
+                return _Guarded(self, entry.engine, clip, start, start(entry.engine, clip))
             except EngineFailedError as error:
-                return self.resubmit(clip, entry.engine, error)
+                return self.resubmit(clip, start, entry.engine, error)
 
-    def resubmit(self, clip: Clip, failed: Engine, error: EngineFailedError) -> Pending:
+    def resubmit(
+        self, clip: Clip, start: _Start[_P], failed: Engine, error: EngineFailedError
+    ) -> _Guarded[_P]:
         """Give a clip whose engine failed to the next one; raises ``error`` where there is none."""
         with self._lock:
             if self._closed:
@@ -117,7 +141,7 @@ class EnginePool:
             entry = self._open.get(clip.format)
             if entry is not None and entry.engine is failed:
                 self._take_over(clip.format, entry, error)
-            return self.submit(clip)
+            return self._started(clip, start)
 
     def close(self) -> None:
         """Close every engine."""
@@ -246,18 +270,25 @@ class EnginePool:
         return self._backends[key]
 
 
-class _Guarded:
-    """``Pending`` that asks the next engine where its own failed."""
+def _submitted(engine: Engine, clip: Clip) -> Pending:
+    return engine.submit(clip)
 
-    def __init__(self, pool: EnginePool, engine: Engine, clip: Clip, pending: Pending) -> None:
+
+class _Guarded(Generic[_P]):
+    """A pending answer that asks the next engine where its own failed."""
+
+    def __init__(
+        self, pool: EnginePool, engine: Engine, clip: Clip, start: _Start[_P], pending: Waiting[_P]
+    ) -> None:
         self._pool = pool
         self._engine = engine
         self._clip = clip
+        self._start = start
         self._pending = pending
 
-    def result(self) -> tuple[Plane, ...]:
+    def result(self) -> _P:
         try:
             return self._pending.result()
         except EngineFailedError as error:
-            self._pending = self._pool.resubmit(self._clip, self._engine, error)
+            self._pending = self._pool.resubmit(self._clip, self._start, self._engine, error)
             return self._pending.result()

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vderain.engines.contract import clip_inputs, spec_from_card
+from vderain.engines.contract import LateAnswer, clip_inputs, spec_from_card
 from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
 from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
+from vderain.network.memory import stripe_rows, working_bytes
 from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork, stripe_rows, working_bytes
+from vderain.network.tiled import TiledNetwork
 from vderain.weights import load_network
 
 _FEWEST_ROWS = 16  # of a stripe; then the memory is not enough anyway, and the system says so
@@ -86,7 +87,7 @@ class ReferenceEngine:
             torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(self._device)
             for plane in clip_inputs(clip, self._fmt, self._spec.frames)
         ]
-        return _Answer(functools.partial(self._compute, inputs))
+        return LateAnswer(functools.partial(self._compute, inputs))
 
     def close(self) -> None:
         """Refuse further clips."""
@@ -99,20 +100,6 @@ class ReferenceEngine:
                 return tuple(change[0, 0].contiguous().cpu().numpy() for change in changes)
         except RuntimeError as error:  # torch's word for all that goes wrong, memory included
             raise EngineFailedError(f"the reference engine failed: {error}") from error
-
-
-class _Answer:
-    """``Pending`` that computes when it is asked first."""
-
-    def __init__(self, compute: Callable[[], tuple[Plane, ...]]) -> None:
-        self._compute = compute
-
-    @functools.cached_property
-    def _change(self) -> tuple[Plane, ...]:
-        return self._compute()
-
-    def result(self) -> tuple[Plane, ...]:
-        return self._change
 
 
 def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:

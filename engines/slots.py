@@ -7,9 +7,10 @@ itself when a slot is waited for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from vderain.engines.contract import clip_inputs
 from vderain.errors import EngineFailedError, EngineLoadError
@@ -33,14 +34,20 @@ class Slot(Protocol):
     def download(self) -> None:
         """Queue the way back of the answer, and the event that ``wait`` waits for."""
 
-    def wait(self) -> tuple[Plane, ...]:
-        """The change once it has arrived: (H, W) float32 arrays that belong to the caller."""
+    def wait(self) -> Any:
+        """The change once it has arrived: (H, W) float32 arrays that belong to the caller.
+
+        Or what else was queued, of slots that do more.
+        """
 
     def close(self) -> None:
         """Release everything; nothing is in flight."""
 
 
-class SlotEngine:
+_Slot = TypeVar("_Slot", bound=Slot)
+
+
+class SlotEngine(Generic[_Slot]):
     """``Engine`` for one plane format over slots that take turns.
 
     Clips are answered in the order of submission, whatever the order in which the device completes them. With
@@ -48,7 +55,7 @@ class SlotEngine:
     failed, every clip that it has not answered raises EngineFailedError.
     """
 
-    def __init__(self, slots: Sequence[Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
+    def __init__(self, slots: Sequence[_Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
         self.slots = len(slots)
         self._slots = list(slots)
         self._fmt = fmt
@@ -64,17 +71,22 @@ class SlotEngine:
 
     def submit(self, clip: Clip) -> Pending:
         """Start computing; the samples are copied before this returns."""
+        return self.start(clip_inputs(clip, self._fmt, self._spec.frames))
+
+    def start(self, planes: Sequence[Plane]) -> Pending:
+        """``submit`` for what is no clip: the planes that the network takes, in its order."""
+        return self._begun(functools.partial(_through, planes=planes))
+
+    def _begun(self, queue: Callable[[_Slot], None]) -> _Answer:
+        """An answer of the next slot, whose work ``queue`` queues."""
         with self._lock:
             if self._closed:
                 raise EngineLoadError("the engine is closed")
-            planes = clip_inputs(clip, self._fmt, self._spec.frames)
             slot, previous = self._slots[self._turn], self._answers[self._turn]
             if previous is not None:
                 previous.settle()
             try:
-                slot.upload(planes)
-                slot.launch()
-                slot.download()
+                queue(slot)
             except (RuntimeError, MemoryError) as error:
                 raise _failure(self._spec, error) from error
             answer = _Answer(slot, self._spec)
@@ -98,17 +110,23 @@ class SlotEngine:
             self._slots.clear()
 
 
+def _through(slot: Slot, planes: Sequence[Plane]) -> None:
+    slot.upload(planes)
+    slot.launch()
+    slot.download()
+
+
 class _Answer:
     """``Pending`` over a slot, until the answer has been copied out of it."""
 
     def __init__(self, slot: Slot, spec: EngineSpec) -> None:
         self._slot: Slot | None = slot
         self._spec = spec
-        self._change: tuple[Plane, ...] = ()
+        self._change: Any = ()
         self._error: Exception | None = None
         self._lock = threading.Lock()
 
-    def result(self) -> tuple[Plane, ...]:
+    def result(self) -> Any:
         self.settle()
         if self._error is not None:
             raise _failure(self._spec, self._error) from self._error

@@ -29,6 +29,7 @@ from vderain.engines.device import CudaDevice, Device
 from vderain.engines.gpu import (
     DTYPES,
     SLOTS,
+    GpuEngine,
     GpuSlot,
     Launch,
     Ports,
@@ -40,7 +41,7 @@ from vderain.engines.key import EngineKey, package_versions
 from vderain.engines.opening import first_passing, load_cached
 from vderain.engines.reference import load_finite_network
 from vderain.engines.selfcheck import CheckResult
-from vderain.engines.slots import SlotEngine, first_line
+from vderain.engines.slots import first_line
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
 from vderain.machine import package_version
@@ -87,7 +88,7 @@ class TensorRtBackend:
         self._wanted = options.slots or SLOTS
         self._precisions = wanted_precisions("tensorrt", options)
 
-    def open(self, fmt: PlaneFormat) -> SlotEngine:
+    def open(self, fmt: PlaneFormat) -> GpuEngine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
         return first_passing("tensorrt", fmt, self._precisions, self._load)
 
@@ -97,7 +98,7 @@ class TensorRtBackend:
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[SlotEngine, CheckResult]:
+    ) -> tuple[GpuEngine, CheckResult]:
         build = functools.partial(self._build, fmt, precision)
         make = functools.partial(self._engine, fmt, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
@@ -181,9 +182,7 @@ class TensorRtBackend:
         facts = (self._device.name, self._device.features, package_versions(*_VERSIONS))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
-    def _engine(
-        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
-    ) -> SlotEngine:
+    def _engine(self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]) -> GpuEngine:
         """An engine over TensorRT's bytes, on our own runtime if it can load them."""
         ports = Ports.of(self._card.config, fmt, precision)
         slots: list[GpuSlot] = []
@@ -200,7 +199,7 @@ class TensorRtBackend:
                 notes.append(f"{runtime.__name__} does not run ({first_line(error)})")
         told = tuple(dict.fromkeys(notes))
         spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, told)
-        return SlotEngine(slots, fmt, spec)
+        return GpuEngine(slots, fmt, spec)
 
 
 class OwnRuntime:

@@ -8,6 +8,7 @@ in for the neighbour's: what cannot be aligned is derained as a single frame wou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class Motion:
         return float(np.count_nonzero(self.unexplained)) < _SAME_SCENE * self.unexplained.size
 
 
-def thumbnail(planes: tuple[Plane, ...], fmt: PlaneFormat, *, scale: float = 0.0) -> Thumbnail:
+def thumbnail(planes: Sequence[Plane], fmt: PlaneFormat, *, scale: float = 0.0) -> Thumbnail:
     """The luma (of RGB: the green) of a frame at about 180 lines, or at ``scale``, 8 bit."""
     plane = planes[1] if fmt.layout == "rgb" else planes[0]
     scale = scale or min(1.0, _SHORT_SIDE_PX / min(plane.shape))
@@ -86,9 +87,7 @@ class Aligner:
         return Motion(flow, _unlike(current, _warped(neighbour, flow)))
 
 
-def aligned(
-    planes: tuple[Plane, ...], neighbour: tuple[Plane, ...], motion: Motion
-) -> tuple[Plane, ...]:
+def aligned(planes: Sequence[Plane], neighbour: Sequence[Plane], motion: Motion) -> Sequence[Plane]:
     """The neighbour's planes laid over the current frame's; the current samples where it does not show them.
 
     All of them where it shows another scene.

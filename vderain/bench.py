@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.engines import open_engine
+from vderain.engines.choice import ON_NVIDIA
 from vderain.engines.contract import frame_flop
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.engines.tune import frames_per_s
@@ -43,6 +44,7 @@ class Bench:
     peak_tflop_per_s: float
     peak_precision: str
     notes: tuple[str, ...]
+    run_notes: tuple[str, ...] = ()  # of the run end to end: fallbacks of decoder and encoder
 
     @property
     def share_of_peak(self) -> float:
@@ -54,8 +56,16 @@ class Bench:
         return {**asdict(self), "share_of_peak": self.share_of_peak}
 
 
-def bench(options: EngineOptions, encode: EncodeOptions, fmt: PlaneFormat, seconds: float) -> Bench:
+def bench(
+    options: EngineOptions,
+    encode: EncodeOptions,
+    fmt: PlaneFormat,
+    seconds: float,
+    *,
+    run: RunOptions | None = None,
+) -> Bench:
     """Measure at one size; upload and download are the copies on both sides of the engine."""
+    run = run or RunOptions()
     _, card = find_weights(options.tier, options.weights)
     with tempfile.TemporaryDirectory() as folder, closing(open_engine(options)) as engine:
         clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"
@@ -63,13 +73,13 @@ def bench(options: EngineOptions, encode: EncodeOptions, fmt: PlaneFormat, secon
         written = _write_clip(clip, fmt, encode)
         spec = engine.spec_for(fmt)
         rates = {
-            "decode": _decode_rate(clip),
+            "decode": _decode_rate(clip, run),
             "upload": _copy_rate(fmt, spec.frames, np.uint8 if fmt.bit_depth == 8 else np.uint16),
             "network": frames_per_s(engine, fmt, seconds),
-            "download": _copy_rate(fmt, 1, np.float32),
+            "download": _copy_rate(fmt, 1, fmt.dtype if spec.name in ON_NVIDIA else np.float32),
             "encode": written,
         }
-        rates["end to end"] = _end_to_end_rate(clip, out, engine, encode, seconds)
+        rates["end to end"], told = _end_to_end_rate(clip, out, engine, encode, seconds, run)
         spec = engine.spec_for(fmt)
     flop = frame_flop(card.config, fmt) * options.scale**2
     peak, precision = matrix_peak_flop_per_s(spec.name, spec.precision)
@@ -85,6 +95,7 @@ def bench(options: EngineOptions, encode: EncodeOptions, fmt: PlaneFormat, secon
         peak_tflop_per_s=peak / 1e12,
         peak_precision=precision,
         notes=spec.notes,
+        run_notes=told,
     )
 
 
@@ -136,9 +147,9 @@ class _DrawnSource:
         """Nothing is open."""
 
 
-def _decode_rate(path: Path) -> float:
+def _decode_rate(path: Path, run: RunOptions) -> float:
     since = time.monotonic()
-    with closing(open_source(str(path), run=RunOptions(), encode=EncodeOptions())) as source:
+    with closing(open_source(str(path), run=run, encode=EncodeOptions())) as source:
         frames = sum(isinstance(item, Frame) for item in source)
     return frames / (time.monotonic() - since)
 
@@ -156,12 +167,15 @@ def _copy_rate(fmt: PlaneFormat, times: int, dtype: npt.DTypeLike) -> float:
 
 
 def _end_to_end_rate(
-    clip: Path, out: Path, engine: Any, encode: EncodeOptions, seconds: float
-) -> float:
-    """Frames per second of whole runs over the clip, as often as the time allows."""
+    clip: Path, out: Path, engine: Any, encode: EncodeOptions, seconds: float, run: RunOptions
+) -> tuple[float, tuple[str, ...]]:
+    """Frames per second of whole runs over the clip, as often as the time allows, and their notes."""
     frames, since = 0, time.monotonic()
+    told: dict[str, None] = {}
     while not frames or time.monotonic() - since < seconds:
-        with closing(open_source(str(clip), run=RunOptions(), encode=encode)) as source:
+        with closing(open_source(str(clip), run=run, encode=encode)) as source:
             sink = open_sink(str(out), source, encode)
-            frames += derain(source, engine, sink).frames_out
-    return frames / (time.monotonic() - since)
+            report = derain(source, engine, sink)
+            frames += report.frames_out
+            told |= dict.fromkeys(report.notes)
+    return frames / (time.monotonic() - since), tuple(told)

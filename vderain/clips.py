@@ -8,7 +8,7 @@ begins ``Window.warm_up`` frames early makes the clips of an uninterrupted one f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,7 +104,7 @@ def upright_clip(frame: Frame, frames: int = 1) -> Clip:
     return Clip((planes,) * frames, frame.format.rotated(turns), frames // 2)
 
 
-def turned(planes: tuple[Plane, ...], quarter_turns: int) -> tuple[Plane, ...]:
+def turned(planes: Sequence[Plane], quarter_turns: int) -> Sequence[Plane]:
     """Planes turned counter-clockwise; views without a copy where nothing turns."""
     if quarter_turns % 4 == 0:
         return planes
@@ -185,7 +185,7 @@ class _Stretch:
         chosen: list[Seen | None] = [self._seen[i] for i in sorted(others[: window.frames - 1])]
         return chosen + [None] * (window.frames - 1 - len(chosen))
 
-    def _laid_over(self, current: Seen, other: Seen | None) -> tuple[Plane, ...]:
+    def _laid_over(self, current: Seen, other: Seen | None) -> Sequence[Plane]:
         """A neighbour's planes laid over the current ones; these where it is missing."""
         if other is None:
             return current.planes

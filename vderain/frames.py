@@ -7,9 +7,11 @@ and vertical chroma subsampling factors.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +110,60 @@ class PlaneFormat:
         return f"{self.width}x{self.height} {self.layout} {self.bit_depth} bit{colour} {span}"
 
 
+class DevicePlanes(Sequence[Plane]):
+    """The planes of a 4:2:0 picture that lies on a GPU, in the order in which its decoder and its encoder have them.
+
+    Who knows of it takes the samples where they are; everybody else reads it like the tuple of planes that it
+    stands for, which copies them to the host, once.
+
+    Attributes:
+        format: what the planes are; even width and height.
+        luma, chroma: (H, W) and (H / 2, W / 2, 2), U before V; uint8, or uint16 with the samples in the
+            high bits (NV12, P010). Both support DLPack and are complete on the device's default stream.
+        device: where they lie, in DLPack's words: (kind, number).
+
+    """
+
+    def __init__(
+        self,
+        fmt: PlaneFormat,
+        luma: Any,
+        chroma: Any,
+        device: tuple[int, int],
+        download: Callable[[], tuple[Plane, ...]],
+    ) -> None:
+        if fmt.layout != "yuv420" or fmt.width % 2 or fmt.height % 2:
+            raise ValueError(f"only 4:2:0 of an even size lies on a device, not {fmt}")
+        self.format = fmt
+        self.luma = luma
+        self.chroma = chroma
+        self.device = device
+        self._download = download
+
+    @property
+    def empty_bits(self) -> int:
+        """How many low bits of each stored sample are empty."""
+        return 8 * self.format.dtype.itemsize - self.format.bit_depth
+
+    @cached_property
+    def host(self) -> tuple[Plane, ...]:
+        """The planes in the host's memory."""
+        return self._download()
+
+    def __len__(self) -> int:
+        return len(self.format.plane_shapes)
+
+    @overload
+    def __getitem__(self, index: int) -> Plane: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Plane, ...]: ...
+    def __getitem__(self, index: int | slice) -> Plane | tuple[Plane, ...]:
+        return self.host[index]
+
+    def __repr__(self) -> str:
+        return f"DevicePlanes({self.format}, device={self.device})"
+
+
 @dataclass(frozen=True, slots=True)
 class ColorTags:
     """The colour description of a stream as FFmpeg's code points, written as they came (2 or 0: unspecified)."""
@@ -124,7 +180,8 @@ class Frame:
     """One decoded picture: the decoder's own planes and when they are shown.
 
     Attributes:
-        planes: one array (H, W) per plane, shapes and dtype as ``format`` says; may be read-only views.
+        planes: one array (H, W) per plane, shapes and dtype as ``format`` says; may be read-only views, or
+            ``DevicePlanes``.
         format: layout, size, bit depth and the meaning of the colours.
         pts: presentation time in ``time_base`` units.
         time_base: seconds per unit.
@@ -138,7 +195,7 @@ class Frame:
 
     """
 
-    planes: tuple[Plane, ...]
+    planes: Sequence[Plane]
     format: PlaneFormat
     pts: int
     time_base: Fraction
@@ -151,6 +208,12 @@ class Frame:
     metadata: Any = None
 
     def __post_init__(self) -> None:
+        if self.time_base <= 0:
+            raise ValueError(f"time_base must be positive, got {self.time_base}")
+        if isinstance(self.planes, DevicePlanes):
+            if self.planes.format != self.format:
+                raise ValueError(f"planes of {self.planes.format} do not fit {self.format}")
+            return
         shapes = tuple(plane.shape for plane in self.planes)
         if shapes != self.format.plane_shapes:
             raise ValueError(
@@ -161,8 +224,6 @@ class Frame:
                 raise ValueError(
                     f"planes of {self.format} are {self.format.dtype}, got {plane.dtype}"
                 )
-        if self.time_base <= 0:
-            raise ValueError(f"time_base must be positive, got {self.time_base}")
 
     @property
     def time_s(self) -> float:
@@ -185,15 +246,15 @@ class PassedPacket:
 class Clip:
     """The T frames that the network sees for one output frame; edges repeat the nearest frame.
 
-    ``planes`` holds T tuples of planes, oldest first, turned upright; ``format`` describes them.
+    ``planes`` holds the planes of T frames, oldest first, turned upright; ``format`` describes them.
     """
 
-    planes: tuple[tuple[Plane, ...], ...]
+    planes: tuple[Sequence[Plane], ...]
     format: PlaneFormat
     center: int = 0
 
     @property
-    def center_planes(self) -> tuple[Plane, ...]:
+    def center_planes(self) -> Sequence[Plane]:
         """The planes of the frame that this clip derains."""
         return self.planes[self.center]
 

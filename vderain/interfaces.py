@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vderain.frames import Clip, ColorTags, Frame, PassedPacket, Plane, PlaneFormat
 
@@ -137,6 +137,35 @@ class Pending(Protocol):
 
     def result(self) -> tuple[Plane, ...]:
         """Wait for the change: one float32 array per plane of the clip's format, owned by the caller."""
+
+
+class PendingPlanes(Protocol):
+    """A picture under computation."""
+
+    def result(self) -> Sequence[Plane]:
+        """Wait for the planes, of the clip's format, owned by the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adding:
+    """How a change is added to its picture.
+
+    Attributes:
+        strength: scales the change.
+        on_device: whether the picture's next station takes ``DevicePlanes``, so that it may stay on the GPU.
+
+    """
+
+    strength: float = 1.0
+    on_device: bool = False
+
+
+@runtime_checkable
+class AddsChange(Protocol):
+    """An engine that adds the change where it computes it; the samples are those of ``apply_change``."""
+
+    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
+        """``submit`` for the whole picture: its centre frame with the change added."""
 
 
 class Engine(Protocol):

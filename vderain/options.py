@@ -131,7 +131,8 @@ class RunOptions:
     duration_s: float | None = option(None, "Stop after this many seconds.", low=0.001, high=1e7)
     strength: float = option(1.0, "Share of the rain to take out.", low=0.0, high=1.0)
     decoder: str = option(
-        "software", "What decodes video; nvdec is an NVIDIA GPU's decoder (not yet run on a GPU).",
+        "software",
+        "What decodes video; nvdec is an NVIDIA GPU's decoder, whose pictures stay there (not yet run on a GPU).",
         choices=("software", "nvdec"),
     )  # fmt: skip
     lookahead: int | None = option(

@@ -14,15 +14,16 @@ from vderain.clips import Item, Window, clips, turned
 from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import (
+    Adding,
     Engine,
     EngineSpec,
     FrameSink,
     FrameSource,
-    Pending,
+    PendingPlanes,
     SinkReport,
     StreamInfo,
 )
-from vderain.network.change import apply_change
+from vderain.network.change import derained
 from vderain.options import RunOptions
 from vderain.prefetch import prefetch
 from vderain.report import RunReport
@@ -65,7 +66,7 @@ def derain(
     the stages raise.
     """
     options = options or RunOptions()
-    run = _Run(engine, options, untouched)
+    run = _Run(engine, options, untouched, on_device=getattr(sink, "takes_device_planes", False))
     total = _frames_expected(source.info, options)
     try:
         with closing(_written(run, source, sink)) as written_frames:
@@ -116,29 +117,26 @@ def _derained(
     clipped: Iterator[tuple[Item, Clip | None]], run: _Run
 ) -> Generator[Item, None, None]:
     """Replace the planes of every frame; keeps the order, with up to ``engine.slots`` frames in flight."""
-    waiting: deque[tuple[Item, tuple[Clip, Pending] | None]] = deque()
-    strength = run.options.strength
+    waiting: deque[tuple[Item, PendingPlanes | None]] = deque()
     in_flight = 0
     for item, clip in clipped:
         if clip is None or run.passes(item):
             waiting.append((item, None))
         else:
-            waiting.append((item, (clip, run.engine.submit(clip))))
+            waiting.append((item, derained(run.engine, clip, run.adding)))
             in_flight += 1
         while waiting and (waiting[0][1] is None or in_flight >= run.engine.slots):
             first, computed = waiting.popleft()
             in_flight -= computed is not None
-            yield _with_change(first, computed, strength)
+            yield _dry(first, computed)
     for item, computed in waiting:
-        yield _with_change(item, computed, strength)
+        yield _dry(item, computed)
 
 
-def _with_change(item: Item, computed: tuple[Clip, Pending] | None, strength: float) -> Item:
+def _dry(item: Item, computed: PendingPlanes | None) -> Item:
     if computed is None or not isinstance(item, Frame):
         return item
-    clip, pending = computed
-    planes = apply_change(clip.center_planes, pending.result(), clip.format, strength=strength)
-    return replace(item, planes=turned(planes, -item.rotation // 90))
+    return replace(item, planes=turned(computed.result(), -item.rotation // 90))
 
 
 def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:
@@ -223,8 +221,14 @@ class _Run:
     engine: Engine
     options: RunOptions
     untouched: Callable[[Frame], bool] | None = None
+    on_device: bool = False
     specs: dict[PlaneFormat, EngineSpec] = field(default_factory=dict)
     clock: _StageClock = field(default_factory=_StageClock)
+
+    @property
+    def adding(self) -> Adding:
+        """How changes are added."""
+        return Adding(self.options.strength, self.on_device)
 
     def passes(self, item: Item) -> bool:
         """Whether an item needs no computing."""

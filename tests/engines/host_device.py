@@ -49,6 +49,7 @@ class HostDevice:
         self.free = free_bytes
         self.current = None
         self.streams = weakref.WeakSet()
+        self.followed = []  # streams that waited for decoders
 
     def free_bytes(self):
         return self.free
@@ -65,6 +66,9 @@ class HostDevice:
         before, self.current = self.current, stream
         yield
         self.current = before
+
+    def follow_decoder(self, stream):
+        self.followed.append(stream)
 
     def event(self):
         return HostEvent(self)

@@ -22,8 +22,10 @@ from vderain.engines.reference import ReferenceBackend
 from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, PlaneFormat
+from vderain.interfaces import Adding
 from vderain.metrics import psnr
 from vderain.network.card import Card
+from vderain.network.change import apply_change, derained
 from vderain.network.config import FAST, NlclConfig
 from vderain.network.planes import PlanesNetwork
 from vderain.options import EngineOptions
@@ -256,6 +258,20 @@ def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
         np.testing.assert_allclose(a, b, atol=1e-3)
     for plane, original in zip(planes, make_clip(fmt).center_planes, strict=True):
         np.testing.assert_array_equal(plane, original)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_the_whole_picture_is_the_clips_with_its_change(open_one, weights, bit_depth, strength):
+    clip = make_clip(make_format("yuv420", 37, 23, bit_depth))
+    engine = open_one(clip.format)
+    change = engine.submit(clip).result()
+    expected = apply_change(clip.center_planes, change, clip.format, strength=strength)
+    dry = derained(engine, clip, Adding(strength)).result()
+    for got, want, rainy in zip(dry, expected, clip.center_planes, strict=True):
+        assert got.dtype == want.dtype and got.flags.writeable
+        np.testing.assert_array_equal(got, want)
+        assert (got != rainy).any()
 
 
 def test_input_may_be_overwritten_after_submission(open_one, weights):

@@ -1,22 +1,33 @@
 """What only a GPU can show; the contract suite beside this runs on the GPU by itself where there is one."""
 
 import time
+from collections import deque
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
+from tests.media.synth import STEP, write
 from tests.networks import TINY
+from vderain.api import derain_file
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.device import CudaDevice
 from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.tune import frames_per_s
+from vderain.frames import Clip, DevicePlanes, Frame
+from vderain.interfaces import Adding
+from vderain.media import open_source
+from vderain.media.encoders import ENCODERS
+from vderain.media.surfaces import why_not_from_device
+from vderain.metrics import psnr
+from vderain.network.change import apply_change
 from vderain.network.config import FAST, PAPER
-from vderain.options import EngineOptions
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
 
 pytestmark = [
@@ -80,6 +91,77 @@ def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
         done_s = time.monotonic() - since
     print(f"submitted in {submitted_s:.4f} s, done in {done_s:.4f} s")  # noqa: T201
     assert submitted_s < done_s
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10, 16])
+@pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
+def test_the_change_is_added_on_the_gpu_as_on_the_host(path, cache_folder, kind, bit_depth):
+    clip = make_clip(make_format("yuv420", 640, 360, bit_depth))
+    made = backend(CudaBackend, path) if kind == "cuda" else tensorrt(path)
+    with closing(made.open(clip.format)) as engine:
+        change = engine.submit(clip).result()
+        dry = [engine.derain(clip, Adding(0.7)).result() for _ in range(4)]
+    expected = apply_change(clip.center_planes, change, clip.format, strength=0.7)
+    for planes in dry:
+        for got, want in zip(planes, expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.fixture(scope="module")
+def rainy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "rainy.mkv"
+    return write(path, size=(640, 360), pts=tuple(range(0, 40 * STEP, STEP)))
+
+
+def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, path, cache_folder):
+    """And are the software decoder's; without the wait for NVDEC, some would not be."""
+    found = {}
+    for decoder in ("software", "nvdec"):
+        run = RunOptions(decoder=decoder)
+        with closing(open_source(rainy, run=run, encode=EncodeOptions())) as source:
+            frames = [frame for frame in source if isinstance(frame, Frame)]
+            if decoder == "nvdec" and not isinstance(frames[0].planes, DevicePlanes):
+                pytest.skip("; ".join(source.stats.notes))
+            with closing(backend(CudaBackend, path).open(frames[0].format)) as engine:
+                pending = deque()
+                dry = []
+                for frame in frames:
+                    clip = Clip((frame.planes,), frame.format)
+                    pending.append(engine.derain(clip, Adding(on_device=decoder == "nvdec")))
+                    if len(pending) == engine.slots:
+                        dry.append(pending.popleft().result())
+                dry += [answer.result() for answer in pending]
+        found[decoder] = [[plane.copy() for plane in planes] for planes in dry]
+        if decoder == "nvdec":
+            assert all(isinstance(planes, DevicePlanes) for planes in dry)
+    for one, other in zip(found["software"], found["nvdec"], strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_from_nvdec_to_nvenc_keeps_every_frame_on_the_gpu(
+    rainy, path, cache_folder, tmp_path
+):
+    if why_not_from_device(ENCODERS["h264_nvenc"]) is not None:
+        pytest.skip("this GPU has no NVENC")
+    dry = tmp_path / "dry.mkv"
+    report = derain_file(
+        rainy, dry,
+        run=RunOptions(decoder="nvdec"),
+        engine=EngineOptions(engine="cuda", weights=str(path)),
+        encode=EncodeOptions(codec="h264_nvenc", crf=10),
+    )  # fmt: skip
+    assert "40 of 40 frames went to h264_nvenc on the GPU" in report.notes
+    plain = tmp_path / "plain.mkv"
+    derain_file(rainy, plain, engine=EngineOptions(engine="cuda", weights=str(path)))
+    found, expected = (luma_of(one) for one in (dry, plain))
+    assert len(found) == len(expected) == 40
+    assert all(psnr(a, b, peak=255) > 40 for a, b in zip(found, expected, strict=True))
+
+
+def luma_of(path):
+    with closing(open_source(str(path), run=RunOptions(), encode=EncodeOptions())) as source:
+        return [frame.planes[0].copy() for frame in source if isinstance(frame, Frame)]
 
 
 def test_closing_gives_the_memory_back(path, cache_folder):

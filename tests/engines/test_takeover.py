@@ -341,9 +341,8 @@ def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache
         """Whole frames do not fit; what goes in stripes does."""
 
         def captured(self, step, stream):
-            if "TiledNetwork" not in str(
-                inspect.getclosurevars(step.__wrapped__).nonlocals["module"]
-            ):
+            held = inspect.getclosurevars(step.__wrapped__).nonlocals
+            if "module" in held and "TiledNetwork" not in str(held["module"]):
                 raise MemoryError("out of memory")
             return super().captured(step, stream)
 
@@ -381,3 +380,22 @@ def test_no_gpu_is_an_error_that_says_what_to_install(weights, tmp_path):
         assert done.returncode == 1
         assert "install" in done.stderr or "nvidia-smi" in done.stderr
         assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_frame_that_tensorrt_has_no_room_for_goes_to_cuda(weights, cache_folder, monkeypatch):
+    install_tensorrt(monkeypatch)
+
+    def make(name, *arguments):
+        if name == "tensorrt":
+            return TensorRtBackend(*arguments, device=HostDevice(room=0))
+        return CudaBackend(*arguments, device=HostDevice())
+
+    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(choice, "make_backend", make)
+    options = replace(OPTIONS, weights=str(weights), wait_engine=True)
+    clip = make_clip(make_format("yuv420", 20, 18))
+    with closing(EnginePool(options)) as pool:
+        change = pool.submit(clip).result()
+        spec = pool.spec_for(clip.format)
+    assert spec.name == "cuda" and "the GPU has no room for a frame" in spec.notes[0]
+    assert agreement_db(change, expected_change(weights, clip), clip.format) > 50

@@ -8,8 +8,9 @@ import torch
 from tests.networks import COARSE, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER
 from vderain.network.fold import fold
-from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork, stripe_rows, working_bytes
+from vderain.network.memory import stripe_rows, working_bytes
+from vderain.network.semi_drdnet import SemiDRDNet, SqueezeExcitation
+from vderain.network.tiled import TiledNetwork
 
 SHORT_PAPER = replace(PAPER, rain_blocks=3, detail_blocks=3)
 CONFIGS = {
@@ -47,6 +48,26 @@ def test_a_gate_of_its_own_stripe_would_answer_otherwise():
         tiled = TiledNetwork(network, 32).change(rainy)
     top = (slice(None), slice(None), slice(0, 8))  # too far from the cut to see it
     assert (halves - expected)[top].abs().max() > 100 * (tiled - expected)[top].abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_gate_sees_the_whole_frames_means(dtype, monkeypatch):
+    seen = []
+    scale = SqueezeExcitation.scale
+    monkeypatch.setattr(
+        SqueezeExcitation, "scale", lambda gate, means: seen.append(means) or scale(gate, means)
+    )
+    network = randomized(SemiDRDNet(SHORT_PAPER)).to(dtype)
+    rainy = (torch.rand(1, 3, 64, 32) * torch.linspace(0, 1, 64)[:, None]).to(dtype)
+    with torch.inference_mode():
+        network.change(rainy)
+        whole = seen.copy()
+        seen.clear()
+        TiledNetwork(network, 24).change(rainy)
+    assert len(seen) == len(whole) == SHORT_PAPER.rain_blocks
+    tolerance = 1e-3 if dtype == torch.float32 else 4e-3  # what float16 itself resolves near 2
+    for tiled, expected in zip(seen, whole, strict=True):
+        assert (tiled - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1)
 
 
 def test_float16_keeps_the_means():

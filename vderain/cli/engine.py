@@ -14,7 +14,7 @@ import click
 from vderain.cli.options import options_of, pick
 from vderain.errors import OptionError
 from vderain.frames import LUMA_WEIGHTS, SUBSAMPLING, Matrix, PlaneFormat
-from vderain.options import EncodeOptions, EngineOptions
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
     from vderain.bench import Bench
@@ -167,13 +167,17 @@ def _tell(choice: Choice) -> None:
               help="Size to measure at.")  # fmt: skip
 @click.option("--seconds", default=10.0, show_default=True, help="How long each stage is measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--decoder", default="software", show_default=True, help="As of run.")
 @options_of(EngineOptions, EncodeOptions)
-def bench(size: tuple[int, int], seconds: float, as_json: bool, **values: Any) -> None:
+def bench(
+    size: tuple[int, int], seconds: float, as_json: bool, decoder: str, **values: Any
+) -> None:
     """Measure every stage of a run at one size, and name the one that limits it."""
     from vderain.bench import bench as measure
 
     options, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
-    found = measure(options, encode, PlaneFormat("yuv420", *size), seconds)
+    run = RunOptions(decoder=decoder)
+    found = measure(options, encode, PlaneFormat("yuv420", *size), seconds, run=run)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _text(found))
 
 
@@ -185,7 +189,7 @@ def _text(found: Bench) -> str:
         f"network: {found.tflop_per_s:.3f} TFLOP/s of {found.peak_tflop_per_s:.3f} that a matrix "
         f"product reaches in {found.peak_precision} ({100 * found.share_of_peak:.0f} %)"
     )
-    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"note: {note}" for note in (*found.notes, *found.run_notes)]
     return "\n".join(lines)
 
 
@@ -193,7 +197,7 @@ def _line(entry: Entry) -> str:
     if not entry.engine:
         return f"{entry.digest[:12]}  {entry.fault}"
     fmt = str(PlaneFormat(**entry.format))
-    if entry.engine == "openvino":  # built once for all sizes
+    if entry.engine.startswith("openvino"):  # built once for all sizes
         fmt = "any size" + fmt[fmt.index(" ") :]
     told = f"  DAMAGED: {entry.fault}" if entry.fault else ""
     return (

@@ -279,7 +279,7 @@ def _join(
 
 
 def _with_alpha(frame: Frame) -> tuple[Plane, ...]:
-    return frame.planes if frame.alpha is None else (*frame.planes, frame.alpha)
+    return (*frame.planes,) if frame.alpha is None else (*frame.planes, frame.alpha)
 
 
 def _white(fmt: PlaneFormat) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Decoding on an NVIDIA GPU's decoder, with software as the reported fallback.
 
-Decoded pictures come back to the host as NV12 or P010, whose samples are those of a software decoder. Not
-yet run on a GPU.
+Decoded pictures stay on the GPU, as NV12 or P010, until somebody wants their samples in the host's memory; these
+are a software decoder's. Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from vderain.media.opening import open_container
 from vderain.media.pipes import StandardInput
 
 
-def open_for(decoder: str, path: str, pipe: StandardInput | None) -> tuple[InputContainer, str]:
+def open_for(
+    decoder: str, path: str, pipe: StandardInput | None, *, stay: bool = True
+) -> tuple[InputContainer, str]:
     """A container whose video ``decoder`` decodes, "software" or "nvdec"; and why it is another one, or "".
 
-    Raises SourceError where software cannot open it either.
+    Without ``stay`` pictures come back to the host at once. Raises SourceError where software cannot open it
+    either.
     """
     if decoder == "software":
         return open_container(path, pipe), ""
     if pipe is not None:
         return open_container(path, pipe), "standard input is decoded in software"
+    # Where NVDEC lacks a codec, the same container decodes in software: see ``stays_in_software``.
+    nvdec = HWAccel("cuda", allow_software_fallback=True, is_hw_owned=stay)
     try:
-        # Where NVDEC lacks a codec, the same call decodes in software: see ``stays_in_software``.
-        return open_container(path, hwaccel=HWAccel("cuda", allow_software_fallback=True)), ""
+        return open_container(path, hwaccel=nvdec), ""
     except SourceError as error:
         container = open_container(path)  # where the input itself is at fault, this says so
         return container, f"NVDEC cannot be used here, software decodes ({error})"

@@ -103,7 +103,7 @@ def encode_png(frame: Frame) -> bytes:
 
     OpenCV writes no gray with alpha: such a frame becomes RGB with alpha, of equal samples.
     """
-    planes = frame.planes
+    planes = tuple(frame.planes)
     if frame.alpha is None:
         bands = planes if len(planes) == 1 else planes[::-1]  # OpenCV stores B, G, R
     else:

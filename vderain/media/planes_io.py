@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,12 +12,22 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vderain.frames import SUBSAMPLING, ColorTags, Layout, Plane, PlaneFormat, network_matrix
+from vderain.errors import SourceError
+from vderain.frames import (
+    SUBSAMPLING,
+    ColorTags,
+    DevicePlanes,
+    Layout,
+    Plane,
+    PlaneFormat,
+    network_matrix,
+)
 from vderain.media.color import FULL_RANGE
 
 _PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14|16)?(?:le)?")
 _LIMITED_RANGE = 1
 _BT709 = 1
+SURFACES = {8: "nv12", 10: "p010le"}  # bit depth -> how GPUs lay out a 4:2:0 picture
 _BLOCK = 16  # pixels; a size at which every subsampling shows
 # Formats that hold the same samples in another order: no word about them is needed in a report.
 _REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y210|.*be)(le|be)?")
@@ -110,21 +122,48 @@ class Scaler:
         return self._reformatter.reformat(picture, threads=1, **wanted)
 
 
-class PlaneReader:
-    """Turns decoded pictures into planes; ``note`` says what was converted, "" for nothing."""
+def pix_fmt_of(picture: av.VideoFrame) -> str:
+    """The format of a picture's samples, also of one on a GPU."""
+    return picture.format.name if picture.sw_format is None else picture.sw_format.name
 
-    def __init__(self) -> None:
+
+def as_device_planes(
+    picture: av.VideoFrame, layout: PlaneFormat, download: Callable[[], tuple[Plane, ...]]
+) -> DevicePlanes | None:
+    """The planes of a decoded picture where they lie; None where they must be copied to the host.
+
+    That is: a picture in the host's memory, of another layout than NV12 and P010, or of an odd size, whose last
+    chroma samples PyAV leaves out.
+    """
+    if picture.sw_format is None or picture.sw_format.name != SURFACES.get(layout.bit_depth):
+        return None
+    if layout.width % 2 or layout.height % 2:
+        return None
+    luma, chroma = picture.planes
+    return DevicePlanes(layout, luma, chroma, luma.__dlpack_device__(), download)
+
+
+class PlaneReader:
+    """Turns decoded pictures into planes.
+
+    ``note`` says what was converted, "" for nothing. ``on_copy`` is called, by any thread, with every picture that
+    comes down from a GPU, which may be long after it was read.
+    """
+
+    def __init__(self, on_copy: Callable[[], None] = lambda: None) -> None:
         self.note = ""
+        self._on_copy = on_copy
         self._scaler = Scaler()
 
     def read(
         self, picture: av.VideoFrame, tags: ColorTags
-    ) -> tuple[tuple[Plane, ...], Plane | None, PlaneFormat]:
-        """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible."""
-        carrier = carrier_of(picture.format.name)
-        if carrier.pix_fmt != picture.format.name:
-            self.note = conversion_note(picture.format.name, carrier) or self.note
-            picture = self._scaler.repacked(picture, carrier.pix_fmt, tags.range)
+    ) -> tuple[Sequence[Plane], Plane | None, PlaneFormat]:
+        """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible.
+
+        A picture on a GPU stays there where it can.
+        """
+        name = pix_fmt_of(picture)
+        carrier = carrier_of(name)
         layout = PlaneFormat(
             carrier.layout,
             picture.width,
@@ -133,15 +172,42 @@ class PlaneReader:
             network_matrix(tags.matrix, picture.height),
             carrier.layout == "rgb" or tags.range == FULL_RANGE,
         )
-        planes = tuple(
-            _samples(picture, index, shape, layout.dtype)
-            for index, shape in zip(carrier.order, layout.plane_shapes, strict=True)
-        )
+        download = functools.partial(self._downloaded, picture, carrier, tags, layout)
+        on_device = as_device_planes(picture, layout, download)
+        if on_device is not None:
+            return on_device, None, layout
+        if picture.sw_format is not None or carrier.pix_fmt != name:
+            self.note = conversion_note(name, carrier) or self.note
+            if picture.sw_format is not None:
+                self._on_copy()
+            picture = self._scaler.repacked(picture, carrier.pix_fmt, tags.range)
+        planes = _planes(picture, carrier, layout)
         luma = (layout.height, layout.width)
         alpha = None
         if carrier.alpha is not None:
             alpha = _samples(picture, carrier.alpha, luma, layout.dtype)
         return planes, alpha, layout
+
+    def _downloaded(
+        self, picture: av.VideoFrame, carrier: Carrier, tags: ColorTags, layout: PlaneFormat
+    ) -> tuple[Plane, ...]:
+        """The planes of a picture that lies on a GPU; may be called by any thread."""
+        self._on_copy()
+        try:
+            host = Scaler().repacked(picture, carrier.pix_fmt, tags.range)
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"a decoded picture cannot be fetched from the GPU ({error.strerror});"
+                " use --decoder software"
+            ) from error
+        return _planes(host, carrier, layout)
+
+
+def _planes(picture: av.VideoFrame, carrier: Carrier, layout: PlaneFormat) -> tuple[Plane, ...]:
+    return tuple(
+        _samples(picture, index, shape, layout.dtype)
+        for index, shape in zip(carrier.order, layout.plane_shapes, strict=True)
+    )
 
 
 def conversion_note(name: str, carrier: Carrier) -> str:
@@ -181,7 +247,7 @@ class PlaneWriter:
         self._scaler = Scaler()
 
     def write(
-        self, planes: tuple[Plane, ...], alpha: Plane | None, layout: PlaneFormat
+        self, planes: Sequence[Plane], alpha: Plane | None, layout: PlaneFormat
     ) -> av.VideoFrame:
         """A picture of the target's size; rows and columns beyond the frame repeat the last."""
         if layout.layout == "gray" and self._carrier.layout != "gray":
@@ -222,7 +288,7 @@ def tags_after(tags: ColorTags, layout: PlaneFormat, pix_fmt: str) -> ColorTags:
 
 
 def _with_neutral_chroma(
-    planes: tuple[Plane, ...], layout: PlaneFormat
+    planes: Sequence[Plane], layout: PlaneFormat
 ) -> tuple[tuple[Plane, ...], PlaneFormat]:
     colour = replace(layout, layout="yuv420")
     neutral = np.full(colour.plane_shapes[1], 1 << (layout.bit_depth - 1), layout.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ from vderain.frames import LUMA_WEIGHTS, Plane, PlaneFormat
 Image = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
 
-def planes_to_rgb(planes: tuple[Plane, ...], fmt: PlaneFormat) -> Image:
+def planes_to_rgb(planes: Sequence[Plane], fmt: PlaneFormat) -> Image:
     """RGB, (H, W, 3) uint8, of planes as ``fmt`` describes them; chroma is enlarged bilinearly.
 
     HDR is not tone-mapped: the code values are shown as they are.

@@ -6,6 +6,7 @@ import math
 import os
 from contextlib import suppress
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, ClassVar
 
 import av
@@ -27,6 +28,7 @@ from vderain.media.planes_io import PlaneWriter, carrier_of, tags_after
 from vderain.media.publish import Destination, refuse_name
 from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
+from vderain.media.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.tracks import Muxer, Tracks, mirror
 from vderain.media.urls import redact
 from vderain.options import EncodeOptions
@@ -66,6 +68,8 @@ class VideoSink:
         self._output: Any = None
         self._tracks = Tracks()
         self._first: Frame | None = None
+        self._begun = False
+        self._surfaces: SurfaceWriter | None = None
         self._waiting: list[PassedPacket] = []
         self._stream: Any = None
         self._last_pts: int | None = None
@@ -81,11 +85,23 @@ class VideoSink:
             self.abort()
             raise
 
+    @cached_property
+    def takes_device_planes(self) -> bool:
+        """Whether frames may come on the GPU, to be encoded there; tried when it is first asked."""
+        if not self._encoder.name.endswith("_nvenc"):
+            return False
+        reason = why_not_from_device(self._encoder)
+        if reason is not None:
+            self._report.notes.append(
+                f"{self._encoder.name} takes no frames from the GPU here ({reason}); they are copied"
+            )
+        return reason is None
+
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame, or pass a packet on; packets before the first frame wait for it."""
         try:
             if isinstance(item, PassedPacket):
-                if self._first is None:
+                if not self._begun:
                     self._waiting.append(item)
                 else:
                     self._tracks.write(item.stream_index, item.payload)
@@ -195,6 +211,9 @@ class VideoSink:
         context = self._stream.codec_context
         context.width, context.height = fitted.target.width, fitted.target.height
         context.pix_fmt = fitted.target.pix_fmt
+        if self.takes_device_planes and fits_surface(frame.planes, fitted.target):
+            self._surfaces = SurfaceWriter(frame.planes)
+            context.pix_fmt = self._surfaces.pix_fmt
         context.sample_aspect_ratio = self._info.sample_aspect_ratio
         self._time_base = frame.time_base
         if not self._format.timestamps:
@@ -206,7 +225,13 @@ class VideoSink:
         self._lose_pixel_shape()
         self._drop_alpha_tag(frame)
         self._first = frame
+        if self._surfaces is None:
+            self._write_header()
+
+    def _write_header(self) -> None:
+        """Write the header and let waiting packets go."""
         self._output.start_encoding()
+        self._begun = True
         for packet in self._waiting:
             self._tracks.write(packet.stream_index, packet.payload)
         self._waiting.clear()
@@ -260,14 +285,23 @@ class VideoSink:
     def _encode(self, frame: Frame) -> None:
         assert self._first is not None
         _check_same(self._report.path, self._first, frame, self._template)
-        picture = self._writer.write(frame.planes, frame.alpha, frame.format)
+        picture = self._picture(frame)
         picture.time_base = self._time_base
         picture.pts = self._time_of(frame)
         picture.duration = round(frame.duration * frame.time_base / self._time_base)
         if frame.alpha is not None and not self._keeps_alpha and not self._alpha_lost:
             self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)
-        self._mux(self._stream.encode(picture))
+        packets = self._stream.encode(picture)
+        if not self._begun:  # the encoder had to see where the first picture lies
+            self._write_header()
+        self._mux(packets)
         self._report.frames += 1
+
+    def _picture(self, frame: Frame) -> Any:
+        """The frame as a picture; one that cannot stay on the GPU goes by the host."""
+        if self._surfaces is not None and self._surfaces.takes(frame.planes):
+            return self._surfaces.write(frame.planes)
+        return self._writer.write(frame.planes, frame.alpha, frame.format)
 
     def _time_of(self, frame: Frame) -> int:
         """The frame's time in the output's units, its own unless only a frame rate is stored."""
@@ -322,6 +356,9 @@ class VideoSink:
             report.losses.append(f"transparency: {self._encoder.name} cannot hold it, ffv1 can")
         elif self._first is not None and self._first.alpha is not None and not self._keeps_alpha:
             report.notes.append("the opaque alpha channel was not kept; ffv1 keeps it")
+        if self._surfaces is not None:
+            count = f"{self._surfaces.written} of {report.frames}"
+            report.notes.append(f"{count} frames went to {self._encoder.name} on the GPU")
         if self._squeezed:
             report.losses.append(
                 f"times of {self._squeezed} frames: {self._format.muxer} stores a frame rate only"

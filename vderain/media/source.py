@@ -35,7 +35,7 @@ from vderain.media.opening import (
     seconds,
 )  # fmt: skip
 from vderain.media.pipes import StandardInput
-from vderain.media.planes_io import PlaneReader
+from vderain.media.planes_io import PlaneReader, pix_fmt_of
 from vderain.media.timing import FrameClock, Span
 from vderain.media.urls import redact, shown
 from vderain.options import EncodeOptions, RunOptions
@@ -79,11 +79,13 @@ class VideoSource:
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
         self._reading = threading.Lock()
         self._closed = False
-        self._container, software = open_for(run.decoder, path, self._pipe)
+        stay = encode.interlaced != "deinterlace"  # the filter works on the host
+        self._container, software = open_for(run.decoder, path, self._pipe, stay=stay)
         try:
             self._open(path, run, encode)
             if run.decoder != "software":
                 software = software or stays_in_software(self._stream)
+            self._nvdec = run.decoder == "nvdec" and stay and not software
             self._stats.notes += [software] if software else []
             self._items = self._read()
             self._ahead = self._look_ahead()
@@ -105,11 +107,12 @@ class VideoSource:
         )
         self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
         self._length = Length(self._container, self._stream, self._rate)
-        self._reader = PlaneReader()
+        self._reader = PlaneReader(self._copied)
         self._chroma_location = chroma_location(self._stream)
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
         self._interlaced = 0
+        self._on_gpu = 0  # pictures that came on a GPU
         self._ended = False  # whether all pictures of the span have come
         self._pix_fmt = ""
         self._learnt = False
@@ -234,7 +237,8 @@ class VideoSource:
         """What a packet completes; None completes what is held back."""
         for picture in self._decoder.decode(packet):
             self._interlaced += picture.interlaced_frame
-            self._pix_fmt = self._pix_fmt or picture.format.name
+            self._pix_fmt = self._pix_fmt or pix_fmt_of(picture)
+            self._on_gpu += picture.sw_format is not None
             if self._filter is None:
                 yield picture
             else:
@@ -372,12 +376,20 @@ class VideoSource:
             whole, failures = self._span.start_s is None, self._stats.decode_failures
             yield from self._length.losses(failures=failures, whole=whole)
 
+    def _copied(self) -> None:
+        """A picture came down from the GPU; may be another stage's doing, and after the end."""
+        note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
+        if note not in self._stats.notes:
+            self._stats.notes.append(note)
+
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
         self._lose([*self._shortfall()])
         converters = (self._filter, self._reader)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))
+        if self._nvdec and not self._on_gpu:
+            notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
         if self._span.start_s is not None:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from vderain.frames import Plane, PlaneFormat
+from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.interfaces import Adding, AddsChange, Engine, Pending, PendingPlanes
 
 
 def apply_change(
-    planes: tuple[Plane, ...],
-    change: tuple[Plane, ...],
+    planes: Sequence[Plane],
+    change: Sequence[Plane],
     fmt: PlaneFormat,
     *,
     strength: float = 1.0,
@@ -35,6 +38,26 @@ def apply_change(
     )
 
 
+def derained(engine: Engine, clip: Clip, adding: Adding) -> PendingPlanes:
+    """Start computing a clip's centre frame without its rain, added by the engine where it can."""
+    if isinstance(engine, AddsChange):
+        return engine.derain(clip, adding)
+    return _Added(engine.submit(clip), clip, adding.strength)
+
+
+class _Added:
+    """``PendingPlanes`` over a change that is added on the host."""
+
+    def __init__(self, change: Pending, clip: Clip, strength: float) -> None:
+        self._change = change
+        self._clip = clip
+        self._strength = strength
+
+    def result(self) -> tuple[Plane, ...]:
+        planes, fmt = self._clip.center_planes, self._clip.format
+        return apply_change(planes, self._change.result(), fmt, strength=self._strength)
+
+
 def sample_bounds(fmt: PlaneFormat) -> tuple[tuple[int, int], ...]:
     """(lowest, highest) nominal sample value of each plane."""
     planes = len(fmt.plane_shapes)
@@ -46,7 +69,7 @@ def sample_bounds(fmt: PlaneFormat) -> tuple[tuple[int, int], ...]:
 
 def _add(plane: Plane, delta: Plane, low: int, high: int, fmt: PlaneFormat) -> Plane:
     depth = cv2.CV_8U if fmt.bit_depth == 8 else cv2.CV_16U
-    # One pass: widens, adds, rounds, saturates to the type.
+    # One pass: rounds the change, adds, saturates to the type.
     result: Plane = np.asarray(cv2.add(plane, delta, dtype=depth)).reshape(plane.shape)
     if low > 0:
         result = np.maximum(result, np.minimum(plane, fmt.dtype.type(low)))

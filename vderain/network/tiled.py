@@ -27,10 +27,6 @@ from vderain.network.semi_drdnet import (
     taken_over,
 )
 
-# Pictures of features that are alive at once, in units of a branch's widest layer: what a block reads, what
-# it writes and the long skip; and without stripes the layers in between as well.
-_ALIVE_TILED, _ALIVE_WHOLE = 3.25, 6.0
-
 
 class TiledNetwork(ChangeNetwork):
     """Answers as ``network`` does, with the working memory of ``rows`` rows instead of the picture's.
@@ -61,27 +57,6 @@ class TiledNetwork(ChangeNetwork):
             gates = torch.sigmoid(_mapped(network.gates, features, rows))
             change += taken_over(rainy, F.pixel_shuffle(gates, s) if s > 1 else gates)
         return change
-
-
-def working_bytes(config: NetworkConfig, height: int, width: int, itemsize: int) -> int:
-    """About what a branch keeps alive for one picture without stripes."""
-    return int(_ALIVE_WHOLE * _features_bytes(config, height, width, itemsize))
-
-
-def stripe_rows(
-    config: NetworkConfig, height: int, width: int, itemsize: int, free_bytes: int
-) -> int:
-    """Rows of features of a stripe for which ``free_bytes`` suffice; 0 where none do."""
-    whole = _features_bytes(config, height, width, itemsize)
-    left = free_bytes - _ALIVE_TILED * whole
-    rows = height // config.unshuffle
-    fitting = int(left / (_ALIVE_WHOLE * whole) * rows)
-    return 0 if fitting < 1 else min(rows, fitting)
-
-
-def _features_bytes(config: NetworkConfig, height: int, width: int, itemsize: int) -> float:
-    channels = max(config.rain_width, config.detail_width)
-    return float(channels * height * width * itemsize / config.unshuffle**2)
 
 
 def _features(branch: Branch, x: Tensor, rows: int) -> Tensor:

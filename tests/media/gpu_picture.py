@@ -1,0 +1,52 @@
+"""Decoded pictures as PyAV gives them on a GPU, but in the host's memory: NV12 or P010 behind ``cuda`` frames."""
+
+from types import SimpleNamespace
+
+from vderain.media.decoding import Decoder
+from vderain.media.planes_io import Scaler
+
+NAMES = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+
+
+class GpuPlane:
+    """A plane of a CUDA frame: no buffer, and DLPack without a stream only."""
+
+    def __init__(self, plane):
+        self.plane = plane
+
+    def __dlpack_device__(self):
+        return self.plane.__dlpack_device__()
+
+    def __dlpack__(self, *, stream=None):
+        if stream is not None:
+            raise NotImplementedError("CUDA stream synchronization is not supported")
+        return self.plane.__dlpack__()
+
+
+class GpuPicture:
+    """``av.VideoFrame`` with ``is_hw_owned``."""
+
+    format = SimpleNamespace(name="cuda")
+
+    def __init__(self, picture):
+        self.picture = picture.reformat(format=NAMES.get(picture.format.name, picture.format.name))
+        self.sw_format = self.picture.format
+        self.planes = tuple(GpuPlane(plane) for plane in self.picture.planes)
+        self.side_data, self.rotation = picture.side_data, picture.rotation
+
+    def __getattr__(self, name):
+        return getattr(self.picture, name)
+
+
+def decode_on_gpu(monkeypatch):
+    """Let every decoder give such pictures."""
+    decode, convert = Decoder.decode, Scaler.convert
+
+    def on_gpu(self, packet):
+        return [GpuPicture(picture) for picture in decode(self, packet)]
+
+    def from_gpu(self, picture, **wanted):
+        return convert(self, getattr(picture, "picture", picture), **wanted)
+
+    monkeypatch.setattr(Decoder, "decode", on_gpu)
+    monkeypatch.setattr(Scaler, "convert", from_gpu)

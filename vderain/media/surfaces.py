@@ -1,0 +1,69 @@
+"""Pictures that lie on a GPU, on their way to its encoder: handed over by DLPack, without a copy.
+
+Not yet run on a GPU; the tests run it on pictures of the same layout in the host's memory.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, TypeGuard
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.video.frame import CudaContext
+
+from vderain.frames import DevicePlanes
+from vderain.media.encoders import Encoder
+from vderain.media.planes_io import SURFACES, Target
+from vderain.media.urls import redact
+
+_CUDA = 2  # DLPack's kind of device
+_PROBE_PX = 256
+
+
+class SurfaceWriter:
+    """Hands pictures that lie on a GPU to its encoder; ``pix_fmt`` is what the encoder is to be told."""
+
+    def __init__(self, planes: DevicePlanes) -> None:
+        kind, number = planes.device
+        self._name = SURFACES[planes.format.bit_depth]
+        self._device = planes.device
+        # The primary context, in which torch computes too.
+        self._context = CudaContext(number, primary_ctx=True) if kind == _CUDA else None
+        self.pix_fmt = "cuda" if kind == _CUDA else self._name
+        self.written = 0
+
+    def takes(self, planes: object) -> TypeGuard[DevicePlanes]:
+        """Whether ``write`` does."""
+        return isinstance(planes, DevicePlanes) and planes.device == self._device
+
+    def write(self, planes: DevicePlanes) -> av.VideoFrame:
+        """A picture over the same memory, which it keeps alive until the encoder is done with it."""
+        self.written += 1
+        parts: tuple[Any, Any] = (planes.luma, planes.chroma)
+        return av.VideoFrame.from_dlpack(parts, format=self._name, cuda_context=self._context)
+
+
+def fits_surface(planes: object, target: Target) -> TypeGuard[DevicePlanes]:
+    """Whether pictures may go to the encoder from where they lie, without padding or another bit depth."""
+    if not isinstance(planes, DevicePlanes) or planes.format.bit_depth not in SURFACES:
+        return False
+    names = {8: ("yuv420p", "nv12"), 10: ("yuv420p10le", "p010le")}
+    same_size = (target.width, target.height) == (planes.format.width, planes.format.height)
+    return same_size and target.pix_fmt in names[planes.format.bit_depth]
+
+
+def why_not_from_device(encoder: Encoder) -> str | None:
+    """Open the encoder for pictures on the GPU: None where that works, else the reason."""
+    if not encoder.name.endswith("_nvenc"):
+        return "it is no encoder of a GPU"
+    on_gpu = HWAccel("cuda", options={"primary_ctx": "1"})
+    try:
+        context: Any = av.CodecContext.create(encoder.name, "w", hwaccel=on_gpu)
+        context.width = context.height = _PROBE_PX
+        context.pix_fmt = SURFACES[8]
+        context.time_base = Fraction(1, 25)
+        context.open()
+    except (av.FFmpegError, NotImplementedError, ValueError) as error:
+        return redact(getattr(error, "strerror", None) or str(error))
+    return None

@@ -186,7 +186,7 @@ def gate(folder: Path, data: Path) -> None:
         print(f"--gate {way}: {took[way]:.0f} s, {took[way] / took['off']:.2f} of the time without")
     entries = json.loads((folder / "smart-copy" / "report.json").read_text())["clips"]
     for entry in entries:
-        print(entry["name"], entry.get("copied"))
+        print(entry["source"], f"{entry['frames_copied']} of {entry['frames']} frames copied")
 
 
 def main() -> None:

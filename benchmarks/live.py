@@ -97,8 +97,8 @@ class Window:
         return f"latency {emit:.0f} ms of at most {bound:.0f} (95 %)" + " EXCEEDED" * (emit > bound)
 
 
-def latency(seconds):
-    server = RtspServer(rate=25).start()
+def latency(seconds, rate):
+    server = RtspServer(rate=rate).start()
     with tempfile.TemporaryDirectory() as folder:
         station = station_for(server.url, folder)
         try:
@@ -106,7 +106,7 @@ def latency(seconds):
             time.sleep(5)
             window = Window(station.sessions[0])
             time.sleep(seconds)
-            print("640x360 at 25 fps, recorded:", window.line())
+            print(f"640x360 at {rate} fps, recorded:", window.line())
             p95_ms, rung = window.p95_ms("emit", "emitted"), station.sessions[0].feed.control.rung
             print(f"added latency, 95 %: {p95_ms:.0f} ms (at most 150), tier {rung.name}")
             if rung.name != "fast":
@@ -197,6 +197,7 @@ def main():
     )
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--restart", type=float, default=120, help="seconds between restarts")
+    parser.add_argument("--rate", type=int, default=25, help="frames per second, of latency")
     parser.add_argument("--size", default="1280x720", help="of the overloading camera")
     options = parser.parse_args()
     load = os.getloadavg()[0]
@@ -205,7 +206,7 @@ def main():
         f" openvino {package_version('openvino')}, av {package_version('av')}"
     )
     if options.what == "latency":
-        latency(options.seconds or 60)
+        latency(options.seconds or 60, options.rate)
     elif options.what == "overload":
         overload(options.seconds or 90, options.size)
     else:

@@ -79,8 +79,8 @@ def network_only(options: EngineOptions, size: tuple[int, int], frames: int) -> 
     rng = np.random.default_rng(0)
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
     engine = open_engine(options)
-    engine.spec_for(fmt)
-    clip = Clip((planes,), fmt)
+    count = engine.spec_for(fmt).frames
+    clip = Clip((planes,) * count, fmt, count // 2)
     for pending in [engine.submit(clip) for _ in range(engine.slots)]:
         pending.result()
     since, cpu = time.monotonic(), time.process_time()

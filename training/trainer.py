@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vderain.errors import OptionError, SinkError, TrainingError, WeightsError
-from vderain.media.publish import looking_at
+from vderain.media.publish import folder_for_work
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
@@ -110,16 +110,15 @@ class Trainer:
         Raises SourceError for the data, SinkError for a checkpoint that cannot be written, WeightsError
         for one that cannot be read, TrainingError for a loss or a weight that is not a number.
         """
-        with looking_at(self.run_dir):
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            self.load()
-        if self.step >= self.config.steps:
-            return
-        cv2.setNumThreads(1)  # the batches are made beside the training step
-        since = time.monotonic()
-        self.data = data
-        batches = self.objective.batches(data, self.run_dir, self.step, self.world)
+        with folder_for_work(self.run_dir):
+            if self.checkpoint.exists():
+                self.load()
+            if self.step >= self.config.steps:
+                return
+            cv2.setNumThreads(1)  # the batches are made beside the training step
+            since = time.monotonic()
+            self.data = data
+            batches = self.objective.batches(data, self.run_dir, self.step, self.world)
         self.network.train()
         with closing(prefetch(batches, _PREFETCHED_BATCHES)) as ahead:
             self._steps(ahead, on_step, since)

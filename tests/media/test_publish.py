@@ -12,7 +12,7 @@ import pytest
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.media import open_sink, open_source
-from vderain.media.publish import Destination
+from vderain.media.publish import Destination, folder_for_work
 from vderain.media.sidecar import Sidecar
 from vderain.options import EncodeOptions, RunOptions
 
@@ -310,3 +310,27 @@ def test_nothing_heavy_is_imported_with_the_package():
         "import sys, vderain.media; sys.exit(any(name in sys.modules for name in ('av', 'cv2')))"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def fail_in(folder, *names):
+    with folder_for_work(folder):
+        for name in names:
+            (folder / name).write_text("")
+        raise SinkError("full")
+
+
+def test_a_folder_for_work_stays_after_an_error_only_with_something_in_it(tmp_path):
+    with pytest.raises(SinkError, match="full"):
+        fail_in(tmp_path / "deep" / "empty")
+    assert not (tmp_path / "deep" / "empty").exists()
+    with pytest.raises(SinkError, match="full"):
+        fail_in(tmp_path / "used", "checkpoint")
+    assert (tmp_path / "used" / "checkpoint").exists()
+    with folder_for_work(tmp_path / "kept"):
+        pass
+    assert (tmp_path / "kept").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(SinkError, match="/proc/nothing"), folder_for_work(Path("/proc/nothing")):
+        pass

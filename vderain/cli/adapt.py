@@ -68,6 +68,7 @@ def adapt(
     vderain adapt dashcam/*.mp4 -o mycamera.safetensors
     vderain run rainy.mp4 dry.mp4 --weights mycamera.safetensors
     """
+    from vderain.media.publish import folder_for_work
     from vderain.training.adapt import Adaptation
     from vderain.training.adapt_report import write_page
     from vderain.training.config import adapt_config
@@ -77,7 +78,8 @@ def adapt(
     paths = {"footage": footage, "dry": dry, "replay": replay}
     config = adapt_config(tier, initial, paths, settings, steps=steps, minutes=minutes)
     run_dir = run_dir or weights.with_suffix(".adapt")
-    adaptation = Adaptation(config, run_dir, lambda text: _tell(text, quiet=quiet))
+    with folder_for_work(run_dir):
+        adaptation = Adaptation(config, run_dir, lambda text: _tell(text, quiet=quiet))
     with _Bar(config, hidden=quiet) as bar:
 
         def look(found: Look) -> None:

@@ -74,7 +74,7 @@ _PATH = click.Path(path_type=Path)
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Of clips, score every so many frames.",
+    help="Of clips with a ground truth, score every so many frames.",
 )
 @click.option(
     "--report", type=_PATH, metavar="DIR", help="Write a page with plots and pictures here."

@@ -52,9 +52,7 @@ class ComparisonSource:
             if isinstance(item, Frame):
                 break
         else:
-            raise SourceError(
-                f"{rainy.info.path} and {dry.info.path}: no two frames are shown at the same time"
-            )
+            raise SourceError(_unpaired(rainy.info.path, dry.info.path))
         self._items = chain(head, items)
         self._info = replace(rainy.info, width=item.format.width, height=item.format.height)
 
@@ -149,6 +147,13 @@ def _late_start(dry_after_rainy_s: Fraction, tolerance: Fraction) -> Iterator[st
         )
 
 
+def _unpaired(rainy: str, dry: str) -> str:
+    return (
+        f"{rainy} and {dry}: no two frames are shown at the same time; where one was cut by --start, cut the"
+        " other alike (vderain run --strength 0)"
+    )
+
+
 def compare_files(
     rainy: str,
     dry: str,
@@ -203,7 +208,7 @@ def compare_still(
             pair = _last_pair(rainy, dry, start_s, at_s, encode)
     pair = pair or _last_pair(rainy, dry, 0.0, at_s, encode)
     if pair is None:
-        raise SourceError(f"{rainy} and {dry}: no two frames are shown at the same time")
+        raise SourceError(_unpaired(rainy, dry))
     still = compose(*pair, mode)
     turns = still.rotation // 90
     return planes_to_rgb(turned(still.planes, turns), still.format.rotated(turns))

@@ -91,6 +91,21 @@ def looking_at(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def folder_for_work(path: Path) -> Iterator[None]:
+    """Make a folder, SinkError where that cannot be; take it away again where an error leaves it empty."""
+    made = not path.exists()
+    with looking_at(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
 class Destination:
     """A file that gets its name only when it is complete.
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vderain.clips import Window, clips
 from vderain.engines import open_engine
 from vderain.engines.choice import ON_NVIDIA
 from vderain.engines.contract import frame_flop
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Frame, Plane, PlaneFormat
-from vderain.interfaces import SourceStats, StreamInfo
+from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
@@ -74,6 +75,7 @@ def bench(
         spec = engine.spec_for(fmt)
         rates = {
             "decode": _decode_rate(clip, run),
+            **_align_rates(fmt, spec),
             "upload": _copy_rate(fmt, spec.frames, np.uint8 if fmt.bit_depth == 8 else np.uint16),
             "network": frames_per_s(engine, fmt, seconds),
             "download": _copy_rate(fmt, 1, fmt.dtype if spec.name in ON_NVIDIA else np.float32),
@@ -83,7 +85,7 @@ def bench(
         spec = engine.spec_for(fmt)
     flop = frame_flop(card.config, fmt) * options.scale**2
     peak, precision = matrix_peak_flop_per_s(spec.name, spec.precision)
-    stages = ("decode", "network", "encode")
+    stages = [name for name in ("decode", "align", "network", "encode") if name in rates]
     return Bench(
         format=str(fmt),
         engine=spec.name,
@@ -152,6 +154,15 @@ def _decode_rate(path: Path, run: RunOptions) -> float:
     with closing(open_source(str(path), run=run, encode=EncodeOptions())) as source:
         frames = sum(isinstance(item, Frame) for item in source)
     return frames / (time.monotonic() - since)
+
+
+def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
+    """Frames per second of laying neighbours over each frame; nothing for a network of one frame."""
+    if spec.frames == 1:
+        return {}
+    since = time.monotonic()
+    made = sum(1 for _ in clips(_DrawnSource(fmt), lambda _: Window(spec.frames, spec.lookahead)))
+    return {"align": made / (time.monotonic() - since)}
 
 
 def _copy_rate(fmt: PlaneFormat, times: int, dtype: npt.DTypeLike) -> float:

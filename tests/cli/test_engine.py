@@ -144,6 +144,11 @@ def test_bench_names_the_stage_that_limits(weights, folder):
     assert 0 < found["share_of_peak"] and found["peak_tflop_per_s"] > 0
 
 
+def test_bench_tells_what_aligning_neighbours_allows(folder):
+    done = call("bench", "--size", "64x48", "--seconds", "0.1", "--json")
+    assert json.loads(done.output)["rates"]["align"] > 0
+
+
 def test_what_cannot_run_here_is_an_error(weights, folder):
     if not has_nvidia_gpu():
         call(

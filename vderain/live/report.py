@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from vderain.live.outputs import OutletWorker
@@ -17,7 +17,8 @@ _SHARES = (0.5, 0.95, 0.99)
 
 def station_report(station: Station) -> dict[str, Any]:
     """Plain values for JSON; latencies in milliseconds over the whole run, no secrets."""
-    specs = [asdict(spec) for spec in station.shelf.specs]
+    # A live clip holds no frame of the future, whatever the network could use of it.
+    specs = [asdict(replace(spec, lookahead=0)) for spec in station.shelf.specs]
     return {
         "seconds": round(time.monotonic() - station.started_s, 1),
         "engines": [each for i, each in enumerate(specs) if each not in specs[:i]],

@@ -117,7 +117,7 @@ def _listen(host: str, port: int) -> socket.socket:
             raise OptionError(
                 f"--port {port}: is in use by another program; choose another, or 0 for any"
             ) from None
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise OptionError(
             f"--port {port}: the page cannot be served at {host} ({reason}); choose another port or --host"
         ) from None

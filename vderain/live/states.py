@@ -178,6 +178,7 @@ class Connection:
         self.since_s = self._clock()
         level = self._level(state, reason)
         text = f": {reason}" if reason else ""
+        text += "; it is tried again" if state is State.BACKOFF else ""
         logger.log(
             level,
             "%s is %s%s",

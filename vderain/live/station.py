@@ -44,8 +44,8 @@ class CameraPlan:
 class Station:
     """Runs cameras until they end or ``stop`` is called.
 
-    Everything that can be known is checked at once: weights, encoders, kinds of outputs. Raises
-    OptionError, WeightsError, SinkError.
+    Everything that can be known is checked at once: weights, encoders, kinds of sources and outputs.
+    Raises OptionError, SourceError, WeightsError, SinkError.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Station:
 
 
 def _check_plans(plans: list[CameraPlan]) -> None:
+    from vderain.media.camera import check_source
     from vderain.media.live_encode import live_encoder
     from vderain.media.outlets import open_outlet
     from vderain.media.reach import check_ca_file
@@ -165,6 +166,7 @@ def _check_plans(plans: list[CameraPlan]) -> None:
             open_outlet(output, plan.live)
         if plan.outputs:
             live_encoder(plan.encode)
+        check_source(plan.url)
 
 
 def _open_rung(options: EngineOptions, rung: Rung) -> Engine:

@@ -16,7 +16,7 @@ from vderain.live.options import LiveOptions
 from vderain.media.muxed import SOUNDS, Muxed, reason_of
 from vderain.media.reach import TcpReceiver, reach, tls_options
 from vderain.media.recording import RecordingOutlet
-from vderain.media.urls import escaped_login, is_url, shown
+from vderain.media.urls import check_slashes, escaped_login, is_url, shown
 
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"
@@ -43,6 +43,7 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
         if "listen" in parse_qs(urlsplit(path).query):
             raise OptionError(f"{shown(path)}: vderain connects to receivers, it does not listen")
         return PublishOutlet(path, _MUXERS[scheme], options.timeout_s, options.ca_file)
+    check_slashes(path)
     suffix = Path(path).suffix.lower()
     if suffix == ".m3u8":
         return HlsOutlet(Path(path))

@@ -74,6 +74,14 @@ def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
     assert "75 frames in" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_an_output_that_got_nothing_is_a_loss(tmp_path):
+    outputs = ("rtsp://127.0.0.1:9/out", tmp_path / "recordings")
+    done = vderain("run", "--live", clip(tmp_path, 6), *outputs, timeout=120)
+    assert done.returncode == 3, done.stderr
+    (loss,) = [line for line in done.stderr.splitlines() if line.startswith("loss: ")]
+    assert loss.startswith("loss: rtsp://127.0.0.1:9/out: nothing was sent (")
+
+
 def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     url = "rtsp://admin:geheim@127.0.0.1:9/none"
     done = vderain("run", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
@@ -98,6 +106,14 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["run", "rtsp://h/a", "http://h/b"], "can be published to"),
         (["run", "rtsp://h/a", "r", "--weights", "none.safetensors"], "none.safetensors"),
         (["serve", "rtsp://h/a", "--host", "0.0.0.0"], "a token is needed"),
+        (["run", "rtsp://h/a", "rtmp:/u:p@bad"], "rtmp:/...: looks like a URL that lacks a slash"),
+        (["run", "rtsp://h/a", "rtmp:bad"], "rtmp:...: looks like a URL that lacks a slash"),
+        (["run", "rtsp:/u:p@h/a", "r"], "rtsp:/...: looks like a URL that lacks a slash"),
+        (["run", "--live", "nope.mp4", "r"], "nope.mp4: there is no such file"),
+        (["serve", "foo://x"], "foo://x: FFmpeg has no such protocol"),
+        (["run", "rtsp://h/a", "/dev/null/rec/"], "/dev/null/rec/: cannot be the output"),
+        (["run", "rtsp://h/a", "/dev/null/x.mp4"], "/dev/null/x.mp4: cannot be the output"),
+        (["run", "rtsp://h/a", "/dev/null/x.m3u8"], "/dev/null/x.m3u8: cannot be the output"),
         (["serve", "none.toml"], "none.toml: cannot be read"),
         (["serve", "rtsp://h/a", "rtsp://h/a"], "two cameras have the name"),
     ],

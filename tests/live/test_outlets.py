@@ -3,6 +3,7 @@
 import os
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.live.fakes import until
 from tests.live.servers import free_port, has_ffmpeg, listen, need
 from tests.media.synth import Video, write
-from vderain.errors import OptionError
+from vderain.errors import OptionError, SinkError
 from vderain.live.options import LiveOptions
 from vderain.live.states import State
 from vderain.media.outlets import HlsOutlet, PublishOutlet, open_outlet
@@ -115,6 +116,41 @@ def test_a_playlist_ends_with_the_stream_and_goes_on_in_a_new_one(watch, tmp_pat
         time.sleep(1)
     with av.open(str(playlist)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 80
+
+
+def played(outlet, frames):
+    """Write so many frames, 25 a second: whether each was known to be taken when it was written."""
+    from tests.fakes import gray_frame
+    from vderain.live.interfaces import Streams
+    from vderain.media.live_encode import LiveVideoEncoder
+    from vderain.options import EncodeOptions
+
+    encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
+    confirmed = []
+    outlet.open(Streams(encoder.stream))
+    for index in range(frames):
+        for piece in encoder.encode(gray_frame(50, index), Fraction(index, 25)):
+            outlet.write(piece)
+            confirmed.append(outlet.confirmed)
+    outlet.close()
+    encoder.close()
+    return confirmed
+
+
+def test_a_playlist_is_taken_once_its_first_file_is_written(tmp_path):
+    for _ in range(2):  # the second time over an older playlist
+        outlet = HlsOutlet(tmp_path / "dry.m3u8")
+        confirmed = played(outlet, 75)
+        assert confirmed[:40] == [False] * 40 and confirmed[-1]
+    outlet = HlsOutlet(tmp_path / "short.m3u8")
+    assert not any(played(outlet, 20)) and outlet.confirmed
+
+
+def test_a_short_playlist_that_cannot_be_written_is_told():
+    outlet = HlsOutlet(Path("/proc/x.m3u8"))
+    with pytest.raises(SinkError, match="no file could be written"):
+        played(outlet, 20)
+    assert not outlet.confirmed
 
 
 def test_the_encoder_takes_a_keyframe_on_request_and_rising_times():

@@ -148,3 +148,36 @@ def test_one_that_is_far_behind_begins_again_with_a_keyframe(output):
     worker.put(packet(1000, key=True))
     outlet.hang.clear()
     assert until(lambda: payloads(outlet) and payloads(outlet)[-1] == 1000)
+
+
+def test_what_is_taken_only_at_the_end_counts_then(output):
+    worker, (outlet,), _ = output
+    outlet.confirmed = False
+    worker.streams(Streams("video"))
+    worker.put(packet(0, key=True))
+    assert until(lambda: payloads(outlet) == [0])
+    assert worker.packets == 0 and worker.connection.state is State.CONNECTING
+    close = outlet.close
+
+    def complete():
+        close()
+        outlet.confirmed = True
+
+    outlet.close = complete
+    worker.stop()
+    assert worker.packets == 1 and worker.connection.state is State.ENDED
+
+
+def test_one_that_cannot_be_completed_has_failed(output):
+    worker, (outlet,), _ = output
+    worker.streams(Streams("video"))
+    worker.put(packet(0, key=True))
+    assert until(lambda: payloads(outlet) == [0])
+
+    def broken():
+        raise SinkError("fake: the disk is full")
+
+    outlet.close = broken
+    worker.stop()
+    assert worker.connection.state is State.FAILED
+    assert worker.connection.failure == "fake: the disk is full"

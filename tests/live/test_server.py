@@ -365,13 +365,14 @@ def test_a_token_that_no_header_carries_is_refused_at_the_start(token):
         check_address("127.0.0.1", token)
 
 
-def test_a_taken_port_is_told(watch):
+def test_a_taken_port_is_told_in_one_line(watch, capfd):
     station = watch("samples/rainy_road.mp4")
     first = PageServer(station, "127.0.0.1", 0, None)
     first.start()
     try:
-        with pytest.raises(OptionError, match=f"--port {first.port}"):
+        with pytest.raises(OptionError, match=f"--port {first.port}: is in use by another"):
             PageServer(station, "127.0.0.1", first.port, None)
+        assert "Errno" not in capfd.readouterr().err
     finally:
         first.stop()
 

@@ -131,10 +131,17 @@ def test_a_file_plays_at_its_own_pace_and_ends(watch, tmp_path):
 def test_what_is_not_there_is_told():
     for url, words in (
         ("/dev/video77", "there is no such device"),
+        ("rtsp://nosuchhost.invalid/s", "the name of its host is not known"),
         (f"http://127.0.0.1:{free_port()}/x", "cannot be read"),
     ):
         with pytest.raises(SourceError, match=words):
             CameraSource(url, CameraOptions(timeout_s=1.0), EncodeOptions())
+
+
+def test_a_file_that_is_no_video_is_not_tried_again(watch, tmp_path):
+    (tmp_path / "clip.mp4").write_text("none")
+    connection = watch(tmp_path / "clip.mp4").sessions[0].connection
+    assert until(lambda: connection.state is State.FAILED), connection.reason
 
 
 def test_a_device_that_is_no_camera_is_told(tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_changes_are_logged_with_fields(clock, caplog):
         ("gate", "running", "connecting"),
         ("gate", "backoff", "running"),
     ]
-    assert caplog.records[1].getMessage() == "gate is backoff: gone"
+    assert caplog.records[1].getMessage() == "gate is backoff: gone; it is tried again"
 
 
 def test_the_same_failure_is_told_once(clock, caplog):
@@ -126,6 +126,8 @@ def test_the_same_failure_is_told_once(clock, caplog):
     camera.failed("refused")
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        *("gate is backoff: no answer", "gate is backoff: refused"),
-        *("gate is running", "gate is backoff: refused"),
+        "gate is backoff: no answer; it is tried again",
+        "gate is backoff: refused; it is tried again",
+        "gate is running",
+        "gate is backoff: refused; it is tried again",
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vderain.errors import OptionError
-from vderain.live.report import session_notes
+from vderain.live.report import output_losses, session_notes
 from vderain.live.states import State
 from vderain.live.station import Station
 
@@ -41,8 +41,10 @@ def run_station(
 ) -> int:
     """Run until all cameras have ended, the time is over or a signal comes; returns the exit code.
 
-    With ``stays`` the end of the cameras is no end: the page goes on to show their states.
+    With ``stays`` the end of the cameras is no end: the page goes on to show their states. Raises
+    SinkError where a local output cannot be written, before anything begins.
     """
+    station.make_folders()
     try:
         station.start()
         if page is not None:
@@ -55,7 +57,9 @@ def run_station(
         if page is not None:
             page.stop()
         station.stop()
-    return 1 if any(s.connection.state is State.FAILED for s in station.sessions) else 0
+    if any(session.connection.state is State.FAILED for session in station.sessions):
+        return 1
+    return 3 if any(output_losses(session) for session in station.sessions) else 0
 
 
 def summary(station: Station) -> str:
@@ -78,6 +82,7 @@ def summary(station: Station) -> str:
         lines += [f"reconnected: {session.connection.reconnects} times"]
         if session.connection.state is State.FAILED:
             lines.append(f"failed: {session.connection.reason}")
+        lines += [f"loss: {loss}" for loss in output_losses(session)]
         lines += [f"note: {note}" for note in session_notes(session)]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from vderain.cli.options import options_of, pick
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind
 from vderain.live.options import LiveOptions
-from vderain.media.urls import is_device, is_live_output, is_live_url, is_url, shown
+from vderain.media.urls import check_slashes, is_device, is_live_output, is_live_url, is_url, shown
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress
 from vderain.report import RunReport, check_report_path, write_report
@@ -72,6 +72,8 @@ def run(
     \b
     vderain run rtsp://camera/stream rtsp://server/dry recordings/ www/dry.m3u8
     """
+    for path in (rainy, *dry):
+        check_slashes(path)
     live_outputs = [path for path in dry if is_live_output(path)]
     if live or is_live_url(rainy) or is_device(rainy) or (live_outputs and is_url(rainy)):
         _run_live(rainy, dry, report, port, quiet, log, values)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from vderain.errors import SinkError
@@ -60,7 +59,8 @@ class OutletWorker:
         self.name = self._outlet.name
         self.connection = Connection(self.name, retry, stall_s=timeout_s, what="output")
         self.notes: list[str] = []
-        self.packets = 0
+        self.packets = 0  # of which the outlet is known to have taken
+        self._unconfirmed = 0
         self._queue: deque[EncodedPacket | _Change] = deque()
         self._ready = threading.Condition()
         self._streams: Streams | None = None
@@ -153,13 +153,17 @@ class OutletWorker:
             else:
                 failure = ""
             life.busy_since_s = time.monotonic()  # to end what has failed may hang, too
-            with suppress(SinkError):
-                outlet.close()
+            broken = ""
+            try:
+                self._close(outlet)
+            except SinkError as error:
+                broken = str(error)
             life.busy_since_s = None
             if life.abandoned:
                 return
-            if failure:
-                wait_s = self.connection.failed(failure)
+            if failure or broken:
+                final = not failure and self._stopping  # what ends incomplete stays so
+                wait_s = self.connection.failed(failure or broken, final=final)
                 if wait_s is None:
                     return
                 self._pause(wait_s)
@@ -180,17 +184,31 @@ class OutletWorker:
                 streams = item.streams if isinstance(item, _Change) else self._streams
                 if streams is not None and streams is not opened:
                     self.connection.connecting()
-                    outlet.close()
+                    self._close(outlet)
                     outlet.open(streams)
                     opened = streams
                 if isinstance(item, EncodedPacket):
                     outlet.write(item)
+                    self._unconfirmed += 1
                     if outlet.confirmed:
-                        self.packets += 1
+                        self._count()
                         self.connection.alive()
             finally:
                 life.busy_since_s = None
             self.notes = list(outlet.notes)
+
+    def _close(self, outlet: Outlet) -> None:
+        """Complete the outlet; some take what they got only then. Raises SinkError."""
+        try:
+            outlet.close()
+        finally:
+            if outlet.confirmed:
+                self._count()
+            self._unconfirmed = 0
+
+    def _count(self) -> None:
+        self.packets += self._unconfirmed
+        self._unconfirmed = 0
 
     def _next(self) -> EncodedPacket | _Change | None:
         with self._ready:

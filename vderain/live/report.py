@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from vderain.live.outputs import OutletWorker
@@ -17,7 +17,8 @@ _SHARES = (0.5, 0.95, 0.99)
 
 def station_report(station: Station) -> dict[str, Any]:
     """Plain values for JSON; latencies in milliseconds over the whole run, no secrets."""
-    specs = [asdict(spec) for spec in station.shelf.specs]
+    # A live clip holds no frame of the future, whatever the network could use of it.
+    specs = [asdict(replace(spec, lookahead=0)) for spec in station.shelf.specs]
     return {
         "seconds": round(time.monotonic() - station.started_s, 1),
         "engines": [each for i, each in enumerate(specs) if each not in specs[:i]],
@@ -59,6 +60,18 @@ def session_notes(session: CameraSession) -> list[str]:
     return list(dict.fromkeys([*session.broadcast.notes, *(n for w in workers for n in w.notes)]))
 
 
+def output_losses(session: CameraSession) -> list[str]:
+    """The outputs that got nothing or are incomplete, each with what is known of the reason."""
+    losses = []
+    for worker in session.broadcast.workers if session.broadcast is not None else ():
+        reason = worker.connection.failure.removeprefix(f"{worker.name}: ")
+        if not worker.packets:
+            losses.append(f"{worker.name}: nothing was sent" + (f" ({reason})" if reason else ""))
+        elif worker.connection.state is State.FAILED:
+            losses.append(f"{worker.name}: {reason}")
+    return losses
+
+
 def _latency(histogram: Histogram) -> dict[str, float | int]:
     known = {f"p{round(100 * share)}": histogram.quantile(share) for share in _SHARES}
     rounded = {name: round(1000 * (value or 0.0), 1) for name, value in known.items()}
@@ -96,6 +109,4 @@ def _losses(session: CameraSession, workers: list[OutletWorker]) -> list[str]:
             kept[track.kind] -= 1
         else:
             losses.append(f"track {track.index} ({track.kind} {track.codec}) is not sent on")
-    losses += [f"{w.name}: {w.connection.reason or 'nothing was sent'}" for w in workers
-               if w.connection.state is State.FAILED or not w.packets]  # fmt: skip
-    return losses
+    return losses + output_losses(session)

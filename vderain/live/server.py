@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.resources
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -81,11 +83,7 @@ class PageServer:
             h11_max_incomplete_event_size=16_384,
         )
         self._server = uvicorn.Server(config)
-        try:
-            self._socket = config.bind_socket()
-            self._socket.listen()  # from here on visitors wait instead of being refused
-        except (SystemExit, OSError):
-            raise OptionError(f"--port {port}: cannot be listened on at {host}") from None
+        self._socket = _listen(host, port)
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, name="vderain-web", daemon=True)
 
@@ -107,6 +105,22 @@ class PageServer:
 
     def _serve(self) -> None:
         self._server.run(sockets=[self._socket])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket on which visitors wait from here on instead of being refused. Raises OptionError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OptionError(
+                f"--port {port}: is in use by another program; choose another, or 0 for any"
+            ) from None
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise OptionError(
+            f"--port {port}: the page cannot be served at {host} ({reason}); choose another port or --host"
+        ) from None
 
 
 class _Views:

@@ -100,6 +100,7 @@ class Connection:
         self.since_s = clock()
         self.connects = 0  # times that something came after connecting
         self.failures = 0
+        self.failure = ""  # the reason of the last one
         self.entered: Counter[State] = Counter({State.CONNECTING: 1})  # times that each began
 
     @property
@@ -149,6 +150,7 @@ class Connection:
             if self.state in FINAL:
                 return None
             self.failures += 1
+            self.failure = reason
             since_s, self._running_since_s = self._running_since_s, None
             if since_s is not None and self._clock() - since_s >= self._retry.healthy_s:
                 self._backoff.reset()
@@ -178,6 +180,7 @@ class Connection:
         self.since_s = self._clock()
         level = self._level(state, reason)
         text = f": {reason}" if reason else ""
+        text += "; it is tried again" if state is State.BACKOFF else ""
         logger.log(
             level,
             "%s is %s%s",

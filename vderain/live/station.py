@@ -44,8 +44,8 @@ class CameraPlan:
 class Station:
     """Runs cameras until they end or ``stop`` is called.
 
-    Everything that can be known is checked at once: weights, encoders, kinds of outputs. Raises
-    OptionError, WeightsError, SinkError.
+    Everything that can be known is checked at once: weights, encoders, kinds of sources and outputs.
+    Raises OptionError, SourceError, WeightsError, SinkError.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Station:
                 options
             ).close()  # weights that are missing must end the run, not pass through
             open_engine_for = partial(_open_rung, options)
+        self._outputs = [output for plan in plans for output in plan.outputs]
         self._shelf = EngineShelf(open_engine_for)
         timeout_s = max(plan.live.engine_timeout_s for plan in plans)
         self.derainer = Derainer(self._shelf, strength=strength, timeout_s=timeout_s)
@@ -71,6 +72,13 @@ class Station:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.started_s = time.monotonic()
+
+    def make_folders(self) -> None:
+        """Make the folders of local outputs and try to write there, before the start. Raises SinkError."""
+        from vderain.media.outlets import make_folder
+
+        for output in self._outputs:
+            make_folder(output)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -149,6 +157,7 @@ class Station:
 
 
 def _check_plans(plans: list[CameraPlan]) -> None:
+    from vderain.media.camera import check_source
     from vderain.media.live_encode import live_encoder
     from vderain.media.outlets import open_outlet
     from vderain.media.reach import check_ca_file
@@ -165,6 +174,7 @@ def _check_plans(plans: list[CameraPlan]) -> None:
             open_outlet(output, plan.live)
         if plan.outputs:
             live_encoder(plan.encode)
+        check_source(plan.url)
 
 
 def _open_rung(options: EngineOptions, rung: Rung) -> Engine:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 from av.codec.context import Flags
@@ -21,7 +24,7 @@ from vderain.interfaces import SourceStats, StreamInfo
 from vderain.live.interfaces import Captured
 from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
-from vderain.media.opening import codec_name, describe_track, input_name, pick_video
+from vderain.media.opening import check_file, codec_name, describe_track, input_name, pick_video
 from vderain.media.planes_io import PlaneReader
 from vderain.media.reach import tls_options
 from vderain.media.timing import FrameClock
@@ -39,6 +42,7 @@ _DEVICE_ERRORS = {
     errno.ENXIO: "its device is gone; plug it in again",
 }
 _NO_CAMERA = "is no camera that FFmpeg can read (it needs V4L2 with streaming capture)"
+_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps")
 _ACCESS_ERRORS = (av.HTTPUnauthorizedError, av.HTTPForbiddenError)
 
 
@@ -50,6 +54,25 @@ class CameraOptions:
     timeout_s: float = 5.0
     audio: bool = True
     ca_file: str | None = None
+
+
+def check_source(url: str) -> None:
+    """Raise an error for what no waiting helps: a file that is not there, a protocol that is not known.
+
+    Nothing is connected to: FFmpeg looks for the protocol first, and then finds that it may use none.
+    """
+    if is_device(url):
+        return
+    if not is_url(url):
+        check_file(url)
+        return
+    with suppress(av.FFmpegError, OSError, ValueError):
+        try:
+            av.open(url.split("://", 1)[0].lower() + "://x", options={"protocol_whitelist": "none"})
+        except av.ProtocolNotFoundError:
+            raise SourceError(
+                f"{input_name(url)}: FFmpeg has no such protocol here; use one of {', '.join(_SCHEMES)}"
+            ) from None
 
 
 class CameraSource:
@@ -118,7 +141,10 @@ class CameraSource:
 
     def _connect(self) -> Any:
         if not self.is_live:
-            return _open(self._url, {}, None, self._name, self._options.timeout_s)
+            try:
+                return _open(self._url, {}, None, self._name, self._options.timeout_s)
+            except SourceError as error:  # nobody mends a file meanwhile
+                raise UnusableError(str(error)) from None
         if is_device(self._url):
             return _open_device(self._url, self._name, self._options.timeout_s)
         scheme = self._url.split("://", 1)[0].lower()
@@ -274,6 +300,7 @@ class _TransportRefusedError(SourceError):
 def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeout_s: float) -> Any:
     target = escaped_login(url) if is_url(url) else f"file:{url}" if kind is None else url
     backstop_s = timeout_s + _BACKSTOP_S
+    began_s = time.monotonic()
     try:
         return av.open(
             target,
@@ -294,8 +321,26 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
                 f"{name}: breaks off, or shows a certificate for another name or that --ca-file does"
                 " not vouch for"
             ) from None
+        # A name server that does not answer is not waited for once more.
+        if time.monotonic() - began_s < timeout_s and _lacks_address(url, error):
+            raise SourceError(
+                f"{name}: the name of its host is not known; check the address and the network"
+            ) from None
         failure = _TransportRefusedError if _refuses_transport(error) else SourceError
         raise failure(f"{name}: {_reason(error)}") from (error if kind == "v4l2" else None)
+
+
+def _lacks_address(url: str, error: Exception) -> bool:
+    """Whether it failed since the name of the host leads nowhere, which FFmpeg calls an I/O error."""
+    if not is_url(url) or getattr(error, "errno", None) != errno.EIO:
+        return False
+    with suppress(ValueError, OSError):
+        place = urlsplit(escaped_login(url))
+        try:
+            socket.getaddrinfo(place.hostname, place.port)
+        except socket.gaierror:
+            return place.hostname is not None
+    return False
 
 
 def _open_device(path: str, name: str, timeout_s: float) -> Any:

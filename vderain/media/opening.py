@@ -17,7 +17,7 @@ from vderain.interfaces import Track, TrackKind
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.pipes import StandardInput
 from vderain.media.publish import refuse_name
-from vderain.media.urls import escaped_login, input_options, is_url, redact, shown
+from vderain.media.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
 
 _NETWORK_TIMEOUT_S = 15.0
 # FFmpeg takes text files of some extensions for ANSI art, and draws them.
@@ -44,7 +44,7 @@ def open_container(
         file = escaped_login(path)
         options, timeout = input_options(path), _NETWORK_TIMEOUT_S
     else:
-        _check_file(path)
+        check_file(path)
         file = f"file:{path}"  # so that a colon in the name is no protocol
     try:
         container: InputContainer = av.open(
@@ -66,11 +66,13 @@ def open_container(
     return container
 
 
-def _check_file(path: str) -> None:
+def check_file(path: str) -> None:
+    """Raise SourceError where there is no such file, or none that can be read; OptionError for half a URL."""
     refuse_name(path, SourceError)
     try:
         os.stat(path)
     except FileNotFoundError:
+        check_slashes(path)
         raise SourceError(f"{path}: there is no such file") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error

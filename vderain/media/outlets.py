@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from vderain.live.options import LiveOptions
 from vderain.media.muxed import SOUNDS, Muxed, reason_of
 from vderain.media.reach import TcpReceiver, reach, tls_options
 from vderain.media.recording import RecordingOutlet
-from vderain.media.urls import escaped_login, is_url, shown
+from vderain.media.urls import check_slashes, escaped_login, is_url, shown
 
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"
@@ -43,6 +44,7 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
         if "listen" in parse_qs(urlsplit(path).query):
             raise OptionError(f"{shown(path)}: vderain connects to receivers, it does not listen")
         return PublishOutlet(path, _MUXERS[scheme], options.timeout_s, options.ca_file)
+    check_slashes(path)
     suffix = Path(path).suffix.lower()
     if suffix == ".m3u8":
         return HlsOutlet(Path(path))
@@ -55,6 +57,23 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
             " playlist, or a URL"
         )
     return RecordingOutlet(Path(path), "", length_s)
+
+
+def make_folder(path: str) -> None:
+    """Make the folder that a local output lies in, and try to write there. Raises SinkError."""
+    if is_url(path):
+        return
+    is_file = Path(path).suffix.lower() in (".m3u8", ".mp4")
+    folder = Path(path).parent if is_file else Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SinkError(
+            f"{path}: cannot be the output: the folder {folder} cannot be made or written"
+            f" ({error.strerror}); choose another"
+        ) from None
 
 
 def takes_sound(path: str, codec: str) -> bool:
@@ -185,9 +204,11 @@ class HlsOutlet(_MuxedOutlet):
         super().__init__(str(playlist))
         self._playlist = playlist
         self._began = False
+        self._before: tuple[int, int] | None = None
 
     def open(self, streams: Streams) -> None:
         """Begin a playlist, or go on with it after a discontinuity."""
+        self.confirmed, self._before = False, self._stamp()
         flags = "delete_segments+independent_segments+temp_file+program_date_time+omit_endlist"
         if self._began:
             flags += "+append_list+discont_start"
@@ -206,6 +227,27 @@ class HlsOutlet(_MuxedOutlet):
         }
         self._begin(str(self._playlist), "hls", streams, options)
         self._began = True
+
+    def write(self, packet: EncodedPacket) -> None:
+        """Take one packet; FFmpeg writes none before the first segment is complete."""
+        super().write(packet)
+        self.confirmed = self.confirmed or self._stamp() != self._before
+
+    def close(self) -> None:
+        """Write the last segment. Raises SinkError where nothing at all could be written."""
+        was_open = self._muxed is not None
+        super().close()
+        self.confirmed = self.confirmed or self._stamp() != self._before
+        if was_open and not self.confirmed:
+            raise SinkError(f"{self.name}: no file could be written")
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Changes with every version of the playlist; None where there is none."""
+        try:
+            known = self._playlist.stat()
+        except OSError:
+            return None
+        return known.st_mtime_ns, known.st_ino
 
     def finish(self) -> None:
         """Tell players that nothing more comes."""

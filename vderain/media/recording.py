@@ -34,11 +34,11 @@ class RecordingOutlet:
     """
 
     is_network = False
-    confirmed = True
 
     def __init__(
         self, folder: Path, prefix: str, length_s: float, now: Callable[[], float] = time.time
     ) -> None:
+        self.confirmed = False
         self.name = str(folder / f"{prefix}*.mp4")
         self._folder = folder
         self._prefix = prefix
@@ -59,6 +59,7 @@ class RecordingOutlet:
     def open(self, streams: Streams) -> None:
         """Make the folder, name what a crash left, and be ready for a keyframe."""
         self.close()
+        self.confirmed = False
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,6 +99,7 @@ class RecordingOutlet:
         _lock(self._file)
         options = {"movflags": _FLAGS, "max_interleave_delta": "500000"}
         self._muxed = Muxed(self._file, "mp4", self._streams, options)
+        self.confirmed = True
         if self._muxed.note:
             self._notes[f"{self.name}: {self._muxed.note}"] = None
         self._began_s = time_s

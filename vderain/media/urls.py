@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+from vderain.errors import OptionError
+
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # Passwords may hold ':', '/', '?' or '@': everything up to the last '@' of the word is secret.
 _USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
@@ -23,6 +25,9 @@ _WITH_LOGIN = re.compile(
 )
 _ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp")
+_LACKS_SLASH = re.compile(
+    rf"([a-z][a-z0-9+.-]+:/|(?:{'|'.join(_LIVE_SCHEMES)}):)(?!/)", re.IGNORECASE
+)
 _DEVICE = re.compile(r"/dev/video\d+")
 _TIMEOUT_US = "10000000"
 
@@ -35,6 +40,17 @@ def is_url(path: str) -> bool:
 def is_live_url(path: str) -> bool:
     """Whether a URL can only be a live source, by its protocol."""
     return is_url(path) and path.split("://", 1)[0].lower() in _LIVE_SCHEMES
+
+
+def check_slashes(path: str) -> None:
+    """Raise OptionError for what looks like a URL that lacks a slash: ``rtmp:/host/app``."""
+    match = _LACKS_SLASH.match(path)
+    if match is not None:  # what follows may hold a password
+        begun = match[1].rstrip("/") + "//"
+        raise OptionError(
+            f"{match[1]}...: looks like a URL that lacks a slash; write {begun}..., or ./{match[1]}... for"
+            " a file or a folder"
+        )
 
 
 def is_device(path: str) -> bool:

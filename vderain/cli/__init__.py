@@ -27,7 +27,7 @@ _COMMANDS = {
     "info": "Show what a file holds, and what of it would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
 }
-_INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
+INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
 
 
 class _LazyGroup(click.Group):
@@ -72,7 +72,7 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("vderain: interrupted", err=True)
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except Exception as error:
         if os.environ.get("VDERAIN_DEBUG") == "1":
             raise

@@ -71,13 +71,28 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("vderain: interrupted", err=True)
-        code = INTERRUPTED
+        code = _stopped()
     except Exception as error:
+        if _was_interrupted(error):
+            sys.exit(_stopped())
         if os.environ.get("VDERAIN_DEBUG") == "1":
             raise
         code = _explain(error)
     sys.exit(code or 0)
+
+
+def _stopped() -> int:
+    click.echo("vderain: interrupted", err=True)
+    return INTERRUPTED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came up while an interrupted command was ended, as by a second Ctrl-C."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def _explain(error: Exception) -> int:

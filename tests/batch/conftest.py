@@ -66,7 +66,7 @@ class Rig:
     def plan(self):
         archive = Archive([self.source], self.target, encode=self.settings.encode)
         with open_manifest(self.target) as manifest:
-            return plan(manifest, self.target, list(archive.clips()), "name")
+            return plan(manifest, self.target, list(archive.clips()), self.settings)
 
     def left_over(self):
         """Files in the target that are neither outputs nor the manifest."""

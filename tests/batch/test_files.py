@@ -1,6 +1,7 @@
 """Which clips a batch finds, and where they go."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,50 @@ def test_two_clips_with_one_output_are_refused(tmp_path):
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SourceError, match="no such file"):
         Archive([tmp_path / "nothing"], tmp_path / "out")
+
+
+def test_listed_paths_keep_their_folders(tmp_path, monkeypatch):
+    put(tmp_path, "a/x.mp4", "b/x.mp4", "b/deep/y.mp4", "top.mp4", "dry/a/x.mp4")
+    monkeypatch.chdir(tmp_path)
+    listed = [Path(n) for n in ("./a/x.mp4", "./b/x.mp4", "b", "top.mp4", "./dry/a/x.mp4")]
+    found = list(Archive([], Path("dry"), listed=listed).clips())
+    expected = ["a/x.mp4", "b/deep/y.mp4", "b/x.mp4", "top.mp4"]
+    assert sorted(str(each.output) for each in found) == expected, "each once, none of the target"
+
+
+def test_absolute_listed_paths_keep_what_they_do_not_share(tmp_path, monkeypatch):
+    put(tmp_path, "in/l1/c.mp4", "in/l2/c.mp4", "here/d.mp4")
+    monkeypatch.chdir(tmp_path / "here")
+    listed = [tmp_path / "in/l1/c.mp4", tmp_path / "in/l2/c.mp4"]
+    assert outputs(target=tmp_path / "out", listed=listed) == {"l1/c.mp4", "l2/c.mp4"}
+    assert outputs(target=tmp_path / "out", listed=listed[:1]) == {"c.mp4"}
+    climbing = [Path("../in/l1/c.mp4"), Path("../in/l2"), Path("d.mp4")]
+    assert outputs(target=tmp_path / "out", listed=climbing) == {"l1/c.mp4", "l2/c.mp4", "d.mp4"}
+
+
+def test_a_clip_is_never_its_own_output(tmp_path):
+    put(tmp_path, "north/a.mp4", "south/a.mp4")
+    archive = Archive([tmp_path / "north", tmp_path / "south"], tmp_path)
+    with pytest.raises(OptionError, match="written over itself"):
+        list(archive.clips())
+
+
+@pytest.mark.parametrize(
+    ("names", "patterns", "says"),
+    [
+        ([], {}, "no video in it"),
+        (["a.mp4"], {"include": ["zzz*"]}, "--include 'zzz\\*'"),
+        (["a.mp4"], {"exclude": ["a*"]}, "--exclude 'a\\*'"),
+        (["day/a.JPG"], {}, "vderain run .*in/day"),
+    ],
+)
+def test_a_folder_without_clips_is_an_error_that_says_why(tmp_path, names, patterns, says):
+    (tmp_path / "in").mkdir()
+    put(tmp_path / "in", *names)
+    archive = Archive([tmp_path / "in"], tmp_path / "out", **patterns)
+    with pytest.raises(SourceError, match=says) as error:
+        archive.found()
+    assert str(tmp_path / "in") in str(error.value)
 
 
 @pytest.mark.parametrize(

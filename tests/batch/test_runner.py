@@ -84,6 +84,59 @@ def test_an_output_that_was_removed_is_made_again(rig):
     assert (rig.target / "a.mp4").exists()
 
 
+def overwriting(rig, **changes):
+    rig.settings = replace(
+        rig.settings, encode=replace(rig.settings.encode, overwrite=True, **changes)
+    )
+
+
+def test_overwrite_makes_what_is_done_anew(rig):
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    overwriting(rig)
+    for crf in (20, 30, 30):
+        overwriting(rig, crf=crf)
+        assert [clip.output.name for clip in rig.plan().waiting] == ["a.mp4"]
+        assert rig.rows()["a.mp4"].state == "done", "a plan changes nothing"
+        before = os.stat(rig.target / "a.mp4").st_ino
+        assert len(rig.run().done) == 1 and os.stat(rig.target / "a.mp4").st_ino != before
+
+
+def test_overwrite_that_was_killed_goes_on(rig):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        rig.clip(name, frames=12)
+    rig.run()
+    overwriting(rig)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert {name for name, _ in executor.jobs} == {"b.mp4", "c.mp4"}
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    overwriting(rig, crf=30)
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert {name for name, _ in executor.jobs} == {"a.mp4", "b.mp4", "c.mp4"}, "other settings"
+
+
+@pytest.mark.parametrize("is_longer", [True, False])
+def test_an_output_that_another_program_replaced_is_not_taken_for_done(rig, is_longer):
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    output = rig.target / "a.mp4"
+    junk = b"x" * (output.stat().st_size + is_longer)
+    time_ns = output.stat().st_mtime_ns
+    output.write_bytes(junk)
+    os.utime(output, ns=(time_ns, time_ns + (not is_longer) * 10**10))
+    for _ in range(2):
+        tally = rig.run()
+        assert tally.done == [] and len(tally.skipped) == 1 and output.read_bytes() == junk
+        assert "not as it was written; --overwrite" in rig.events[-1][1]
+    overwriting(rig)
+    assert len(rig.run().done) == 1 and len(pictures(output)) == 12
+
+
 def test_a_source_that_changed_since_is_not_taken_for_done(rig):
     rig.clip("a.mp4", frames=12)
     rig.run()

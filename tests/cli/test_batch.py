@@ -11,6 +11,7 @@ import pytest
 
 from tests.batch.conftest import CLOSED
 from tests.media.synth import STEP, payloads, pictures, write
+from vderain.cli import cli, main
 
 FAST = ("--preset", "ultrafast", "--segment", "1")
 
@@ -43,6 +44,7 @@ def test_an_archive_is_mirrored(folder):
     assert len(pictures(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
     again = batch(folder / "in", folder / "out", *FAST)
     assert again.returncode == 0 and "0 clips derained" in again.stderr
+    assert "day/20260101_120000_F.mp4: done" in done.stderr, "a log has a line for each clip"
 
 
 def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
@@ -83,6 +85,46 @@ def test_patterns_lists_and_quiet(folder, tmp_path):
     done = batch(folder / "in", folder / "front", *FAST, "--include", "*_F.mp4")
     assert not (folder / "front" / "20260101_120100_R.mkv").exists()
     assert (folder / "front" / "day" / "20260101_120000_F.mp4").exists()
+
+
+def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
+    clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
+    names = b"".join(
+        b"./" + str(path.relative_to(folder)).encode() + b"\0" for path in folder.rglob("*_F.mp4")
+    )
+    for more in ((), ("--overwrite", "--crf", "40")):
+        sizes = [path.stat().st_size for path in folder.glob("dry/in/day/*-joined.mp4")]
+        done = subprocess.run(
+            command("--list", "-", "dry", *FAST, "--join", *more),
+            input=names,
+            capture_output=True,
+            cwd=folder,
+        )
+        assert done.returncode == 0 and b"2 clips derained" in done.stderr, done.stderr
+        (joined,) = folder.glob("dry/in/day/*-joined.mp4")
+        assert [joined.stat().st_size] != sizes and len(pictures(joined)) == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{}/empty", "{}/new/out"], 1, "/empty: no video in it"),
+        (["{}/in", "{}/new/out", "--include", "zzz*"], 1, "no video is left by --include 'zzz*'"),
+        (["{}/photos", "{}/new/out"], 1, "vderain run"),
+        (["--list", "/dev/null", "{}/new/out"], 1, "names no clip"),
+        (["{}/in/a.mp4", "{}/in/day/a.mp4", "{}/new/out"], 2, "would both be written"),
+        (["{}/in", "{}/new/out", "--engine", "reference", "--device", "cuda:99"], 2, "on the CPU"),
+    ],
+)
+def test_a_batch_that_is_refused_makes_nothing(folder, arguments, code, says):
+    (folder / "empty").mkdir()
+    (folder / "photos").mkdir()
+    (folder / "photos" / "a.jpg").write_bytes(b"picture")
+    for name in ("in/a.mp4", "in/day/a.mp4"):
+        (folder / name).write_bytes(b"clip")
+    done = batch(*(argument.format(folder) for argument in arguments))
+    assert done.returncode == code and says in done.stderr
+    assert done.stderr.count("\n") == 1 and not (folder / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -137,8 +179,23 @@ def test_interrupted_it_stops_and_says_so(tmp_path):
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == 130 and "interrupted" in said
+    assert process.returncode == 130
+    assert "interrupted: 0 of 1 clip done; the same command goes on" in said
     assert not (tmp_path / "out" / "long.mp4").exists()
+
+
+def test_what_a_second_interrupt_breaks_is_no_bug(monkeypatch, capsys):
+    def fail(**_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("generator already executing")
+
+    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130 and capsys.readouterr().err == "vderain: interrupted\n"
 
 
 def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_path):
@@ -162,8 +219,10 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
             if (tmp_path / "out" / "growing.mp4").exists():
                 break
             time.sleep(0.1)
+        time.sleep(1.0)  # until its line is written
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert len(pictures(tmp_path / "out" / "growing.mp4")) == 25, said
     assert "failed" not in said and process.returncode == 130
+    assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said

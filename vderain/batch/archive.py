@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.pace import Pace
-from vderain.batch.runner import Batch, Tally
+from vderain.batch.runner import Batch, Tally, is_as_written
 from vderain.batch.series import ordered
 from vderain.errors import SinkError, VderainError
 from vderain.media.join import join
@@ -49,22 +50,50 @@ def open_manifest(target: Path) -> Manifest:
     return Manifest(folder / "manifest.sqlite")
 
 
-def plan(manifest: Manifest, target: Path, found: list[Found], order: str) -> Plan:
+@contextmanager
+def unmade_on_failure(target: Path) -> Iterator[None]:
+    """Remove a target that was not there before where what is done meanwhile fails; no clip is planned yet."""
+    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    try:
+        yield
+    except VderainError:
+        if target in made:
+            shutil.rmtree(target / WORK_FOLDER, ignore_errors=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+        raise
+
+
+def plan(manifest: Manifest, target: Path, found: list[Found], settings: Settings) -> Plan:
     """Take what was found into the manifest, and say what is left to do, in the order of the work.
 
-    A clip whose output has been removed is done again.
+    A clip whose output was removed, or is not what was written, is not done. With ``overwrite`` no clip is,
+    except those that an unfinished batch of these settings has made anew already.
     """
     result = Plan()
-    for clip in [manifest.add(each) for each in ordered(found, order)]:
-        if clip.state == "done" and (target / clip.output).exists():
-            result.done.append(clip)
-        elif clip.state == "failed":
+    identity = settings.text()
+    clips = [manifest.add(each) for each in ordered(found, settings.batch.order)]
+    goes_on = any(clip.state == "planned" and clip.record.get("anew") == identity for clip in clips)
+    for clip in clips:
+        is_kept = not settings.encode.overwrite or (goes_on and clip.record.get("anew") == identity)
+        if clip.state == "failed":
             result.failed.append(clip)
+        elif clip.state == "done" and is_kept and is_as_written(target, clip):
+            result.done.append(clip)
         else:
-            if clip.state != "planned":
-                manifest.set_state(clip.id, "planned")
-            result.waiting.append(manifest.clip(clip.id))
+            result.waiting.append(clip)
     return result
+
+
+def begin(manifest: Manifest, ahead: Plan, settings: Settings) -> None:
+    """Note what is to be done, all at once: after a kill, ``overwrite`` goes on with what is left."""
+    anew = settings.text() if settings.encode.overwrite else None
+    for clip in ahead.waiting:
+        if clip.state == "done" and anew is not None:
+            manifest.begin_anew(clip.id, anew=anew)
+        elif clip.state != "planned" or clip.record.get("anew") != anew:
+            manifest.set_state(clip.id, "planned", anew=anew)
 
 
 def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
@@ -92,6 +121,7 @@ def work_through(
     gating: Gating | None = None,
     margin: int = 0,
     pace: Pace | None = None,
+    found: list[Found] | None = None,
     watch: bool = False,
     tally: Tally | None = None,
     on_plan: Callable[[Batch, Plan], None] | None = None,
@@ -99,7 +129,8 @@ def work_through(
 ) -> Tally:
     """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
 
-    Args: as Batch takes them; ``on_plan`` is told each time what lies ahead. ``tally`` is kept up to date.
+    Args: as Batch takes them; ``found`` is what the archive holds, where somebody has looked already;
+    ``on_plan`` is told each time what lies ahead. ``tally`` is kept up to date.
 
     Raises what Archive and Batch raise.
 
@@ -109,28 +140,38 @@ def work_through(
         gating=gating, margin=margin, pace=pace, tally=tally, on_event=on_event,
     )  # fmt: skip
     settled = Settled(settings.batch) if watch else None
-    for found in _looks(archive, settled):
-        ahead = plan(manifest, target, found, settings.batch.order)
+    looks = _looks(archive, settled) if watch or found is None else iter([found])
+    for there in looks:
+        ahead = plan(manifest, target, there, settings)
         batch.tally.failed += [c.id for c in ahead.failed if c.id not in batch.tally.failed]
+        begin(manifest, ahead, settings)
         if on_plan is not None:
             on_plan(batch, ahead)
         batch.run(ahead.waiting)
     return batch.tally
 
 
-def join_series(manifest: Manifest, target: Path, tell: Callable[[ClipRow, str], None]) -> bool:
+def join_series(
+    manifest: Manifest,
+    target: Path,
+    tell: Callable[[ClipRow, str], None],
+    replaced: Collection[int] = (),
+) -> bool:
     """Write each unbroken series of derained clips as one file beside them, where there is none yet.
 
+    One that is there is replaced where it holds a clip of ``replaced``.
     Returns whether all of it came through; what did not is told. The clips stay.
     """
     whole = True
     for series in joinable(manifest.clips()):
         first = series[0]
         output = target / joined_name(first.output)
-        if output.exists():
+        stale = any(clip.id in replaced for clip in series)
+        if output.exists() and not stale:
             continue
+        parts = [str(target / clip.output) for clip in series]
         try:
-            report = join([str(target / clip.output) for clip in series], str(output))
+            report = join(parts, str(output), overwrite=stale)
         except VderainError as error:
             tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
             whole = False

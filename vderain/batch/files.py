@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.media.formats import container_for
+from vderain.media.images import READABLE as PICTURE_EXTENSIONS
 from vderain.media.publish import looking_at
 from vderain.options import EncodeOptions
 
@@ -38,6 +39,8 @@ class Archive:
     Args:
         sources: folders are searched with all that lies below; files are taken as they are.
         target: the folder that outputs mirror the sources into; never searched.
+        listed: more of them, which keep their folders below the target, as ``places_of`` says; those that lie
+            in the target are left out.
         include: patterns such as ``*_F.mp4`` or ``2024/*``, of which one must match a file's name or its
             path below the source; all videos where empty.
         exclude: patterns of which none may match.
@@ -52,6 +55,7 @@ class Archive:
         sources: Sequence[Path],
         target: Path,
         *,
+        listed: Sequence[Path] = (),
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encode: EncodeOptions | None = None,
@@ -60,7 +64,7 @@ class Archive:
         self._encode = encode or EncodeOptions()
         self._target = target
         folders = [source for source in sources if _kind(source) == "folder"]
-        self._files = [source for source in sources if source not in folders]
+        self._files = [(path, Path(path.name)) for path in sources if path not in folders]
         names = [Path(os.path.abspath(folder)).name for folder in folders]
         for name, folder in zip(names, folders, strict=True):
             if len(folders) > 1 and names.count(name) > 1:
@@ -75,23 +79,45 @@ class Archive:
             folder: Path(name) if len(folders) > 1 else Path()
             for name, folder in zip(names, folders, strict=True)
         }
+        for path, place in places_of(listed):
+            if _lies_in(path, target):  # `find .` finds what was derained before, too
+                continue
+            if _kind(path) == "folder":
+                self._folders[path] = place
+            else:
+                self._files.append((path, place))
+
+    def found(self) -> list[Found]:
+        """What ``clips`` gives. Raises SourceError where that is nothing, and what ``clips`` raises."""
+        found = list(self.clips())
+        if not found:
+            raise SourceError(self._nothing())
+        return found
 
     def clips(self) -> Iterator[Found]:
         """Every clip that is there now, in the order of the folders; files that vanish meanwhile are left out.
 
-        Raises OptionError where two clips would have one output.
+        Raises OptionError where two clips would have one output, or a clip would be its own.
         """
         outputs: dict[Path, Path] = {}
         for source, inside in self._candidates():
             found = self._found(source, inside)
             if found is None:
                 continue
-            other = outputs.setdefault(found.output, source)
-            if other != source:
+            other = outputs.get(found.output)
+            if other is not None and other.absolute() == source.absolute():
+                continue  # named twice, or with its folder
+            if other is not None:
                 raise OptionError(
                     f"{source}: and {other} would both be written to {found.output}; rename one, or"
                     " run one batch for each"
                 )
+            output = self._target / found.output
+            if os.path.lexists(output) and _is_place_of(output, source):
+                raise OptionError(
+                    f"{source}: would be written over itself; choose another target folder"
+                )
+            outputs[found.output] = source
             yield found
 
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
@@ -101,8 +127,26 @@ class Archive:
                 inside = path.relative_to(folder)
                 if path.suffix.lower() in VIDEO_EXTENSIONS and self._takes(inside):
                     yield path, place / inside
-        for path in self._files:
-            yield path, Path(path.name)
+        yield from self._files
+
+    def _nothing(self) -> str:
+        """Why there is no clip, and what to do."""
+        names = ", ".join(str(folder) for folder in self._folders)
+        if not self._folders:
+            return f"{self._target}: there is no clip to derain outside of it; check what is named"
+        target = Path(os.path.realpath(self._target))
+        files = [path for folder in self._folders for path in _walk(folder, target)]
+        if any(path.suffix.lower() in VIDEO_EXTENSIONS for path in files):
+            patterns = [f"--include {pattern!r}" for pattern in self._include]
+            patterns += [f"--exclude {pattern!r}" for pattern in self._exclude]
+            return f"{names}: no video is left by {' '.join(patterns)}; check the patterns"
+        for path in files:
+            if path.suffix.lower() in PICTURE_EXTENSIONS:
+                return (
+                    f"{names}: holds pictures and no video; take the rain out of pictures with:"
+                    f" vderain run {path.parent} FOLDER"
+                )
+        return f"{names}: no video in it; name the clips, or their folder"
 
     def _takes(self, inside: Path) -> bool:
         names = (inside.name, str(inside))
@@ -131,6 +175,25 @@ def output_name(inside: Path, encode: EncodeOptions) -> Path:
     longer = inside.with_name(inside.name + ".mkv")
     fits = len(os.fsencode(longer.name)) <= _LONGEST_NAME
     return longer if fits else inside.with_suffix(".mkv")
+
+
+def places_of(listed: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Listed files and folders, each with its place below the target.
+
+    Relative paths keep their folders. Absolute ones, and those that climb out of the current folder, keep
+    what lies below the deepest folder that all of them share.
+    """
+    inside = {path: Path(os.path.normpath(path)) for path in listed}
+    away = {
+        path: Path(os.path.abspath(path))
+        for path, place in inside.items()
+        if place.is_absolute() or place.parts[:1] == ("..",)
+    }
+    folders = [place if path.is_dir() else place.parent for path, place in away.items()]
+    if folders:
+        shared = os.path.commonpath(folders)
+        inside |= {path: place.relative_to(shared) for path, place in away.items()}
+    return list(inside.items())
 
 
 def read_list(text: str) -> list[Path]:
@@ -168,3 +231,13 @@ def _walk(folder: Path, target: Path) -> Iterator[Path]:
 def _left_out(root: str, name: str, target: Path) -> bool:
     hidden = name.startswith(".")
     return hidden or Path(os.path.realpath(os.path.join(root, name))) == target
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+
+
+def _is_place_of(output: Path, source: Path) -> bool:
+    """Whether both are one entry of one folder; links to a source are not."""
+    same = output.name == source.name
+    return same and os.path.realpath(output.parent) == os.path.realpath(source.parent)

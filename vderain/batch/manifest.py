@@ -162,6 +162,16 @@ class Manifest:
             if state == "done":
                 self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
 
+    def begin_anew(self, clip: int, **record: Any) -> None:
+        """Plan a clip as if nothing had ever been done for it, and know only ``record`` of it."""
+        with self._changing():
+            self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
+            self._db.execute(
+                "UPDATE clip SET state = 'planned', attempts = 0, reason = '', settings = '', record = ?"
+                " WHERE id = ?",
+                (json.dumps(record), clip),
+            )
+
     def count_attempt(self, clip: int) -> int:
         """One more failed attempt; returns how many there were."""
         with self._changing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -69,3 +70,7 @@ class Settings:
                 del options[name]
         cuts = {"gate": self.batch.gate, "segment_s": self.batch.segment_s}
         return {**cuts, **run, **engine, **encode}
+
+    def text(self) -> str:
+        """The identity, to be remembered and compared."""
+        return json.dumps(self.identity(), sort_keys=True)

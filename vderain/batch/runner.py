@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -33,6 +32,7 @@ _SPACE_FACTOR = (
     2.5  # of a clip's size: its segments and the output lie beside each other for a while
 )
 _SPARE_BYTES = 64 << 20
+_TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
 class BatchStoppedError(SinkError):
@@ -89,7 +89,7 @@ class Batch:
         self._pace = pace or Pace()
         self._tell = on_event or (lambda clip, text: None)
         self._work = target / WORK_FOLDER
-        self._identity = json.dumps(settings.identity(), sort_keys=True)
+        self._identity = settings.text()
         self._waiting: deque[int] = deque()
         self._jobs: deque[SegmentJob] = deque()
         self._in_flight: Counter[int] = Counter()
@@ -148,12 +148,13 @@ class Batch:
             return
         output = self._target / clip.output
         if os.path.lexists(output) and not self._settings.encode.overwrite:
-            self._manifest.set_state(clip.id, "skipped", "an output of this name was there before")
+            why = "an output of this name was there before"
+            if "size_bytes" in clip.record:
+                why = "the output is not as it was written"
+            self._manifest.set_state(clip.id, "skipped", why)
             self.tally.skipped.append(clip.id)
             self._pace.end(clip.id)
-            self._tell(
-                clip, "skipped: an output of this name was there before; --overwrite replaces it"
-            )
+            self._tell(clip, f"skipped: {why}; --overwrite replaces it")
             return
         clip = self._as_it_is_now(clip)
         self._check_space(clip)
@@ -200,6 +201,7 @@ class Batch:
             "dry": [list(span) for span in gated.dry],
             "rain": gated.timeline,
             "not_copied": obstacle,
+            "anew": clip.record.get("anew"),
         }
         self._manifest.cut(clip.id, segments, self._identity, **record)
         return self._manifest.clip(clip.id), segments
@@ -311,6 +313,7 @@ class Batch:
         partial = folder / clip.output.name
         os.utime(partial, ns=(clip.mtime_ns, clip.mtime_ns))
         # After a kill between here and the end, the output is known to be ours.
+        record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self._manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
         place.mkdir(parents=True, exist_ok=True)
         overwrite = self._settings.encode.overwrite
@@ -327,16 +330,14 @@ class Batch:
 
     def _was_published(self, clip: ClipRow) -> bool:
         """Whether a killed run had given the output its name already; finishes what it left undone."""
-        size = clip.record.get("publishing")
-        with suppress(OSError):
-            if size is not None and (self._target / clip.output).stat().st_size == size:
-                self._finish(clip, clip.record)
-                return True
-        return False
+        if clip.record.get("publishing") is None or not is_as_written(self._target, clip):
+            return False
+        self._finish(clip, clip.record)
+        return True
 
     def _finish(self, clip: ClipRow, record: dict[str, Any]) -> None:
         files = [self._segment_file(clip, s) for s in self._manifest.segments(clip.id)]
-        self._manifest.set_state(clip.id, "done", **record)
+        self._manifest.set_state(clip.id, "done", **{**record, "publishing": None})
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)
@@ -394,6 +395,17 @@ class Batch:
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__
+
+
+def is_as_written(target: Path, clip: ClipRow) -> bool:
+    """Whether a clip's output is there with the size and time that it was given."""
+    try:
+        about = (target / clip.output).stat()
+    except OSError:
+        return False
+    expected_ns = clip.record.get("output_mtime_ns", clip.mtime_ns)
+    same_time = abs(about.st_mtime_ns - expected_ns) <= _TIME_STEP_NS
+    return same_time and about.st_size == clip.record.get("size_bytes")
 
 
 def _look_at(clip: ClipRow) -> os.stat_result:

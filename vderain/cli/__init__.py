@@ -27,7 +27,7 @@ _COMMANDS = {
     "info": "Show what a file holds, and what of it would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
 }
-_INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
+INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
 
 
 class _LazyGroup(click.Group):
@@ -71,13 +71,28 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("vderain: interrupted", err=True)
-        code = _INTERRUPTED
+        code = _stopped()
     except Exception as error:
+        if _was_interrupted(error):
+            sys.exit(_stopped())
         if os.environ.get("VDERAIN_DEBUG") == "1":
             raise
         code = _explain(error)
     sys.exit(code or 0)
+
+
+def _stopped() -> int:
+    click.echo("vderain: interrupted", err=True)
+    return INTERRUPTED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came up while an interrupted command was ended, as by a second Ctrl-C."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def _explain(error: Exception) -> int:

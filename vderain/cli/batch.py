@@ -13,8 +13,9 @@ import click
 from tqdm import tqdm
 
 from vderain.batch.options import BatchOptions, Settings
+from vderain.cli import INTERRUPTED
 from vderain.cli.options import options_of, pick
-from vderain.errors import OptionError
+from vderain.errors import OptionError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -77,7 +78,14 @@ def batch(
     vderain batch dashcam/ dry/ --dry-run
     vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
-    from vderain.batch.archive import join_series, open_manifest, pinned, work_through
+    from vderain.batch.archive import (
+        join_series,
+        open_manifest,
+        pinned,
+        plan,
+        unmade_on_failure,
+        work_through,
+    )
     from vderain.batch.estimate import estimate
     from vderain.batch.files import WORK_FOLDER, Archive, read_list
     from vderain.batch.gating import RainGating
@@ -92,14 +100,20 @@ def batch(
     if ray is not None:
         check_address(ray)
         ray_module(ray)
-    sources, target = _sources(paths, read_list(listed.read()) if listed else [])
+    sources, target = _sources(paths, listed is not None)
+    named = read_list(listed.read()) if listed else []
+    if listed and not (named or sources):
+        raise SourceError("--list: names no clip; nothing is done")
     settings = Settings(
         pick(BatchOptions, values),
         pick(RunOptions, values),
         pick(EngineOptions, values),
         pick(EncodeOptions, values),
     )
-    archive = Archive(sources, target, include=include, exclude=exclude, encode=settings.encode)
+    archive = Archive(
+        sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode
+    )
+    found = list(archive.clips()) if watch else archive.found()  # refused before anything is made
     margin = find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
     pace, code = Pace(), 0
     cluster: RayExecutor | None = None
@@ -107,15 +121,16 @@ def batch(
         place = target
         if dry_run and not (target / WORK_FOLDER).exists():  # nothing is written that was not there
             place = Path(stack.enter_context(TemporaryDirectory()))
-        manifest = stack.enter_context(open_manifest(place))
-        if retry_failed:
-            manifest.forgive()
-        options = pinned(manifest, settings.engine)
-        engine = None
-        if ray is None or dry_run or settings.batch.gate != "off":  # workers have their own
-            engine = stack.enter_context(closing(open_engine(options)))
+        with unmade_on_failure(target):
+            manifest = stack.enter_context(open_manifest(place))
+            if retry_failed:
+                manifest.forgive()
+            options = pinned(manifest, settings.engine)
+            engine = None
+            if ray is None or dry_run or settings.batch.gate != "off":  # workers have their own
+                engine = stack.enter_context(closing(open_engine(options)))
         if dry_run:
-            ahead = _plan(archive, manifest, target, settings)
+            ahead = plan(manifest, target, found, settings)
             folder = place / WORK_FOLDER
             assert engine is not None
             needed = estimate(ahead.waiting, settings, engine, folder, margin=margin)
@@ -127,7 +142,9 @@ def batch(
         bar = stack.enter_context(_Bar(pace, hidden=quiet))
         executor: Executor
         if ray is not None:
-            executor = cluster = _cluster(ray, options, sources, target / WORK_FOLDER, bar)
+            executor = cluster = _cluster(
+                ray, options, [*sources, *named], target / WORK_FOLDER, bar
+            )
         else:
             assert engine is not None
             executor = InProcess(engine, bar.update)
@@ -142,14 +159,20 @@ def batch(
                 gating=gating,
                 margin=margin,
                 pace=pace,
+                found=found,
                 watch=watch,
                 tally=tally,
                 on_plan=bar.plan,
                 on_event=bar.tell,
             )
+        except KeyboardInterrupt:
+            bar.close()
+            click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
+            sys.exit(INTERRUPTED)
         finally:  # also of a batch that was stopped
             write_report(target, target, manifest.clips(), seconds=tally.seconds)
-        if settings.batch.join and not join_series(manifest, target, bar.tell):
+        replaced = tally.done if settings.encode.overwrite else ()
+        if settings.batch.join and not join_series(manifest, target, bar.tell, replaced):
             code = 3
     if not quiet:
         died = 0 if cluster is None else cluster.deaths
@@ -174,20 +197,14 @@ def _cluster(
     )
 
 
-def _sources(paths: tuple[Path, ...], listed: list[Path]) -> tuple[list[Path], Path]:
-    """What to read, and the target."""
-    *sources, target = [*paths[:-1], *listed, paths[-1]]
-    if not sources:
+def _sources(paths: tuple[Path, ...], is_listed: bool) -> tuple[list[Path], Path]:
+    """What to read, besides what a list names, and the target."""
+    *sources, target = paths
+    if not sources and not is_listed:
         raise OptionError(f"{target}: is the target; name the clips or their folder before it")
     if target.exists() and not target.is_dir():
         raise OptionError(f"{target}: is a file; the last argument is the folder to write to")
     return sources, target
-
-
-def _plan(archive: Any, manifest: Any, target: Path, settings: Settings) -> Plan:
-    from vderain.batch.archive import plan
-
-    return plan(manifest, target, list(archive.clips()), settings.batch.order)
 
 
 def _told(ahead: Plan, needed: Estimate) -> list[str]:
@@ -222,11 +239,14 @@ def _clips(count: int) -> str:
 
 
 class _Bar:
-    """Share of the work done and time left; a line for each clip that did not simply succeed."""
+    """Share of the work done and time left; a line for each clip that did not simply succeed.
+
+    Where no terminal shows the bar, each clip has its line.
+    """
 
     def __init__(self, pace: Any, *, hidden: bool) -> None:
         self._pace, self._hidden = pace, hidden
-        self._clips = 0
+        self._clips = self._done_before = 0
         self._batch: Batch | None = None
         self._bar = tqdm(
             total=100, bar_format="{percentage:3.0f}% |{bar}| {postfix}",
@@ -237,12 +257,24 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the line; may be called twice."""
         self._bar.close()
+
+    @property
+    def interrupted(self) -> str:
+        """How far the batch came, for one who stopped it."""
+        done = self._done_before + (0 if self._batch is None else len(self._batch.tally.done))
+        known = self._done_before + self._clips
+        return f"{done} of {_clips(known)} done; the same command goes on"
 
     def plan(self, batch: Batch, ahead: Plan) -> None:
         """So many clips lie ahead."""
         self._batch = batch
         self._clips += len(ahead.waiting)
+        self._done_before += len(ahead.done)
 
     def update(self, job: Any, progress: Any) -> None:
         """Frames were derained."""
@@ -253,7 +285,8 @@ class _Bar:
 
     def tell(self, clip: ClipRow, text: str) -> None:
         """What happened to a clip."""
-        if text != "done" and (not self._hidden or "failed" in text or "loss" in text):
+        is_shown = text != "done" or self._bar.disable  # a log has no bar that counts
+        if is_shown and (not self._hidden or "failed" in text or "loss" in text):
             self._bar.write(f"vderain: {clip.output}: {text}", file=sys.stderr)
         self._show("")
 

@@ -27,7 +27,7 @@ from vderain.media.rgb import Image
 from vderain.media.urls import is_url
 from vderain.options import EncodeOptions, RunOptions
 
-_READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _OTHER_PICTURES = {
     *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".exr", ".hdr"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
@@ -43,7 +43,7 @@ def is_image_path(path: str) -> bool:
     if path == STANDARD_STREAM or is_url(path):
         return False
     suffix = Path(path).suffix.lower()
-    if suffix in _READABLE or os.path.isdir(path) or path.endswith(os.sep):
+    if suffix in READABLE or os.path.isdir(path) or path.endswith(os.sep):
         return True
     return not suffix and not os.path.exists(path)
 
@@ -111,7 +111,7 @@ class ImageSource:
         pictures, others = [], []
         for entry in sorted(entries, key=lambda entry: _natural(entry.name)):
             suffix = entry.suffix.lower()
-            if suffix in _READABLE and not entry.is_dir():
+            if suffix in READABLE and not entry.is_dir():
                 pictures.append(entry)
             elif suffix in _OTHER_PICTURES:
                 self._stats.decode_failures += 1
@@ -347,6 +347,6 @@ def _target(path: Path, origin: Path, single: bool) -> Path:
         raise OptionError(
             f"{path}: pictures are written as PNG; name a .png file or an existing folder"
         )
-    if not single and not folder and (os.path.isfile(path) or path.suffix.lower() in _READABLE):
+    if not single and not folder and (os.path.isfile(path) or path.suffix.lower() in READABLE):
         raise OptionError(f"{path}: more than one picture needs a folder as output, not a file")
     return path

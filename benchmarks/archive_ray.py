@@ -25,6 +25,7 @@ from vderain.batch.files import WORK_FOLDER, Archive
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.ray_cluster import LOCAL, connected
 from vderain.batch.ray_executor import RayExecutor
+from vderain.batch.runner import Batch
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.options import EncodeOptions, EngineOptions
 
@@ -54,7 +55,8 @@ def measure(source: Path, target: Path, workers: int, options: argparse.Namespac
     )
     with open_manifest(target) as manifest:
         since = time.monotonic()
-        tally = work_through(Archive([source], target), manifest, target, settings, executor)
+        batch = Batch(manifest, target, settings, executor)
+        tally = work_through(Archive([source], target), batch)
         took_s = time.monotonic() - since
         frames = sum(clip.record.get("frames", 0) for clip in manifest.clips())
     print(

@@ -11,6 +11,7 @@ from vderain.batch.archive import open_manifest, plan, work_through
 from vderain.batch.files import Archive
 from vderain.batch.jobs import InProcess
 from vderain.batch.options import BatchOptions, Settings
+from vderain.batch.runner import Batch
 from vderain.options import EncodeOptions
 
 GOP = 10  # frames between keyframes of clips
@@ -50,14 +51,15 @@ class Rig:
         write(path, pts=tuple(range(0, frames * STEP, STEP)), **changes)
         return path
 
-    def run(self, executor=None, **options):
+    def run(self, executor=None, *, margin=0):
         archive = Archive([self.source], self.target, encode=self.settings.encode)
         with open_manifest(self.target) as manifest:
-            return work_through(
-                archive, manifest, self.target, self.settings, executor or InProcess(self.engine),
-                gating=self.gating, on_event=lambda clip, text: self.events.append((clip.output.name, text)),
-                **options,
+            batch = Batch(
+                manifest, self.target, self.settings, executor or InProcess(self.engine),
+                gating=self.gating, margin=margin,
+                on_event=lambda clip, text: self.events.append((clip.output.name, text)),
             )  # fmt: skip
+            return work_through(archive, batch)
 
     def rows(self):
         with open_manifest(self.target) as manifest:

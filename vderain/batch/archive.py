@@ -10,12 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vderain.batch.files import WORK_FOLDER, Archive, Found
-from vderain.batch.gating import Gating
-from vderain.batch.jobs import Executor
 from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Manifest
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.pace import Pace
 from vderain.batch.runner import Batch, Tally, is_as_written
 from vderain.batch.series import ordered
 from vderain.errors import SinkError, VderainError
@@ -113,40 +110,26 @@ def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
 
 def work_through(
     archive: Archive,
-    manifest: Manifest,
-    target: Path,
-    settings: Settings,
-    executor: Executor,
+    batch: Batch,
     *,
-    gating: Gating | None = None,
-    margin: int = 0,
-    pace: Pace | None = None,
     found: list[Found] | None = None,
     watch: bool = False,
-    tally: Tally | None = None,
-    on_plan: Callable[[Batch, Plan], None] | None = None,
-    on_event: Callable[[ClipRow, str], None] | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
 ) -> Tally:
     """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
 
-    Args: as Batch takes them; ``found`` is what the archive holds, where somebody has looked already;
-    ``on_plan`` is told each time what lies ahead. ``tally`` is kept up to date.
-
-    Raises what Archive and Batch raise.
-
+    ``found`` is what the archive holds, where somebody has looked already; ``on_plan`` is told each time
+    what lies ahead. Raises what Archive and Batch raise.
     """
-    batch = Batch(
-        manifest, target, settings, executor,
-        gating=gating, margin=margin, pace=pace, tally=tally, on_event=on_event,
-    )  # fmt: skip
+    settings = batch.settings
     settled = Settled(settings.batch) if watch else None
     looks = _looks(archive, settled) if watch or found is None else iter([found])
     for there in looks:
-        ahead = plan(manifest, target, there, settings)
+        ahead = plan(batch.manifest, batch.target, there, settings)
         batch.tally.failed += [c.id for c in ahead.failed if c.id not in batch.tally.failed]
-        begin(manifest, ahead, settings)
+        begin(batch.manifest, ahead, settings)
         if on_plan is not None:
-            on_plan(batch, ahead)
+            on_plan(ahead)
         batch.run(ahead.waiting)
     return batch.tally
 

@@ -133,10 +133,7 @@ def derain_segment(
         "seconds": round(time.monotonic() - since, 3),
         "open_s": report.open_s,
         "engine": "" if spec is None else f"{spec.name} {spec.precision}",
-        "precision": "" if spec is None else spec.precision,
-        "codec": report.codec,
         "decode_failures": report.decode_failures,
-        "stage_s": report.stage_s,
         "notes": list(
             dict.fromkeys([*report.notes, *(n for e in report.engines for n in e.notes)])
         ),

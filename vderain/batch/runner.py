@@ -28,9 +28,7 @@ from vderain.media.publish import name_file
 from vderain.media.verify import problems_of
 
 _log = logging.getLogger(__name__)
-_SPACE_FACTOR = (
-    2.5  # of a clip's size: its segments and the output lie beside each other for a while
-)
+_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
 _SPARE_BYTES = 64 << 20
 _TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
@@ -66,8 +64,10 @@ class Batch:
         gating: says which stretches of a clip are dry; None derains everything.
         margin: frames beyond a cut that the network looks at.
         pace: is told how far the work is.
-        tally: where results are counted.
         on_event: is told what happens to each clip, in words for people.
+
+    Attributes:
+        tally: what became of the clips so far.
 
     """
 
@@ -81,10 +81,9 @@ class Batch:
         gating: Gating | None = None,
         margin: int = 0,
         pace: Pace | None = None,
-        tally: Tally | None = None,
         on_event: Callable[[ClipRow, str], None] | None = None,
     ) -> None:
-        self._manifest, self._target, self._settings = manifest, target, settings
+        self.manifest, self.target, self.settings = manifest, target, settings
         self._executor, self._gating, self._margin = executor, gating, margin
         self._pace = pace or Pace()
         self._tell = on_event or (lambda clip, text: None)
@@ -95,7 +94,7 @@ class Batch:
         self._in_flight: Counter[int] = Counter()
         self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
         self._errors: dict[int, Exception] = {}
-        self.tally = tally or Tally()
+        self.tally = Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
         """Work through clips; those that fail are tried again after the others.
@@ -120,8 +119,8 @@ class Batch:
         """Remove what a killed batch or worker left unfinished; nobody else works here while the manifest is ours."""
         known = {
             self._segment_file(clip, segment)
-            for clip in self._manifest.clips()
-            for segment in self._manifest.segments(clip.id)
+            for clip in self.manifest.clips()
+            for segment in self.manifest.segments(clip.id)
         }
         for path in (self._work / "segments").iterdir():
             if path not in known:
@@ -135,7 +134,7 @@ class Batch:
 
     def _next_job(self) -> SegmentJob | None:
         while not self._jobs and self._waiting:
-            clip = self._manifest.clip(self._waiting.popleft())
+            clip = self.manifest.clip(self._waiting.popleft())
             try:
                 self._begin(clip)
             except (VderainError, OSError) as error:
@@ -146,19 +145,19 @@ class Batch:
         """Queue the segments that are left to derain; a clip that has none is completed at once."""
         if self._was_published(clip):
             return
-        output = self._target / clip.output
-        if os.path.lexists(output) and not self._settings.encode.overwrite:
+        output = self.target / clip.output
+        if os.path.lexists(output) and not self.settings.encode.overwrite:
             why = "an output of this name was there before"
             if "size_bytes" in clip.record:
                 why = "the output is not as it was written"
-            self._manifest.set_state(clip.id, "skipped", why)
+            self.manifest.set_state(clip.id, "skipped", why)
             self.tally.skipped.append(clip.id)
             self._pace.end(clip.id)
             self._tell(clip, f"skipped: {why}; --overwrite replaces it")
             return
         clip = self._as_it_is_now(clip)
         self._check_space(clip)
-        segments = self._manifest.segments(clip.id)
+        segments = self.manifest.segments(clip.id)
         if not segments or clip.settings != self._identity:
             clip, segments = self._cut(clip)
         left = [segment for segment in segments if not self._is_done(clip, segment)]
@@ -181,19 +180,19 @@ class Batch:
             return clip
         attempts = clip.attempts
         found = Found(clip.source, clip.output, about.st_size, about.st_mtime_ns)
-        clip = self._manifest.add(found)
+        clip = self.manifest.add(found)
         for _ in range(attempts):
-            self._manifest.count_attempt(clip.id)
+            self.manifest.count_attempt(clip.id)
         return clip
 
     def _cut(self, clip: ClipRow) -> tuple[ClipRow, list[Segment]]:
         """Look at a clip, and fix where it is cut."""
-        for segment in self._manifest.segments(clip.id):
+        for segment in self.manifest.segments(clip.id):
             self._segment_file(clip, segment).unlink(missing_ok=True)
         index = index_video(str(clip.source))
         gated = self._gating.look(index) if self._gating is not None else Gated()
         obstacle, copied = self._copied(index, gated, clip.output)
-        segments = cut(index.gops, index.time_base, self._settings.batch.segment_s, copied)
+        segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
         record: dict[str, Any] = {
             "codec": index.codec,
             "frames": index.frames,
@@ -203,16 +202,16 @@ class Batch:
             "not_copied": obstacle,
             "anew": clip.record.get("anew"),
         }
-        self._manifest.cut(clip.id, segments, self._identity, **record)
-        return self._manifest.clip(clip.id), segments
+        self.manifest.cut(clip.id, segments, self._identity, **record)
+        return self.manifest.clip(clip.id), segments
 
     def _copied(
         self, index: VideoIndex, gated: Gated, output: Path
     ) -> tuple[str, list[bool] | None]:
         """Why no packets can be copied, or which groups of pictures are."""
-        if self._settings.batch.gate != "smart-copy":
+        if self.settings.batch.gate != "smart-copy":
             return "", None
-        obstacle = copy_obstacle(index, self._settings.encode, str(output))
+        obstacle = copy_obstacle(index, self.settings.encode, str(output))
         return (obstacle, None) if obstacle else ("", gated.dry_gops)
 
     def _job(self, clip: ClipRow, segment: Segment) -> SegmentJob:
@@ -227,8 +226,8 @@ class Batch:
             frames=segment.frames,
             margin=self._margin,
             dry=dry,
-            run=self._settings.run,
-            encode=replace(self._settings.encode, overwrite=True),
+            run=self.settings.run,
+            encode=replace(self.settings.encode, overwrite=True),
         )
 
     def _settle(self, outcome: Outcome) -> None:
@@ -237,7 +236,7 @@ class Batch:
         self._in_flight[job.clip] -= 1
         if outcome.record is not None:
             _sync(job.output)
-            self._manifest.finish_segment(job.clip, job.number, outcome.record)
+            self.manifest.finish_segment(job.clip, job.number, outcome.record)
             self._pace.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
         elif outcome.error is not None:
             self._stop_if_full(outcome.error)
@@ -245,7 +244,7 @@ class Batch:
             self._drop_jobs(job.clip)
         if self._in_flight[job.clip] > 0:
             return
-        clip = self._manifest.clip(job.clip)
+        clip = self.manifest.clip(job.clip)
         error = self._errors.pop(job.clip, None)
         try:
             if error is not None:
@@ -263,12 +262,12 @@ class Batch:
     def _complete(self, clip: ClipRow) -> None:
         """Put a clip together in the work folder, verify it there, give it its name."""
         _check_unchanged(clip)
-        segments = self._manifest.segments(clip.id)
+        segments = self.manifest.segments(clip.id)
         folder = self._work / "clips" / str(clip.id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         partial = folder / clip.output.name
-        encode = replace(self._settings.encode, overwrite=True)
+        encode = replace(self.settings.encode, overwrite=True)
         written = assemble(
             str(clip.source), self._pieces(clip, segments), str(partial), encode=encode
         )
@@ -278,7 +277,7 @@ class Batch:
         frames = copied + sum(record["frames"] for record in records)
         problems = problems_of(str(clip.source), str(partial), frames=frames)
         if problems and not damaged:
-            self._manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
+            self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
             )
@@ -309,14 +308,14 @@ class Batch:
 
     def _publish(self, clip: ClipRow, folder: Path, record: dict[str, Any]) -> None:
         """Move a verified clip, and what lies beside it, to the target; the video comes last."""
-        place = (self._target / clip.output).parent
+        place = (self.target / clip.output).parent
         partial = folder / clip.output.name
         os.utime(partial, ns=(clip.mtime_ns, clip.mtime_ns))
         # After a kill between here and the end, the output is known to be ours.
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
-        self._manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
+        self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
         place.mkdir(parents=True, exist_ok=True)
-        overwrite = self._settings.encode.overwrite
+        overwrite = self.settings.encode.overwrite
         beside = [path for path in sorted(folder.iterdir()) if path != partial]
         try:
             for path in [*beside, partial]:
@@ -330,14 +329,14 @@ class Batch:
 
     def _was_published(self, clip: ClipRow) -> bool:
         """Whether a killed run had given the output its name already; finishes what it left undone."""
-        if clip.record.get("publishing") is None or not is_as_written(self._target, clip):
+        if clip.record.get("publishing") is None or not is_as_written(self.target, clip):
             return False
         self._finish(clip, clip.record)
         return True
 
     def _finish(self, clip: ClipRow, record: dict[str, Any]) -> None:
-        files = [self._segment_file(clip, s) for s in self._manifest.segments(clip.id)]
-        self._manifest.set_state(clip.id, "done", **{**record, "publishing": None})
+        files = [self._segment_file(clip, s) for s in self.manifest.segments(clip.id)]
+        self.manifest.set_state(clip.id, "done", **{**record, "publishing": None})
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)
@@ -351,13 +350,13 @@ class Batch:
         """Try a clip again after the others, or set it aside with the reason."""
         self._stop_if_full(error)
         reason = _reason(error)
-        if self._manifest.count_attempt(clip.id) <= self._settings.batch.retries:
+        if self.manifest.count_attempt(clip.id) <= self.settings.batch.retries:
             self._tell(clip, f"failed, and will be tried again: {reason}")
             self._waiting.append(clip.id)
             self._pace.plan([clip])
             return
         self._pace.end(clip.id)
-        self._manifest.set_state(clip.id, "failed", reason)
+        self.manifest.set_state(clip.id, "failed", reason)
         self.tally.failed.append(clip.id)
         self._tell(clip, f"failed, and is set aside: {reason}")
 
@@ -368,7 +367,7 @@ class Batch:
         with suppress(OSError):
             if self._segment_file(clip, segment).stat().st_size == segment.record["size_bytes"]:
                 return True
-        self._manifest.discard_segment(clip.id, segment.number)
+        self.manifest.discard_segment(clip.id, segment.number)
         return False
 
     def _segment_file(self, clip: ClipRow, segment: Segment) -> Path:
@@ -379,7 +378,7 @@ class Batch:
         free = shutil.disk_usage(self._work).free
         if free < needed:
             raise BatchStoppedError(
-                f"{self._target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"
+                f"{self.target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"
                 f" {needed / 1e9:.1f}; make room and give the same command again"
             )
 
@@ -391,7 +390,7 @@ class Batch:
         while cause is not None:
             if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise BatchStoppedError(
-                    f"{self._target}: {os.strerror(cause.errno)}; what is done is kept: make room and"  # type: ignore[attr-defined]
+                    f"{self.target}: {os.strerror(cause.errno)}; what is done is kept: make room and"  # type: ignore[attr-defined]
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__

@@ -21,8 +21,10 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 if TYPE_CHECKING:
     from vderain.batch.archive import Plan
     from vderain.batch.estimate import Estimate
+    from vderain.batch.files import Archive, Found
     from vderain.batch.jobs import Executor
-    from vderain.batch.manifest import ClipRow
+    from vderain.batch.manifest import ClipRow, Manifest
+    from vderain.batch.pace import Pace
     from vderain.batch.ray_executor import RayExecutor
     from vderain.batch.runner import Batch, Tally
 
@@ -78,24 +80,8 @@ def batch(
     vderain batch dashcam/ dry/ --dry-run
     vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
-    from vderain.batch.archive import (
-        join_series,
-        open_manifest,
-        pinned,
-        plan,
-        unmade_on_failure,
-        work_through,
-    )
-    from vderain.batch.estimate import estimate
-    from vderain.batch.files import WORK_FOLDER, Archive, read_list
-    from vderain.batch.gating import RainGating
-    from vderain.batch.jobs import InProcess
-    from vderain.batch.pace import Pace
+    from vderain.batch.files import Archive, read_list
     from vderain.batch.ray_cluster import check_address, ray_module
-    from vderain.batch.report import write_report
-    from vderain.batch.runner import Tally
-    from vderain.engines import open_engine
-    from vderain.weights import find_weights
 
     if ray is not None:
         check_address(ray)
@@ -114,70 +100,122 @@ def batch(
         sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode
     )
     found = list(archive.clips()) if watch else archive.found()  # refused before anything is made
-    margin = find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
-    pace, code = Pace(), 0
-    cluster: RayExecutor | None = None
+    if dry_run:
+        _show_plan(target, found, settings, retry_failed=retry_failed)
+        return
+    sys.exit(
+        _work(
+            archive, target, settings, found,
+            ray=ray, sources=[*sources, *named], watch=watch, retry_failed=retry_failed, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_failed: bool) -> None:
+    """Print what would be done; nothing is written that was not there."""
+    from vderain.batch.archive import open_manifest, pinned, plan
+    from vderain.batch.estimate import estimate
+    from vderain.batch.files import WORK_FOLDER
+    from vderain.engines import open_engine
+
     with ExitStack() as stack:
         place = target
-        if dry_run and not (target / WORK_FOLDER).exists():  # nothing is written that was not there
+        if not (target / WORK_FOLDER).exists():
             place = Path(stack.enter_context(TemporaryDirectory()))
+        manifest = stack.enter_context(open_manifest(place))
+        if retry_failed:
+            manifest.forgive()
+        engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
+        ahead = plan(manifest, target, found, settings)
+        needed = estimate(
+            ahead.waiting, settings, engine, place / WORK_FOLDER, margin=_margin(settings)
+        )
+        click.echo("\n".join(_told(ahead, needed)))
+
+
+def _work(
+    archive: Archive,
+    target: Path,
+    settings: Settings,
+    found: list[Found],
+    *,
+    ray: str | None,
+    sources: list[Path],
+    watch: bool,
+    retry_failed: bool,
+    quiet: bool,
+) -> int:
+    """Derain what was found; the exit code."""
+    from vderain.batch.archive import join_series, open_manifest, unmade_on_failure, work_through
+    from vderain.batch.report import write_report
+
+    with ExitStack() as stack:
+        bar = stack.enter_context(_Bar(hidden=quiet))
         with unmade_on_failure(target):
-            manifest = stack.enter_context(open_manifest(place))
+            manifest = stack.enter_context(open_manifest(target))
             if retry_failed:
                 manifest.forgive()
-            options = pinned(manifest, settings.engine)
-            engine = None
-            if ray is None or dry_run or settings.batch.gate != "off":  # workers have their own
-                engine = stack.enter_context(closing(open_engine(options)))
-        if dry_run:
-            ahead = plan(manifest, target, found, settings)
-            folder = place / WORK_FOLDER
-            assert engine is not None
-            needed = estimate(ahead.waiting, settings, engine, folder, margin=margin)
-            click.echo("\n".join(_told(ahead, needed)))
-            return
-        gating = None
-        if settings.batch.gate != "off":
-            gating = RainGating(settings.run, settings.encode, engine=engine)
-        bar = stack.enter_context(_Bar(pace, hidden=quiet))
-        executor: Executor
-        if ray is not None:
-            executor = cluster = _cluster(
-                ray, options, [*sources, *named], target / WORK_FOLDER, bar
-            )
-        else:
-            assert engine is not None
-            executor = InProcess(engine, bar.update)
-        tally = Tally()
+            batch, crew = _batch(manifest, target, settings, bar, stack, ray=ray, sources=sources)
         try:
-            work_through(
-                archive,
-                manifest,
-                target,
-                settings,
-                executor,
-                gating=gating,
-                margin=margin,
-                pace=pace,
-                found=found,
-                watch=watch,
-                tally=tally,
-                on_plan=bar.plan,
-                on_event=bar.tell,
-            )
+            work_through(archive, batch, found=found, watch=watch, on_plan=bar.plan)
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
-            sys.exit(INTERRUPTED)
+            return INTERRUPTED
         finally:  # also of a batch that was stopped
-            write_report(target, target, manifest.clips(), seconds=tally.seconds)
-        replaced = tally.done if settings.encode.overwrite else ()
-        if settings.batch.join and not join_series(manifest, target, bar.tell, replaced):
-            code = 3
+            write_report(target, target, manifest.clips(), seconds=batch.tally.seconds)
+        replaced = batch.tally.done if settings.encode.overwrite else ()
+        whole = not settings.batch.join or join_series(manifest, target, bar.tell, replaced)
     if not quiet:
-        died = 0 if cluster is None else cluster.deaths
-        click.echo(_summary(tally, target, died), err=True)
-    sys.exit(max(code, tally.exit_code))
+        died = 0 if crew is None else crew.deaths
+        click.echo(_summary(batch.tally, target, died), err=True)
+    return batch.tally.exit_code if whole else 3
+
+
+def _batch(
+    manifest: Manifest,
+    target: Path,
+    settings: Settings,
+    bar: _Bar,
+    stack: ExitStack,
+    *,
+    ray: str | None,
+    sources: list[Path],
+) -> tuple[Batch, RayExecutor | None]:
+    """The batch with its engine, which ``stack`` closes; with the workers of a cluster, where there is one."""
+    from vderain.batch.archive import pinned
+    from vderain.batch.files import WORK_FOLDER
+    from vderain.batch.gating import RainGating
+    from vderain.batch.jobs import InProcess
+    from vderain.batch.pace import Pace
+    from vderain.batch.runner import Batch
+    from vderain.engines import open_engine
+
+    options = pinned(manifest, settings.engine)
+    executor: Executor
+    gating = crew = None
+    is_gated = settings.batch.gate != "off"
+    if ray is None or is_gated:
+        engine = stack.enter_context(closing(open_engine(options)))
+        if is_gated:
+            gating = RainGating(settings.run, settings.encode, engine=engine)
+        executor = InProcess(engine, bar.update)
+    if ray is not None:  # workers have engines of their own
+        executor = crew = _cluster(ray, options, sources, target / WORK_FOLDER, bar)
+    pace = Pace()
+    batch = Batch(
+        manifest, target, settings, executor,
+        gating=gating, margin=_margin(settings), pace=pace, on_event=bar.tell,
+    )  # fmt: skip
+    bar.follow(batch, pace)
+    return batch, crew
+
+
+def _margin(settings: Settings) -> int:
+    """Frames beyond a cut that the network looks at."""
+    from vderain.weights import find_weights
+
+    return find_weights(settings.engine.tier, settings.engine.weights)[1].config.frames - 1
 
 
 def _cluster(
@@ -244,10 +282,11 @@ class _Bar:
     Where no terminal shows the bar, each clip has its line.
     """
 
-    def __init__(self, pace: Any, *, hidden: bool) -> None:
-        self._pace, self._hidden = pace, hidden
+    def __init__(self, *, hidden: bool) -> None:
+        self._hidden = hidden
         self._clips = self._done_before = 0
         self._batch: Batch | None = None
+        self._pace: Pace | None = None
         self._bar = tqdm(
             total=100, bar_format="{percentage:3.0f}% |{bar}| {postfix}",
             disable=True if hidden else None, dynamic_ncols=True,
@@ -270,9 +309,12 @@ class _Bar:
         known = self._done_before + self._clips
         return f"{done} of {_clips(known)} done; the same command goes on"
 
-    def plan(self, batch: Batch, ahead: Plan) -> None:
+    def follow(self, batch: Batch, pace: Pace) -> None:
+        """Show this batch."""
+        self._batch, self._pace = batch, pace
+
+    def plan(self, ahead: Plan) -> None:
         """So many clips lie ahead."""
-        self._batch = batch
         self._clips += len(ahead.waiting)
         self._done_before += len(ahead.done)
 
@@ -296,8 +338,9 @@ class _Bar:
             self._bar.write(f"vderain: {text}", file=sys.stderr)
 
     def _show(self, rate: str) -> None:
-        done = 0 if self._batch is None else len(self._batch.tally.done)
-        eta_s = self._pace.eta_s
+        if self._batch is None or self._pace is None:
+            return
+        done, eta_s = len(self._batch.tally.done), self._pace.eta_s
         left = "" if eta_s is None else f"{timedelta(seconds=round(eta_s))} left"
         said = ", ".join(filter(None, [f"{done} of {_clips(self._clips)}", left, rate]))
         self._bar.set_postfix_str(said, refresh=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from vderain.errors import SinkError
+from vderain.media.publish import write_whole
 from vderain.training.adapt import Adaptation, Verdict
 from vderain.training.answers import derain_middle
 from vderain.training.noreference import RealScores
@@ -57,11 +57,7 @@ def write_page(adaptation: Adaptation, verdict: Verdict | None = None) -> Path:
     try:
         (adaptation.run_dir / "pictures").mkdir(parents=True, exist_ok=True)
         shots = _shots(adaptation)
-        written = page.with_suffix(".part")
-        written.write_text(
-            _page(adaptation, verdict, shots), encoding="utf-8", errors="backslashreplace"
-        )
-        os.replace(written, page)
+        write_whole(page, _page(adaptation, verdict, shots).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise SinkError(f"{page}: the report cannot be written ({error.strerror})") from error
     return page
@@ -107,9 +103,7 @@ def _layer(rainy: Picture, dry: Picture) -> Picture:
 def _write(folder: Path, stem: str, picture: Picture) -> str:
     name = f"pictures/{stem}.jpg"
     data = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)[1]
-    written = folder / f"{name}.part"
-    written.write_bytes(data.tobytes())
-    os.replace(written, folder / name)
+    write_whole(folder / name, data.tobytes())
     return name
 
 

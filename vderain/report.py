@@ -10,6 +10,7 @@ from typing import Any
 
 from vderain.errors import SinkError
 from vderain.interfaces import EngineSpec
+from vderain.media.publish import write_whole
 
 
 @dataclass(slots=True)
@@ -78,10 +79,8 @@ def check_report_path(path: Path, rainy: str, *dry: str) -> None:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report's plain values as JSON under its name when it is complete. Raises SinkError."""
-    partial = path.with_name(f".vderain-{os.getpid()}.part.json")
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     try:
-        partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-        os.replace(partial, path)
+        write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise SinkError(f"{path}: the report cannot be written ({error.strerror})") from None

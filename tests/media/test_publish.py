@@ -12,7 +12,7 @@ import pytest
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.media import open_sink, open_source
-from vderain.media.publish import Destination, folder_for_work
+from vderain.media.publish import Destination, folder_for_work, write_whole
 from vderain.media.sidecar import Sidecar
 from vderain.options import EncodeOptions, RunOptions
 
@@ -334,3 +334,19 @@ def test_a_folder_for_work_stays_after_an_error_only_with_something_in_it(tmp_pa
 def test_a_folder_that_cannot_be_made_is_named():
     with pytest.raises(SinkError, match="/proc/nothing"), folder_for_work(Path("/proc/nothing")):
         pass
+
+
+def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    page = tmp_path / "report.html"
+    write_whole(page, b"first")
+    write_whole(page, b"second")
+    assert page.read_bytes() == b"second"
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="full"):
+        write_whole(page, b"third")
+    assert page.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [page]

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -22,7 +21,7 @@ from vderain.batch.manifest import ClipRow
 from vderain.batch.report_page import render
 from vderain.batch.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError
-from vderain.media.publish import hidden_name, sweep
+from vderain.media.publish import sweep, write_whole
 
 PICTURES_FOLDER = "report-pictures"
 SCHEMA = 1
@@ -134,11 +133,11 @@ def write_report(
             "schema": SCHEMA, "vderain": __version__, "written": written, "target": str(target),
             "totals": asdict(totals), "clips": [asdict(fact) for fact in facts],
         }  # fmt: skip
-        _write(
+        write_whole(
             folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode() + b"\n"
         )
         page = render(totals, facts, target=str(target), written=written)
-        _write(folder / "report.html", page.encode("utf-8", "backslashreplace"))
+        write_whole(folder / "report.html", page.encode("utf-8", "backslashreplace"))
         _clear(place, {name for fact in facts for name in (fact.before, fact.after, fact.timeline)})
         sweep(folder)
     except OSError as error:
@@ -223,7 +222,7 @@ def _pictures(
     except VderainError:
         return {}
     for file, data in zip(files.values(), made, strict=True):
-        _write(folder / file, data)
+        write_whole(folder / file, data)
     return files
 
 
@@ -240,7 +239,7 @@ def _rain_of(clip: ClipRow, folder: Path, known: dict[str, Rain]) -> tuple[Rain 
         return None, ""
     duration_s = clip.record.get("duration_s") or timeline.duration_s
     svg = timeline_svg(timeline, copied, duration_s)
-    _write(folder / file, svg.encode("utf-8", "backslashreplace"))
+    write_whole(folder / file, svg.encode("utf-8", "backslashreplace"))
     return _rain(timeline), file
 
 
@@ -292,18 +291,6 @@ def _totals(facts: Sequence[ClipFacts], seconds: float | None) -> Totals:
 
 def _sum(values: Iterable[float | None]) -> float:
     return math.fsum(value for value in values if value is not None)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Give a file its name when it is complete. Raises OSError."""
-    partial = path.with_name(hidden_name(path.suffix))
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def _clear(place: Path, kept: set[str]) -> None:

@@ -91,6 +91,18 @@ def looking_at(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, in place of one that is there, that has its name only when it is complete. Raises OSError."""
+    partial = path.with_name(hidden_name(path.suffix))
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def folder_for_work(path: Path) -> Iterator[None]:
     """Make a folder, SinkError where that cannot be; take it away again where an error leaves it empty."""

@@ -131,10 +131,7 @@ def used_bytes(wanted: str) -> int | None:
     number = wanted.partition(":")[2]
     try:
         free, total = torch.cuda.mem_get_info(int(number) if number.isdecimal() else 0)
-    except (
-        AssertionError,
-        RuntimeError,
-    ):  # torch's words for no GPU, and for one that is in trouble
+    except (AssertionError, RuntimeError):  # no GPU, or one that is in trouble
         return None
     return int(total - free)
 

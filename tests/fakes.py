@@ -45,6 +45,8 @@ class ListSource:
 
 
 class ListSink:
+    takes_device_planes = False
+
     def __init__(self, fail_at=None):
         self.items = []
         self.state = "open"

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from vderain.clips import upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame, PlaneFormat
-from vderain.interfaces import EngineSpec
+from vderain.interfaces import Adding, EngineSpec
 from vderain.media import open_sink, open_source
-from vderain.network.change import apply_change
+from vderain.network.change import derained
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress, derain
 from vderain.report import RunReport
@@ -76,8 +76,7 @@ class Derainer:
         )
         frames = self._engine.spec_for(fmt).frames
         clip = upright_clip(Frame(planes, fmt, pts=0, time_base=Fraction(1)), frames)
-        change = self._engine.submit(clip).result()
-        dry = apply_change(planes, change, fmt, strength=self._strength)
+        dry = derained(self._engine, clip, Adding(self._strength)).result()
         return np.stack(dry, -1) if rainy.ndim == 3 else dry[0]
 
     def spec_for(self, rainy: npt.NDArray[Any]) -> EngineSpec:

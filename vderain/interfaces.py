@@ -109,6 +109,10 @@ class FrameSink(Protocol):
     Output has its final name only after ``finish``; ``abort`` leaves nothing behind. Raises SinkError.
     """
 
+    @property
+    def takes_device_planes(self) -> bool:
+        """Whether frames may come as ``DevicePlanes``, to be encoded where they lie."""
+
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame, or pass a packet on."""
 

@@ -66,7 +66,7 @@ def derain(
     the stages raise.
     """
     options = options or RunOptions()
-    run = _Run(engine, options, untouched, on_device=getattr(sink, "takes_device_planes", False))
+    run = _Run(engine, options, untouched, on_device=sink.takes_device_planes)
     total = _frames_expected(source.info, options)
     try:
         with closing(_written(run, source, sink)) as written_frames:

@@ -178,6 +178,8 @@ class ImageSink:
     or RGB.
     """
 
+    takes_device_planes = False
+
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
         refuse_name(path, SinkError)
         _refuse_yuv(path, source.info.pix_fmt)

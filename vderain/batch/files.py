@@ -20,7 +20,7 @@ VIDEO_EXTENSIONS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .wmv .asf .flv .3gp .3g2 .mxf .h264 .264"
     " .hevc .265 .ogv .dav".split()
 )
-_LONGEST_NAME = 255  # bytes, of most file systems
+LONGEST_NAME_BYTES = 255  # of most file systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def output_name(inside: Path, encode: EncodeOptions) -> Path:
         if container_for(str(inside), encode).timestamps:
             return inside
     longer = inside.with_name(inside.name + ".mkv")
-    fits = len(os.fsencode(longer.name)) <= _LONGEST_NAME
+    fits = len(os.fsencode(longer.name)) <= LONGEST_NAME_BYTES
     return longer if fits else inside.with_suffix(".mkv")
 
 

@@ -8,13 +8,12 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from vderain.batch.files import Found
+from vderain.batch.files import LONGEST_NAME_BYTES, Found
 from vderain.batch.manifest import ClipRow
 from vderain.batch.series import read_name, series_of
 
 _TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips
 _JOINED = "-joined"
-_LONGEST_NAME = 255  # bytes, of most file systems
 
 
 def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
@@ -42,7 +41,7 @@ def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
 def joined_name(first_output: Path) -> Path:
     """The file that a recording becomes, beside its first clip."""
     ending = _JOINED + first_output.suffix
-    stem = os.fsencode(first_output.stem)[: _LONGEST_NAME - len(os.fsencode(ending))]
+    stem = os.fsencode(first_output.stem)[: LONGEST_NAME_BYTES - len(os.fsencode(ending))]
     return first_output.with_name(os.fsdecode(stem) + ending)
 
 

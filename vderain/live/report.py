@@ -8,7 +8,7 @@ from typing import Any
 
 from vderain.live.outputs import OutletWorker
 from vderain.live.session import CameraSession
-from vderain.live.states import State
+from vderain.live.states import Connection, State
 from vderain.live.station import Station
 from vderain.live.stats import Histogram
 
@@ -28,16 +28,12 @@ def station_report(station: Station) -> dict[str, Any]:
 
 
 def _camera(session: CameraSession) -> dict[str, Any]:
-    counts, connection = session.stats.snapshot(), session.connection
+    counts = session.stats.snapshot()
     workers = session.broadcast.workers if session.broadcast is not None else []
     fmt = session.format
     return {
         "name": session.name,
-        "state": str(connection.state),
-        "reason": connection.reason,
-        "states": {str(state): count for state, count in connection.entered.items()},
-        "reconnects": connection.reconnects,
-        "failures": connection.failures,
+        **_told(session.connection),
         "size": f"{fmt.width}x{fmt.height}" if fmt is not None else "",
         "codec": session.info.codec if session.info is not None else "",
         "tier": session.feed.control.rung.name,
@@ -72,6 +68,16 @@ def output_losses(session: CameraSession) -> list[str]:
     return losses
 
 
+def _told(connection: Connection) -> dict[str, Any]:
+    return {
+        "state": str(connection.state),
+        "reason": connection.reason,
+        "states": {str(state): count for state, count in connection.entered.items()},
+        "reconnects": connection.reconnects,
+        "failures": connection.failures,
+    }
+
+
 def _latency(histogram: Histogram) -> dict[str, float | int]:
     known = {f"p{round(100 * share)}": histogram.quantile(share) for share in _SHARES}
     rounded = {name: round(1000 * (value or 0.0), 1) for name, value in known.items()}
@@ -79,15 +85,10 @@ def _latency(histogram: Histogram) -> dict[str, float | int]:
 
 
 def _output(worker: OutletWorker) -> dict[str, Any]:
-    connection = worker.connection
     return {
         "name": worker.name,
-        "state": str(connection.state),
-        "reason": connection.reason,
-        "states": {str(state): count for state, count in connection.entered.items()},
+        **_told(worker.connection),
         "packets": worker.packets,
-        "reconnects": connection.reconnects,
-        "failures": connection.failures,
         "notes": list(worker.notes),
     }
 

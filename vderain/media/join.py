@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
@@ -168,12 +168,7 @@ def _placed(parts: list[_Part]) -> list[_Part]:
     end = parts[0].start_pts
     for part in parts:
         shift = end - part.start_pts
-        placed.append(
-            _Part(
-                part.path, part.video, part.video_index, part.tracks, part.chapters, part.frames,
-                part.start_pts, part.end_pts, shift,
-            )
-        )  # fmt: skip
+        placed.append(replace(part, shift=shift))
         end = part.end_pts + shift
     return placed
 
@@ -250,18 +245,12 @@ class _Joining:
         """Copy everything and complete the partial file. Raises SinkError and SourceError."""
         with closing(open_container(self._parts[0].path)) as first:
             output = self._create(first)
-            try:
+            with self._given_up_on_failure(output):
                 for part in self._parts:
                     self._copy(part)
                 self._video.flush()
                 self._tracks.flush()
                 output.close()
-            except (av.FFmpegError, OSError) as error:
-                self._give_up(output)
-                raise self._failure(error) from error
-            except BaseException:
-                self._give_up(output)
-                raise
         self._tracks.finish()
         return self._complete()
 
@@ -278,7 +267,7 @@ class _Joining:
             )
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
-        try:
+        with self._given_up_on_failure(output):
             output.metadata.update(metadata)
             output.set_chapters(list(self._chapters()))
             muxer = Muxer(output)
@@ -288,12 +277,6 @@ class _Joining:
                 template, muxer, self._container, None, lambda: self._add_video(first, muxer)
             )
             output.start_encoding()
-        except (av.FFmpegError, OSError) as error:
-            self._give_up(output)
-            raise self._failure(error) from error
-        except BaseException:
-            self._give_up(output)
-            raise
         return output
 
     def _add_video(self, first: Any, muxer: Muxer) -> None:
@@ -380,10 +363,18 @@ class _Joining:
             return True
         return self._sounds.setdefault(place, _Sound()).takes(packet)
 
-    def _give_up(self, output: Any) -> None:
-        with suppress(av.FFmpegError, OSError, ValueError):
-            output.close()
-        self._tracks.abort()
+    @contextmanager
+    def _given_up_on_failure(self, output: Any) -> Iterator[None]:
+        """Close what cannot be completed. Raises SinkError for what FFmpeg and the system say."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(av.FFmpegError, OSError, ValueError):
+                output.close()
+            self._tracks.abort()
+            if isinstance(error, av.FFmpegError | OSError):
+                raise self._failure(error) from error
+            raise
 
     def _failure(self, error: Exception) -> SinkError:
         reason = redact(getattr(error, "strerror", None) or str(error))

@@ -25,9 +25,8 @@ _INTERMEDIATE = Container("nut", ("h264", "hevc", "av1", "ffv1"), rotates=True, 
 OFFSET_TAG = "pts_offset"  # what is to be added to the times in an intermediate file
 _MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame a segment's entry is looked for
 _REORDER = 16  # packets; no codec lets a picture come later than that behind its turn
-_ENCODER_THREADS = (
-    4  # by itself x264 takes as many as the machine has, and with them other decisions
-)
+# By itself x264 takes as many as the machine has, and with them other decisions.
+_ENCODER_THREADS = 4
 _FILTER_FRAMES = 2  # whose neighbours a deinterlacer still mixes in
 
 

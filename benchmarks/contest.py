@@ -157,7 +157,7 @@ def make_pool(data: Path, folder: Path, samples: int) -> tuple[Window, Window]:
         sampler = PatchSampler(
             sources, shares, patch=PATCH, batch=1, dry_share=0.1, seed=5, frames=WIDE
         )
-        drawn = [sampler._draw(np.random.default_rng((5, number))) for number in range(samples)]
+        drawn = [sampler.draw(np.random.default_rng((5, number))) for number in range(samples)]
         np.savez(kept, windows=[d[0] for d in drawn], backgrounds=[d[1] for d in drawn])
     with np.load(kept) as held:
         return held["windows"], held["backgrounds"]

@@ -21,7 +21,6 @@ from vderain.training.patches import PatchSampler
 from vderain.training.streaks import Picture
 
 _SHIPPED = Path(__file__).parent / "replay"
-_SINGLE_SHARE = 0.4  # for a network of several frames
 _CHARTS = 24
 _CHART_SHARE = 0.1  # beside the others
 _PROBES = 32
@@ -34,8 +33,6 @@ def shipped_pictures() -> list[Picture]:
 
 class OtherRain:
     """Patches with rendered rain of all kinds, or without any, and their ground truth.
-
-    For a network of several frames some show the same frame all over, as it sees a single picture.
 
     Args:
         pictures: clean ones by name, with how often each name is drawn; a few drawn charts are added.
@@ -62,26 +59,13 @@ class OtherRain:
             name: [Sample(None, picture) for picture in some] for name, (some, _) in named.items()
         }
         shares = {name: share for name, (_, share) in named.items()}
-        self._moving, self._single = (
-            PatchSampler(
-                sources,
-                shares,
-                patch=patch,
-                batch=1,
-                dry_share=dry_share,
-                seed=seed,
-                frames=count,
-            )
-            for count in (frames, 1)
+        self._sampler = PatchSampler(
+            sources, shares, patch=patch, batch=1, dry_share=dry_share, seed=seed, frames=frames
         )
-        self._frames = frames
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
         """One sample: rainy (P, P, 3T) and background (P, P, 3), uint8."""
-        if self._frames > 1 and rng.random() < _SINGLE_SHARE:
-            rainy, background = self._single.draw(rng)
-            return np.concatenate([rainy] * self._frames, 2), background
-        return self._moving.draw(rng)
+        return self._sampler.draw(rng)
 
     def probes(self, seed: int) -> list[tuple[Picture, Picture]]:
         """Some samples to ask again and again what was forgotten."""

@@ -23,7 +23,7 @@ from vderain.training.layouts import find_samples
 from vderain.training.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.sequences import REACH
+from vderain.training.sequences import reach
 
 _log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches
@@ -92,8 +92,8 @@ def step_batches(
     cache = PictureCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
-    reach = REACH if config.network_config.frames > 1 else 0
-    sources = load_sources(config.sources, data, cache, reach=reach)
+    around = reach(config.network_config.frames)
+    sources = load_sources(config.sources, data, cache, reach=around)
     sampler = paired_sampler(config, sources, mined, seed)
     if config.teacher is None:
         paired = (

@@ -42,12 +42,12 @@ def draw_curtain(
     """Photographed rain (H, W) float32 in [0, 1] for each of ``count`` frames: soft streaks in a slow glow.
 
     The glow is the light of drops too many to be told apart, and stays; streaks are strong where it is
-    strong.
+    strong. A third of them was stored as a coarse JPEG before it was laid over the picture.
     """
     shape = _canvas(height, width, count)
     slant_deg = rng.normal(0.0, 12.0) if rng.random() < 0.7 else rng.uniform(-45.0, 45.0)
     if rng.random() < 0.6:
-        texture = soft_streaks(rng, shape, slant_deg) * np.float32(10 ** rng.uniform(-0.75, -0.05))
+        texture = soft_streaks(rng, shape, slant_deg) * np.float32(10 ** rng.uniform(-0.75, 0.1))
     else:
         texture = noise_streaks(rng, shape, slant_deg)
         texture *= np.float32(rng.uniform(0.25, 2.5)) / max(float(texture.max()), 0.05)
@@ -56,11 +56,20 @@ def draw_curtain(
     field = rng.random((rows, columns), np.float32) ** np.float32(rng.uniform(0.5, 2.0))
     field += np.float32(rng.uniform(0.0, 1.0)) * (1 - field)  # from patchy to even
     glow = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
-    glow = np.clip(glow, 0, 1) * np.float32(10 ** rng.uniform(-1.0, -0.2))
-    return [
-        np.asarray(np.clip(glow * (1 + window), 0, 1), np.float32)
-        for window in _windows(rng, texture, height, width, count)
-    ]
+    glow = np.clip(glow, 0, 1) * np.float32(10 ** rng.uniform(-1.5, -0.2))
+    windows = _windows(rng, texture, height, width, count)
+    layers = [np.asarray(np.clip(glow * (1 + window), 0, 1), np.float32) for window in windows]
+    if rng.random() < 0.35:
+        quality = int(rng.integers(20, 80))
+        layers = [_stored(layer, quality) for layer in layers]
+    return layers
+
+
+def _stored(layer: Layer, quality: int) -> Layer:
+    """A layer as a grey JPEG brings it back."""
+    grey = np.rint(layer * np.float32(255)).astype(np.uint8)
+    packed = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
 
 
 def _canvas(height: int, width: int, count: int) -> tuple[int, int]:

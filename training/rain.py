@@ -240,7 +240,10 @@ def _overlaid(
 def _curtained(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
     """Soft streaks in a veil, mostly screened, else added."""
     layers = draw_curtain(rng, *frames[0].shape[:2], count=len(frames))
-    return _lit(frames, layers, _tint(rng), screen=rng.random() < 0.75)
+    tint = _tint(rng)
+    if rng.random() < 0.3:
+        tint[2] *= np.float32(rng.uniform(1.0, 1.3))  # as daylight colours it
+    return _lit(frames, layers, tint, screen=rng.random() < 0.75)
 
 
 def _lit(

@@ -15,8 +15,6 @@ from vderain.alignment import Aligner, aligned, thumbnail
 from vderain.frames import Plane, PlaneFormat
 from vderain.training.rain import Picture
 
-REACH = 2  # frames on either side of the current one that neighbours are drawn from
-
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
 _LOST_SHARE = 0.06  # of neighbours that the current frame stands in for, as at the ends of a clip
@@ -67,6 +65,11 @@ class SequenceMaker:
             laid.append(np.dstack(aligned(planes[middle], planes[index], motion)))
         m = self.margin_px
         return np.concatenate([frame[m:-m, m:-m] for frame in laid], 2)
+
+
+def reach(frames: int) -> int:
+    """How far from the current frame the neighbours of a network of ``frames`` are drawn: all may lie before it."""
+    return frames - 1
 
 
 def _planes(picture: Picture) -> tuple[Plane, ...]:

@@ -277,7 +277,7 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
     """A network of random weights, or of those that the run starts from.
 
     A run without batch normalisation may start from weights with it, which is absorbed; one of several
-    frames from weights of one frame, and begins by looking at that alone.
+    frames from weights of fewer, and begins by looking at those alone.
     """
     wanted = config.network_config
     if config.initial is None:
@@ -298,7 +298,7 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
         and not wanted.normalised
     ):
         network = without_norms(network)
-    if isinstance(network, SemiDRDNet) and network.config.frames == 1 < wanted.frames:
+    if isinstance(network, SemiDRDNet) and network.config.frames < wanted.frames:
         network = with_frames(network, wanted.frames)
     if network.config != wanted:
         theirs, ours = card.config.to_dict(), wanted.to_dict()

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.training.sequences import REACH, SequenceMaker, moving_view
+from vderain.training.sequences import SequenceMaker, moving_view, reach
 
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((300, 400, 3), np.float32), (0, 0), 2)
 TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
@@ -15,9 +15,9 @@ def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
         offsets = SequenceMaker(frames).offsets(np.random.default_rng(seed))
         assert len(offsets) == frames and offsets[frames // 2] == 0
         seen.add(tuple(offsets))
-    if frames == 3:
-        assert {(-1, 0, 1), (-2, 0, -1)} <= seen
-        assert max(abs(offset) for offsets in seen for offset in offsets) == REACH
+    assert {3: (-1, 0, 1), 5: (-2, -1, 0, 1, 2)}[frames] in seen
+    assert {3: (-2, 0, -1), 5: (-4, -3, 0, -2, -1)}[frames] in seen
+    assert max(abs(offset) for offsets in seen for offset in offsets) == reach(frames)
 
 
 def test_a_pan_is_undone_and_a_lost_neighbour_replaced():

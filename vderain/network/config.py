@@ -62,7 +62,7 @@ class NetworkConfig:
 
     @property
     def macs_per_pixel(self) -> float:
-        """Multiplications for one pixel of a frame, as trained: nothing folded, the gates left out."""
+        """Multiplications for one pixel of a frame, as trained: nothing folded."""
         s = self.unshuffle
         outer = 9 * (
             3 * self.frames * s**2 + 3 * s**2

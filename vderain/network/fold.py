@@ -120,18 +120,22 @@ def without_norms(network: SemiDRDNet) -> SemiDRDNet:
 
 
 def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
-    """A per-frame network as one of ``frames``, an odd number, that sees the middle one alone at first (ours)."""
+    """A network as one of more ``frames``, an odd number, whose outer ones it does not look at yet (ours).
+
+    Its new gates are as they are born. Still frames are answered as before.
+    """
     wider = SemiDRDNet(replace(network.config, frames=frames))
-    state = (
-        wider.state_dict()
-    )  # with the gates as they are born: still frames are answered as before
+    state = wider.state_dict()
     for name, values in network.state_dict().items():
         if state[name].shape == values.shape:
             state[name] = values
-        else:  # the first convolutions: channels of a frame lie together
-            channels = values.shape[1]
+            continue
+        # Channels of a frame lie together: inputs of the first convolutions, outputs of the gates.
+        axis = 0 if name.startswith("gates.") else 1
+        if axis == 1:
             state[name].zero_()
-            state[name][:, frames // 2 * channels :][:, :channels] = values
+        first = (state[name].shape[axis] - values.shape[axis]) // 2
+        state[name].narrow(axis, first, values.shape[axis]).copy_(values)
     wider.load_state_dict(state)
     return wider
 

@@ -146,6 +146,7 @@ def soft_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
         noise = rng.standard_normal((side, side), np.float32)
         blurred = cv2.GaussianBlur(noise, (0, 0), width_px, sigmaY=length_px)
         tilted = _tilted(np.asarray(blurred, np.float32), shape, slant_deg, 1.0)
+        tilted -= tilted.mean()  # a picture of one pixel has no deviation to divide by
         texture += tilted / max(float(tilted.std()), 1e-6) * np.float32(rng.uniform(0.4, 1.0))
         slant_deg += rng.normal(0.0, 3.0)
     if rng.random() < 0.5:

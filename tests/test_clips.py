@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import packet
+from vderain.alignment import Aligner
 from vderain.clips import Recent, Window, clips, newest_clip
 from vderain.frames import Frame, PlaneFormat
 
@@ -135,7 +136,7 @@ def test_a_clip_of_one_frame_repeats_it(frames):
     assert all(planes[0] is clip.center_planes[0] for planes in clip.planes)
 
 
-@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
 @pytest.mark.parametrize("frames", [1, 3, 5])
 def test_a_run_that_begins_early_enough_makes_the_clips_of_a_whole_one(frames, lookahead):
     items = pan(9)
@@ -208,3 +209,20 @@ def test_recent_frames_end_at_a_gap_another_format_and_a_discontinuity():
     assert len(recent.add(frame(view(40), 63, other))) == 1
     recent.clear()
     assert len(recent.add(frame(view(40), 64, other))) == 1
+
+
+@pytest.mark.parametrize(("frames", "lookahead"), [(3, 1), (5, 2)])
+def test_the_motion_between_two_frames_is_searched_once(frames, lookahead, monkeypatch):
+    searched = []
+    motion = Aligner.motion
+
+    def counted(self, current, neighbour, *, like=None):
+        if like is None:
+            searched.append((id(current), id(neighbour)))
+        return motion(self, current, neighbour, like=like)
+
+    monkeypatch.setattr(Aligner, "motion", counted)
+    items = pan(12)
+    collected(items, frames, lookahead)
+    pairs = len(items) * lookahead
+    assert len(searched) <= pairs + frames, "only at the ends no answer can be turned about"

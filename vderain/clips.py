@@ -144,8 +144,10 @@ class _Stretch:
     window: Window
     _seen: deque[Seen] = field(default_factory=deque)
     _next: int = 0  # of _seen, whose clip is asked for next
+    _dropped: int = 0  # frames that were there before those of _seen
     _aligner: Aligner = field(default_factory=Aligner)
-    _ahead: tuple[Seen, Seen, Motion] | None = None  # how the frame after the last one lay in it
+    # How later frames lay in earlier ones, by the numbers of both, earlier first.
+    _ahead: dict[tuple[int, int], Motion] = field(default_factory=dict)
 
     def goes_on(self, seen: Seen) -> bool:
         """Whether a frame belongs to this stretch."""
@@ -163,13 +165,15 @@ class _Stretch:
     def next_clip(self) -> Clip:
         """The clip of the next frame."""
         current = self._seen[self._next]
-        planes = [self._laid_over(current, other) for other in self._neighbours()]
+        planes = [self._laid_over(self._next, index) for index in self._neighbours()]
         center = len(planes) // 2
         planes.insert(center, current.planes)
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
+            self._ahead = {pair: m for pair, m in self._ahead.items() if pair[0] > self._dropped}
+            self._dropped += 1
         return Clip(tuple(planes), current.format, center)
 
     def last_clip(self) -> Clip:
@@ -177,21 +181,23 @@ class _Stretch:
         self._next = len(self._seen) - 1
         return self.next_clip()
 
-    def _neighbours(self) -> list[Seen | None]:
-        """The frames nearest to the next one, oldest first; None for one that there is not."""
+    def _neighbours(self) -> list[int | None]:
+        """Which frames are nearest to the next one, oldest first; None for one that there is not."""
         window, now = self.window, self._next
         first, last = max(0, now - window.warm_up), min(len(self._seen) - 1, now + window.lookahead)
         others = sorted({*range(first, last + 1)} - {now}, key=lambda i: abs(i - now))
-        chosen: list[Seen | None] = [self._seen[i] for i in sorted(others[: window.frames - 1])]
+        chosen: list[int | None] = [*sorted(others[: window.frames - 1])]
         return chosen + [None] * (window.frames - 1 - len(chosen))
 
-    def _laid_over(self, current: Seen, other: Seen | None) -> Sequence[Plane]:
+    def _laid_over(self, now: int, index: int | None) -> Sequence[Plane]:
         """A neighbour's planes laid over the current ones; these where it is missing."""
-        if other is None:
+        current = self._seen[now]
+        if index is None:
             return current.planes
-        known = self._ahead
-        like = known[2] if known and known[0] is other and known[1] is current else None
+        other, like = self._seen[index], None
+        if index < now:
+            like = self._ahead.pop((index + self._dropped, now + self._dropped), None)
         motion = self._aligner.motion(current.thumbnail, other.thumbnail, like=like)
-        if other.time_s > current.time_s:
-            self._ahead = (current, other, motion)
+        if index > now:
+            self._ahead[now + self._dropped, index + self._dropped] = motion
         return aligned(current.planes, other.planes, motion)

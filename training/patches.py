@@ -16,7 +16,7 @@ from vderain.training.colours import recoloured
 from vderain.training.datasets import Sample
 from vderain.training.mining import MinedLayer
 from vderain.training.rain import Picture, add_rain, recompress
-from vderain.training.sequences import SequenceMaker, moving_view
+from vderain.training.sequences import SequenceMaker, moving_view, with_objects
 
 # (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3T, P, P)
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -25,6 +25,7 @@ _SMALLEST_SCALE = 0.4
 # Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
 # would else take what stays for the background, and leave all the rain that a picture shows.
 _ALONE_SHARE = 0.4
+_OBJECTS_SHARE = 0.15  # of rendered clips, before which things move on their own
 _UNPAIRED_STREAM = (
     1  # keeps the unpaired batches' numbers apart from the paired ones of the same seed
 )
@@ -113,6 +114,8 @@ class PatchSampler:
             assert sample.background is not None
             clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
         clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
+        if rng.random() < _OBJECTS_SHARE:
+            clean = with_objects(rng, clean, offsets)
         rainy = clean
         is_dry = rng.random() < self._dry_share
         if not is_dry:

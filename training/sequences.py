@@ -67,6 +67,47 @@ class SequenceMaker:
         return np.concatenate([frame[m:-m, m:-m] for frame in laid], 2)
 
 
+def with_objects(
+    rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
+) -> list[Picture]:
+    """The frames (H, W, 3), behind one to three things that move on their own, up to 40 pixels a frame.
+
+    Upright bars, boxes and discs, in one colour or with the picture's texture: what moves too fast to be
+    aligned, is bright, and is not rain.
+    """
+    height, width = frames[0].shape[:2]
+    moved = [frame.copy() for frame in frames]
+    for _ in range(int(rng.integers(1, 4))):
+        size = 10 ** rng.uniform(0.8, 1.9, 2)
+        if rng.random() < 0.4:
+            size[1] *= 3.0  # a post, a lamp, a wiper
+        angle_deg = rng.normal(0.0, 10.0) if rng.random() < 0.7 else rng.uniform(0.0, 180.0)
+        step = rng.normal(0.0, 1.0, 2) * (1.0, 0.3) * 10 ** rng.uniform(0.0, 1.4)
+        place = rng.random(2) * (width, height)
+        is_round = rng.random() < 0.3
+        surface = _surface(rng, frames[len(frames) // 2])
+        for frame, offset in zip(moved, offsets, strict=True):
+            x, y = place + np.clip(step, -40, 40) * offset
+            mask = np.zeros((height, width), np.uint8)
+            box = ((float(x), float(y)), (float(size[0]), float(size[1])), float(angle_deg))
+            if is_round:
+                cv2.ellipse(mask, box, 255, -1, cv2.LINE_AA)
+            else:
+                cv2.fillPoly(mask, [np.int32(np.rint(cv2.boxPoints(box)))], 255, cv2.LINE_AA)
+            share = mask[..., None].astype(np.float32) / np.float32(255)
+            frame[:] = np.rint(frame * (1 - share) + surface * share).astype(np.uint8)
+    return moved
+
+
+def _surface(rng: np.random.Generator, picture: Picture) -> Picture:
+    """What a thing looks like (H, W, 3): one colour, mostly bright, or another part of the picture."""
+    if rng.random() < 0.6:
+        colour = rng.integers(0, 256, 3) if rng.random() < 0.4 else np.full(3, rng.integers(0, 256))
+        return np.full_like(picture, colour)
+    rows, columns = (int(rng.integers(side)) for side in picture.shape[:2])
+    return np.roll(picture, (rows, columns), (0, 1))
+
+
 def reach(frames: int) -> int:
     """How far from the current frame the neighbours of a network of ``frames`` are drawn: all may lie before it."""
     return frames - 1

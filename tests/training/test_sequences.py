@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.training.sequences import SequenceMaker, moving_view, reach
+from vderain.training import sequences
+from vderain.training.sequences import SequenceMaker, moving_view, reach, with_objects
 
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((300, 400, 3), np.float32), (0, 0), 2)
 TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
@@ -60,3 +61,26 @@ def test_a_still_picture_becomes_what_a_camera_sees():
 def test_a_picture_smaller_than_the_view_is_mirrored():
     views = moving_view(np.random.default_rng(1), TEXTURE[:50, :40], 120, [-2, 0, -1])
     assert [view.shape for view in views] == [(120, 120, 3)] * 3
+
+
+def test_things_move_on_their_own_before_a_still_picture():
+    still = [np.full((120, 160, 3), 90, np.uint8)] * 3
+    travelled = []
+    for seed in range(40):
+        frames = with_objects(np.random.default_rng(seed), still, [-1, 0, 1])
+        assert all(frame.shape == (120, 160, 3) and frame.dtype == np.uint8 for frame in frames)
+        changed = [(frame != 90).any(2) for frame in frames]
+        assert changed[1].mean() < 0.9, "the scene stays visible"
+        travelled.append((changed[0] ^ changed[2]).mean())
+    assert np.mean(np.array(travelled) > 0.005) > 0.5, "most of them move"
+    assert np.array_equal(still[0], np.full((120, 160, 3), 90)), (
+        "the frames that came are not drawn on"
+    )
+
+
+def test_a_thing_keeps_its_colour_up_to_its_edge(monkeypatch):
+    still = [np.full((64, 64, 3), 200, np.uint8)] * 3
+    monkeypatch.setattr(sequences, "_surface", lambda rng, picture: np.full_like(picture, 100))
+    for seed in range(40):
+        for frame in with_objects(np.random.default_rng(seed), still, [-1, 0, 1]):
+            assert frame.min() >= 100 and frame.max() <= 200

@@ -1,10 +1,11 @@
 """What the pipeline costs beside the work that cannot be avoided; prints, asserts nothing.
 
-    python benchmarks/pipeline.py [--seconds 20] [--sizes 640x360,1280x720,1920x1080]
+    python benchmarks/pipeline.py [--seconds 20] [--sizes 640x360,1280x720,1920x1080] [--weights FILE]
 
 For each size, in one run: CPU seconds of ``vderain run`` against the sum of a plain PyAV transcode at the
-same encoder settings and the exported graph alone; frames per second end to end and of the network
-only; start-up time with a cached engine. ``benchmarks/wrapper.py`` prints the wrapper's share.
+same encoder settings, laying neighbours over each frame, and the exported graph alone; frames per second
+end to end and of the network only; start-up time with a cached engine. ``benchmarks/wrapper.py`` prints
+the wrapper's share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,9 +27,11 @@ import click
 import cv2
 import numpy as np
 
+from vderain.clips import Window, clips
 from vderain.engines import open_engine
-from vderain.frames import Clip, PlaneFormat
-from vderain.options import EngineOptions
+from vderain.frames import Clip, Frame, PlaneFormat
+from vderain.media import open_source
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "rainy_road.mp4"
 FRAME_RATE = 25
@@ -73,14 +77,26 @@ def cost(command: list[str]) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def network_only(options: EngineOptions, size: tuple[int, int], frames: int) -> tuple[float, float]:
-    """Wall and CPU seconds of the exported graph over ``frames`` frames, all slots in flight."""
+def align_only(clip: Path, window: Window) -> float:
+    """CPU seconds of laying neighbours over every frame, which are decoded before."""
+    with closing(open_source(str(clip), run=RunOptions(), encode=EncodeOptions())) as source:
+        frames = [item for item in source if isinstance(item, Frame)]
+    since = time.process_time()
+    for _ in clips(frames, lambda _: window):
+        pass
+    return time.process_time() - since
+
+
+def network_only(
+    options: EngineOptions, size: tuple[int, int], frames: int
+) -> tuple[float, float, Window]:
+    """Wall and CPU seconds of the exported graph over ``frames`` frames, all slots in flight; what it sees."""
     fmt = PlaneFormat("yuv420", *size, matrix="bt709" if size[1] >= 720 else "bt601")
     rng = np.random.default_rng(0)
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
     engine = open_engine(options)
-    count = engine.spec_for(fmt).frames
-    clip = Clip((planes,) * count, fmt, count // 2)
+    spec = engine.spec_for(fmt)
+    clip = Clip((planes,) * spec.frames, fmt, spec.frames // 2)
     for pending in [engine.submit(clip) for _ in range(engine.slots)]:
         pending.result()
     since, cpu = time.monotonic(), time.process_time()
@@ -91,9 +107,9 @@ def network_only(options: EngineOptions, size: tuple[int, int], frames: int) -> 
             waiting.pop(0).result()
     for pending in waiting:
         pending.result()
-    result = time.monotonic() - since, time.process_time() - cpu
+    wall, cpu = time.monotonic() - since, time.process_time() - cpu
     engine.close()
-    return result
+    return wall, cpu, Window(spec.frames, spec.lookahead)
 
 
 def run_command(clip: Path, out: Path, *options: str) -> list[str]:
@@ -102,35 +118,44 @@ def run_command(clip: Path, out: Path, *options: str) -> list[str]:
     return [*run, "--overwrite", "--quiet", *options]
 
 
-def startup(clip: Path, out: Path) -> float:
+def startup(clip: Path, out: Path, *options: str) -> float:
     """Median wall seconds of a run over one frame with a cached engine, interpreter included."""
-    command = run_command(clip, out)
+    command = run_command(clip, out, *options)
     return statistics.median(cost([*command, "--duration", "0.04"])[0] for _ in range(5))
 
 
-def measure(engine: str, size: tuple[int, int], seconds: float, folder: Path) -> None:
+def measure(options: EngineOptions, size: tuple[int, int], seconds: float, folder: Path) -> None:
     clip, out = folder / f"{size[0]}.mp4", folder / "out.mp4"
     frames = make_clip(clip, size, seconds)
-    run = run_command(clip, out, "--engine", engine)
+    chosen = [
+        "--engine",
+        options.engine,
+        *(["--weights", options.weights] if options.weights else []),
+    ]
+    run = run_command(clip, out, *chosen)
     cost([*run, "--duration", "0.2"])  # builds the engine
     run_wall, run_cpu = cost(run)
     code_wall, code_cpu = cost([sys.executable, "-c", TRANSCODE, str(clip), str(out)])
-    net_wall, net_cpu = network_only(EngineOptions(engine=engine), size, frames)
+    net_wall, net_cpu, window = network_only(options, size, frames)
+    align_cpu = align_only(clip, window)
+    least = code_cpu + align_cpu + net_cpu
     print(
-        f"{engine:10} {size[0]}x{size[1]}: end to end {frames / run_wall:.1f} fps, network only "
+        f"{options.engine:10} {size[0]}x{size[1]}: end to end {frames / run_wall:.1f} fps, network only "
         f"{frames / net_wall:.1f} fps, transcode only {frames / code_wall:.1f} fps | CPU seconds "
-        f"{run_cpu:.1f} against {code_cpu:.1f} + {net_cpu:.1f}: ratio {run_cpu / (code_cpu + net_cpu):.3f}",
+        f"{run_cpu:.1f} against {code_cpu:.1f} + {align_cpu:.1f} + {net_cpu:.1f}: ratio {run_cpu / least:.3f}",
         flush=True,
     )
-    if engine != "reference":
-        print(f"{'':10} start-up with a cached engine: {startup(clip, out):.2f} s", flush=True)
+    if options.engine != "reference":
+        told = startup(clip, out, *chosen)
+        print(f"{'':10} start-up with a cached engine: {told:.2f} s", flush=True)
 
 
 @click.command()
 @click.option("--seconds", default=20.0, help="Length of the clips.")
 @click.option("--sizes", default="640x360,1280x720,1920x1080", help="Sizes to measure.")
 @click.option("--engines", default="openvino", help="Engines to measure.")
-def main(seconds: float, sizes: str, engines: str) -> None:
+@click.option("--weights", help="A weights file; the shipped ones where none is named.")
+def main(seconds: float, sizes: str, engines: str, weights: str | None) -> None:
     """Measure every engine at every size."""
     packages = ("vderain", "torch", "av", "openvino", "numpy")
     print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
@@ -139,7 +164,8 @@ def main(seconds: float, sizes: str, engines: str) -> None:
         for engine in engines.split(","):
             for size in sizes.split(","):
                 width, height = (int(side) for side in size.split("x"))
-                measure(engine, (width, height), seconds, Path(folder))
+                options = EngineOptions(engine=engine, weights=weights)
+                measure(options, (width, height), seconds, Path(folder))
 
 
 def cpu_name() -> str:

@@ -48,6 +48,8 @@ _FULL = {
     "mined": 0.15,
 }
 _SIMPLE = {"additive": 0.5, "screen": 0.5}
+# Rain as faint as a bright day shows it: a few levels, which `visible_gain` brings out for all kinds.
+_FAINT_SHARE = 0.4
 RAIN_KINDS = tuple(_FULL)
 
 FPS = 25.0  # of rendered clips, where nothing else is said
@@ -84,7 +86,14 @@ def add_rain(
         shares.pop("mined", None)
     bounds = np.cumsum(list(shares.values()))
     drawn = int(np.searchsorted(bounds, rng.random() * bounds[-1]))
-    return render_kind(rng, frames, list(shares)[drawn], mined=mined)
+    rainy = render_kind(rng, frames, list(shares)[drawn], mined=mined)
+    if rng.random() >= _FAINT_SHARE:
+        return rainy
+    weight = rng.uniform(0.15, 0.7)
+    mixed = [
+        cv2.addWeighted(r, weight, f, 1 - weight, 0) for r, f in zip(rainy, frames, strict=True)
+    ]
+    return [np.asarray(picture, np.uint8).reshape(frames[0].shape) for picture in mixed]
 
 
 def render_kind(

@@ -169,3 +169,15 @@ def test_recompression_keeps_the_picture_and_its_colours():
     again = recompress(np.random.default_rng(0), picture)
     assert again.shape == picture.shape
     assert np.abs(again.astype(int) - picture).max() < 12
+
+
+def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
+    def changes(share):
+        monkeypatch.setattr(rain, "_FAINT_SHARE", share)
+        pictures = rendered(GREY, range(60))
+        return np.array([np.abs(picture.astype(int) - GREY).mean() for picture in pictures])
+
+    as_drawn, mixed = changes(0.0), changes(0.4)
+    fainter = mixed < 0.75 * as_drawn
+    assert 0.25 < fainter.mean() < 0.55 and np.allclose(mixed[~fainter], as_drawn[~fainter])
+    assert mixed.min() > 0, "faint, not dry"

@@ -132,7 +132,7 @@ def partition(torch_tensorrt, config, fmt):
 
 def main():
     torch_tensorrt = import_without_gpu(sys.argv[1])
-    tiers = {**TIERS, "fast, 3 frames": replace(FAST, frames=3), "nlcl": NlclConfig()}
+    tiers = {**TIERS, "fast, per frame": replace(FAST, frames=1), "nlcl": NlclConfig()}
     for tier, config in tiers.items():
         for bit_depth in (8, 10, 16):
             fmt = PlaneFormat("yuv420", 64, 48, bit_depth)

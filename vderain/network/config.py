@@ -159,16 +159,17 @@ def _settings(config: type[AnyConfig], values: Mapping[str, Any]) -> dict[str, A
 
 
 # The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle, the rain branch
-# on three scales (training/RESULTS.md has the shapes that were tried).
+# on three scales, and five frames (training/RESULTS.md has the shapes that were tried).
 PAPER = NetworkConfig()
 FAST = NetworkConfig(
     rain_width=16,
     rain_blocks=2,
-    coarse_blocks=(4, 6),
+    coarse_blocks=(4, 4),
     detail_width=8,
     detail_blocks=1,
     squeeze_ratio=8,
     normalised=False,
     unshuffle=2,
+    frames=5,
 )
 TIERS = {"fast": FAST, "paper": PAPER}

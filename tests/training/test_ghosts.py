@@ -1,0 +1,52 @@
+"""The shipped weights on what moves too fast to be aligned: no ghost of it beside it, none through it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from vderain.training.answers import derain_stack, stacked_clips
+from vderain.training.rain import render_clip
+from vderain.weights import find_weights, load_network
+
+COUNT, MIDDLE = 7, 3
+SEEDS = range(3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network(*find_weights("fast")).eval()
+
+
+def scene(seed, step_px):
+    """A clip with a bright and a dark bar that cross it, and where any frame has an edge of theirs."""
+    noise = cv2.GaussianBlur(
+        np.random.default_rng(seed).random((176, 320, 3), np.float32), (0, 0), 4
+    )
+    ground = np.uint8(60 + 80 * (noise - noise.min()) / np.ptp(noise))
+    frames, near = [], np.zeros(ground.shape[:2], np.uint8)
+    for index in range(COUNT):
+        frame, x = ground.copy(), 40 + step_px * index
+        frame[40:140, x : x + 28] = 235
+        frame[60:120, x + 40 : x + 60] = 15
+        frames.append(frame)
+        if abs(index - MIDDLE) <= 2:
+            cv2.rectangle(near, (x, 40), (x + 28, 140), 255, 9)
+            cv2.rectangle(near, (x + 40, 60), (x + 60, 120), 255, 9)
+    return frames, near > 0
+
+
+@pytest.mark.parametrize("step_px", [12, 24, 32])
+def test_near_a_fast_edge_neighbours_do_not_harm(network, step_px):
+    """The error there, in levels, is not higher than that of the same network on the frame alone."""
+    count, errors = network.config.frames, []
+    for seed in SEEDS:
+        clean, near = scene(seed, step_px)
+        rainy = render_clip(np.random.default_rng(seed), clean)
+        stacks = (
+            list(stacked_clips(rainy, count))[MIDDLE],
+            np.concatenate([rainy[MIDDLE]] * count, 2),
+        )
+        answers = [derain_stack(network, stack).astype(float) for stack in stacks]
+        errors.append([np.abs(answer - clean[MIDDLE])[near].mean() for answer in answers])
+    with_neighbours, alone = np.mean(errors, 0)
+    assert with_neighbours <= alone

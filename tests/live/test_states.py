@@ -123,6 +123,13 @@ def test_stopping_does_not_hide_a_failure(clock):
     assert camera.state is State.FAILED
 
 
+def test_stopping_what_has_ended_keeps_the_reason(clock):
+    camera = connection(clock)
+    camera.ended("the end of the video")
+    camera.ended()
+    assert (camera.state, camera.reason) == (State.ENDED, "the end of the video")
+
+
 def test_changes_are_logged_with_fields(clock, caplog):
     caplog.set_level("INFO", "vderain.live.states")
     camera = connection(clock)

@@ -178,7 +178,7 @@ class Connection:
     def ended(self, reason: str = "") -> None:
         """It was stopped, or is over."""
         with self._lock:
-            if self.state is not State.FAILED:
+            if self.state not in FINAL:
                 self._change(State.ENDED, reason)
 
     def _change(self, state: State, reason: str = "") -> None:

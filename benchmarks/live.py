@@ -1,5 +1,7 @@
 """Live cameras: added latency, overload, and a soak with restarts, against a real RTSP server.
 
+    python benchmarks/live.py start                # how soon frames flow: H.264 and H.265, sound, TCP and UDP
+    python benchmarks/live.py return               # how soon they flow again after the server was away
     python benchmarks/live.py latency              # 640x360 at 25 fps for 60 s: what the way through adds
     python benchmarks/live.py overload             # a camera at about twice the rate of the network, then at a quarter
     python benchmarks/live.py soak --minutes 20    # the server is killed and started again every two minutes
@@ -10,7 +12,10 @@ Needs Debian's gir1.2-gst-rtsp-server-1.0, as tests/live does. Prints figures, a
 """
 
 import argparse
+import json
 import os
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,8 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.live.servers import RtspServer
+from tests.live.servers import RtspServer, free_port
 from vderain.live.options import LiveOptions
+from vderain.live.states import State
 from vderain.live.station import CameraPlan, Station
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.options import EngineOptions
@@ -97,6 +103,110 @@ class Window:
         return f"latency {emit:.0f} ms of at most {bound:.0f} (95 %)" + " EXCEEDED" * (emit > bound)
 
 
+CAMERAS = (
+    ("h264", "pcmu", "tcp", "auto"),
+    ("h264", "none", "all", "udp"),
+    ("h265", "aac", "udp", "auto"),
+    ("h265", "none", "all", "tcp"),
+)
+
+
+def start(times):
+    """The whole command, from its start: the first frame decoded, sent on, and derained."""
+    with tempfile.TemporaryDirectory() as cache:
+        for number, (codec, audio, protocols, transport) in enumerate(CAMERAS):
+            server = RtspServer(codec=codec, audio=audio, protocols=protocols).start()
+            try:
+                for again in range(times + (number == 0)):
+                    is_first = number == 0 and again == 0
+                    kind = f"{codec}, sound {audio}, {protocols}, --rtsp-transport {transport}"
+                    begun = began(server.url, transport, cache, 90 if is_first else 20)
+                    told = ", ".join(f"{what} {at_s:.1f} s" for what, at_s in begun.items())
+                    print(f"{kind}{', no engine built yet' * is_first}: {told}", flush=True)
+            finally:
+                server.kill()
+
+
+def began(url, transport, cache, timeout_s):
+    """Seconds from the start of a process until what a viewer or its log tells."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as viewer:
+        port = free_port()
+        viewer.bind(("127.0.0.1", port))
+        viewer.settimeout(timeout_s)
+        since_s = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vderain", "run", url, f"udp://127.0.0.1:{port}", "--log", "json",
+             "--rtsp-transport", transport],
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "VDERAIN_CACHE": cache},
+        )  # fmt: skip
+        told = {}
+        reader = threading.Thread(target=read_log, args=(process.stderr, since_s, told))
+        reader.start()
+        try:
+            viewer.recv(2048)
+            told["sent"] = time.monotonic() - since_s
+            while "engine" not in told and time.monotonic() - since_s < timeout_s:
+                time.sleep(0.02)
+        finally:
+            process.terminate()
+            process.wait()
+            reader.join()
+            process.stderr.close()
+        return told
+
+
+def read_log(lines, since_s, told):
+    for line in lines:
+        entry = json.loads(line)
+        now_s = time.monotonic() - since_s
+        if entry.get("state") == "running" and "camera" in entry:
+            told.setdefault("decoded", now_s)
+        elif " runs on " in entry["message"]:
+            told.setdefault("engine", now_s)
+
+
+def come_back(times):
+    """The server dies, stays away for a while and returns: the wait for the next attempt, and what it takes."""
+    server = RtspServer(rate=25, audio="pcmu").start()
+    station = station_for(server.url)
+    try:
+        wait_until_derained(station)
+        took = sorted(returned(station.sessions[0], server, 4 + 2.3 * n) for n in range(times))
+        print(f"frames again after {took[len(took) // 2]:.1f} s (median), at most {took[-1]:.1f} s")
+    finally:
+        station.stop()
+        server.kill()
+
+
+def returned(session, server, away_s):
+    """Seconds from the server's return to the first frame that is sent on."""
+    server.kill()
+    time.sleep(away_s)
+    failures, before = session.connection.failures, session.stats.snapshot().frames
+    server.start()
+    since_s = time.monotonic()
+
+    def came(stage):
+        return session.stats.snapshot().frames[stage] > before[stage]
+
+    def seconds_until(condition):
+        while not condition():
+            if time.monotonic() - since_s > 60:
+                raise SystemExit("the camera did not come back")
+            time.sleep(0.005)
+        return time.monotonic() - since_s
+
+    tried_s = seconds_until(lambda: session.connection.state is not State.BACKOFF)
+    decoded_s = seconds_until(lambda: came("decoded"))
+    out_s = seconds_until(lambda: came("emitted"))
+    print(
+        f"away for {away_s:.0f} s, {failures} failures so far: tried {tried_s:.1f} s after its return,"
+        f" decoded {decoded_s:.1f} s, out {out_s:.1f} s",
+        flush=True,
+    )
+    return out_s
+
+
 def latency(seconds, rate):
     server = RtspServer(rate=rate).start()
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +242,10 @@ def overload(seconds, size):
             server.kill()
             server.start(rate=rate)
             time.sleep(5)
-            for _ in range(max(1, round(seconds / 10))):
+            windows = max(1, round(seconds / 10))
+            for number in range(windows if rate == rates[0] else 4 * windows):
+                if number >= windows and session.feed.control.level == 0:
+                    break  # all the way up again
                 window = Window(session)
                 time.sleep(min(10, seconds))
                 print(f"{size} at {rate} fps: {window.line()}; {window.verdict(rate)};"
@@ -191,11 +304,14 @@ def soak(minutes, restart_s):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("latency", "overload", "soak"))
+    parser.add_argument("what", choices=("start", "return", "latency", "overload", "soak"))
     parser.add_argument(
         "--seconds", type=float, help="of latency (60); of each rate of overload (90)"
     )
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument(
+        "--times", type=int, help="of start, for each camera (3), and of return (8)"
+    )
     parser.add_argument("--restart", type=float, default=120, help="seconds between restarts")
     parser.add_argument("--rate", type=int, default=25, help="frames per second, of latency")
     parser.add_argument("--size", default="1280x720", help="of the overloading camera")
@@ -205,7 +321,11 @@ def main():
         f"{cpu_model(cpu_fields())}, {os.cpu_count()} cores, load {load:.1f} before the start;"
         f" openvino {package_version('openvino')}, av {package_version('av')}"
     )
-    if options.what == "latency":
+    if options.what == "start":
+        start(options.times or 3)
+    elif options.what == "return":
+        come_back(options.times or 8)
+    elif options.what == "latency":
         latency(options.seconds or 60, options.rate)
     elif options.what == "overload":
         overload(options.seconds or 90, options.size)

@@ -56,9 +56,11 @@ class Rig:
         with open_manifest(self.target) as manifest:
             batch = Batch(
                 manifest, self.target, self.settings, executor or InProcess(self.engine),
-                gating=self.gating, margin=margin,
+                gating=self.gating, margin=margin, pace=getattr(executor, "pace", None),
                 on_event=lambda clip, text: self.events.append((clip.output.name, text)),
             )  # fmt: skip
+            if hasattr(executor, "batch"):
+                executor.batch = batch
             return work_through(archive, batch)
 
     def rows(self):

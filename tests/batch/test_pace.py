@@ -62,3 +62,16 @@ def test_clips_that_end_early_are_no_work_any_more(clock):
     pace.end(1)
     pace.end(2)
     assert pace.share == 1.0
+
+
+def test_the_time_before_the_first_frame_is_not_expected_again(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100)])
+    pace.begin(clip(1, 100), 1.0)
+    clock.now = 30.0  # an engine was built
+    pace.work(1, 0, 0.01)
+    clock.now = 39.0
+    pace.work(1, 0, 0.1)
+    assert pace.eta_s == pytest.approx(90.0)
+    pace.finish(1, 0, 0.1)
+    assert pace.eta_s == pytest.approx(90.0)

@@ -16,6 +16,7 @@ from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
 from vderain.batch.runner import BatchStoppedError
 from vderain.errors import SinkError
+from vderain.options import EncodeOptions
 
 
 class KillAfter(InProcess):
@@ -196,12 +197,14 @@ def test_a_segment_file_that_was_cut_short_is_made_again(rig):
     assert len(pictures(rig.target / "a.mp4")) == 60
 
 
-def test_other_settings_begin_a_clip_anew(rig):
+@pytest.mark.parametrize(
+    "change", [{"encode": EncodeOptions(preset="ultrafast", crf=30)}, {"weights_sha256": "others"}]
+)
+def test_other_settings_and_other_weights_begin_a_clip_anew(rig, change):
     rig.clip(frames=60)
     with pytest.raises(Killed):
         rig.run(KillAfter(OffsetEngine(), 2))
-    encode = replace(rig.settings.encode, crf=30)
-    rig.settings = replace(rig.settings, encode=encode)
+    rig.settings = replace(rig.settings, **change)
     executor = Recorded(rig.engine)
     rig.run(executor)
     assert len(executor.jobs) == 3 and rig.left_over() == []

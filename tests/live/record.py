@@ -1,9 +1,12 @@
-"""A process that records a camera until it is told to stop: python -m tests.live.record URL FOLDER."""
+"""A process that records a camera until it is told to stop: python -m tests.live.record URL FOLDER [REPORT]."""
 
+import json
 import signal
 import sys
+from pathlib import Path
 
 from tests.live.fakes import SlowEngine
+from vderain.live.report import station_report
 from vderain.live.station import CameraPlan, Station
 
 
@@ -17,6 +20,8 @@ def main():
         station.wait(60)
     finally:
         station.stop()
+        for report in sys.argv[3:]:
+            Path(report).write_text(json.dumps(station_report(station)))
 
 
 main()

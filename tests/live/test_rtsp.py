@@ -1,8 +1,11 @@
 """Against GStreamer's RTSP server in a process of its own."""
 
+import contextlib
 import itertools
+import os
 import subprocess
 import time
+from pathlib import Path
 
 import av
 import pytest
@@ -54,6 +57,29 @@ def test_frames_flow_within_five_seconds(rtsp_server, watch, codec, audio, proto
     assert time.monotonic() - since < 10  # 5 s, on a machine that does nothing else
     assert station.sessions[0].info.codec == ("hevc" if codec == "h265" else "h264")
     assert flows(station, 25)
+
+
+def own_udp_sockets():
+    """How many this process holds."""
+    rows = Path("/proc/net/udp").read_text().splitlines()[1:]
+    inodes = {f"socket:[{row.split()[9]}]" for row in rows}
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(link))
+    return sum(link in inodes for link in links)
+
+
+@pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize(("protocols", "is_udp"), [("all", False), ("udp", True)])
+def test_auto_takes_tcp_and_else_udp_on_the_same_connection(rtsp_server, watch, protocols, is_udp):
+    server = rtsp_server(protocols=protocols)
+    before = own_udp_sockets()
+    station = watch(server.url)
+    assert flows(station)
+    assert (own_udp_sockets() > before) == is_udp
+    # GStreamer's server answers 503 to a connection that follows at once on one that it refused.
+    assert station.sessions[0].connection.failures == 0
 
 
 @pytest.mark.parametrize("audio", ["pcmu", "aac"])

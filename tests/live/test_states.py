@@ -32,13 +32,19 @@ def test_delays_double_up_to_the_maximum_and_vary():
     assert backoff.next_delay_s() <= 1.2
 
 
+def silence(clock, camera, seconds):
+    """As the one who looks after it sees it."""
+    for _ in range(round(seconds / 0.25)):
+        clock.now += 0.25
+        camera.check()
+
+
 def test_a_life_with_a_stall_and_a_failure(clock):
     camera = connection(clock)
     assert camera.state is State.CONNECTING
     camera.alive()
     assert camera.state is State.RUNNING
-    clock.now += 2.5
-    camera.check()
+    silence(clock, camera, 2.5)
     assert camera.state is State.STALLED
     camera.alive()
     assert (camera.state, camera.connects, camera.reconnects) == (State.RUNNING, 1, 0)
@@ -48,6 +54,19 @@ def test_a_life_with_a_stall_and_a_failure(clock):
     assert (camera.state, camera.reason) == (State.CONNECTING, "")
     camera.alive()
     assert (camera.connects, camera.reconnects, camera.failures) == (2, 1, 1)
+
+
+def test_a_process_that_stood_still_does_not_blame_the_camera(clock):
+    camera = connection(clock)
+    camera.alive()
+    silence(clock, camera, 1.0)
+    clock.now += 30.0
+    camera.check()
+    assert camera.state is State.RUNNING
+    silence(clock, camera, 1.0)
+    assert camera.state is State.RUNNING
+    silence(clock, camera, 0.25)
+    assert camera.state is State.STALLED, "two seconds in which something could have come"
 
 
 def test_delays_grow_until_a_healthy_minute(clock):
@@ -102,6 +121,13 @@ def test_stopping_does_not_hide_a_failure(clock):
     camera.failed("is interlaced", final=True)
     camera.ended()
     assert camera.state is State.FAILED
+
+
+def test_stopping_what_has_ended_keeps_the_reason(clock):
+    camera = connection(clock)
+    camera.ended("the end of the video")
+    camera.ended()
+    assert (camera.state, camera.reason) == (State.ENDED, "the end of the video")
 
 
 def test_changes_are_logged_with_fields(clock, caplog):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from vderain.errors import VderainError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
+from vderain.machine import give_back_memory
 from vderain.media.segments import SegmentSink, SegmentSource
 from vderain.options import EncodeOptions, RunOptions
 from vderain.pipeline import Progress, derain
@@ -94,6 +95,8 @@ def attempt(
         return Outcome(job, record=derain_segment(job, engine, on_progress))
     except (VderainError, OSError) as error:
         return Outcome(job, error=error)
+    finally:
+        give_back_memory()  # the segment's threads are gone
 
 
 def derain_segment(

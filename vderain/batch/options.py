@@ -47,12 +47,16 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that decides what a batch's outputs look like."""
+    """All that decides what a batch's outputs look like.
+
+    ``weights_sha256`` tells weights apart that came to lie under one path, as after an update.
+    """
 
     batch: BatchOptions = field(default_factory=BatchOptions)
     run: RunOptions = field(default_factory=RunOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    weights_sha256: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What segments of one clip must agree on, as plain values.
@@ -69,7 +73,7 @@ class Settings:
             for name in names:
                 del options[name]
         cuts = {"gate": self.batch.gate, "segment_s": self.batch.segment_s}
-        return {**cuts, **run, **engine, **encode}
+        return {**cuts, **run, **engine, **encode, "weights_sha256": self.weights_sha256}
 
     def text(self) -> str:
         """The identity, to be remembered and compared."""

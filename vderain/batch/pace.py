@@ -13,7 +13,7 @@ class Pace:
 
     A clip counts with the share of its bytes that must be derained: what is done already, or copied,
     takes no time worth counting. Of clips that nobody has looked at yet the share is guessed from the
-    others.
+    others. The time until the first frame, in which an engine may be built, says nothing of the rest.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,6 +25,8 @@ class Pace:
         self._worth: dict[int, float] = {}  # bytes to derain when the clip was looked at
         self._done = 0.0
         self._since_s: float | None = None
+        self._flows = False  # whether anything was derained
+        self._before = 0.0  # done when ``_since_s`` was
 
     def plan(self, clips: Iterable[ClipRow]) -> None:
         """These clips lie ahead."""
@@ -40,11 +42,15 @@ class Pace:
 
     def work(self, clip: int, segment: int, share: float) -> None:
         """A segment in work has come so far: this share of what its clip had to derain."""
-        if clip in self._worth:
-            self._in_work[clip, segment] = share * self._worth[clip]
+        if clip not in self._worth:
+            return
+        self._in_work[clip, segment] = share * self._worth[clip]
+        if not self._flows:
+            self._flows, self._since_s, self._before = True, self._clock(), self._so_far
 
     def finish(self, clip: int, segment: int, share: float) -> None:
         """A segment, this share of what the clip had to derain, is done."""
+        self._flows = True
         self._in_work.pop((clip, segment), None)
         if clip in self._left:
             worth = min(self._left[clip], share * self._worth[clip])
@@ -59,17 +65,20 @@ class Pace:
     @property
     def share(self) -> float:
         """How much of the work of this run is done, 0 to 1."""
-        done = self._done + sum(self._in_work.values())
-        whole = done + self._ahead
-        return done / whole if whole > 0 else 1.0
+        whole = self._so_far + self._ahead
+        return self._so_far / whole if whole > 0 else 1.0
 
     @property
     def eta_s(self) -> float | None:
         """Seconds that the rest will take; None before anything is done."""
-        done = self._done + sum(self._in_work.values())
+        done = self._so_far - self._before
         if self._since_s is None or done <= 0:
             return None
         return (self._clock() - self._since_s) / done * self._ahead
+
+    @property
+    def _so_far(self) -> float:
+        return self._done + sum(self._in_work.values())
 
     @property
     def _ahead(self) -> float:

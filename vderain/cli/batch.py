@@ -82,6 +82,7 @@ def batch(
     """
     from vderain.batch.files import Archive, read_list
     from vderain.batch.ray_cluster import check_address, ray_module
+    from vderain.weights import find_weights
 
     if ray is not None:
         check_address(ray)
@@ -90,11 +91,13 @@ def batch(
     named = read_list(listed.read()) if listed else []
     if listed and not (named or sources):
         raise SourceError("--list: names no clip; nothing is done")
+    engine = pick(EngineOptions, values)
     settings = Settings(
         pick(BatchOptions, values),
         pick(RunOptions, values),
-        pick(EngineOptions, values),
+        engine,
         pick(EncodeOptions, values),
+        find_weights(engine.tier, engine.weights)[1].sha256,
     )
     archive = Archive(
         sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode
@@ -288,7 +291,7 @@ class _Bar:
         self._batch: Batch | None = None
         self._pace: Pace | None = None
         self._bar = tqdm(
-            total=100, bar_format="{percentage:3.0f}% |{bar}| {postfix}",
+            total=100, bar_format="{percentage:3.0f}% |{bar}| {desc}",
             disable=True if hidden else None, dynamic_ncols=True,
         )  # fmt: skip
 
@@ -343,6 +346,6 @@ class _Bar:
         done, eta_s = len(self._batch.tally.done), self._pace.eta_s
         left = "" if eta_s is None else f"{timedelta(seconds=round(eta_s))} left"
         said = ", ".join(filter(None, [f"{done} of {_clips(self._clips)}", left, rate]))
-        self._bar.set_postfix_str(said, refresh=False)
+        self._bar.set_description_str(said, refresh=False)
         self._bar.n = round(100 * self._pace.share)
         self._bar.refresh()

@@ -17,7 +17,7 @@ from vderain.network.change import apply_change
 
 logger = logging.getLogger(__name__)
 
-_OPENING_S = 3.0  # how long the picture waits for an engine before it passes through
+_OPENING_S = 2.0  # how long the picture waits for an engine before it passes through
 _AWAY_S = 1.0
 _COST_FRAMES = 25  # over which the cost of a frame is averaged
 

@@ -26,6 +26,7 @@ class State(StrEnum):
 
 
 FINAL = (State.ENDED, State.FAILED)
+_HELD_S = 1.0  # between two looks at a connection, which are a quarter of a second apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Connection:
         self._login_failures = 0
         self._told = ""
         self._running_since_s: float | None = None
-        self._last_s = clock()
+        self._last_s = self._checked_s = clock()
         self.state = State.CONNECTING
         self.reason = ""
         self.since_s = clock()
@@ -132,8 +133,16 @@ class Connection:
             self._change(State.RUNNING)
 
     def check(self) -> None:
-        """Notice silence; to be called now and then."""
+        """Notice silence; to be called a few times a second.
+
+        Where nobody called for long, this process stood still, as it does while a library holds Python's
+        lock or the machine sleeps: nothing could come then, and that time is not the other side's silence.
+        """
         with self._lock:
+            now_s = self._clock()
+            held_s, self._checked_s = now_s - self._checked_s, now_s
+            if held_s > _HELD_S:
+                self._last_s = min(now_s, self._last_s + held_s)
             if self.state is State.RUNNING and self.silent_s > self._stall_s:
                 self._change(State.STALLED, "nothing comes")
 
@@ -169,7 +178,7 @@ class Connection:
     def ended(self, reason: str = "") -> None:
         """It was stopped, or is over."""
         with self._lock:
-            if self.state is not State.FAILED:
+            if self.state not in FINAL:
                 self._change(State.ENDED, reason)
 
     def _change(self, state: State, reason: str = "") -> None:

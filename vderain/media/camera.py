@@ -152,13 +152,11 @@ class CameraSource:
             return self._open_url(scheme)
         transport = self._options.transport
         try:
-            return self._open_rtsp("tcp" if transport == "auto" else transport)
-        except LoginError:
-            raise
+            return self._open_rtsp(transport)
         except _TransportRefusedError:
             if transport != "auto":
                 raise
-        return self._open_rtsp("udp")
+        return self._open_rtsp("udp")  # of a server that refuses in words that FFmpeg does not know
 
     def _open_url(self, scheme: str) -> Any:
         # The protocol udp calls it timeout, tcp and what lies above it rw_timeout.
@@ -173,6 +171,9 @@ class CameraSource:
             "analyzeduration": _ANALYSE_US,
             **self._tls,
         }
+        if transport == "auto":
+            # Both are offered on one connection: some servers answer 503 to the next one for a second.
+            options |= {"rtsp_transport": "tcp+udp", "rtsp_flags": "prefer_tcp"}
         return _open(self._url, options, "rtsp", self._name, self._options.timeout_s)
 
     @property

@@ -246,6 +246,9 @@ class NlclTrainConfig(RunConfig):
         "adversarial",
         "layer_contrast",
         "location_contrast",
+        "brightening",
+        "encoder_rate",
+        "encoder_batch",
         "centres",
         "background_patches",
         "rain_patches",
@@ -270,6 +273,24 @@ class NlclTrainConfig(RunConfig):
     )
     location_contrast: float = option(
         1.0, "Weight of telling a place from others.", low=0.0, high=1000.0
+    )
+    brightening: float = option(
+        0.0, "Weight of how much brighter than the rainy picture the background is: rain adds light (ours).",
+        low=0.0, high=1000.0,
+    )  # fmt: skip
+    encoder_lead: int = option(
+        0,
+        "Steps at the start in which only the discriminator learns, clean from rainy (ours).",
+        low=0,
+    )
+    encoder_rate: float = option(
+        1.0, "Its learning rate, in learning rates of the rest (ours).", low=0.0, high=1000.0
+    )
+    encoder_statistics: str = option(
+        "own", "Its InstanceNorm, as published, or none (unit; ours).", choices=("own", "unit")
+    )
+    encoder_batch: int = option(
+        1, "Patches of each side that it sees in a step; more than batch cost little (ours).", low=1
     )
     statistics: str = option(
         "own", "Normalise with each picture's own statistics, as published, or with none (unit): such a"

@@ -53,14 +53,17 @@ class NlclObjective(Objective):
         self.rain = NlclNetwork(config.network_config)
         if config.statistics == "unit":
             begin_near_zero(self.rain)
-        self.discriminator = Discriminator(config.encoder_width)
+        self.discriminator = Discriminator(
+            config.encoder_width, normalised=config.encoder_statistics == "own"
+        )
         self.background_heads = ProjectionHeads(self.discriminator.channels)
         self.rain_heads = ProjectionHeads(self.discriminator.channels)
         self.location_heads = ProjectionHeads(self.rain.channels)
         self.encoder_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), config.learning_rate, _BETAS
+            self.discriminator.parameters(), config.learning_rate * config.encoder_rate, _BETAS
         )
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
+        self._judged: Tensor | None = None  # the discriminator's loss in the step before
         self._rate = config.learning_rate
         # Seeded anew at each step, so that a run can be resumed.
         self._generator = torch.Generator()
@@ -88,6 +91,10 @@ class NlclObjective(Objective):
         config = self._config
         self._generator.manual_seed(config.seed * 1_000_003 + step)
         self._rate = self.learning_rate(step)
+        if step < config.encoder_lead:
+            self._shown = (batch.clean, batch.rainy)
+            return {"loss": 0.0 * next(network.parameters()).sum(), **self._told()}
+        shown, batch = batch, self._own_part(batch)
         signed = 2 * batch.rainy - 1
         if config.statistics == "unit":  # of which nothing is to be gathered
             network.eval()
@@ -102,6 +109,8 @@ class NlclObjective(Objective):
         }
         # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
+        if config.brightening:
+            terms["brightening"] = (background - signed).relu().mean()
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
@@ -115,9 +124,12 @@ class NlclObjective(Objective):
                         network, network.drawn(clean_levels).float(), clean, clean_levels
                     )
                 )
-        self._shown = (batch.clean, layer_picture(background).detach())
+        with torch.no_grad(), gathering_nothing(network):
+            others = (2 * shown.rainy[len(batch.rainy) :] - 1).split(1)
+            drawn = torch.cat((background.detach(), *(network(one).float() for one in others)))
+        self._shown = (shown.clean, layer_picture(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
-        return {"loss": torch.as_tensor(total), **terms}
+        return {"loss": torch.as_tensor(total), **terms, **self._told()}
 
     def train_encoder(self, world: World) -> None:
         """One step of the discriminator: clean crops are real, the backgrounds just drawn are not."""
@@ -127,16 +139,27 @@ class NlclObjective(Objective):
         self._shown = None
         optimizer = self.encoder_optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self._rate
+            group["lr"] = self._rate * self._config.encoder_rate
         optimizer.zero_grad()
         device = world.device.type
         enabled = self._config.precision != "float32"
         with torch.autocast(device, torch.bfloat16, enabled=enabled):
             scores = self.discriminator.score(torch.cat((clean, background)))
             loss = lsgan_discriminator_loss(scores[: len(clean)], scores[len(clean) :])
+        self._judged = loss.detach()
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.discriminator.parameters(), world)
         optimizer.step()
+
+    def _own_part(self, batch: UnpairedBatch) -> UnpairedBatch:
+        """What the generators learn from; the rest is for the discriminator alone."""
+        if self._config.encoder_batch <= self._config.batch:
+            return batch
+        own = slice(self._config.batch)
+        return UnpairedBatch(batch.rainy[own], batch.clean[own])
+
+    def _told(self) -> dict[str, Tensor]:
+        return {} if self._judged is None else {"discriminator": self._judged}
 
     def _frozen_score(self, deepest: Tensor) -> Tensor:
         """The discriminator's scores of its deepest level; its own parameters learn nothing from them."""

@@ -70,9 +70,12 @@ class Discriminator(nn.Module):
     Four 4x4 convolutions of ``width`` to 8 ``width`` channels, leaky ReLU, InstanceNorm from the second
     on; the first three are followed by a BlurPool. Its levels are the four activations, the deepest
     included and the picture itself not. 64 channels are NLCL's (2.76 M parameters); 16 do on a CPU.
+
+    ``normalised`` False leaves InstanceNorm out (ours): it sets every picture's mean features to the same
+    values, so that what a picture has everywhere, as it has rain, is hard to see in its scores.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, *, normalised: bool = True) -> None:
         super().__init__()
         if width < 1:
             raise OptionError(f"width {width}: must be at least 1")
@@ -83,6 +86,17 @@ class Discriminator(nn.Module):
         )
         self.halves = nn.ModuleList(BlurPool(channels) for channels in self.channels[:3])
         self.tail = nn.Conv2d(self.channels[-1], 1, 4, padding=1)
+        self.normalised = normalised
+        if not normalised:
+            self._keep_scale()
+
+    def _keep_scale(self) -> None:
+        """First weights that pass features on at the size that they came in, where no normalisation does."""
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+            nn.init.kaiming_normal_(convolution.weight, a=0.2)
+            nn.init.zeros_(convolution.bias)
+        nn.init.normal_(self.tail.weight, std=0.01)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1], at least 24 x 24 -> four levels of 1, 1/2, 1/4 and 1/8 of the size."""
@@ -94,7 +108,9 @@ class Discriminator(nn.Module):
         levels: list[Tensor] = []
         for index, convolution in enumerate(self.convolutions):
             x = convolution(x)
-            x = F.leaky_relu(F.instance_norm(x) if index else x, 0.2, inplace=True)
+            if index and self.normalised:
+                x = F.instance_norm(x)
+            x = F.leaky_relu(x, 0.2, inplace=True)
             levels.append(x)
             if index < 3:
                 x = self.halves[index](x)

@@ -54,7 +54,9 @@ class NlclObjective(Objective):
         if config.statistics == "unit":
             begin_near_zero(self.rain)
         self.discriminator = Discriminator(
-            config.encoder_width, normalised=config.encoder_statistics == "own"
+            config.encoder_width,
+            normalised=config.encoder_statistics == "own",
+            texture_px=config.encoder_texture_px or None,
         )
         self.background_heads = ProjectionHeads(self.discriminator.channels)
         self.rain_heads = ProjectionHeads(self.discriminator.channels)
@@ -114,15 +116,10 @@ class NlclObjective(Objective):
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
-            clean = 2 * batch.clean - 1
             # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
             with gathering_nothing(network):
-                clean_levels = network.levels(clean)
-                terms["location_contrast"] = 0.5 * (
-                    self._location_contrast(network, background, signed, levels)
-                    + self._location_contrast(
-                        network, network.drawn(clean_levels).float(), clean, clean_levels
-                    )
+                terms["location_contrast"] = self._both_locations(
+                    network, background, signed, levels, 2 * batch.clean - 1
                 )
         with torch.no_grad(), gathering_nothing(network):
             others = (2 * shown.rainy[len(batch.rainy) :] - 1).split(1)
@@ -198,6 +195,38 @@ class NlclObjective(Objective):
         """The patches most like those of ``centres`` places, (N, centres, count, 2)."""
         centres = draw_centres(picture, self._config.centres, generator=self._generator)
         return non_local_neighbours(picture, centres, count=count)
+
+    def _both_locations(
+        self,
+        network: NlclNetwork,
+        background: Tensor,
+        signed: Tensor,
+        levels: list[Tensor],
+        clean: Tensor,
+    ) -> Tensor:
+        """The location contrast of rainy pictures, and of clean ones, whose answers are drawn for it."""
+        if (window := self._window(signed)) is not None:
+            background, signed, clean = (part[window] for part in (background, signed, clean))
+            with torch.no_grad():  # with the borders that the answer's features have
+                levels = network.levels(signed)
+        clean_levels = network.levels(clean)
+        answer = network.drawn(clean_levels).float()
+        return 0.5 * (
+            self._location_contrast(network, background, signed, levels)
+            + self._location_contrast(network, answer, clean, clean_levels)
+        )
+
+    def _window(self, pictures: Tensor) -> tuple[slice, ...] | None:
+        """A random part of ``location_px`` on each side; None for all."""
+        side = self._config.location_px
+        if not side:
+            return None
+        window = [slice(None), slice(None)]
+        for length in pictures.shape[2:]:
+            spare = max(0, length - side)
+            start = int(torch.randint(spare + 1, (), generator=self._generator))
+            window.append(slice(start, start + side))
+        return tuple(window)
 
     def _location_contrast(
         self, network: NlclNetwork, answer: Tensor, signed: Tensor, levels: list[Tensor]

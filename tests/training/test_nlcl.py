@@ -438,6 +438,17 @@ def test_the_discriminator_may_see_more_than_the_generators_learn_from(data, tmp
     assert torch.allclose(drawn, torch.cat(answers) / 2 + 0.5, atol=1e-5)
 
 
+def test_locations_may_be_told_apart_in_a_part_of_each_patch(tmp_path):
+    trainer = Trainer(only("location_contrast", location_px=32), tmp_path)
+    batch = batch_of((48, 64), count=1)
+    batch.clean.requires_grad_()
+    trainer.objective(trainer.network, batch, 0)["loss"].backward()
+    rows, columns = (batch.clean.grad[0].abs().sum(0).sum(axis) > 0 for axis in (1, 0))
+    assert int(rows.sum()) == int(columns.sum()) == 32
+    with pytest.raises(OptionError, match="location_px 20"):
+        config(location_px=20)
+
+
 def test_a_background_brighter_than_the_rain_may_cost(tmp_path):
     trainer = Trainer(only(brightening=2.0, statistics="unit"), tmp_path)
     terms = trainer.objective(trainer.network, batch_of(), 0)
@@ -445,6 +456,17 @@ def test_a_background_brighter_than_the_rain_may_cost(tmp_path):
     brighter = (trainer.network(signed) - signed).relu().mean()
     assert torch.allclose(terms["loss"], 2 * brighter, atol=1e-6) and brighter > 0
     assert "brightening" not in Trainer(config(), tmp_path).train_step(batch_of())
+
+
+def test_the_discriminator_may_see_texture_alone(tmp_path):
+    judge = Trainer(config(encoder_texture_px=15), tmp_path).objective.discriminator
+    picture = torch.rand(1, 3, 64, 64)
+    darker, flat = picture - 0.3, picture.mean((2, 3), keepdim=True).expand_as(picture)
+    with torch.no_grad():
+        assert torch.allclose(judge.score(darker), judge.score(picture), atol=1e-4)
+        assert not torch.allclose(judge.score(flat), judge.score(picture), atol=1e-2)
+    with pytest.raises(OptionError, match="encoder_texture_px 14: must be odd"):
+        config(encoder_texture_px=14)
 
 
 def test_without_normalisation_the_discriminator_sees_how_much_of_it_there_is():

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.errors import OptionError, WeightsError
+from vderain.training.losses.layers import high_pass
 from vderain.training.sampling import at_least_float32
 
 SMALLEST_CROP_PX = 24  # InstanceNorm needs more than one value at the discriminator's deepest level
+_TEXTURE_GAIN = 4.0  # about as large as signed pictures are
 _VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -73,9 +75,13 @@ class Discriminator(nn.Module):
 
     ``normalised`` False leaves InstanceNorm out (ours): it sets every picture's mean features to the same
     values, so that what a picture has everywhere, as it has rain, is hard to see in its scores.
+    ``texture_px``, an odd side, shows it pictures less their mean over such a square (ours): scenes differ
+    most in tone, and rain is fine.
     """
 
-    def __init__(self, width: int = 64, *, normalised: bool = True) -> None:
+    def __init__(
+        self, width: int = 64, *, normalised: bool = True, texture_px: int | None = None
+    ) -> None:
         super().__init__()
         if width < 1:
             raise OptionError(f"width {width}: must be at least 1")
@@ -86,7 +92,7 @@ class Discriminator(nn.Module):
         )
         self.halves = nn.ModuleList(BlurPool(channels) for channels in self.channels[:3])
         self.tail = nn.Conv2d(self.channels[-1], 1, 4, padding=1)
-        self.normalised = normalised
+        self.normalised, self.texture_px = normalised, texture_px
         if not normalised:
             self._keep_scale()
 
@@ -103,8 +109,11 @@ class Discriminator(nn.Module):
         if min(pictures.shape[2:]) < SMALLEST_CROP_PX:
             height, width = pictures.shape[2:]
             raise OptionError(f"discriminator: needs crops of at least 24x24, got {width}x{height}")
+        seen = 2 * pictures - 1
+        if self.texture_px is not None:
+            seen = _TEXTURE_GAIN * high_pass(pictures, self.texture_px)
         # Three channels convolve several times faster on a CPU when they lie together.
-        x = (2 * pictures - 1).contiguous(memory_format=torch.channels_last)
+        x = seen.contiguous(memory_format=torch.channels_last)
         levels: list[Tensor] = []
         for index, convolution in enumerate(self.convolutions):
             x = convolution(x)

@@ -109,10 +109,10 @@ class NlclObjective(Objective):
             "sparsity": (signed - background).abs().mean(),
             "adversarial": lsgan_generator_loss(self._frozen_score(judged[-1])),
         }
-        # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
-        finite = bool(terms["consistency"].isfinite())
         if config.brightening:
             terms["brightening"] = (background - signed).relu().mean()
+        # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
+        finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
@@ -121,9 +121,8 @@ class NlclObjective(Objective):
                 terms["location_contrast"] = self._both_locations(
                     network, background, signed, levels, 2 * batch.clean - 1
                 )
-        with torch.no_grad(), gathering_nothing(network):
-            others = (2 * shown.rainy[len(batch.rainy) :] - 1).split(1)
-            drawn = torch.cat((background.detach(), *(network(one).float() for one in others)))
+        others = 2 * shown.rainy[len(batch.rainy) :] - 1
+        drawn = torch.cat((background.detach(), *_answers(network, others)))
         self._shown = (shown.clean, layer_picture(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
         return {"loss": torch.as_tensor(total), **terms, **self._told()}
@@ -156,6 +155,7 @@ class NlclObjective(Objective):
         return UnpairedBatch(batch.rainy[own], batch.clean[own])
 
     def _told(self) -> dict[str, Tensor]:
+        """The discriminator's last loss, for the log."""
         return {} if self._judged is None else {"discriminator": self._judged}
 
     def _frozen_score(self, deepest: Tensor) -> Tensor:
@@ -241,6 +241,13 @@ class NlclObjective(Objective):
             self.location_heads,
             count=self._config.location_negatives,
         )
+
+
+@torch.no_grad()
+def _answers(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
+    """Each picture's background, (1, 3, H, W), for the discriminator alone."""
+    with gathering_nothing(network):
+        return [network(signed[k : k + 1]).float() for k in range(len(signed))]
 
 
 def footage_tables(folders: Sequence[Path], *, rainy: bool) -> dict[str, dict[str, Any]]:

@@ -246,10 +246,14 @@ class NlclTrainConfig(RunConfig):
         "adversarial",
         "layer_contrast",
         "location_contrast",
+        "brightening",
+        "encoder_rate",
+        "encoder_batch",
         "centres",
         "background_patches",
         "rain_patches",
         "location_negatives",
+        "location_px",
     }
 
     tier: str = option("nlcl", "What reports call the weights.")
@@ -271,6 +275,28 @@ class NlclTrainConfig(RunConfig):
     location_contrast: float = option(
         1.0, "Weight of telling a place from others.", low=0.0, high=1000.0
     )
+    brightening: float = option(
+        0.0, "Weight of how much brighter than the rainy picture the background is: rain adds light (ours).",
+        low=0.0, high=1000.0,
+    )  # fmt: skip
+    encoder_lead: int = option(
+        0,
+        "Steps at the start in which only the discriminator learns, clean from rainy (ours).",
+        low=0,
+    )
+    encoder_rate: float = option(
+        1.0, "Its learning rate, in learning rates of the rest (ours).", low=0.0, high=1000.0
+    )
+    encoder_statistics: str = option(
+        "own", "Its InstanceNorm, as published, or none (unit; ours).", choices=("own", "unit")
+    )
+    encoder_texture_px: int = option(
+        0, "Show it pictures less their mean over squares of this odd side; 0 for all of them (ours).",
+        low=0, high=255,
+    )  # fmt: skip
+    encoder_batch: int = option(
+        1, "Patches of each side that it sees in a step; more than batch cost little (ours).", low=1
+    )
     statistics: str = option(
         "own", "Normalise with each picture's own statistics, as published, or with none (unit): such a"
         " run begins near the identity.",
@@ -279,6 +305,10 @@ class NlclTrainConfig(RunConfig):
     centres: int = option(1, "Places of a patch whose like are looked for.", low=1, high=1024)
     background_patches: int = option(8, "Self-similar patches of a background.", low=2, high=1600)
     rain_patches: int = option(128, "Self-similar patches of a rain layer.", low=2, high=1600)
+    location_px: int = option(
+        0, "Side of the part of a patch whose locations are told apart, which costs less; 0 for all (ours).",
+        low=0, high=4096,
+    )  # fmt: skip
     location_negatives: int = option(256, "Unlike patches of a rainy picture.", low=1, high=1600)
 
     def __post_init__(self) -> None:
@@ -288,6 +318,10 @@ class NlclTrainConfig(RunConfig):
                 raise OptionError(f"{name}: name at least one folder of {held} pictures or clips")
         if self.statistics == "unit" and not self.network_config.frozen_statistics:
             raise OptionError("statistics unit: needs a network of frozen_statistics")
+        if self.encoder_texture_px and self.encoder_texture_px % 2 == 0:
+            raise OptionError(f"encoder_texture_px {self.encoder_texture_px}: must be odd, or 0")
+        if 0 < self.location_px < 32:  # such a part holds too few patches
+            raise OptionError(f"location_px {self.location_px}: must be 0, or at least 32")
         if self.compiled:
             raise OptionError("compiled: not for nlcl, whose network is asked for its levels")
 

@@ -34,7 +34,11 @@ _log = logging.getLogger(__name__)
 # By section of a configuration: what has no place there, and where it has.
 _MISPLACED: dict[str, tuple[Role, str]] = {
     "sources": ("rainy", "holds rain without ground truth; name it under [real]"),
-    "real": ("clean", "holds no rain; use reader real for pictures of rain, rainy_clips for clips"),
+    "real": (
+        "clean",
+        "holds no rain; use reader real for pictures of rain, rainy_clips for clips, or set"
+        " rendered = true to render it",
+    ),
     "unpaired": ("rainy", "holds no clean pictures; use reader clean or clips"),
 }
 _CHECKED_AT_LEAST = 16  # samples of a source that are tried at the start, however full the cache is
@@ -230,7 +234,7 @@ def load_sources(
     }
     misplaced, told = _MISPLACED[section]
     for name, samples in opened.items():
-        if samples.role == misplaced:
+        if samples.role == misplaced and not (section == "real" and sources[name].rendered):
             raise OptionError(f"{section}.{name} (read as {samples.reader}): {told}")
     for samples in opened.values():
         samples.load()

@@ -123,7 +123,7 @@ def unpaired_batches(
     """
     cache = PictureCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
-    sampler = _unpaired_sampler(config, data, cache, config.batch, seed)
+    sampler = _unpaired_sampler(config, data, cache, max(config.batch, config.encoder_batch), seed)
     batches = sampler.batches(start, workers=config.workers)
     return (UnpairedBatch(*batch) for batch in _tensors(batches))
 
@@ -166,6 +166,7 @@ def _unpaired_sampler(
         patch=config.patch,
         batch=batch,
         seed=seed,
+        renders=any(table.get("rendered") for table in config.real.values()),
     )
 
 

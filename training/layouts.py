@@ -59,6 +59,9 @@ class Source:
         clean_side: of files that show a pair side by side; Rain800's are clean on the left.
         backgrounds: folder of the clean pictures, where they lie elsewhere (RainCityscapes).
         upside_down: whether pairs may be put upside down, for rain at any angle; None as suits the layout.
+        part: "1/2" takes the first of every two files, "2/2" the second, clips as a whole: so one folder gives
+            the rainy side of some scenes and the clean side of others.
+        rendered: render rain on clean pictures, for the rainy side of unpaired training.
 
     """
 
@@ -69,6 +72,8 @@ class Source:
     clean_side: str = "left"
     backgrounds: str = ""
     upside_down: bool | None = None
+    part: str = "1/1"
+    rendered: bool = False
 
     def __post_init__(self) -> None:
         if self.reader != "auto" and self.reader not in LAYOUTS:
@@ -77,6 +82,15 @@ class Source:
             raise OptionError(f"clean_side {self.clean_side}: choose left or right")
         if not 0 < self.share < math.inf or self.frames < 1:
             raise OptionError("share must be above 0 and finite, and frames at least 1")
+        number, count = self.parts
+        if not 1 <= number <= count:
+            raise OptionError(f'part {self.part}: write "2/3" for the second of every three files')
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Which of how many parts; (0, 0) for what is no part."""
+        match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", self.part)
+        return (int(match[1]), int(match[2])) if match else (0, 0)
 
     @classmethod
     def from_table(cls, name: str, table: Mapping[str, Any]) -> Source:
@@ -164,7 +178,7 @@ def find_samples(folder: Path, source: Source, backgrounds: Path | None = None) 
         return _recognise(folders, source)
     found = _find(source.reader, folders, source)
     if not found.samples:
-        raise _nothing(found, folder)
+        raise _nothing(found, folder, source)
     return found
 
 
@@ -175,13 +189,21 @@ def _find(reader: str, folders: Sequence[Path], source: Source) -> Found:
             samples.append(found)
         else:
             unmatched[found[0]] = found[1]
-    return Found(reader, tuple(samples), unmatched)
+    return Found(reader, _part(samples, source), unmatched)
 
 
-def _nothing(found: Found, folder: Path) -> SourceError:
+def _part(samples: Sequence[PairFile], source: Source) -> tuple[PairFile, ...]:
+    """The samples of the files that ``source.part`` takes; all frames of a clip go together."""
+    number, count = source.parts
+    order = {path: index for index, path in enumerate(dict.fromkeys(s.path for s in samples))}
+    return tuple(sample for sample in samples if order[sample.path] % count == number - 1)
+
+
+def _nothing(found: Found, folder: Path, source: Source) -> SourceError:
     reason = next((f"; {path.name}: {why}" for path, why in found.unmatched.items()), "")
+    where = f"{folder}, part {source.part}" if source.part != "1/1" else f"{folder}"
     return SourceError(
-        f"{folder}: nothing found by reader {found.reader}, which looks for {found.layout.holds}{reason}"
+        f"{where}: nothing found by reader {found.reader}, which looks for {found.layout.holds}{reason}"
     )
 
 

@@ -53,14 +53,19 @@ class NlclObjective(Objective):
         self.rain = NlclNetwork(config.network_config)
         if config.statistics == "unit":
             begin_near_zero(self.rain)
-        self.discriminator = Discriminator(config.encoder_width)
+        self.discriminator = Discriminator(
+            config.encoder_width,
+            normalised=config.encoder_statistics == "own",
+            texture_px=config.encoder_texture_px or None,
+        )
         self.background_heads = ProjectionHeads(self.discriminator.channels)
         self.rain_heads = ProjectionHeads(self.discriminator.channels)
         self.location_heads = ProjectionHeads(self.rain.channels)
         self.encoder_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), config.learning_rate, _BETAS
+            self.discriminator.parameters(), config.learning_rate * config.encoder_rate, _BETAS
         )
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
+        self._judged: Tensor | None = None  # the discriminator's loss in the step before
         self._rate = config.learning_rate
         # Seeded anew at each step, so that a run can be resumed.
         self._generator = torch.Generator()
@@ -88,6 +93,10 @@ class NlclObjective(Objective):
         config = self._config
         self._generator.manual_seed(config.seed * 1_000_003 + step)
         self._rate = self.learning_rate(step)
+        if step < config.encoder_lead:
+            self._shown = (batch.clean, batch.rainy)
+            return {"loss": 0.0 * next(network.parameters()).sum(), **self._told()}
+        shown, batch = batch, self._own_part(batch)
         signed = 2 * batch.rainy - 1
         if config.statistics == "unit":  # of which nothing is to be gathered
             network.eval()
@@ -100,24 +109,23 @@ class NlclObjective(Objective):
             "sparsity": (signed - background).abs().mean(),
             "adversarial": lsgan_generator_loss(self._frozen_score(judged[-1])),
         }
+        if config.brightening:
+            terms["brightening"] = (background - signed).relu().mean()
         # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
-            clean = 2 * batch.clean - 1
             # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
             with gathering_nothing(network):
-                clean_levels = network.levels(clean)
-                terms["location_contrast"] = 0.5 * (
-                    self._location_contrast(network, background, signed, levels)
-                    + self._location_contrast(
-                        network, network.drawn(clean_levels).float(), clean, clean_levels
-                    )
+                terms["location_contrast"] = self._both_locations(
+                    network, background, signed, levels, 2 * batch.clean - 1
                 )
-        self._shown = (batch.clean, layer_picture(background).detach())
+        others = 2 * shown.rainy[len(batch.rainy) :] - 1
+        drawn = torch.cat((background.detach(), *_answers(network, others)))
+        self._shown = (shown.clean, layer_picture(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
-        return {"loss": torch.as_tensor(total), **terms}
+        return {"loss": torch.as_tensor(total), **terms, **self._told()}
 
     def train_encoder(self, world: World) -> None:
         """One step of the discriminator: clean crops are real, the backgrounds just drawn are not."""
@@ -127,16 +135,28 @@ class NlclObjective(Objective):
         self._shown = None
         optimizer = self.encoder_optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self._rate
+            group["lr"] = self._rate * self._config.encoder_rate
         optimizer.zero_grad()
         device = world.device.type
         enabled = self._config.precision != "float32"
         with torch.autocast(device, torch.bfloat16, enabled=enabled):
             scores = self.discriminator.score(torch.cat((clean, background)))
             loss = lsgan_discriminator_loss(scores[: len(clean)], scores[len(clean) :])
+        self._judged = loss.detach()
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.discriminator.parameters(), world)
         optimizer.step()
+
+    def _own_part(self, batch: UnpairedBatch) -> UnpairedBatch:
+        """What the generators learn from; the rest is for the discriminator alone."""
+        if self._config.encoder_batch <= self._config.batch:
+            return batch
+        own = slice(self._config.batch)
+        return UnpairedBatch(batch.rainy[own], batch.clean[own])
+
+    def _told(self) -> dict[str, Tensor]:
+        """The discriminator's last loss, for the log."""
+        return {} if self._judged is None else {"discriminator": self._judged}
 
     def _frozen_score(self, deepest: Tensor) -> Tensor:
         """The discriminator's scores of its deepest level; its own parameters learn nothing from them."""
@@ -176,6 +196,38 @@ class NlclObjective(Objective):
         centres = draw_centres(picture, self._config.centres, generator=self._generator)
         return non_local_neighbours(picture, centres, count=count)
 
+    def _both_locations(
+        self,
+        network: NlclNetwork,
+        background: Tensor,
+        signed: Tensor,
+        levels: list[Tensor],
+        clean: Tensor,
+    ) -> Tensor:
+        """The location contrast of rainy pictures, and of clean ones, whose answers are drawn for it."""
+        if (window := self._window(signed)) is not None:
+            background, signed, clean = (part[window] for part in (background, signed, clean))
+            with torch.no_grad():  # with the borders that the answer's features have
+                levels = network.levels(signed)
+        clean_levels = network.levels(clean)
+        answer = network.drawn(clean_levels).float()
+        return 0.5 * (
+            self._location_contrast(network, background, signed, levels)
+            + self._location_contrast(network, answer, clean, clean_levels)
+        )
+
+    def _window(self, pictures: Tensor) -> tuple[slice, ...] | None:
+        """A random part of ``location_px`` on each side; None for all."""
+        side = self._config.location_px
+        if not side:
+            return None
+        window = [slice(None), slice(None)]
+        for length in pictures.shape[2:]:
+            spare = max(0, length - side)
+            start = int(torch.randint(spare + 1, (), generator=self._generator))
+            window.append(slice(start, start + side))
+        return tuple(window)
+
     def _location_contrast(
         self, network: NlclNetwork, answer: Tensor, signed: Tensor, levels: list[Tensor]
     ) -> Tensor:
@@ -189,6 +241,13 @@ class NlclObjective(Objective):
             self.location_heads,
             count=self._config.location_negatives,
         )
+
+
+@torch.no_grad()
+def _answers(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
+    """Each picture's background, (1, 3, H, W), for the discriminator alone."""
+    with gathering_nothing(network):
+        return [network(signed[k : k + 1]).float() for k in range(len(signed))]
 
 
 def footage_tables(folders: Sequence[Path], *, rainy: bool) -> dict[str, dict[str, Any]]:

@@ -139,6 +139,8 @@ class UnpairedSampler:
         patch: side of a patch in pixels.
         batch: rainy patches in a batch, and clean ones.
         seed: batch k is drawn from (seed, k), apart from PatchSampler's of the same seed.
+        renders: ``rainy`` may hold clean pictures, which rain is rendered on and which are compressed half
+            of the time; the clean side then is too, or its blocks would tell it from the rainy one.
 
     """
 
@@ -152,7 +154,9 @@ class UnpairedSampler:
         patch: int,
         batch: int,
         seed: int,
+        renders: bool = False,
     ) -> None:
+        self._renders = renders
         self._rainy = _Mixture(rainy, rainy_shares)
         self._clean = _Mixture(clean, clean_shares)
         self._patch, self._batch, self._seed = patch, batch, seed
@@ -172,16 +176,23 @@ class UnpairedSampler:
         )
 
     def _draw_rainy(self, rng: np.random.Generator) -> Picture:
-        rainy = self._rainy.draw(rng).rainy
-        if rainy is None:
+        sample = self._rainy.draw(rng)
+        if sample.rainy is not None:
+            return _mirrored(rng, (_shrunk_patch(rng, sample.rainy, self._patch),))[0]
+        if sample.background is None or not self._renders:
             raise OptionError("a source under [real] has no rainy pictures: use reader real")
-        return _mirrored(rng, (_shrunk_patch(rng, rainy, self._patch),))[0]
+        background = _shrunk_patch(rng, sample.background, self._patch)
+        (rainy,) = add_rain(rng, [background])
+        return _mirrored(rng, (_perhaps_recompressed(rng, rainy),))[0]
 
     def _draw_clean(self, rng: np.random.Generator) -> Picture:
-        background = self._clean.draw(rng).background
-        if background is None:
+        sample = self._clean.draw(rng)
+        if sample.background is None:
             raise OptionError("a source under [unpaired] has no clean pictures: use reader clean")
-        return _mirrored(rng, (_shrunk_patch(rng, background, self._patch),))[0]
+        clean = _shrunk_patch(rng, sample.background, self._patch)
+        if self._renders and sample.rainy is None:
+            clean = _perhaps_recompressed(rng, clean)
+        return _mirrored(rng, (clean,))[0]
 
 
 class _Mixture:

@@ -147,8 +147,10 @@ def test_a_source_in_the_wrong_section_is_named_with_what_to_do(tmp_path):
 
     with pytest.raises(OptionError, match=r"sources\.mine.*under \[real\]"):
         load("real", "sources")
-    with pytest.raises(OptionError, match=r"real\.mine.*reader real"):
+    with pytest.raises(OptionError, match=r"real\.mine.*reader real.*rendered = true"):
         load("clean", "real")
+    rendered = {"mine": {"path": "a", "reader": "clean", "rendered": True}}
+    assert len(load_sources(rendered, tmp_path, PictureCache(), "real")["mine"]) == 1
     with pytest.raises(OptionError, match=r"unpaired\.mine.*reader clean"):
         load("real", "unpaired")
 

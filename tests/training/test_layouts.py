@@ -193,3 +193,35 @@ def test_rainy_pictures_beside_clean_ones_of_other_names_are_not_taken_for_clean
     save(tmp_path / "target" / "b.png", noise(2))
     with pytest.raises(SourceError, match=r"seems to hold pairs.*a\.png"):
         find_samples(tmp_path, Source())
+
+
+def test_a_part_takes_every_so_many_files_and_clips_as_a_whole(tmp_path):
+    for index in range(5):
+        save(tmp_path / "pictures" / f"{index}.png", level(1))
+    taken = [
+        [
+            sample.path.stem
+            for sample in find_samples(
+                tmp_path / "pictures", Source(reader="clean", part=part)
+            ).samples
+        ]
+        for part in ("1/2", "2/2", "3/3")
+    ]
+    assert taken == [["0", "2", "4"], ["1", "3"], ["2"]]
+    for clip in "abc":
+        (tmp_path / "clips").mkdir(exist_ok=True)
+        (tmp_path / "clips" / f"{clip}.mp4").touch()
+    found = find_samples(tmp_path / "clips", Source(reader="clips", frames=4, part="2/2"))
+    assert [sample.path.stem for sample in found.samples] == ["b"] * 4
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "half", "1", "-1/2"])
+def test_a_part_that_cannot_be_is_named(part):
+    with pytest.raises(OptionError, match=rf"part {part}: write"):
+        Source(path="a", part=part)
+
+
+def test_a_part_in_which_nothing_is_left_is_an_error(tmp_path):
+    save(tmp_path / "0.png", level(1))
+    with pytest.raises(SourceError, match=r"part 2/2: nothing found"):
+        find_samples(tmp_path, Source(reader="clean", part="2/2"))

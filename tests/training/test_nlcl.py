@@ -21,6 +21,7 @@ from vderain.training.distributed import World
 from vderain.training.evaluate import network_cost
 from vderain.training.export import export_weights
 from vderain.training.feed import UnpairedBatch, step_batches
+from vderain.training.losses.encoders import Discriminator
 from vderain.training.nlcl import NlclObjective, footage_tables
 from vderain.training.trainer import Trainer
 from vderain.weights import save_network
@@ -394,3 +395,87 @@ def test_with_unit_statistics_a_run_begins_near_the_identity_and_gathers_nothing
     assert not any(value.any() for name, value in state.items() if "running_mean" in name)
     with pytest.raises(OptionError, match="frozen_statistics"):
         config(statistics="unit", network={**TINY_NLCL.to_dict(), "frozen_statistics": False})
+
+
+# What is ours, and off unless it is asked for.
+
+
+def test_at_first_the_discriminator_may_learn_alone_clean_from_rainy(tmp_path):
+    trainer = Trainer(config(encoder_lead=1), tmp_path)
+    judge = named(trainer, "objective.discriminator")
+    assert names_that_moved(trainer, lambda: trainer.train_step(batch_of())) == judge
+    second = {}
+    moved = names_that_moved(trainer, lambda: second.update(trainer.train_step(batch_of())))
+    assert moved > judge and set(second) == {"loss", *TERMS, "discriminator"}
+
+
+def test_the_discriminator_may_have_a_rate_of_its_own(tmp_path):
+    trainer = Trainer(config(encoder_rate=3.0, steps=8, constant_share=0.0), tmp_path)
+    trainer.train_step(batch_of())
+    (group,) = trainer.objective.encoder_optimizer.param_groups
+    assert group["lr"] == pytest.approx(3 * 2e-4)
+    trainer.train_step(batch_of())
+    assert group["lr"] == pytest.approx(3 * 2e-4 * 7 / 8)
+
+
+def test_the_discriminator_may_see_more_than_the_generators_learn_from(data, tmp_path, monkeypatch):
+    trainer = Trainer(config(batch=1, encoder_batch=3), tmp_path)
+    batch = next(trainer.objective.batches(data, tmp_path, 0, World()))
+    assert len(batch.rainy) == len(batch.clean) == 3
+    batch.rainy.requires_grad_()
+    trainer.objective(trainer.network, batch, 0)["loss"].backward()
+    assert [bool(gradient.any()) for gradient in batch.rainy.grad] == [True, False, False]
+    seen = []
+    monkeypatch.setattr(
+        trainer.objective.discriminator, "score", lambda x: seen.append(x) or x.mean((1, 2, 3))
+    )
+    with pytest.raises(RuntimeError, match="grad"):  # of a score without weights
+        trainer.objective.train_encoder(World())
+    clean, drawn = seen[0][:3], seen[0][3:]
+    assert torch.equal(clean, batch.clean)
+    with torch.no_grad():
+        answers = [trainer.network(2 * one[None] - 1) for one in batch.rainy]
+    assert torch.allclose(drawn, torch.cat(answers) / 2 + 0.5, atol=1e-5)
+
+
+def test_locations_may_be_told_apart_in_a_part_of_each_patch(tmp_path):
+    trainer = Trainer(only("location_contrast", location_px=32), tmp_path)
+    batch = batch_of((48, 64), count=1)
+    batch.clean.requires_grad_()
+    trainer.objective(trainer.network, batch, 0)["loss"].backward()
+    rows, columns = (batch.clean.grad[0].abs().sum(0).sum(axis) > 0 for axis in (1, 0))
+    assert int(rows.sum()) == int(columns.sum()) == 32
+    with pytest.raises(OptionError, match="location_px 20"):
+        config(location_px=20)
+
+
+def test_a_background_brighter_than_the_rain_may_cost(tmp_path):
+    trainer = Trainer(only(brightening=2.0, statistics="unit"), tmp_path)
+    terms = trainer.objective(trainer.network, batch_of(), 0)
+    signed = 2 * batch_of().rainy - 1
+    brighter = (trainer.network(signed) - signed).relu().mean()
+    assert torch.allclose(terms["loss"], 2 * brighter, atol=1e-6) and brighter > 0
+    assert "brightening" not in Trainer(config(), tmp_path).train_step(batch_of())
+
+
+def test_the_discriminator_may_see_texture_alone(tmp_path):
+    judge = Trainer(config(encoder_texture_px=15), tmp_path).objective.discriminator
+    picture = torch.rand(1, 3, 64, 64)
+    darker, flat = picture - 0.3, picture.mean((2, 3), keepdim=True).expand_as(picture)
+    with torch.no_grad():
+        assert torch.allclose(judge.score(darker), judge.score(picture), atol=1e-4)
+        assert not torch.allclose(judge.score(flat), judge.score(picture), atol=1e-2)
+    with pytest.raises(OptionError, match="encoder_texture_px 14: must be odd"):
+        config(encoder_texture_px=14)
+
+
+def test_without_normalisation_the_discriminator_sees_how_much_of_it_there_is():
+    gain = {}
+    for normalised in (True, False):
+        torch.manual_seed(0)
+        judge = Discriminator(8, normalised=normalised)
+        faint = torch.rand(1, 3, 64, 64)
+        faint, strong = (0.5 + (faint - 0.5) * contrast for contrast in (0.1, 1.0))
+        deepest = [judge(picture)[-1].detach().std() for picture in (faint, strong)]
+        gain[normalised] = float(deepest[1] / deepest[0])
+    assert gain[True] < 1.5 and gain[False] > 3

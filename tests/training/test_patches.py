@@ -166,6 +166,27 @@ def test_unpaired_batches_hold_real_rain_and_other_clean_pictures():
     assert np.allclose(rainy, 200 / 255) and np.allclose(clean, 20 / 255)
 
 
+def test_rain_may_be_rendered_for_the_rainy_side(monkeypatch):
+    flat = {"clean": [Sample(None, np.full((60, 60, 3), 20, np.uint8))]}
+    monkeypatch.setattr(patches, "add_rain", lambda rng, frames: [frame + 90 for frame in frames])
+    rainy, clean = next(iter(unpaired(flat, flat, renders=True)))
+    assert np.allclose(rainy, 110 / 255, atol=0.01) and np.allclose(clean, 20 / 255, atol=0.01)
+
+
+def test_what_is_compressed_does_not_tell_rendered_rain_from_clean_pictures(monkeypatch):
+    busy = {
+        "clean": [Sample(None, np.random.default_rng(1).integers(0, 256, (60, 60, 3), np.uint8))]
+    }
+    pairs = {"clean": [Sample(busy["clean"][0].background, busy["clean"][0].background)]}
+    seen = []
+    monkeypatch.setattr(patches, "_perhaps_recompressed", lambda rng, one: seen.append(1) or one)
+    next(iter(unpaired(busy, busy, renders=True)))
+    assert len(seen) == 8  # four patches of each side
+    next(iter(unpaired(pairs, pairs, renders=True)))
+    next(iter(unpaired(pairs, busy)))
+    assert len(seen) == 8  # photographs are as they are
+
+
 def test_sources_in_the_wrong_place_are_an_error():
     with pytest.raises(OptionError, match=r"under \[real\]"):
         next(iter(sampler(REAL)))

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.errors import OptionError, WeightsError
+from vderain.training.losses.layers import high_pass
 from vderain.training.sampling import at_least_float32
 
 SMALLEST_CROP_PX = 24  # InstanceNorm needs more than one value at the discriminator's deepest level
+_TEXTURE_GAIN = 4.0  # about as large as signed pictures are
 _VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -70,9 +72,16 @@ class Discriminator(nn.Module):
     Four 4x4 convolutions of ``width`` to 8 ``width`` channels, leaky ReLU, InstanceNorm from the second
     on; the first three are followed by a BlurPool. Its levels are the four activations, the deepest
     included and the picture itself not. 64 channels are NLCL's (2.76 M parameters); 16 do on a CPU.
+
+    ``normalised`` False leaves InstanceNorm out (ours): it sets every picture's mean features to the same
+    values, so that what a picture has everywhere, as it has rain, is hard to see in its scores.
+    ``texture_px``, an odd side, shows it pictures less their mean over such a square (ours): scenes differ
+    most in tone, and rain is fine.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(
+        self, width: int = 64, *, normalised: bool = True, texture_px: int | None = None
+    ) -> None:
         super().__init__()
         if width < 1:
             raise OptionError(f"width {width}: must be at least 1")
@@ -83,18 +92,34 @@ class Discriminator(nn.Module):
         )
         self.halves = nn.ModuleList(BlurPool(channels) for channels in self.channels[:3])
         self.tail = nn.Conv2d(self.channels[-1], 1, 4, padding=1)
+        self.normalised, self.texture_px = normalised, texture_px
+        if not normalised:
+            self._keep_scale()
+
+    def _keep_scale(self) -> None:
+        """First weights that pass features on at the size that they came in, where no normalisation does."""
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+            nn.init.kaiming_normal_(convolution.weight, a=0.2)
+            nn.init.zeros_(convolution.bias)
+        nn.init.normal_(self.tail.weight, std=0.01)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1], at least 24 x 24 -> four levels of 1, 1/2, 1/4 and 1/8 of the size."""
         if min(pictures.shape[2:]) < SMALLEST_CROP_PX:
             height, width = pictures.shape[2:]
             raise OptionError(f"discriminator: needs crops of at least 24x24, got {width}x{height}")
+        seen = 2 * pictures - 1
+        if self.texture_px is not None:
+            seen = _TEXTURE_GAIN * high_pass(pictures, self.texture_px)
         # Three channels convolve several times faster on a CPU when they lie together.
-        x = (2 * pictures - 1).contiguous(memory_format=torch.channels_last)
+        x = seen.contiguous(memory_format=torch.channels_last)
         levels: list[Tensor] = []
         for index, convolution in enumerate(self.convolutions):
             x = convolution(x)
-            x = F.leaky_relu(F.instance_norm(x) if index else x, 0.2, inplace=True)
+            if index and self.normalised:
+                x = F.instance_norm(x)
+            x = F.leaky_relu(x, 0.2, inplace=True)
             levels.append(x)
             if index < 3:
                 x = self.halves[index](x)

@@ -62,11 +62,10 @@ def augmented_pictures(pictures: Tensor, generator: torch.Generator | None = Non
     return torch.where(mirrored, exposed.flip(3), exposed).clamp(0, 1)
 
 
-def high_pass(pictures: Tensor) -> Tensor:
-    """Fine texture, (N, 3, H, W) -> same: the pictures less their mean over 9x9 pixels; zero where flat."""
-    half = _HIGH_PASS_PX // 2
-    padded = F.pad(pictures, (half,) * 4, mode="replicate")
-    return pictures - box_mean(padded, _HIGH_PASS_PX)
+def high_pass(pictures: Tensor, side_px: int = _HIGH_PASS_PX) -> Tensor:
+    """Fine texture, (N, 3, H, W) -> same: the pictures less their mean over squares of an odd side."""
+    padded = F.pad(pictures, (side_px // 2,) * 4, mode="replicate")
+    return pictures - box_mean(padded, side_px)
 
 
 def _turned(layers: Tensor, generator: torch.Generator | None) -> Tensor:

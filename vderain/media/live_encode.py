@@ -39,8 +39,13 @@ class Packed:
     is_key: bool
 
     def packet(self) -> Any:
-        """A new av.Packet; muxers change those that they get."""
-        packet: Any = av.Packet(self.data)
+        """A new av.Packet; muxers change those that they get.
+
+        Its memory is FFmpeg's. A packet over ``bytes`` can only be freed with Python's lock, for which a muxer's own
+        thread would wait in vain while a close that holds it waits for that thread.
+        """
+        packet: Any = av.Packet(len(self.data))
+        packet.update(self.data)
         packet.pts, packet.dts, packet.duration = self.pts, self.dts, self.duration
         packet.time_base = self.time_base
         packet.is_keyframe = self.is_key

@@ -93,7 +93,7 @@ def with_objects(
             if is_round:
                 cv2.ellipse(mask, box, 255, -1, cv2.LINE_AA)
             else:
-                cv2.fillPoly(mask, [np.int32(np.rint(cv2.boxPoints(box)))], 255, cv2.LINE_AA)
+                cv2.fillPoly(mask, [np.rint(cv2.boxPoints(box)).astype(np.int32)], 255, cv2.LINE_AA)
             share = mask[..., None].astype(np.float32) / np.float32(255)
             frame[:] = np.rint(frame * (1 - share) + surface * share).astype(np.uint8)
     return moved

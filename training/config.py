@@ -1,4 +1,4 @@
-"""One training run as a frozen dataclass: read from TOML, overridden from the command line, kept in checkpoints.
+"""One training run as a frozen dataclass, as a TOML file, the command line and checkpoints give it.
 
 What every method shares is a ``RunConfig``; each method's own settings are a class of their own, so that a
 setting which a method does not know is told.
@@ -7,10 +7,8 @@ setting which a method does not know is told.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,10 +16,9 @@ from vderain.errors import OptionError
 from vderain.network.card import Card
 from vderain.network.config import TIERS, AnyConfig, NetworkConfig, NlclConfig
 from vderain.options import check_options, option
+from vderain.training.settings import overridden, read_settings
 from vderain.weights import find_weights
 
-_CONFIGS = files("vderain.training") / "configs"
-_SCORED = {"dev"}  # configurations that list sets to score
 # What a resumed run may change: how long, how often and from where, never what is trained.
 _RESUMABLE = frozenset(
     {
@@ -403,9 +400,8 @@ def adapt_config(
     ``paths`` by name, footage among them; ``values`` that are None are left out. Raises OptionError, and
     WeightsError where there are no such weights.
     """
-    settings: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    for item in overrides:
-        _update(settings, _override(item), merge="." in item.partition("=")[0])
+    given = {name: value for name, value in values.items() if value is not None}
+    settings = overridden(given, overrides)
     path, card = find_weights(tier, initial)
     settings |= {name: tuple(str(one.absolute()) for one in found) for name, found in paths.items()}
     settings |= {"initial": str(path.absolute()), "tier": card.tier}
@@ -423,58 +419,21 @@ def load_config(path: Path, overrides: Sequence[str] = (), **values: Any) -> Any
 
     Raises OptionError for a file that cannot be read, and names or values that cannot be used.
     """
-    settings = {**_read(path), **values}
-    for item in overrides:
-        _update(settings, _override(item), merge="." in item.partition("=")[0])
+    settings = overridden({**read_settings(path), **values}, overrides)
     method = settings.pop("method", TrainConfig.method)
     return _settings_of(method, str(path)).from_dict(settings, str(path))
 
 
 def method_of(path: Path, overrides: Sequence[str] = ()) -> str:
     """Which method a configuration is of; OptionError where it cannot be read."""
-    settings = _read(path)
-    for item in overrides:
-        settings |= _override(item)
+    settings = overridden(read_settings(path), overrides)
     return str(settings.get("method", TrainConfig.method))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    shipped = _CONFIGS / f"{path}.toml"
-    try:
-        file = shipped if not path.is_file() and shipped.is_file() else path
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        shipped_names = {p.name.removesuffix(".toml") for p in _CONFIGS.iterdir()} - _SCORED
-        raise OptionError(
-            f"{path}: not a readable configuration ({error}); "
-            f"name a TOML file, or one of {', '.join(sorted(shipped_names))}"
-        ) from None
 
 
 def _settings_of(method: Any, where: str) -> type[AnyTrainConfig]:
     if method not in METHODS:
         raise OptionError(f"{where}: method {method}: choose one of {', '.join(METHODS)}")
     return METHODS[method]
-
-
-def _override(item: str) -> dict[str, Any]:
-    name, equals, value = item.partition("=")
-    if not equals:
-        raise OptionError(f"{item}: write name=value")
-    try:
-        return tomllib.loads(f"{name} = {value}")
-    except tomllib.TOMLDecodeError:
-        return {name.strip(): value}  # a text needs no quotes here
-
-
-def _update(settings: dict[str, Any], values: dict[str, Any], *, merge: bool) -> None:
-    """Set values; with ``merge``, of a dotted name, only what it names inside a table."""
-    for name, value in values.items():
-        known = settings.get(name)
-        if merge and isinstance(value, dict) and isinstance(known, dict):
-            _update(known, value, merge=True)
-        else:
-            settings[name] = value
 
 
 def _check_type(name: str, value: Any, item: Any, where: str) -> None:

@@ -1,0 +1,57 @@
+"""Settings as plain values: from a TOML file, and from "name=value" texts laid over them."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vderain.errors import OptionError
+
+_SHIPPED = files("vderain.training") / "configs"
+_SCORED = {"dev"}  # configurations that list sets to score
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A TOML file, or a shipped one by its name; OptionError where it cannot be read."""
+    shipped = _SHIPPED / f"{path}.toml"
+    try:
+        file = shipped if not path.is_file() and shipped.is_file() else path
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        shipped_names = {p.name.removesuffix(".toml") for p in _SHIPPED.iterdir()} - _SCORED
+        raise OptionError(
+            f"{path}: not a readable configuration ({error}); "
+            f"name a TOML file, or one of {', '.join(sorted(shipped_names))}"
+        ) from None
+
+
+def overridden(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings with "name=value" texts laid over them; OptionError for what is no such text."""
+    result = copy.deepcopy(dict(settings))
+    for item in overrides:
+        _update(result, _override(item), merge="." in item.partition("=")[0])
+    return result
+
+
+def _override(item: str) -> dict[str, Any]:
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise OptionError(f"{item}: write name=value")
+    try:
+        return tomllib.loads(f"{name} = {value}")
+    except tomllib.TOMLDecodeError:
+        return {name.strip(): value}  # a text needs no quotes here
+
+
+def _update(settings: dict[str, Any], values: dict[str, Any], *, merge: bool) -> None:
+    """Set values; with ``merge``, of a dotted name, only what it names inside a table."""
+    for name, value in values.items():
+        known = settings.get(name)
+        if merge and isinstance(value, dict) and isinstance(known, dict):
+            _update(known, value, merge=True)
+        else:
+            settings[name] = value

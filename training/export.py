@@ -50,14 +50,15 @@ def export_weights(
     The card of a network that draws the whole picture also has ``dry_psnr_db`` among its scores: how near
     it comes to dry pictures of the run's own clean source, null where these are not there any more. Of a
     SemiDRDNet the card has the ranges that int8 needs, measured on the run's sources, or on rain rendered
-    onto the pictures of ``clean``. ``checkpoint`` may be weights already, whose card is kept but for these.
+    onto the pictures of ``clean``. ``checkpoint`` may be weights already, whose card is kept but for these and
+    ``scores``.
 
     Raises WeightsError where the checkpoint is missing or damaged, SinkError where ``weights`` exists or
     cannot be written, OptionError for a name that is none of a weights file.
     """
     check_output(weights, overwrite=overwrite)
     if checkpoint.suffix == ".safetensors":
-        return _calibrated(checkpoint, weights, clean)
+        return _rewritten(checkpoint, weights, scores, clean)
     path = checkpoint_path(checkpoint)
     state = load_checkpoint(path)
     config = state_config(state, path)
@@ -100,13 +101,20 @@ def check_output(weights: Path, *, overwrite: bool) -> None:
         raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
 
 
-def _calibrated(source: Path, weights: Path, clean: Path | None) -> Card:
-    """Write weights again, whose card says what int8 needs."""
-    if clean is None:
-        raise OptionError(f"{source}: weights already; --calibrate names clean pictures for int8")
+def _rewritten(
+    source: Path, weights: Path, scores: dict[str, Any] | None, clean: Path | None
+) -> Card:
+    """Write weights again, with scores or with what int8 needs on their card."""
+    if clean is None and not scores:
+        raise OptionError(
+            f"{source}: weights already; --calibrate names clean pictures for int8, --scores what evaluate wrote"
+        )
     path, card = find_weights(source.stem, str(source))
     network = load_network(path, card)
-    card = replace(card, int8=clean_scales(network, clean))
+    if scores:
+        card = replace(card, scores=scores)
+    if clean is not None:
+        card = replace(card, int8=clean_scales(network, clean))
     return write_weights(network, weights, card)
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 from dataclasses import replace
 
 import cv2
@@ -107,12 +106,20 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     assert not weights.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    with pytest.raises(SinkError, match="closed"):
-        export_weights(run, closed / "mine.safetensors")
+def test_a_place_that_cannot_be_written_is_named_and_nothing_stays_there(run, tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    weights.with_suffix(".json").mkdir()  # where the card should go
+    with pytest.raises(SinkError, match="mine"):
+        export_weights(run, weights, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_weights_get_scores_on_their_card_and_keep_the_rest(run, tmp_path):
+    first, scored = tmp_path / "first.safetensors", tmp_path / "scored.safetensors"
+    card = export_weights(run, first)
+    again = export_weights(first, scored, scores={"dev": {"psnr_after_db": 30.0}})
+    assert again.scores == {"dev": {"psnr_after_db": 30.0}}
+    assert (again.sha256, again.int8, again.training) == (card.sha256, card.int8, card.training)
 
 
 def test_scores_are_the_summary_that_evaluate_writes(tmp_path):

@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write the averaged weights of CHECKPOINT, a run's folder or its file, with a card.
 
-    CHECKPOINT may be a weights file: with --calibrate its card then gets what int8 needs.
+    CHECKPOINT may be a weights file: its card then gets what int8 needs (--calibrate), or --scores.
 
     \b
     vderain export runs/fast -o mine.safetensors

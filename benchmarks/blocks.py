@@ -2,12 +2,16 @@
 
     python benchmarks/blocks.py WEIGHTS DATA
     python benchmarks/blocks.py WEIGHTS DATA --without 0,2 --output trimmed.safetensors
+    python benchmarks/blocks.py WEIGHTS DATA --coarse 6,4 --output grown.safetensors
     python benchmarks/blocks.py WEIGHTS DATA --one-frame --output per_frame.safetensors
+    python benchmarks/blocks.py WEIGHTS DATA --towards OTHER 0.3 --output between.safetensors
 
 DATA holds dev/. Every block is left out once, which a residual branch survives, and parts of the development sets
 are scored without further training: every sixth of Rain800's hold-back, the heavy pairs, two frames of each
-rendered shower. --without takes blocks out of the coarsest scale; --one-frame adds the first weights of
-all frames up, so that single pictures are answered as before. Both are starts for `vderain train`.
+rendered shower. --without takes blocks out of the coarsest scale; --coarse adds blocks that do nothing yet to
+the coarser scales; --one-frame leaves out what sees neighbours, so that single pictures are answered as
+before. These are starts for `vderain train`. --towards goes a share of the way to weights that were trained on from
+these: what they gained for what they lost, in the measure wanted.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from vderain.network.card import Card
 from vderain.network.semi_drdnet import CoarseStage, RainBlock, SemiDRDNet
 from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.pictures import ClipFile, read_picture, read_window
+from vderain.training.stacks import stacked_alone
 from vderain.weights import find_weights, load_network, save_network
 
 SIDES = (320, 480)
@@ -33,17 +38,17 @@ CLIPS = ("ntia_Aspen", "vid4_calendar", "vid4_foliage")
 
 
 def samples(data: Path, frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Stacks (H, W, 3T) and their ground truth (H, W, 3), uint8."""
+    """Stacks (H, W, 3 + T - 1) and their ground truth (H, W, 3), uint8."""
     dev = data / "dev"
     for path in sorted((dev / "rain800_pairs").iterdir())[::6]:
         both = read_picture(path)
         half = both.shape[1] // 2
-        yield cut(np.concatenate([both[:, half : 2 * half]] * frames, 2)), cut(both[:, :half])
+        yield cut(stacked_alone(both[:, half : 2 * half], frames)), cut(both[:, :half])
     for path in sorted((dev / "heavy_pairs" / "input").iterdir()):
         rainy, clean = (
             read_picture(dev / "heavy_pairs" / side / path.name) for side in ("input", "target")
         )
-        yield cut(np.concatenate([rainy] * frames, 2)), cut(clean)
+        yield cut(stacked_alone(rainy, frames)), cut(clean)
     for name in CLIPS:
         rainy = read_window(ClipFile(dev / "rendered" / f"{name}_shower.mp4", 0, 8))
         clean = read_window(ClipFile(dev / "clean_video" / f"{name}.mp4", 0, 8))
@@ -76,17 +81,51 @@ def without(network: SemiDRDNet, left_out: list[int]) -> SemiDRDNet:
     return smaller
 
 
+def grown(network: SemiDRDNet, counts: tuple[int, ...]) -> SemiDRDNet:
+    """The network with so many blocks on each coarser scale, of which the new ones add nothing yet."""
+    larger = SemiDRDNet(replace(network.config, coarse_blocks=counts))
+    for name in ("detail", "fusion", "rain.head", "rain.body", "rain.tail"):
+        if name.partition(".")[0] != "fusion" or network.fusion is not None:
+            larger.get_submodule(name).load_state_dict(network.get_submodule(name).state_dict())
+    for old, new in zip(scales(network), scales(larger), strict=True):
+        for sources, targets in zip(parted(old), parted(new), strict=True):
+            for source, target in zip(sources, targets, strict=False):
+                for part in ("down", "up") if isinstance(source, CoarseStage) else ("body", "gate"):
+                    target.get_submodule(part).load_state_dict(
+                        source.get_submodule(part).state_dict()
+                    )
+            for fresh in targets[len(sources) :]:
+                nn.init.zeros_(fresh.body[-1].weight)
+                nn.init.zeros_(fresh.body[-1].bias)
+    return larger
+
+
+def parted(blocks: nn.Sequential) -> tuple[list[nn.Module], ...]:
+    """The blocks before the coarser scale, that scale, and those after it."""
+    at = next((k for k, each in enumerate(blocks) if isinstance(each, CoarseStage)), len(blocks))
+    return [*blocks[:at]], [*blocks[at : at + 1]], [*blocks[at + 1 :]]
+
+
 def of_one_frame(network: SemiDRDNet) -> SemiDRDNet:
     """The per-frame network that answers a picture as this one answers it T times."""
-    frames = network.config.frames
     single = SemiDRDNet(replace(network.config, frames=1))
     state = single.state_dict()
     for name in state:
         values = network.state_dict()[name]
-        same = values.shape == state[name].shape
-        state[name] = values if same else values.unflatten(1, (frames, -1)).sum(1)
+        # What the branches see of neighbours is 0 then.
+        state[name] = values if values.dim() < 2 else values[:, : state[name].shape[1]]
     single.load_state_dict(state)
     return single
+
+
+def between(network: SemiDRDNet, other: SemiDRDNet, share: float) -> SemiDRDNet:
+    """The network with each weight ``share`` of the way to the other's."""
+    mean = SemiDRDNet(network.config)
+    theirs = other.state_dict()
+    mean.load_state_dict(
+        {name: torch.lerp(own, theirs[name], share) for name, own in network.state_dict().items()}
+    )
+    return mean
 
 
 def write(network: SemiDRDNet, path: Path, source: Path, card: Card, told: str) -> None:
@@ -118,10 +157,20 @@ def table(network: SemiDRDNet, data: Path) -> None:
 @click.argument("weights")
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--without", "left_out", help="Blocks of the coarsest scale, such as 0,2.")
+@click.option(
+    "--coarse", help="Blocks of each coarser scale, such as 6,4; no fewer than there are."
+)
 @click.option("--one-frame", is_flag=True, help="As a network that sees one frame.")
+@click.option("--towards", nargs=2, type=(str, float), help="Other weights, and how far.")
 @click.option("--output", "-o", type=click.Path(path_type=Path))
 def main(
-    weights: str, data: Path, left_out: str | None, one_frame: bool, output: Path | None
+    weights: str,
+    data: Path,
+    left_out: str | None,
+    coarse: str | None,
+    one_frame: bool,
+    towards: tuple[str, float] | None,
+    output: Path | None,
 ) -> None:
     torch.set_num_threads(1)
     path, card = find_weights("fast", weights)
@@ -129,7 +178,14 @@ def main(
     if output is None:
         table(network, data)
     elif one_frame:
-        write(of_one_frame(network), output, path, card, "first weights of all frames added up")
+        write(of_one_frame(network), output, path, card, "without what sees neighbours")
+    elif towards:
+        other, share = find_weights("fast", towards[0]), towards[1]
+        mean = between(network, load_network(*other), share)
+        write(mean, output, path, card, f"{share:g} of the way to {other[0].name}")
+    elif coarse:
+        counts = tuple(int(count) for count in coarse.split(","))
+        write(grown(network, counts), output, path, card, f"grown to {coarse} coarser blocks")
     else:
         numbers = sorted(int(number) for number in (left_out or "").split(",") if number)
         told = f"without blocks {', '.join(map(str, numbers))} of the coarsest scale"

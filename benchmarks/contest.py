@@ -5,7 +5,8 @@
 DATA holds train/ and dev/ as for ``vderain train fast``. A pool of rendered windows is drawn once, without
 the training clips named in HELD_BACK; every way starts from the same per-frame weights and learns from the
 same samples in the same order. Scored are the rendered dev clips and the clips held back, two consecutive
-frames at several places of each.
+frames at several places of each. Every way but the per-frame one lets the network take over its neighbours'
+luma (``Fusion``), which it is given in order of brightness, or where the name says so as time has them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vderain.alignment import Aligner, aligned, thumbnail
-from vderain.frames import PlaneFormat
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.network.fold import with_frames
-from vderain.network.semi_drdnet import SemiDRDNet, center_frame
+from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.cache import PictureCache
 from vderain.training.config import TrainConfig
 from vderain.training.datasets import load_sources
@@ -36,6 +36,7 @@ from vderain.training.patches import PatchSampler
 from vderain.training.pictures import ClipFile, read_window
 from vderain.training.rain import Picture, render_clip
 from vderain.training.sequences import SequenceMaker
+from vderain.training.stacks import grey
 from vderain.weights import find_weights, load_network
 
 HELD_BACK = (
@@ -46,6 +47,9 @@ PATCH, BATCH, RATE = 128, 8, 4e-4
 WIDE = 5  # frames of a window: two on either side
 Window = npt.NDArray[np.uint8]  # (H, W, 3 WIDE), oldest first
 Answer = Callable[[SemiDRDNet, Tensor], Tensor]
+
+
+GREY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
 
 def frame(window: Tensor, offset: int) -> Tensor:
@@ -59,31 +63,40 @@ def median(frames: list[Tensor]) -> Tensor:
     return torch.stack(frames).median(0).values
 
 
-def repaired(network: SemiDRDNet, clip: Tensor) -> Tensor:
-    return center_frame(clip) + network.change(clip)
+def repaired(
+    network: SemiDRDNet, current: Tensor, neighbours: list[Tensor], *, ordered: bool = True
+) -> Tensor:
+    """The current frame (N, 3, H, W) without its rain, with the luma of its neighbours, likewise RGB."""
+    seen = [current]
+    if neighbours:
+        differences = [((one - current) * GREY).sum(1, keepdim=True) for one in neighbours]
+        stack = torch.cat(differences, 1)
+        seen.append(stack.sort(1).values if ordered else stack)
+    return current + network.change(torch.cat(seen, 1))
 
 
-def stacked(*offsets: int) -> Answer:
+def around(*offsets: int, ordered: bool = True) -> Answer:
+    """The frame with its neighbours at these offsets."""
     return lambda network, window: repaired(
-        network, torch.cat([frame(window, offset) for offset in offsets], 1)
+        network, frame(window, 0), [frame(window, k) for k in offsets], ordered=ordered
     )
 
 
 def medians(network: SemiDRDNet, window: Tensor) -> Tensor:
-    """The frame between the medians of three and of five."""
+    """The frame with the medians of three and of five."""
     of_three = median([frame(window, k) for k in (-1, 0, 1)])
     of_five = median([frame(window, k) for k in range(-2, 3)])
-    return repaired(network, torch.cat([of_three, frame(window, 0), of_five], 1))
+    return repaired(network, frame(window, 0), [of_three, of_five])
 
 
 def state(network: SemiDRDNet, window: Tensor) -> Tensor:
-    """The frame between its predecessor's result and its predecessor; two steps of warm-up, no look-ahead."""
+    """The frame with its predecessor's result and its predecessor; two steps of warm-up, no look-ahead."""
     current = frame(window, -2)
     result = current
     for offset in (-2, -1, 0):
         before, current = current, frame(window, offset)
         with torch.set_grad_enabled(torch.is_grad_enabled() and offset == 0):
-            result = repaired(network, torch.cat([result, current, before], 1)).clamp(0, 1)
+            result = repaired(network, current, [result, before], ordered=False).clamp(0, 1)
     return result
 
 
@@ -94,14 +107,19 @@ class Way:
     lookahead: int
     answer: Answer
     is_aligned: bool = True
+    shut: str = ""  # a part of the Fusion that stays out of it
 
 
+NEIGHBOURS = (-2, -1, 1, 2)
 WAYS = {
-    "per frame": Way(1, 0, 0, stacked(0)),
-    "three, not aligned": Way(3, 0, 1, stacked(-1, 0, 1), is_aligned=False),
-    "three, aligned": Way(3, 2, 1, stacked(-1, 0, 1)),
-    "three of the past, aligned": Way(3, 2, 0, stacked(-2, 0, -1)),
-    "five, aligned": Way(5, 4, 2, stacked(-2, -1, 0, 1, 2)),
+    "per frame": Way(1, 0, 0, around()),
+    "three, not aligned": Way(3, 0, 1, around(-1, 1), is_aligned=False),
+    "three, aligned": Way(3, 2, 1, around(-1, 1)),
+    "three of the past, aligned": Way(3, 2, 0, around(-2, -1)),
+    "five, aligned": Way(5, 4, 2, around(*NEIGHBOURS)),
+    "five, in order of time": Way(5, 4, 2, around(*NEIGHBOURS, ordered=False)),
+    "five, nothing taken before": Way(5, 4, 2, around(*NEIGHBOURS), shut="before"),
+    "five, after by features alone": Way(5, 4, 2, around(*NEIGHBOURS), shut="after"),
     "medians of three and five": Way(3, 4, 2, medians),
     "the last result, aligned": Way(3, 1, 0, state),
 }
@@ -109,17 +127,16 @@ WAYS = {
 
 def laid_over(frames: list[Picture], scale: float = 0.0) -> Window:
     """The frames as the middle one shows them."""
-    height, width = frames[0].shape[:2]
-    fmt = PlaneFormat("rgb", width, height, full_range=True)
-    planes = [tuple(np.ascontiguousarray(f[..., c]) for c in range(3)) for f in frames]
-    small = [thumbnail(each, fmt, scale=scale) for each in planes]
+    small = [thumbnail(grey(each), 8, scale=scale) for each in frames]
     middle, aligner = len(frames) // 2, Aligner()
-    laid = [
-        frames[index] if index == middle else np.dstack(
-            aligned(planes[middle], planes[index], aligner.motion(small[middle], small[index]))
-        )
-        for index in range(len(frames))
-    ]  # fmt: skip
+    laid = []
+    for index, each in enumerate(frames):
+        if index == middle:
+            laid.append(each)
+            continue
+        motion = aligner.motion(small[middle], small[index])
+        pairs = zip(np.moveaxis(frames[middle], 2, 0), np.moveaxis(each, 2, 0), strict=True)
+        laid.append(np.dstack([aligned(np.ascontiguousarray(a), b, motion) for a, b in pairs]))
     return np.concatenate(laid, 2)
 
 
@@ -176,7 +193,13 @@ def seen(way: Way, windows: Tensor) -> Tensor:
 def train(way: Way, network: SemiDRDNet, pool: tuple[Window, Window], steps: int) -> float:
     """Train in place; returns seconds."""
     windows, backgrounds = pool
-    optimizer = torch.optim.Adam(network.parameters(), RATE)
+    if way.shut:
+        part = network.get_submodule(f"fusion.{way.shut}")
+        part.requires_grad_(False)
+        if way.shut == "before":
+            part.bias.fill_(-40.0)  # its weights are born zero, as the other part's are
+    learning = [each for each in network.parameters() if each.requires_grad]
+    optimizer = torch.optim.Adam(learning, RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rng, since = np.random.default_rng(7), time.monotonic()
     network.train()
@@ -275,7 +298,7 @@ def cost_ms(way: Way, network: SemiDRDNet) -> float:
             laid_over(frames)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             if way.answer is state:
-                repaired(network, torch.cat([frame(window, 0)] * 3, 1))
+                repaired(network, frame(window, 0), [frame(window, 0)] * 2)
             else:
                 way.answer(network, window)
         took.append(time.monotonic() - since)

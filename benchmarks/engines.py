@@ -19,18 +19,19 @@ import click
 import numpy as np
 import torch
 
+from vderain.clips import still_clip
 from vderain.engines.cache import EngineCache
 from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.errors import EngineBuildError
-from vderain.frames import Clip, PlaneFormat
+from vderain.frames import PlaneFormat
 from vderain.network.fold import fold
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 
 
 def torch_forms(network, fmt: PlaneFormat) -> dict[str, Callable[[], object]]:
-    rainy = torch.rand(1, 3 * network.config.frames, fmt.height, fmt.width)
+    rainy = torch.rand(1, network.config.channels, fmt.height, fmt.width)
     rainy = rainy.to(memory_format=torch.channels_last)
     forms = {
         "torch eager": network,
@@ -56,7 +57,7 @@ def main(size: str, rounds: int) -> None:
     calls = torch_forms(network, fmt)
     rng = np.random.default_rng(0)
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
-    clip = Clip((planes,) * card.config.frames, fmt, card.config.frames // 2)
+    clip = still_clip(planes, fmt, card.config.frames)
     engines = []
     for precision in ("float32", "bfloat16", "float16", "int8"):
         # One frame at a time, on all threads, as torch computes.

@@ -27,9 +27,9 @@ import click
 import cv2
 import numpy as np
 
-from vderain.clips import Window, clips
+from vderain.clips import Window, clips, still_clip
 from vderain.engines import open_engine
-from vderain.frames import Clip, Frame, PlaneFormat
+from vderain.frames import Frame, PlaneFormat
 from vderain.media import open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
@@ -96,7 +96,7 @@ def network_only(
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
     engine = open_engine(options)
     spec = engine.spec_for(fmt)
-    clip = Clip((planes,) * spec.frames, fmt, spec.frames // 2)
+    clip = still_clip(planes, fmt, spec.frames)
     for pending in [engine.submit(clip) for _ in range(engine.slots)]:
         pending.result()
     since, cpu = time.monotonic(), time.process_time()

@@ -16,6 +16,7 @@ import click
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from vderain.metrics import psnr
 from vderain.network.config import PAPER
@@ -95,7 +96,10 @@ def main(picture: str, weights: str | None, size: str) -> None:
     path, card = find_weights("fast", weights)
     with torch.inference_mode():
         print(f"{Path(picture).name} at {size}, weights {path.name}")
-        table(lambda: load_network(path, card), rainy.repeat(1, card.config.frames, 1, 1))
+        table(
+            lambda: load_network(path, card),
+            F.pad(rainy, (0, 0, 0, 0, 0, card.config.channels - 3)),
+        )
         if weights is None:
             print(f"{Path(picture).name} at {size}, `paper`, seeded")
             table(seeded_paper, rainy)

@@ -50,18 +50,18 @@ class LateAnswer:
 
 
 def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:
-    """A clip's T * P planes in the order of the network's inputs; EngineLoadError if it misfits."""
+    """A clip's planes in the order of the network's inputs; EngineLoadError if it misfits."""
     check_clip(clip, fmt, frames)
-    return [plane for picture in clip.planes for plane in picture]
+    return list(clip.inputs)
 
 
 def check_clip(clip: Clip, fmt: PlaneFormat, frames: int) -> None:
     """Raise EngineLoadError unless an engine that was opened for a format takes a clip."""
     if clip.format != fmt:
         raise EngineLoadError(f"this engine was opened for {fmt}, the clip is {clip.format}")
-    if len(clip.planes) != frames:
+    if len(clip.neighbours) != frames - 1:
         raise EngineLoadError(
-            f"the network sees {frames} frames, the clip holds {len(clip.planes)}"
+            f"the network sees {frames} frames, the clip holds {1 + len(clip.neighbours)}"
         )
 
 

@@ -71,8 +71,9 @@ class Ports:
     def of(cls, config: AnyConfig, fmt: PlaneFormat, precision: str) -> Ports:
         """Those of ``device_graph``: a change of more than 12 bits does not fit into float16."""
         half = precision == "float16" and fmt.bit_depth <= HALF_BIT_DEPTH
-        shapes = fmt.padded(config.multiple).plane_shapes
-        return cls(fmt, shapes * config.frames, shapes, torch.float16 if half else torch.float32)
+        padded = fmt.padded(config.multiple)
+        answer = torch.float16 if half else torch.float32
+        return cls(fmt, padded.clip_shapes(config.frames), padded.plane_shapes, answer)
 
     @property
     def carried(self) -> torch.dtype:
@@ -145,7 +146,7 @@ class GpuSlot:
     def queue(self, clip: Clip, adding: Adding | None = None) -> None:
         """Queue all of a clip: what comes down is its change, or with ``adding`` the picture without rain."""
         assert self._add is not None
-        self._upload(clip.planes)
+        self._upload(clip)
         self.launch()
         if adding is None:
             self.download()
@@ -153,7 +154,7 @@ class GpuSlot:
         with self._device.on(self._stream):
             self._strength.fill_(adding.strength)
             self._add()
-            if adding.on_device and self._lies_here(clip.center_planes):
+            if adding.on_device and self._lies_here(clip.planes):
                 fmt = self._ports.fmt
                 planes = [
                     _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
@@ -167,14 +168,12 @@ class GpuSlot:
             self._done.record(self._stream)
 
     def _adding_step(self) -> Callable[[], None]:
-        """Adds the change to the centre frame that the network took."""
-        count = len(self._given)
-        first = len(self._taken) // count // 2 * count
-        center = self._taken[first : first + count]
+        """Adds the change to the frame that the network took."""
+        taken = self._taken[: len(self._given)]
 
         @torch.inference_mode()
         def step() -> None:
-            results = add_change(center, self._given, self._ports.fmt, self._strength)
+            results = add_change(taken, self._given, self._ports.fmt, self._strength)
             for dry, result in zip(self._dry, results, strict=True):
                 dry.copy_(result)
 
@@ -183,19 +182,18 @@ class GpuSlot:
     def _lies_here(self, picture: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
         return isinstance(picture, DevicePlanes) and picture.device == self._here
 
-    def _upload(self, pictures: Sequence[Sequence[Plane]]) -> None:
-        """``upload``, of which pictures that lie on this device need nothing but a copy there."""
+    def _upload(self, clip: Clip) -> None:
+        """``upload``, of which a picture that lies on this device needs nothing but a copy there."""
         count = len(self._ports.fmt.plane_shapes)
-        self._held = pictures  # until the device has read them
-        for number, picture in enumerate(pictures):
-            mine = slice(number * count, (number + 1) * count)
-            if self._lies_here(picture):
-                with self._device.on(self._stream):
-                    self._device.follow_decoder(self._stream)
-                    for taken, plane in zip(self._taken[mine], planes_of(picture), strict=True):
-                        fill_padded_tensor(taken[0, 0], plane)
-            else:
-                self._send(picture, mine)
+        self._held = (clip,)  # until the device has read it
+        if not self._lies_here(clip.planes):
+            self.upload(clip.inputs)
+            return
+        with self._device.on(self._stream):
+            self._device.follow_decoder(self._stream)
+            for taken, plane in zip(self._taken[:count], planes_of(clip.planes), strict=True):
+                fill_padded_tensor(taken[0, 0], plane)
+        self._send(clip.neighbours, slice(count, None))
 
     def upload(self, planes: Sequence[Plane]) -> None:
         """Copy into the host's buffers, and queue the copy to the device."""

@@ -69,9 +69,7 @@ class ReferenceEngine:
         network, notes = _fitting(network, fmt, free_bytes)
         self._spec = replace(spec, notes=(*spec.notes, *notes))
         self._device = next(network.parameters()).device
-        self._planes_network = PlanesNetwork(
-            network, fmt, multiple=config.multiple, frames=config.frames
-        )
+        self._planes_network = PlanesNetwork(network, fmt, multiple=config.multiple)
         self._planes_network.eval().to(self._device)
         self._closed = False
 

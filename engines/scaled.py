@@ -36,16 +36,14 @@ class ScaledEngine:
     def submit(self, clip: Clip) -> Pending:
         """Shrink the clip's planes by averaging and start computing."""
         planes = clip_inputs(clip, self._fmt, self._spec.frames)
-        shapes = self._inner_fmt.plane_shapes * self._spec.frames
+        shapes = self._inner_fmt.clip_shapes(self._spec.frames)
         small = [
             _resized(plane, shape, cv2.INTER_AREA)
             for plane, shape in zip(planes, shapes, strict=True)
         ]
         count = len(self._fmt.plane_shapes)
-        pictures = tuple(tuple(small[i : i + count]) for i in range(0, len(small), count))
-        return _Enlarged(
-            self._inner.submit(Clip(pictures, self._inner_fmt, clip.center)), self._fmt
-        )
+        shrunk = Clip(small[:count], self._inner_fmt, small[count:])
+        return _Enlarged(self._inner.submit(shrunk), self._fmt)
 
     def close(self) -> None:
         """Close the inner engine."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.clips import still_clip
+from vderain.frames import Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.metrics import psnr
 from vderain.network.change import sample_bounds
@@ -131,8 +132,7 @@ def _mirrored_positions(have: int, want: int) -> npt.NDArray[np.intp]:
 def _answers(engines: list[Engine], picture: Picture, fmt: PlaneFormat) -> list[Plane]:
     """What each engine would change in a picture, all frames of the clip being the same."""
     planes = planes_from_rgb(picture, fmt)
-    frames = engines[0].spec_for(fmt).frames
-    clip = Clip((planes,) * frames, fmt, frames // 2)
+    clip = still_clip(planes, fmt, engines[0].spec_for(fmt).frames)
     return [_bounded(planes, engine.submit(clip).result(), fmt) for engine in engines]
 
 

@@ -146,7 +146,7 @@ class TiledEngine:
         if self._closed:
             raise EngineLoadError("the engine is closed")
         planes = clip_inputs(clip, self._fmt, self._spec.frames)
-        shapes = self._tiling.frame.plane_shapes * self._spec.frames
+        shapes = self._tiling.frame.clip_shapes(self._spec.frames)
         padded = [np.empty(shape, plane.dtype) for shape, plane in zip(shapes, planes, strict=True)]
         for target, plane in zip(padded, planes, strict=True):
             fill_padded(target, plane)
@@ -190,7 +190,7 @@ class TiledEngine:
             yield waiting.popleft().result()
 
     def _cut(self, corner: Corner, planes: list[Plane]) -> Iterator[Plane]:
-        shapes = self._tiling.tile.plane_shapes * self._spec.frames
+        shapes = self._tiling.tile.clip_shapes(self._spec.frames)
         for plane, (height, width) in zip(planes, shapes, strict=True):
             top, left = self._scale(plane)(corner)
             yield plane[top : top + height, left : left + width]

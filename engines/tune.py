@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from vderain.clips import still_clip
 from vderain.engines.cache import EngineCache
 from vderain.engines.choice import FASTEST_FIRST, candidates, make_backend
 from vderain.engines.contract import Backend
 from vderain.engines.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError
-from vderain.frames import Clip, PlaneFormat
+from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine, Pending
 from vderain.network.card import Card
 from vderain.options import EngineOptions
@@ -136,12 +137,11 @@ def stored_choice(options: EngineOptions, card: Card, cache: EngineCache) -> Cho
 
 def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
     """Frames per second of an open engine with all its slots in flight."""
-    count = engine.spec_for(fmt).frames
     rng = np.random.default_rng(0)
     planes = tuple(
         rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
     )
-    clip = Clip((planes,) * count, fmt, count // 2)
+    clip = still_clip(planes, fmt, engine.spec_for(fmt).frames)
     engine.submit(clip).result()  # the first one also allocates
     waiting: deque[Pending] = deque()
     done, since = 0, time.monotonic()

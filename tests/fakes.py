@@ -95,7 +95,7 @@ class _Answer:
     def result(self):
         assert self.index == self.engine.answered, "answers are asked for in order"
         self.engine.answered += 1
-        planes = self.engine.submitted[self.index].center_planes
+        planes = self.engine.submitted[self.index].planes
         return tuple(np.full(plane.shape, self.engine.offset, np.float32) for plane in planes)
 
 

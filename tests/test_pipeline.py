@@ -54,7 +54,7 @@ def test_the_engine_sees_the_picture_upright_and_the_sink_as_it_was_stored(rotat
     frame = gray_frame(0, 0, planes=(picture,), rotation=rotation)
     engine, sink = OffsetEngine(0.0), ListSink()
     derain(ListSource([frame]), engine, sink)
-    assert np.array_equal(engine.submitted[0].center_planes[0], np.rot90(picture, rotation // 90))
+    assert np.array_equal(engine.submitted[0].planes[0], np.rot90(picture, rotation // 90))
     assert engine.submitted[0].format == frame.format.rotated(rotation // 90)
     assert np.array_equal(sink.items[0].planes[0], picture)
     assert sink.items[0].rotation == rotation

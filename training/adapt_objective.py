@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vderain.network.base import ChangeNetwork
-from vderain.network.semi_drdnet import SemiDRDNet, center_frame
+from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config import AdaptConfig
 from vderain.training.distributed import World
 from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
@@ -73,7 +73,7 @@ class AdaptObjective(Objective):
             change = detail - streaks
         else:
             change = network.change(batch.rainy).float()
-        current = center_frame(batch.rainy)
+        current = batch.rainy[:, :3]
         kept = batch.kinds == KEPT
         error = (current + change - batch.target).abs() * batch.weight * ~kept[:, None, None, None]
         distance = error.sum() / (3 * batch.weight.sum()).clamp(min=1)
@@ -111,7 +111,7 @@ def _compared(batch: AdaptBatch, streaks: Tensor, change: Tensor) -> ContrastBat
     """The patches by kind; None for a batch that lacks one."""
     real, made = batch.kinds == REAL, batch.kinds == MADE
     clean = ~real
-    rainy = center_frame(batch.rainy)
+    rainy = batch.rainy[:, :3]
     if not real.any() or not made.any():
         return None
     return ContrastBatch(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vderain.clips import Window, clips
 from vderain.network.base import ChangeNetwork
 from vderain.training.pictures import picture_frame
+from vderain.training.stacks import network_input, stacked_alone
 from vderain.training.streaks import Picture
 
 
@@ -19,7 +20,7 @@ def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:
 
     The network is asked as it is: call its ``eval`` before. One of several frames sees T times the same.
     """
-    return derain_stack(network, np.concatenate([picture] * network.config.frames, 2))
+    return derain_stack(network, stacked_alone(picture, network.config.frames))
 
 
 def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Picture]:
@@ -33,12 +34,12 @@ def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
 
 
 def stacked_clips(frames: Sequence[Picture], count: int) -> Iterator[Picture]:
-    """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: ``count`` laid over it, (H, W, 3 * count)."""
+    """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: (H, W, 3 + count - 1)."""
     window = Window(count, count // 2)
     items = (picture_frame(frame, number) for number, frame in enumerate(frames))
     for _, clip in clips(items, lambda _: window):
         assert clip is not None  # there are no packets
-        yield np.dstack([plane for planes in clip.planes for plane in planes])
+        yield np.dstack(clip.inputs)
 
 
 def middle_clip(frames: Sequence[Picture], count: int) -> Picture:
@@ -49,12 +50,12 @@ def middle_clip(frames: Sequence[Picture], count: int) -> Picture:
 
 @torch.inference_mode()
 def derain_stack(network: ChangeNetwork, stack: Picture) -> Picture:
-    """The middle frame of a stack (H, W, 3T) uint8 of frames laid over it, without its rain, (H, W, 3)."""
+    """The frame of a stack (H, W, 3 + T - 1) uint8 without its rain, (H, W, 3)."""
     height, width = stack.shape[:2]
-    multiple, first = network.config.multiple, 3 * (network.config.frames // 2)
+    multiple = network.config.multiple
     device = next(network.parameters()).device
-    rainy = torch.from_numpy(stack.astype(np.float32) / 255).permute(2, 0, 1)[None].to(device)
+    rainy = torch.from_numpy(network_input(stack))[None].to(device)
     filled = F.pad(rainy, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     change = network.change(filled)[..., :height, :width]
-    dry = (rainy[:, first : first + 3] + change.float()).clamp(0, 1)[0].permute(1, 2, 0)
+    dry = (rainy[:, :3] + change.float()).clamp(0, 1)[0].permute(1, 2, 0)
     return np.asarray((dry * 255).round().byte().cpu().numpy())

@@ -16,6 +16,7 @@ from vderain.network.quantize import calibrate
 from vderain.training.cache import PictureCache
 from vderain.training.datasets import Sample, Samples, clean_tables, load_sources
 from vderain.training.rain import RAIN_KINDS, Picture, render_kind
+from vderain.training.stacks import network_input, stacked_still
 
 PICTURES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
 _SEED = 6
@@ -71,6 +72,5 @@ def _middle(picture: Picture) -> Picture:
 
 
 def _stacked(frames: Sequence[Picture]) -> Tensor:
-    """Pictures as ``change`` takes them, (1, 3T, H, W)."""
-    stacked = np.concatenate(frames, 2).astype(np.float32) / 255
-    return torch.from_numpy(stacked).permute(2, 0, 1)[None]
+    """Pictures as ``change`` takes them, (1, 3 + T - 1, H, W)."""
+    return torch.from_numpy(network_input(stacked_still(frames)))[None]

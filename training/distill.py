@@ -16,11 +16,10 @@ from vderain.errors import OptionError, SinkError
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
 from vderain.network.config import NetworkConfig
-from vderain.network.semi_drdnet import center_frame
 from vderain.training.config import TrainConfig
 from vderain.weights import find_weights, load_network
 
-_PARTS = {"rainy": np.uint8, "background": np.uint8, "streaks": np.float16, "detail": np.float16}
+_PARTS = {"rainy": np.int16, "background": np.uint8, "streaks": np.float16, "detail": np.float16}
 # Settings that the answers do not depend on.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
@@ -108,17 +107,17 @@ def _answer(
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = {}
     for name, dtype in _PARTS.items():
-        channels = 3 * (config.network_config.frames if name == "rainy" else 1)
+        channels = config.network_config.channels if name == "rainy" else 3
         shape = (count, channels, config.patch, config.patch)
         parts[name] = np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
     enabled = config.precision != "float32"
     for first in range(0, count, config.batch):
         rainy, background = next(batches)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
-            seen = rainy if teacher.config.frames > 1 else center_frame(rainy)
+            seen = rainy if teacher.config.frames > 1 else rainy[:, :3]
             streaks, detail = teacher(seen.to(device, memory_format=torch.channels_last))
         window = slice(first, first + config.batch)
-        parts["rainy"][window] = (rainy * 255).round().byte().numpy()
+        parts["rainy"][window] = (rainy * 255).round().short().numpy()
         parts["background"][window] = (background * 255).round().byte().numpy()
         parts["streaks"][window] = streaks.float().cpu().numpy()
         parts["detail"][window] = detail.float().cpu().numpy()

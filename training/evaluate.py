@@ -114,7 +114,7 @@ def network_cost(config: AnyConfig) -> NetworkCost:
         network = build_network(config).eval()
         # Enlarged as engines enlarge it, where the network takes other sizes only.
         size = [-(-side // config.multiple) * config.multiple for side in _COST_SIZE]
-        rainy = torch.empty(1, 3 * config.frames, *size)
+        rainy = torch.empty(1, config.channels, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.change(rainy)
     parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -38,7 +38,7 @@ class StepBatch:
     """The patches of one step, float32 RGB in [0, 1], (N, 3, P, P); what a run does not use is None.
 
     Attributes:
-        rainy: paired or rendered rain, (N, 3T, P, P) for a network of T frames.
+        rainy: paired or rendered rain, (N, 3 + T - 1, P, P) for a network of T frames.
         background: its ground truth.
         teacher_streaks: a teacher's R of ``rainy``.
         teacher_detail: its D.

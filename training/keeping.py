@@ -64,7 +64,7 @@ class OtherRain:
         )
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
-        """One sample: rainy (P, P, 3T) and background (P, P, 3), uint8."""
+        """One sample: rainy (P, P, 3 + T - 1) and background (P, P, 3), uint8."""
         return self._sampler.draw(rng)
 
     def probes(self, seed: int) -> list[tuple[Picture, Picture]]:

@@ -17,6 +17,7 @@ from vderain.training.colours import draw_chart, recoloured
 from vderain.training.config import AdaptConfig
 from vderain.training.footage import Piece
 from vderain.training.keeping import OtherRain
+from vderain.training.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.streaks import Layer, Picture
 from vderain.training.temporal import Mask, View, view
 
@@ -35,7 +36,7 @@ class Lesson:
     """A rainy frame of the footage, what it should become where that is known, and its rain.
 
     Attributes:
-        stack: the frame with the neighbours that a network of T frames sees, (H, W, 3T) uint8 RGB.
+        stack: the frame with the neighbours that a network of T frames sees, (H, W, 3 + T - 1) uint8.
         target: (H, W, 3) uint8 RGB.
         valid: where ``target`` can be trusted.
         light: what its rain adds, (H, W, 3) float32, 1 is white; 0 where that is not known.
@@ -55,7 +56,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A patch: rainy (P, P, 3T) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
+    """A patch: rainy (P, P, 3 + T - 1) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
 
     rainy: Picture
     target: Picture
@@ -68,8 +69,8 @@ class AdaptBatch:
     """The patches of a step.
 
     Attributes:
-        rainy: (N, 3T, P, P) float32 RGB in [0, 1].
-        target: (N, 3, P, P), likewise.
+        rainy: (N, 3 + T - 1, P, P) float32, as ``change`` takes it.
+        target: (N, 3, P, P) RGB in [0, 1].
         weight: (N, 1, P, P), how much each pixel counts.
         kinds: (N,) REAL, MADE, DRY or KEPT.
 
@@ -151,10 +152,9 @@ class LessonSampler:
         rng = np.random.default_rng((self._config.seed, number))
         samples = [self.draw(rng) for _ in range(self._config.batch)]
         rainy, target = (
-            torch.from_numpy(np.stack([getattr(one, name) for one in samples]).transpose(0, 3, 1, 2))
-            .contiguous().float() / 255
+            torch.from_numpy(np.stack([network_input(getattr(one, name)) for one in samples]))
             for name in ("rainy", "target")
-        )  # fmt: skip
+        )
         weight = torch.from_numpy(np.stack([one.weight for one in samples]))[:, None]
         return AdaptBatch(rainy, target, weight, torch.tensor([one.kind for one in samples]))
 
@@ -171,8 +171,8 @@ class LessonSampler:
         picture, weight = self._dry.draw(rng, patch)
         if kind < config.mined_share:
             falling = [self._with_own_rain(rng, picture) for _ in range(self._frames)]
-            return Sample(np.dstack(falling), picture, weight, MADE)
-        return Sample(np.dstack([picture] * self._frames), picture, weight, DRY)
+            return Sample(stacked_still(falling), picture, weight, MADE)
+        return Sample(stacked_alone(picture, self._frames), picture, weight, DRY)
 
     def _real(self, rng: np.random.Generator) -> Sample:
         """A patch of the footage; of a few draws the first that is known well enough."""

@@ -17,14 +17,15 @@ from vderain.training.datasets import Sample
 from vderain.training.mining import MinedLayer
 from vderain.training.rain import Picture, add_rain, recompress
 from vderain.training.sequences import SequenceMaker, moving_view, with_objects
+from vderain.training.stacks import network_input, stacked_alone
 
-# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3T, P, P)
+# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3 + T - 1, P, P)
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 _SMALLEST_SCALE = 0.4
 # Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
 # would else take what stays for the background, and leave all the rain that a picture shows.
-_ALONE_SHARE = 0.4
+_ALONE_SHARE = 0.5
 _OBJECTS_SHARE = 0.15  # of rendered clips, before which things move on their own
 _UNPAIRED_STREAM = (
     1  # keeps the unpaired batches' numbers apart from the paired ones of the same seed
@@ -70,7 +71,7 @@ class PatchSampler:
         return self.batches()
 
     def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
-        """Batches from number ``start`` on, without end: rainy (N, 3T, P, P), background (N, 3, P, P).
+        """Batches from number ``start`` on, without end: rainy (N, 3 + T - 1, P, P), background (N, 3, P, P).
 
         Float32 in [0, 1]. ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
         """
@@ -82,14 +83,14 @@ class PatchSampler:
         return _stacked([self.draw(rng) for _ in range(self._batch)])
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
-        """One sample, rainy (P, P, 3T) and background (P, P, 3), uint8; SourceError as of ``batch``."""
+        """One sample, rainy (P, P, 3 + T - 1) and background (P, P, 3), uint8; SourceError as of ``batch``."""
         sample = self._sources.draw(rng)
         if sample.background is None:
             raise OptionError("real rain has no ground truth: name its folder under [real]")
         if sample.rainy is not None:
             pair = _cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
-            return np.concatenate([rainy] * self._frames, 2), background
+            return stacked_alone(rainy, self._frames), background
         if self._frames > 1 and rng.random() >= _ALONE_SHARE:
             return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
@@ -100,10 +101,10 @@ class PatchSampler:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
             rainy = _perhaps_recompressed(rng, rainy)
         rainy, background = _mirrored(rng, (rainy, background))
-        return np.concatenate([rainy] * self._frames, 2), background
+        return stacked_alone(rainy, self._frames), background
 
     def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> tuple[Picture, Picture]:
-        """Frames rained on and laid over the middle one, (P, P, 3T), and its background."""
+        """The stack of frames rained on, (P, P, 3 + T - 1), and its background."""
         maker = SequenceMaker(self._frames)
         offsets = maker.offsets(rng)
         side, m = self._patch + 2 * maker.margin_px, maker.margin_px
@@ -236,12 +237,10 @@ def _from_threads(
 
 
 def _stacked(pairs: Sequence[tuple[Picture, Picture]]) -> Batch:
-    first, second = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*pairs, strict=True))
-    return _unit_range(first), _unit_range(second)
-
-
-def _unit_range(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(pictures).astype(np.float32) / np.float32(255)
+    first, second = (
+        np.stack([network_input(one) for one in side]) for side in zip(*pairs, strict=True)
+    )
+    return first, second
 
 
 def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vderain.network.semi_drdnet import SemiDRDNet, center_frame
+from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config import TrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.feed import StepBatch, step_batches
@@ -62,7 +63,7 @@ class SemiDrdnetObjective(Objective):
         """Scalars by name; ``loss`` is their weighted sum, the one to minimise."""
         config = self._config
         streaks, detail = (part.float() for part in network(batch.rainy))
-        rainy = center_frame(batch.rainy)
+        rainy = batch.rainy[:, :3]
         dry = (rainy == batch.background).flatten(1).all(1)
         supervised = supervised_loss(
             rainy,
@@ -116,8 +117,9 @@ def _compared(
     network: SemiDRDNet, batch: StepBatch, streaks: Tensor, detail: Tensor
 ) -> ContrastBatch:
     assert batch.real is not None and batch.clean is not None
-    rainy = center_frame(batch.rainy)
-    still = batch.real.repeat(1, network.config.frames, 1, 1)
+    rainy = batch.rainy[:, :3]
+    unseen = network.config.channels - 3  # neighbours, which differ nowhere
+    still = F.pad(batch.real, (0, 0, 0, 0, 0, unseen))
     with frozen_statistics(network):
         real_streaks, real_detail = (part.float() for part in network(still))
     return ContrastBatch(

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from vderain.alignment import Aligner, aligned, thumbnail
-from vderain.frames import Plane, PlaneFormat
 from vderain.training.rain import Picture
+from vderain.training.stacks import grey, stacked
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
@@ -49,22 +49,22 @@ class SequenceMaker:
     def laid_over(
         self, rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
     ) -> Picture:
-        """The frames (H, W, 3) laid over the middle one, without the margin: (H - 2m, W - 2m, 3T)."""
-        middle = len(frames) // 2
-        height, width = frames[0].shape[:2]
-        fmt = PlaneFormat("rgb", width, height, full_range=True)
-        planes = [_planes(frame) for frame in frames]
+        """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + T - 1)."""
+        middle, m = len(frames) // 2, self.margin_px
+        lumas = [grey(frame) for frame in frames]
         scale = 1 / rng.uniform(1.0, _LARGEST_SHRINK)
-        small = [thumbnail(each, fmt, scale=scale) for each in planes]
+        small = [thumbnail(each, 8, scale=scale) for each in lumas]
         laid = []
         for index, offset in enumerate(offsets):
+            if index == middle:
+                continue
             if offset == 0:
-                laid.append(frames[middle])
+                laid.append(lumas[middle])
                 continue
             motion = self._aligner.motion(small[middle], small[index])
-            laid.append(np.dstack(aligned(planes[middle], planes[index], motion)))
-        m = self.margin_px
-        return np.concatenate([frame[m:-m, m:-m] for frame in laid], 2)
+            laid.append(aligned(lumas[middle], lumas[index], motion))
+        inner = [luma[m:-m, m:-m] for luma in laid]
+        return stacked(frames[middle][m:-m, m:-m], inner)
 
 
 def with_objects(
@@ -111,10 +111,6 @@ def _surface(rng: np.random.Generator, picture: Picture) -> Picture:
 def reach(frames: int) -> int:
     """How far from the current frame the neighbours of a network of ``frames`` are drawn: all may lie before it."""
     return frames - 1
-
-
-def _planes(picture: Picture) -> tuple[Plane, ...]:
-    return tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
 
 
 def moving_view(

@@ -207,7 +207,7 @@ def _refuse_counts(
 
 def _upright_rgb(frame: Frame) -> Picture:
     clip = upright_clip(frame)
-    return planes_to_rgb(clip.center_planes, clip.format)
+    return planes_to_rgb(clip.planes, clip.format)
 
 
 def derain_rgb(frames: Sequence[Picture], engine: Engine, timing: Timing) -> list[Picture]:
@@ -225,7 +225,7 @@ def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:
     timing.seconds += elapsed
     timing.pictures += 1
     timing.ms_per_megapixel.append(1e9 * elapsed / (clip.format.width * clip.format.height))
-    return planes_to_rgb(apply_change(clip.center_planes, change, clip.format), clip.format)
+    return planes_to_rgb(apply_change(clip.planes, change, clip.format), clip.format)
 
 
 def _refuse_small(picture: Picture, name: str) -> None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import Plane, PlaneFormat
+from vderain.frames import LUMA_WEIGHTS, Plane, PlaneFormat
 
 Field = npt.NDArray[np.float32]
 Thumbnail = npt.NDArray[np.uint8]  # (h, w)
@@ -50,14 +50,22 @@ class Motion:
         return float(np.count_nonzero(self.unexplained)) < _SAME_SCENE * self.unexplained.size
 
 
-def thumbnail(planes: Sequence[Plane], fmt: PlaneFormat, *, scale: float = 0.0) -> Thumbnail:
-    """The luma (of RGB: the green) of a frame at about 180 lines, or at ``scale``, 8 bit."""
-    plane = planes[1] if fmt.layout == "rgb" else planes[0]
-    scale = scale or min(1.0, _SHORT_SIDE_PX / min(plane.shape))
-    height, width = (max(1, round(side * scale)) for side in plane.shape)
-    small = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), fmt.dtype)
-    if fmt.bit_depth > 8:
-        small >>= fmt.bit_depth - 8
+def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
+    """The luma of a frame in its own samples; of RGB that of BT.601, rounded."""
+    if fmt.layout != "rgb":
+        return planes[0]
+    kr, kb = (np.float32(weight) for weight in LUMA_WEIGHTS["bt601"])
+    red, green, blue = planes
+    return np.asarray(np.rint(kr * red + (1 - kr - kb) * green + kb * blue), fmt.dtype)
+
+
+def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:
+    """The luma of a frame at about 180 lines, or at ``scale``, 8 bit."""
+    scale = scale or min(1.0, _SHORT_SIDE_PX / min(luma.shape))
+    height, width = (max(1, round(side * scale)) for side in luma.shape)
+    small = np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), luma.dtype)
+    if bit_depth > 8:
+        small >>= bit_depth - 8
     return small.astype(np.uint8).reshape(height, width)
 
 
@@ -87,37 +95,36 @@ class Aligner:
         return Motion(flow, _unlike(current, _warped(neighbour, flow)))
 
 
-def aligned(planes: Sequence[Plane], neighbour: Sequence[Plane], motion: Motion) -> Sequence[Plane]:
-    """The neighbour's planes laid over the current frame's; the current samples where it does not show them.
+def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Plane:
+    """The neighbour's luma laid over the current frame's; the current samples where it does not show them.
 
     All of them where it shows another scene.
     """
     if not motion.explains:
-        return planes
-    fields: dict[tuple[int, int], tuple[Field, Thumbnail]] = {}
-    results = []
-    for own, other in zip(planes, neighbour, strict=True):
-        if own.shape not in fields:
-            fields[own.shape] = _enlarged(motion, own.shape)
-        flow, unexplained = fields[own.shape]
-        laid = np.asarray(_warped(other, flow)).reshape(own.shape)
-        cv2.copyTo(own, unexplained, laid)
-        results.append(laid)
-    return tuple(results)
-
-
-def _enlarged(motion: Motion, shape: tuple[int, int]) -> tuple[Field, Thumbnail]:
-    """Flow (H, W, 2) in pixels of a plane of this shape, and 255 where it shows something else."""
-    size = shape[::-1]
-    height, width = motion.flow.shape[:2]
-    factors = np.array([shape[1] / width, shape[0] / height], np.float32)
-    flow = cv2.resize(motion.flow * factors, size, interpolation=cv2.INTER_LINEAR)
-    unexplained = cv2.resize(motion.unexplained, size, interpolation=cv2.INTER_LINEAR)
+        return luma
+    height, width = luma.shape
+    factors = np.array([width, height], np.float32) / motion.flow.shape[1::-1]
+    flow = cv2.resize(motion.flow * factors.astype(np.float32), (width, height))
+    laid = np.asarray(_warped(neighbour, np.asarray(flow, np.float32).reshape(height, width, 2)))
+    unexplained = cv2.resize(motion.unexplained, (width, height))
     _, unexplained = cv2.threshold(unexplained, 100, 255, cv2.THRESH_BINARY)
-    return (
-        np.asarray(flow, np.float32).reshape(*shape, 2),
-        np.asarray(unexplained, np.uint8).reshape(shape),
-    )
+    laid = laid.reshape(luma.shape)
+    cv2.copyTo(luma, unexplained.reshape(luma.shape), laid)
+    return laid
+
+
+def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:
+    """Neighbours' luma with the darkest sample at each place in the first plane, and so on.
+
+    Rain adds light, so the first show what lies behind it.
+    """
+    ordered = list(lumas)
+    for last in range(len(ordered) - 1, 0, -1):
+        for index in range(last):
+            pair = ordered[index], ordered[index + 1]
+            if pair[0] is not pair[1]:
+                ordered[index : index + 2] = np.minimum(*pair), np.maximum(*pair)
+    return ordered
 
 
 def _warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:

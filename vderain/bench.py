@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -76,9 +76,11 @@ def bench(
         rates = {
             "decode": _decode_rate(clip, run),
             **_align_rates(fmt, spec),
-            "upload": _copy_rate(fmt, spec.frames, np.uint8 if fmt.bit_depth == 8 else np.uint16),
+            "upload": _copy_rate(fmt.clip_shapes(spec.frames), fmt.dtype),
             "network": frames_per_s(engine, fmt, seconds),
-            "download": _copy_rate(fmt, 1, fmt.dtype if spec.name in ON_NVIDIA else np.float32),
+            "download": _copy_rate(
+                fmt.plane_shapes, fmt.dtype if spec.name in ON_NVIDIA else np.float32
+            ),
             "encode": written,
         }
         rates["end to end"], told = _end_to_end_rate(clip, out, engine, encode, seconds, run)
@@ -165,9 +167,9 @@ def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
     return {"align": made / (time.monotonic() - since)}
 
 
-def _copy_rate(fmt: PlaneFormat, times: int, dtype: npt.DTypeLike) -> float:
-    """Frames per second of copying a frame's planes ``times`` times, in the host's memory."""
-    planes = [np.zeros(shape, dtype) for shape in fmt.plane_shapes for _ in range(times)]
+def _copy_rate(shapes: Sequence[tuple[int, int]], dtype: npt.DTypeLike) -> float:
+    """Frames per second of copying planes of these shapes in the host's memory."""
+    planes = [np.zeros(shape, dtype) for shape in shapes]
     targets = [np.empty_like(plane) for plane in planes]
     done, since = 0, time.monotonic()
     while time.monotonic() - since < 0.2:

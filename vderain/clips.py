@@ -1,8 +1,9 @@
 """From frames to the clips that the network sees.
 
-A clip of one frame is that frame. A clip of T is the frame and the T - 1 neighbours nearest in time, laid
-over it by ``alignment``, so that what differs is rain. Clips hold no state but those frames: a run that
-begins ``Window.warm_up`` frames early makes the clips of an uninterrupted one from there on.
+A clip of one frame is that frame. A clip of T is the frame and the T - 1 neighbours nearest in time, their luma
+laid over it by ``alignment`` and put in order of brightness: what differs is rain. Clips hold no state
+but those frames: a run that begins ``Window.warm_up`` frames early makes the clips of an uninterrupted one
+from there on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vderain.alignment import Aligner, Motion, Thumbnail, aligned, thumbnail
+from vderain.alignment import (
+    Aligner,
+    Motion,
+    Thumbnail,
+    aligned,
+    in_order_of_brightness,
+    luma,
+    thumbnail,
+)
 from vderain.frames import Clip, Frame, PassedPacket, Plane, PlaneFormat
 
 _GAP_S = 0.5  # frames further apart show too different a scene
@@ -100,8 +109,12 @@ def newest_clip(recent: tuple[Seen, ...], frames: int) -> Clip:
 def upright_clip(frame: Frame, frames: int = 1) -> Clip:
     """The clip of a picture without neighbours, turned as it is displayed: rain falls downwards there."""
     turns = frame.rotation // 90
-    planes = turned(frame.planes, turns)
-    return Clip((planes,) * frames, frame.format.rotated(turns), frames // 2)
+    return still_clip(turned(frame.planes, turns), frame.format.rotated(turns), frames)
+
+
+def still_clip(planes: Sequence[Plane], fmt: PlaneFormat, frames: int) -> Clip:
+    """The clip of a frame that stands in for all its neighbours."""
+    return Clip(planes, fmt, (luma(planes, fmt),) * (frames - 1) if frames > 1 else ())
 
 
 def turned(planes: Sequence[Plane], quarter_turns: int) -> Sequence[Plane]:
@@ -121,6 +134,7 @@ class Seen:
         self.time_s = frame.time_s
         self.discontinuity = frame.discontinuity
         self.is_picture = bool(frame.name)  # of a folder, where neighbours show other scenes
+        self._luma: Plane | None = None
         self._thumbnail: Thumbnail | None = None
 
     def follows(self, last: Seen) -> bool:
@@ -130,10 +144,17 @@ class Seen:
         return together and self.format == last.format and 0 <= gap_s <= _GAP_S
 
     @property
+    def luma(self) -> Plane:
+        """Made when it is first asked for, as the thumbnail is."""
+        if self._luma is None:
+            self._luma = luma(self.planes, self.format)
+        return self._luma
+
+    @property
     def thumbnail(self) -> Thumbnail:
-        """Made when it is first asked for."""
+        """Of the luma."""
         if self._thumbnail is None:
-            self._thumbnail = thumbnail(self.planes, self.format)
+            self._thumbnail = thumbnail(self.luma, self.format.bit_depth)
         return self._thumbnail
 
 
@@ -165,16 +186,14 @@ class _Stretch:
     def next_clip(self) -> Clip:
         """The clip of the next frame."""
         current = self._seen[self._next]
-        planes = [self._laid_over(self._next, index) for index in self._neighbours()]
-        center = len(planes) // 2
-        planes.insert(center, current.planes)
+        laid = [self._laid_over(self._next, index) for index in self._neighbours()]
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
             self._ahead = {pair: m for pair, m in self._ahead.items() if pair[0] > self._dropped}
             self._dropped += 1
-        return Clip(tuple(planes), current.format, center)
+        return Clip(current.planes, current.format, in_order_of_brightness(laid))
 
     def last_clip(self) -> Clip:
         """The clip of the newest frame, whatever was asked for before."""
@@ -182,22 +201,22 @@ class _Stretch:
         return self.next_clip()
 
     def _neighbours(self) -> list[int | None]:
-        """Which frames are nearest to the next one, oldest first; None for one that there is not."""
+        """Which frames are nearest to the next one; None for one that there is not."""
         window, now = self.window, self._next
         first, last = max(0, now - window.warm_up), min(len(self._seen) - 1, now + window.lookahead)
         others = sorted({*range(first, last + 1)} - {now}, key=lambda i: abs(i - now))
         chosen: list[int | None] = [*sorted(others[: window.frames - 1])]
         return chosen + [None] * (window.frames - 1 - len(chosen))
 
-    def _laid_over(self, now: int, index: int | None) -> Sequence[Plane]:
-        """A neighbour's planes laid over the current ones; these where it is missing."""
+    def _laid_over(self, now: int, index: int | None) -> Plane:
+        """A neighbour's luma laid over the current one; this where it is missing."""
         current = self._seen[now]
         if index is None:
-            return current.planes
+            return current.luma
         other, like = self._seen[index], None
         if index < now:
             like = self._ahead.pop((index + self._dropped, now + self._dropped), None)
         motion = self._aligner.motion(current.thumbnail, other.thumbnail, like=like)
         if index > now:
             self._ahead[now + self._dropped, index + self._dropped] = motion
-        return aligned(current.planes, other.planes, motion)
+        return aligned(current.luma, other.luma, motion)

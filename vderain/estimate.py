@@ -7,7 +7,8 @@ from collections import deque
 
 import numpy as np
 
-from vderain.frames import Clip, PlaneFormat
+from vderain.clips import still_clip
+from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine, Pending, StreamInfo
 
 _FRAMES = 6
@@ -15,9 +16,8 @@ _FRAMES = 6
 
 def network_frame_s(engine: Engine, fmt: PlaneFormat) -> float:
     """Seconds that the network takes for a frame with all slots in flight; opens the engine first."""
-    count = engine.spec_for(fmt).frames
     planes = tuple(np.full(shape, fmt.peak // 2, fmt.dtype) for shape in fmt.plane_shapes)
-    clip = Clip((planes,) * count, fmt, count // 2)
+    clip = still_clip(planes, fmt, engine.spec_for(fmt).frames)
     engine.submit(clip).result()  # the first one also allocates
     since = time.monotonic()
     waiting: deque[Pending] = deque()

@@ -80,6 +80,11 @@ class PlaneFormat:
         chroma = (-(-self.height // sy), -(-self.width // sx))
         return (luma, chroma, chroma)
 
+    def clip_shapes(self, frames: int) -> tuple[tuple[int, int], ...]:
+        """(H, W) of each plane of a clip of so many frames: the frame's, and its neighbours' luma."""
+        shapes = self.plane_shapes
+        return (*shapes, *shapes[:1] * (frames - 1))
+
     @property
     def peak(self) -> int:
         """The largest sample value that the bit depth can hold."""
@@ -244,19 +249,20 @@ class PassedPacket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The T frames that the network sees for one output frame; edges repeat the nearest frame.
+    """What the network sees for one output frame: the frame, and the luma of its T - 1 neighbours.
 
-    ``planes`` holds the planes of T frames, oldest first, turned upright; ``format`` describes them.
+    ``planes`` of the frame are turned upright, as ``format`` says. ``neighbours`` are laid over it and in order
+    of brightness (``vderain.alignment``); where there are none the frame stands in for them.
     """
 
-    planes: tuple[Sequence[Plane], ...]
+    planes: Sequence[Plane]
     format: PlaneFormat
-    center: int = 0
+    neighbours: Sequence[Plane] = ()
 
     @property
-    def center_planes(self) -> Sequence[Plane]:
-        """The planes of the frame that this clip derains."""
-        return self.planes[self.center]
+    def inputs(self) -> tuple[Plane, ...]:
+        """All planes in the order of the network's inputs, of the shapes ``format.clip_shapes`` gives."""
+        return (*self.planes, *self.neighbours)
 
 
 def network_matrix(tag: int, height: int) -> Matrix:

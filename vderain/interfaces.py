@@ -169,11 +169,11 @@ class AddsChange(Protocol):
     """An engine that adds the change where it computes it; the samples are those of ``apply_change``."""
 
     def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
-        """``submit`` for the whole picture: its centre frame with the change added."""
+        """``submit`` for the whole picture: the clip's frame with the change added."""
 
 
 class Engine(Protocol):
-    """Computes the change of a clip's centre frame: planes in, the change in plane units out.
+    """Computes the change of a clip's frame: planes in, the change in plane units out.
 
     A clip's planes have the shapes and dtype of its ``format``, any size from 1x1 up (padding to the
     network's multiple happens inside). The change has the planes' shapes, dtype float32, in units of one

@@ -156,7 +156,7 @@ class Network:
     def submit(self, clip):
         self.asked += 1
         answer = Future()
-        answer.set_result(tuple(np.full(p.shape, self.levels, np.float32) for p in clip.planes[0]))
+        answer.set_result(tuple(np.full(p.shape, self.levels, np.float32) for p in clip.planes))
         return answer
 
     def close(self):

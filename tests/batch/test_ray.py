@@ -74,7 +74,7 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
                 self.clip = clip
 
             def result(self):
-                return tuple(np.full(p.shape, -9, np.float32) for p in self.clip.center_planes)
+                return tuple(np.full(p.shape, -9, np.float32) for p in self.clip.planes)
 
         class Darkening:
             slots, seen = 1, 0

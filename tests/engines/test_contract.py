@@ -46,24 +46,15 @@ def make_clip(fmt, seed=0, frames=1):
     """Planes well inside the range, so that no clamp stands between packed and plain networks."""
     rng = np.random.default_rng(seed)
     low, high = int(0.4 * fmt.peak), int(0.6 * fmt.peak)
-    pictures = tuple(
-        tuple(rng.integers(low, high, shape).astype(fmt.dtype) for shape in fmt.plane_shapes)
-        for _ in range(frames)
-    )
-    return Clip(pictures, fmt, frames // 2)
+    planes = [rng.integers(low, high, shape).astype(fmt.dtype) for shape in fmt.clip_shapes(frames)]
+    count = len(fmt.plane_shapes)
+    return Clip(planes[:count], fmt, planes[count:])
 
 
 def expected_change(weights, clip):
     path, card = find_weights("fast", str(weights))
-    frames = card.config.frames
-    network = PlanesNetwork(
-        load_network(path, card), clip.format, multiple=card.config.multiple, frames=frames
-    )
-    planes = [
-        torch.from_numpy(plane.astype(np.float32))[None, None]
-        for picture in clip.planes
-        for plane in picture
-    ]
+    network = PlanesNetwork(load_network(path, card), clip.format, multiple=card.config.multiple)
+    planes = [torch.from_numpy(plane.astype(np.float32))[None, None] for plane in clip.inputs]
     with torch.inference_mode():
         return [change[0, 0].numpy() for change in network.eval()(*planes)]
 
@@ -245,18 +236,18 @@ def test_too_many_clips_lose_nothing(open_one, weights):
 def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
     fmt = make_format()
     upright = make_clip(fmt)
-    planes = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in upright.center_planes)
+    planes = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in upright.planes)
     for plane in planes:
         plane.flags.writeable = False
     assert not planes[0].flags.c_contiguous
     engine = open_one(fmt)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        turned = engine.submit(Clip((planes,), fmt)).result()
+        turned = engine.submit(Clip(planes, fmt)).result()
     straight = engine.submit(upright).result()
     for a, b in zip(turned, straight, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
-    for plane, original in zip(planes, make_clip(fmt).center_planes, strict=True):
+    for plane, original in zip(planes, make_clip(fmt).planes, strict=True):
         np.testing.assert_array_equal(plane, original)
 
 
@@ -266,9 +257,9 @@ def test_the_whole_picture_is_the_clips_with_its_change(open_one, weights, bit_d
     clip = make_clip(make_format("yuv420", 37, 23, bit_depth))
     engine = open_one(clip.format)
     change = engine.submit(clip).result()
-    expected = apply_change(clip.center_planes, change, clip.format, strength=strength)
+    expected = apply_change(clip.planes, change, clip.format, strength=strength)
     dry = derained(engine, clip, Adding(strength)).result()
-    for got, want, rainy in zip(dry, expected, clip.center_planes, strict=True):
+    for got, want, rainy in zip(dry, expected, clip.planes, strict=True):
         assert got.dtype == want.dtype and got.flags.writeable
         np.testing.assert_array_equal(got, want)
         assert (got != rainy).any()
@@ -279,7 +270,7 @@ def test_input_may_be_overwritten_after_submission(open_one, weights):
     clip = make_clip(fmt)
     expected = expected_change(weights, clip)
     answer = open_one(fmt).submit(clip)
-    for plane in clip.center_planes:
+    for plane in clip.planes:
         plane[:] = 0
     assert agreement_db(answer.result(), expected, fmt) > 50
 

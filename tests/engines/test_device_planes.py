@@ -60,14 +60,14 @@ def on_device(clip, downloads):
         picture._download = download
         return picture
 
-    return replace(clip, planes=tuple(placed(planes) for planes in clip.planes))
+    return replace(clip, planes=placed(clip.planes))
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10, 12])
 def test_a_pictures_layout_there_and_back(bit_depth):
     fmt = make_format("yuv420", 20, 18, bit_depth)
-    (planes,) = make_clip(fmt).planes
-    picture = on_device(make_clip(fmt), []).center_planes
+    planes = make_clip(fmt).planes
+    picture = on_device(make_clip(fmt), []).planes
     assert (picture.luma.shape, picture.chroma.shape) == ((18, 20), (9, 10, 2))
     assert picture.luma.dtype == (torch.uint8 if bit_depth == 8 else torch.uint16)
     again = picture_of(planes_of(picture), fmt, HOST)
@@ -150,21 +150,20 @@ def test_a_picture_on_another_gpu_comes_by_the_host(frames_and_path, engine_of):
     clip, downloads = make_clip(make_format("yuv420", 20, 18), frames=frames), []
     engine = engine_of(path, clip.format, HostDevice())
     placed = on_device(clip, downloads)
-    for picture in placed.planes:
-        picture.device = (2, 1)
+    placed.planes.device = (2, 1)
     dry = engine.derain(placed, Adding(on_device=True)).result()
-    assert len(downloads) == frames and not isinstance(dry, DevicePlanes)
+    assert len(downloads) == 1 and not isinstance(dry, DevicePlanes)
     for got, want in zip(dry, engine.derain(clip, Adding()).result(), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
 def test_what_does_not_know_of_devices_reads_planes(frames_and_path):
     clip, downloads = make_clip(make_format("yuv420", 20, 18)), []
-    picture = on_device(clip, downloads).center_planes
+    picture = on_device(clip, downloads).planes
     assert len(picture) == 3 and downloads == []
     assert picture[0].shape == (18, 20) and len([*picture]) == 3
     assert len(downloads) == 1  # once
-    assert Clip((picture,), clip.format).center_planes is picture
+    assert Clip(picture, clip.format).planes is picture
 
 
 @pytest.mark.parametrize(("layout", "size"), [("yuv444", (20, 18)), ("yuv420", (21, 18))])

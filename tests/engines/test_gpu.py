@@ -101,7 +101,7 @@ def test_the_change_is_added_on_the_gpu_as_on_the_host(path, cache_folder, kind,
     with closing(made.open(clip.format)) as engine:
         change = engine.submit(clip).result()
         dry = [engine.derain(clip, Adding(0.7)).result() for _ in range(4)]
-    expected = apply_change(clip.center_planes, change, clip.format, strength=0.7)
+    expected = apply_change(clip.planes, change, clip.format, strength=0.7)
     for planes in dry:
         for got, want in zip(planes, expected, strict=True):
             np.testing.assert_array_equal(got, want)
@@ -126,7 +126,7 @@ def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, path, cache_folder)
                 pending = deque()
                 dry = []
                 for frame in frames:
-                    clip = Clip((frame.planes,), frame.format)
+                    clip = Clip(frame.planes, frame.format)
                     pending.append(engine.derain(clip, Adding(on_device=decoder == "nvdec")))
                     if len(pending) == engine.slots:
                         dry.append(pending.popleft().result())

@@ -67,7 +67,7 @@ def test_a_known_change_is_right_within_a_level(tmp_path, name, layout, bit_dept
         neutral = np.full(shape, 128 << (bit_depth - 8), fmt.dtype)
         planes.append(planes[0] if layout == "rgb" else neutral)
     engine = open_engine(name, path, fmt, tmp_path)
-    change = engine.submit(Clip((tuple(planes),), fmt)).result()
+    change = engine.submit(Clip(tuple(planes), fmt)).result()
     result = apply_change(tuple(planes), change, fmt)
     exact = reference_planes(planes, np.full((14, 18, 3), amount), fmt)
     for got, want, plane, (low, high) in zip(

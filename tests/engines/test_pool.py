@@ -280,18 +280,18 @@ def test_scale_computes_the_change_at_a_smaller_size(weights, cache_folder, layo
     fmt = make_format(layout, 50, 34)
     pool = open_pool(weights, scale=0.5, engine="reference")
     clip = make_clip(fmt)
-    turned = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in clip.center_planes)
-    change = pool.submit(replace(clip, planes=(turned,))).result()
+    turned = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in clip.planes)
+    change = pool.submit(replace(clip, planes=turned)).result()
     small = scaled_format(fmt, 0.5)
     assert (small.width, small.height) == (25, 17)
     assert tuple(plane.shape for plane in change) == fmt.plane_shapes
     assert all(plane.dtype == np.float32 for plane in change)
     assert "the change is computed at 25x17" in pool.spec_for(fmt).notes
     # A flat picture has nearly the same change at any size.
-    flat = tuple(np.full_like(plane, 90) for plane in clip.center_planes)
-    scaled = pool.submit(replace(clip, planes=(flat,))).result()
+    flat = tuple(np.full_like(plane, 90) for plane in clip.planes)
+    scaled = pool.submit(replace(clip, planes=flat)).result()
     pool.close()
-    full = expected_change(weights, replace(clip, planes=(flat,)))
+    full = expected_change(weights, replace(clip, planes=flat))
     for a, b in zip(scaled, full, strict=True):
         assert abs(a.mean() - b.mean()) < 0.2 * abs(b.mean()) + 0.2
 
@@ -374,6 +374,6 @@ def test_pictures_of_many_sizes_are_built_once(weights, cache_folder, monkeypatc
         for width, height in sizes:
             fmt = PlaneFormat("yuv420", width, height)
             planes = tuple(rng.integers(0, 256, s).astype(np.uint8) for s in fmt.plane_shapes)
-            change = pool.submit(Clip((planes,), fmt)).result()
+            change = pool.submit(Clip(planes, fmt)).result()
             assert tuple(plane.shape for plane in change) == fmt.plane_shapes
     assert len(list(cache_folder.glob("*.bin"))) == 1

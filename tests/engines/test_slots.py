@@ -15,7 +15,7 @@ FMT = PlaneFormat("gray", 6, 4, full_range=True)
 
 
 def clip(level):
-    return Clip(((np.full((4, 6), level, np.uint8),),), FMT)
+    return Clip((np.full((4, 6), level, np.uint8),), FMT)
 
 
 def levels(pending):

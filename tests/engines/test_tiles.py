@@ -51,8 +51,8 @@ def coarse(tmp_path_factory):
 def uneven_clip(fmt, frames):
     """A picture whose halves have other means."""
     clip = make_clip(fmt, frames=frames)
-    for planes in clip.planes:
-        planes[0][:] = planes[0] * np.linspace(0.8, 1.2, planes[0].shape[1])
+    for luma in (clip.planes[0], *clip.neighbours):
+        luma[:] = luma * np.linspace(0.8, 1.2, luma.shape[1])
     return clip
 
 
@@ -97,8 +97,8 @@ def test_with_the_means_of_the_whole_frame_tiles_meet_without_a_seam(path, size,
     gathering = TorchTiles(torch.nn.Identity())
     if length > 1:
         whole = TorchTiles(GatheringNetwork(planes_graph(network, padded)))
-        planes = [_padded(plane, shape) for picture in clip.planes
-                  for plane, shape in zip(picture, padded.plane_shapes, strict=True)]  # fmt: skip
+        shapes = padded.clip_shapes(config.frames)
+        planes = [_padded(plane, shape) for plane, shape in zip(clip.inputs, shapes, strict=True)]
         (means,) = whole.start([*planes, np.zeros((1, length), np.float32)]).result()
         monkeypatch.setattr(gathering, "start", lambda planes: _Ready(means))
     spec = EngineSpec("torch", "float32", "CPU", "tiny", config.frames)
@@ -203,7 +203,7 @@ def test_the_reach_is_the_networks(path):
 
     network = SemiDRDNet(config).eval()
     side = 2 * reach_px(config) + 4 * config.multiple
-    rainy = torch.rand(1, 3 * config.frames, 2 * config.multiple, side)
+    rainy = torch.rand(1, config.channels, 2 * config.multiple, side)
     other = rainy.clone()
     other[..., -config.multiple :] = 0
     with torch.inference_mode():

@@ -101,7 +101,7 @@ class _Slow:
         time.sleep(self.engine.seconds)
         # Luma alone, so that pictures get darker and keep their colours.
         levels = (self.engine.offset, 0.0, 0.0)
-        planes = self.clip.center_planes
+        planes = self.clip.planes
         return tuple(np.full(p.shape, v, np.float32) for p, v in zip(planes, levels, strict=False))
 
 

@@ -125,11 +125,8 @@ def test_packed_form_equals_the_reference_form(fmt, config):
     ):  # small answers: no clamp, which only one form has
         branch.tail.weight *= 0.02
         branch.tail.bias *= 0.02
-    planes = [
-        plane
-        for seed in range(config.frames)
-        for plane in random_planes(fmt, seed, low=0.46, high=0.54)
-    ]
+    frames = [random_planes(fmt, seed, low=0.46, high=0.54) for seed in range(config.frames)]
+    planes = [*frames[0], *[neighbour[0] for neighbour in frames[1:]]]
     packed = run(PackedNetwork(network, fmt), planes)
     plain = run(PlanesNetwork(network, fmt, multiple=config.multiple), planes)
     assert max(np.abs(change).max() for change in plain) > 0.1

@@ -19,7 +19,7 @@ WIDE = replace(COARSE, rain_width=16, coarse_blocks=(1, 1), unshuffle=2)
 
 def pictures(count, config=WIDE):
     generator = torch.Generator().manual_seed(3)
-    return [torch.rand(1, 3 * config.frames, 32, 48, generator=generator) for _ in range(count)]
+    return [torch.rand(1, config.channels, 32, 48, generator=generator) for _ in range(count)]
 
 
 def test_only_wide_convolutions_of_residual_blocks_are_quantised():

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.networks import COARSE, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
 from vderain.network.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
-from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet, center_frame
+from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 SHAPES = {
     **TIERS,
@@ -33,7 +33,7 @@ def test_paper_config_has_the_published_parameter_counts():
 def test_fast_config_costs_at_most_35_gflop_for_a_720p_frame(form):
     network = form(SemiDRDNet(FAST).eval())
     with torch.device("meta"):
-        rainy = torch.empty(1, 3 * FAST.frames, 720, 1280)
+        rainy = torch.empty(1, FAST.channels, 720, 1280)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.to("meta").change(rainy)
     assert 20e9 < counter.get_total_flops() <= 35e9
@@ -44,7 +44,7 @@ def test_the_cost_that_a_config_states_is_what_its_network_does(shape):
     config = SHAPES[shape]
     network = SemiDRDNet(config).eval().to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.change(torch.empty(1, 3 * config.frames, 96, 64, device="meta"))
+        network.change(torch.empty(1, config.channels, 96, 64, device="meta"))
     assert counter.get_total_flops() == pytest.approx(2 * config.macs_per_pixel * 96 * 64, rel=0.01)
 
 
@@ -52,7 +52,7 @@ def test_the_cost_that_a_config_states_is_what_its_network_does(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_folded_network_equals_the_unfolded_one(shape, context):
     network = randomized(SemiDRDNet(SHAPES[shape]))
-    rainy = torch.rand(1, 3 * network.config.frames, 32, 48)
+    rainy = torch.rand(1, network.config.channels, 32, 48)
     folded = fold(network, context)
     with torch.no_grad():
         expected, answered = network.change(rainy), folded.change(rainy)
@@ -102,18 +102,11 @@ def test_folding_leaves_the_original_as_it_was():
 
 def test_change_is_detail_minus_streaks():
     network = randomized(SemiDRDNet(FAST))
-    rainy = torch.rand(2, 3 * FAST.frames, 16, 24)
+    rainy = torch.rand(2, FAST.channels, 16, 24)
     with torch.no_grad():
         streaks, detail = network(rainy)
         assert streaks.shape == detail.shape == (2, 3, 16, 24)
         assert torch.equal(network.change(rainy), detail - streaks)
-
-
-def test_the_frame_to_be_repaired_is_the_middle_one():
-    frames = torch.arange(2 * 15 * 4).reshape(2, 15, 2, 2)
-    assert torch.equal(center_frame(frames), frames[:, 6:9])
-    assert torch.equal(center_frame(frames[:, :9]), frames[:, 3:6])
-    assert torch.equal(center_frame(frames[:, :3]), frames[:, :3])
 
 
 def test_a_per_frame_network_made_temporal_answers_still_frames_as_before():
@@ -123,21 +116,44 @@ def test_a_per_frame_network_made_temporal_answers_still_frames_as_before():
     rainy = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         expected = network.change(rainy)
-        answered = wider.eval().change(rainy.repeat(1, 3, 1, 1))
+        answered = wider.eval().change(torch.nn.functional.pad(rainy, (0, 0, 0, 0, 0, 2)))
     assert (answered - expected).abs().max() <= 1e-6
 
 
-def test_an_open_gate_takes_its_neighbour_over():
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_an_open_gate_takes_its_neighbours_luma_over(opened):
     network = randomized(SemiDRDNet(TEMPORAL))
-    for part in (network.rain.tail, network.detail.tail, network.gates):
-        part.weight.zero_()
-        part.bias.zero_()
-    network.gates.bias[: TEMPORAL.unshuffle**2] = 40.0  # the first neighbour, wholly
-    network.gates.bias[TEMPORAL.unshuffle**2 :] = -40.0
-    frames = torch.rand(1, 9, 16, 16)
+    fusion = network.fusion
+    for part in (network.rain.tail, network.detail.tail, fusion.features):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    for part in (fusion.after, fusion.before):
+        torch.nn.init.zeros_(part.weight)
+    fusion.before.bias.fill_(-40.0)
+    fusion.features.bias.fill_(-40.0)
+    gates = fusion.before if opened == "before" else fusion.features
+    gates.bias[: TEMPORAL.unshuffle**2] = 40.0  # the first neighbour, wholly
+    rainy = torch.rand(1, 5, 16, 16)
     with torch.no_grad():
-        repaired = center_frame(frames) + network.change(frames)
-    assert torch.allclose(repaired, frames[:, :3], atol=1e-6)
+        change = network.change(rainy)
+    assert torch.allclose(change, rainy[:, 3:4].expand_as(change), atol=1e-6)
+
+
+def test_a_gate_opens_where_its_neighbour_is_darker_and_the_branches_see_it_dry():
+    fusion = SemiDRDNet(TEMPORAL).fusion
+    area = TEMPORAL.unshuffle**2
+    with torch.no_grad():
+        fusion.before.bias[area:] = -40.0
+        for place in range(area):  # of the first neighbour, whose differences come first
+            fusion.before.weight[place, place] = -5.0
+    streak = torch.zeros(1, 1, 16, 16)
+    streak[..., 5] = 0.4
+    differences = torch.nn.functional.pixel_unshuffle(
+        -streak.repeat(1, 2, 1, 1), TEMPORAL.unshuffle
+    )
+    taken = fusion.taken_before(differences)
+    assert torch.allclose(taken, differences[:, :area], atol=1e-6)
+    assert torch.allclose(fusion.seen(differences, taken), differences, atol=1e-6)
 
 
 def test_a_coarser_scale_sees_further():

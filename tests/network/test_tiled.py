@@ -31,7 +31,7 @@ def test_stripes_answer_as_the_whole_picture_does(name, form):
     network = randomized(SemiDRDNet(config))
     network = network if form == "trained" else fold(network, form)
     torch.manual_seed(1)
-    rainy = torch.rand(1, 3 * config.frames, 112, 48)
+    rainy = torch.rand(1, config.channels, 112, 48)
     with torch.inference_mode():
         expected = network.change(rainy)
         for rows in (8, 17, 1000):

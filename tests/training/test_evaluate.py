@@ -37,7 +37,7 @@ class Darkening:
 
     def submit(self, clip):
         self.answers += 1
-        self.change = tuple(np.full(p.shape, -self.amount, np.float32) for p in clip.center_planes)
+        self.change = tuple(np.full(p.shape, -self.amount, np.float32) for p in clip.planes)
         return self
 
     def result(self):

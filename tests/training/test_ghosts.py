@@ -6,6 +6,7 @@ import pytest
 
 from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.rain import render_clip
+from vderain.training.stacks import stacked_alone
 from vderain.weights import find_weights, load_network
 
 COUNT, MIDDLE = 7, 3
@@ -44,7 +45,7 @@ def test_near_a_fast_edge_neighbours_do_not_harm(network, step_px):
         rainy = render_clip(np.random.default_rng(seed), clean)
         stacks = (
             list(stacked_clips(rainy, count))[MIDDLE],
-            np.concatenate([rainy[MIDDLE]] * count, 2),
+            stacked_alone(rainy[MIDDLE], count),
         )
         answers = [derain_stack(network, stack).astype(float) for stack in stacks]
         errors.append([np.abs(answer - clean[MIDDLE])[near].mean() for answer in answers])

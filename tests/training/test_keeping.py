@@ -18,11 +18,11 @@ def test_probes_rain_and_are_the_same_again():
     probes, again = (rain(dry_share=0.0).probes(5) for _ in range(2))
     assert all(np.array_equal(one[0], other[0]) for one, other in zip(probes, again, strict=True))
     for rainy, truth in probes:
-        assert rainy.shape == (48, 48, 9) and truth.shape == (48, 48, 3)
-    wet = [not np.array_equal(rainy[..., 3:6], truth) for rainy, truth in probes]
+        assert rainy.shape == (48, 48, 5) and truth.shape == (48, 48, 3)
+    wet = [not np.array_equal(rainy[..., :3], truth) for rainy, truth in probes]
     assert np.mean(wet) > 0.9  # a patch may lie between the streaks
 
 
 def test_without_rain_the_middle_frame_is_the_truth():
     for rainy, truth in rain(dry_share=1.0).probes(5):
-        assert np.array_equal(rainy[..., 3:6], truth)
+        assert np.array_equal(rainy[..., :3], truth)

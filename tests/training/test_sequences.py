@@ -4,6 +4,7 @@ import pytest
 
 from vderain.training import sequences
 from vderain.training.sequences import SequenceMaker, moving_view, reach, with_objects
+from vderain.training.stacks import grey
 
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((300, 400, 3), np.float32), (0, 0), 2)
 TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
@@ -26,24 +27,33 @@ def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
     frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]
     stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1])
     m = maker.margin_px
-    assert stack.shape == (200 - 2 * m, 200 - 2 * m, 9)
-    first, middle, last = np.split(stack.astype(int), 3, 2)
-    assert np.array_equal(middle, frames[1][m:-m, m:-m])
-    for neighbour in (first, last):
-        assert 0 < np.abs(neighbour - middle).mean() < 4
+    assert stack.shape == (200 - 2 * m, 200 - 2 * m, 5)
+    own = frames[1][m:-m, m:-m]
+    assert np.array_equal(stack[..., :3], own)
+    neighbours = stack[..., 3:].astype(int)
+    assert 0 < np.abs(neighbours - grey(own)[..., None]).mean() < 4
     lost = maker.laid_over(np.random.default_rng(0), frames, [0, 0, 1])
-    assert np.array_equal(lost[..., :3], middle)
+    assert np.all((lost[..., 3] == grey(own)) | (lost[..., 4] == grey(own)))
+
+
+def test_the_darkest_neighbour_comes_first():
+    maker = SequenceMaker(5)
+    clean = TEXTURE[40:240, 60:260]
+    frames = [cv2.add(clean, (gain, gain, gain, 0)) for gain in (15, 5, 0, 20, 10)]
+    stack = maker.laid_over(np.random.default_rng(0), frames, [-2, -1, 0, 1, 2]).astype(int)
+    own = grey(clean[40:-40, 40:-40])[..., None]
+    found = np.median(stack[..., 3:] - own, (0, 1))
+    assert found == pytest.approx([5, 10, 15, 20], abs=1.5)
 
 
 def test_a_streak_stays_in_its_own_frame():
     maker = SequenceMaker(3)
     frames = [TEXTURE[40:240, 60:260].copy() for _ in range(3)]
     cv2.line(frames[0], (95, 80), (100, 120), (255, 255, 255), 1)
-    first, middle, last = np.split(
-        maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int), 3, 2
-    )
-    assert np.abs(first - middle).max() > 60
-    assert np.abs(last - middle).mean() < 1
+    stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int)
+    darker, brighter = np.moveaxis(stack[..., 3:] - grey(frames[1])[40:-40, 40:-40, None], 2, 0)
+    assert brighter.max() > 60
+    assert np.abs(darker).mean() < 1
 
 
 def test_a_still_picture_becomes_what_a_camera_sees():

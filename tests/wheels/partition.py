@@ -117,7 +117,7 @@ def partition(torch_tensorrt, config, fmt):
     network = build_network(config).eval().requires_grad_(False)
     graph = device_graph(network, fmt.padded(config.multiple), torch.float16)
     kind = torch.uint8 if fmt.bit_depth == 8 else torch.int32
-    shapes = fmt.padded(config.multiple).plane_shapes * config.frames
+    shapes = fmt.padded(config.multiple).clip_shapes(config.frames)
     inputs = tuple(torch.zeros((1, 1, *shape), dtype=kind) for shape in shapes)
     with torch.no_grad():
         program = torch.export.export(graph, inputs)

@@ -131,7 +131,7 @@ class Derainer:
             return
         feed.stats.latency("network", job.network_s)
         feed.stats.add_busy("network", job.cost_s)
-        clip, center = job.clip, job.clip.center_planes
+        clip, center = job.clip, job.clip.planes
         planes = apply_change(center, change, clip.format, strength=self._strength)
         self._emit(job, replace(frame, planes=turned(planes, -frame.rotation // 90)))
         feed.used_s += job.cost_s

@@ -13,9 +13,10 @@ class ChangeNetwork(nn.Module):
     config: AnyConfig
 
     def change(self, rainy: Tensor) -> Tensor:
-        """The change of the centre frame, unclamped.
+        """The change of a frame, unclamped.
 
-        ``rainy`` is (N, 3T, H, W) float, RGB in [0, 1], frames oldest first, H and W multiples of
-        ``config.multiple``; the answer is (N, 3, H, W) in the same units.
+        ``rainy`` is (N, 3 + T - 1, H, W) float: RGB in [0, 1], and how much brighter the luma of each
+        neighbour is, as a ``Clip`` orders them; H and W multiples of ``config.multiple``. The answer is
+        (N, 3, H, W) in the same units.
         """
         raise NotImplementedError

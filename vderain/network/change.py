@@ -39,7 +39,7 @@ def apply_change(
 
 
 def derained(engine: Engine, clip: Clip, adding: Adding) -> PendingPlanes:
-    """Start computing a clip's centre frame without its rain, added by the engine where it can."""
+    """Start computing a clip's frame without its rain, added by the engine where it can."""
     if isinstance(engine, AddsChange):
         return engine.derain(clip, adding)
     return _Added(engine.submit(clip), clip, adding.strength)
@@ -54,7 +54,7 @@ class _Added:
         self._strength = strength
 
     def result(self) -> tuple[Plane, ...]:
-        planes, fmt = self._clip.center_planes, self._clip.format
+        planes, fmt = self._clip.planes, self._clip.format
         return apply_change(planes, self._change.result(), fmt, strength=self._strength)
 
 

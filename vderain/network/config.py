@@ -22,7 +22,7 @@ class NetworkConfig:
             times, ... the width, each scale nested between the halves of the finer one's blocks.
         normalised: batch normalisation after each convolution, as published.
         unshuffle: pixels per side that are folded into channels before the first convolution.
-        frames: T, frames of a clip: an odd number, the middle one is repaired.
+        frames: T, frames of a clip: an odd number: the one that is repaired, and its neighbours.
 
     """
 
@@ -56,6 +56,11 @@ class NetworkConfig:
             raise ValueError("dilations must name at least one")
 
     @property
+    def channels(self) -> int:
+        """Of the network's input: RGB, and a difference for each neighbour."""
+        return 3 + self.frames - 1
+
+    @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
         return int(self.unshuffle * 2 ** len(self.coarse_blocks))
@@ -64,9 +69,8 @@ class NetworkConfig:
     def macs_per_pixel(self) -> float:
         """Multiplications for one pixel of a frame, as trained: nothing folded."""
         s = self.unshuffle
-        outer = 9 * (
-            3 * self.frames * s**2 + 3 * s**2
-        )  # head and tail, for each channel of a branch
+        seen = 3 if self.frames == 1 else 5
+        outer = 9 * (seen + 3) * s**2  # head and tail, for each channel of a branch
         dilated = 10 * len(self.dilations)  # 3x3 kernels, and their share of the 1x1 join
         rain = (outer + 9 * self.rain_width) * self.rain_width
         detail = (outer + 9 * self.detail_width) * self.detail_width
@@ -76,7 +80,8 @@ class NetworkConfig:
             rain += blocks * 18 * width**2 / area
             if scale:  # down from half the width, and up to twice as many channels
                 rain += (2 * width**2 + 2 * width**2) / area
-        rain += 9 * self.rain_width * (self.frames - 1) * s**2  # the gates
+        gates = (self.frames - 1) * s**2
+        rain += gates * (9 * self.rain_width + 2 * gates)
         return (rain + detail) / s**2
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +109,7 @@ class NlclConfig:
 
     kind: ClassVar[str] = "nlcl"
     frames: ClassVar[int] = 1
+    channels: ClassVar[int] = 3
     multiple: ClassVar[int] = 1
 
     width: int = 32
@@ -164,7 +170,7 @@ PAPER = NetworkConfig()
 FAST = NetworkConfig(
     rain_width=16,
     rain_blocks=2,
-    coarse_blocks=(4, 4),
+    coarse_blocks=(6, 4),
     detail_width=8,
     detail_blocks=1,
     squeeze_ratio=8,

@@ -122,20 +122,20 @@ def without_norms(network: SemiDRDNet) -> SemiDRDNet:
 def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
     """A network as one of more ``frames``, an odd number, whose outer ones it does not look at yet (ours).
 
-    Its new gates are as they are born. Still frames are answered as before.
+    Its new gates are as they are born, and branches that saw the frame alone see it with what it takes over.
+    Still frames are answered as before.
     """
     wider = SemiDRDNet(replace(network.config, frames=frames))
     state = wider.state_dict()
     for name, values in network.state_dict().items():
-        if state[name].shape == values.shape:
-            state[name] = values
-            continue
-        # Channels of a frame lie together: inputs of the first convolutions, outputs of the gates.
-        axis = 0 if name.startswith("gates.") else 1
-        if axis == 1:
-            state[name].zero_()
-        first = (state[name].shape[axis] - values.shape[axis]) // 2
-        state[name].narrow(axis, first, values.shape[axis]).copy_(values)
+        place = state[name]
+        if name.startswith("fusion."):
+            for axis, size in enumerate(values.shape):
+                place = place.narrow(axis, (place.shape[axis] - size) // 2, size)
+        elif place.shape != values.shape:
+            luma = values.unflatten(1, (3, -1)).sum(1)  # grey is as much of each colour
+            values = torch.cat([values, luma, torch.zeros_like(luma)], 1)
+        place.copy_(values)
     wider.load_state_dict(state)
     return wider
 

@@ -24,7 +24,7 @@ def planes_graph(
 ) -> nn.Module:
     """A folded copy of ``network`` between planes: packed where its outer convolutions can absorb the format.
 
-    Takes T * P planes (1, 1, H, W) in any real dtype and gives P changes in sample steps, as
+    Takes the planes (1, 1, H, W) of a ``Clip`` in any real dtype and gives P changes in sample steps, as
     ``PlanesNetwork`` does. With ``rows`` a SemiDRDNet goes block by block over stripes of so many rows.
     """
     config = network.config
@@ -33,7 +33,7 @@ def planes_graph(
     folded: ChangeNetwork = fold(network, context)
     if isinstance(folded, SemiDRDNet) and rows:
         folded = TiledNetwork(folded, rows)
-    return PlanesNetwork(folded, fmt, multiple=config.multiple, frames=config.frames).eval()
+    return PlanesNetwork(folded, fmt, multiple=config.multiple).eval()
 
 
 def device_graph(
@@ -65,7 +65,7 @@ class _Answering(nn.Module):
         self.dtype = torch.float16 if dtype == torch.float16 and not scaled else torch.float32
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """T * P planes -> P changes."""
+        """The planes of a clip -> P changes."""
         if self.steps == 1.0:
             return tuple(change.to(self.dtype) for change in self.inner(*planes))
         scaled = [plane.to(torch.float32) / self.steps for plane in planes]

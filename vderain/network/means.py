@@ -29,7 +29,7 @@ class GatheringNetwork(nn.Module):
         self.inner = graph
 
     def forward(self, *planes_and_means: Tensor) -> Tensor:
-        """T * P planes, means -> the means that the gates saw."""
+        """The planes of a clip, means -> the means that the gates saw."""
         *planes, means = planes_and_means
         self.gates.give(means)
         self.inner(*planes)
@@ -47,7 +47,7 @@ class GivenNetwork(nn.Module):
         self.inner = graph
 
     def forward(self, *planes_and_means: Tensor) -> tuple[Tensor, ...]:
-        """T * P planes, means -> P changes."""
+        """The planes of a clip, means -> P changes."""
         *planes, means = planes_and_means
         self.gates.give(means)
         changes: tuple[Tensor, ...] = self.inner(*planes)

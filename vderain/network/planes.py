@@ -8,7 +8,7 @@ the first and the last convolutions, so that no RGB ever exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,23 +56,19 @@ def samples_from_rgb(fmt: PlaneFormat) -> npt.NDArray[Any]:
 class PlanesNetwork(nn.Module):
     """A network behind explicit conversion to RGB and back.
 
-    Input: for each of T frames its planes (1, 1, H, W) in any real dtype, oldest first. Output: the change
-    of the centre frame's planes in sample steps, in the network's dtype. The change is clamped so
-    that no RGB value leaves [0, 1], or moves further out where it lies outside already. ``network`` has
-    ``change``: (N, 3T, H, W) RGB in [0, 1] -> the change of the centre frame, (N, 3, H, W).
+    Input: the planes (1, 1, H, W) of a ``Clip`` in any real dtype. Output: the change of the frame's planes in
+    sample steps, in the network's dtype. The change is clamped so that no RGB value leaves [0, 1], or moves
+    further out where it lies outside already. ``network`` is a ``ChangeNetwork``, or has its ``change``.
     """
 
     to_rgb: Tensor
     offsets: Tensor
     to_samples: Tensor
 
-    def __init__(
-        self, network: nn.Module, fmt: PlaneFormat, *, multiple: int, frames: int = 1
-    ) -> None:
+    def __init__(self, network: nn.Module, fmt: PlaneFormat, *, multiple: int) -> None:
         super().__init__()
         self.network = network
         self.fmt = fmt
-        self.frames = frames
         self._padded = fmt.padded(multiple).plane_shapes
         matrix, offsets = rgb_from_samples(fmt)
         self.register_buffer("to_rgb", torch.from_numpy(matrix).float())
@@ -80,18 +76,23 @@ class PlanesNetwork(nn.Module):
         self.register_buffer("to_samples", torch.from_numpy(samples_from_rgb(fmt)).float())
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """T * P planes -> P changes."""
-        count = len(self.fmt.plane_shapes)
-        pictures = [self._rgb(planes[i : i + count]) for i in range(0, len(planes), count)]
-        change = self.network.change(torch.cat(pictures, 1))  # type: ignore[operator]
-        rainy = pictures[self.frames // 2]
-        change = change.maximum((-rainy).clamp(max=0)).minimum((1 - rainy).clamp(min=0))
+        """The frame's P planes, its neighbours' luma -> P changes."""
+        shapes = self.fmt.plane_shapes
+        current, neighbours = planes[: len(shapes)], planes[len(shapes) :]
+        rgb = self._rgb(current)
+        seen = [rgb]
+        if neighbours:
+            seen += [
+                self.to_rgb[0, 0] * _replicated(one, self._padded[0]).to(self.to_rgb.dtype)
+                for one in _differences(current, neighbours, self.fmt)
+            ]
+        change = self.network.change(torch.cat(seen, 1))  # type: ignore[operator]
+        change = change.maximum((-rgb).clamp(max=0)).minimum((1 - rgb).clamp(min=0))
         changes = F.conv2d(change, self.to_samples[:, :, None, None])
         sx, sy = self.fmt.subsampling
         parts = list(torch.split(changes, 1, 1))
         if sx * sy > 1:
             parts[1:] = [F.avg_pool2d(part, (sy, sx)) for part in parts[1:]]
-        shapes = self.fmt.plane_shapes
         return tuple(_cropped(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
     def _rgb(self, planes: tuple[Tensor, ...]) -> Tensor:
@@ -116,72 +117,66 @@ class PackedNetwork(nn.Module):
     too. Traced with a format that needs no padding, neither form's graph depends on the planes' size.
     """
 
-    spread: Tensor
-
     def __init__(self, network: SemiDRDNet, fmt: PlaneFormat, context: ContextForm = "sum") -> None:
         super().__init__()
         if not packable(network.config.unshuffle, fmt):
             raise ValueError(f"unshuffle {network.config.unshuffle} cannot pack {fmt}")
         self.fmt = fmt
-        self.frames = network.config.frames
         self.unshuffle = network.config.unshuffle
         self._padded = fmt.padded(network.config.multiple).plane_shapes
         folded = fold(network, context)
         mix = _pack_matrix(fmt, self.unshuffle)
         unmix = _unpack_matrix(fmt, self.unshuffle)
-        self.rain = _packed_branch(folded.rain, mix, -unmix, self.frames)
-        self.detail = _packed_branch(folded.detail, mix, unmix, self.frames)
-        self.gates = folded.gates
-        if self.gates is not None:
-            self.register_buffer("spread", _gate_matrix(fmt, self.unshuffle, self.frames - 1))
-        self.offsets = [float(offset) for offset in rgb_from_samples(fmt)[1]] * self.frames
+        self.fusion = folded.fusion
+        if self.fusion is not None:
+            # Differences stay in samples: what is multiplied by them takes the scale.
+            unit = float(rgb_from_samples(fmt)[0][0, 0])
+            self.fusion.steepness *= unit
+            beside = unit * np.eye(2 * self.unshuffle**2)
+            mix = np.pad(mix, [(0, side) for side in beside.shape])
+            mix[-len(beside) :, -len(beside) :] = beside
+        self.rain = _packed_branch(folded.rain, mix, -unmix)
+        self.detail = _packed_branch(folded.detail, mix, unmix)
+        self.offsets = [float(offset) for offset in rgb_from_samples(fmt)[1]]
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """T * P planes -> P changes."""
+        """The frame's P planes, its neighbours' luma -> P changes."""
         blocks = self._blocks()
-        shifted = (
-            plane.to(torch.float32) - offset if offset else plane.to(torch.float32)
-            for plane, offset in zip(planes, self.offsets, strict=True)
-        )
-        x = self._packed(shifted, blocks * self.frames)
-        features = self.rain.features(x)
-        change = self.rain.tail(features) + self.detail(x)
-        if self.gates is not None:
-            change = change + self._taken_over(planes, torch.sigmoid(self.gates(features)))
-        parts = torch.split(change, [by * bx for by, bx in blocks], 1)
+        current, neighbours = planes[: len(blocks)], planes[len(blocks) :]
+        x = self._packed(current)
+        if self.fusion is None:
+            parts = self._parts(self.rain(x) + self.detail(x))
+        else:
+            lumas = _differences(current, neighbours, self.fmt)
+            padded = torch.cat([_replicated(luma, self._padded[0]) for luma in lumas], 1)
+            differences = _space_to_depth(padded.to(x.dtype), self.unshuffle, self.unshuffle)
+            taken = self.fusion.taken_before(differences)
+            x = torch.cat([x, self.fusion.seen(differences, taken)], 1)
+            features = self.rain.features(x)
+            parts = self._parts(self.rain.tail(features) + self.detail(x))
+            logits = self.fusion.features(features)
+            taken = taken + self.fusion.taken_after(differences, taken, logits)
+            brightened = len(parts) if self.fmt.layout == "rgb" else 1
+            parts[:brightened] = [part + taken for part in parts[:brightened]]
         return tuple(
             _cropped(_depth_to_space(part, by, bx), shape)
             for part, (by, bx), shape in zip(parts, blocks, self.fmt.plane_shapes, strict=True)
         )
 
-    def _packed(self, planes: Iterable[Tensor], blocks: list[tuple[int, int]]) -> Tensor:
-        """Planes padded and packed, side by side."""
+    def _parts(self, change: Tensor) -> list[Tensor]:
+        """A packed change, plane by plane."""
+        return list(torch.split(change, [by * bx for by, bx in self._blocks()], 1))
+
+    def _packed(self, planes: tuple[Tensor, ...]) -> Tensor:
+        """The planes of a frame without their offsets, padded and packed, side by side."""
         dtype = self.rain.tail.weight.dtype
-        sizes = self._padded * self.frames
-        return torch.cat(
-            [
-                _space_to_depth(_replicated(plane, size).to(dtype), by, bx)
-                for plane, size, (by, bx) in zip(planes, sizes, blocks, strict=False)
-            ],
-            1,
-        )
-
-    def _taken_over(self, planes: tuple[Tensor, ...], gates: Tensor) -> Tensor:
-        """What the gates bring from the neighbours, packed; chroma by the mean of the gates over it.
-
-        Differences are taken of whole numbers: those of rounded samples would be rounding.
-        """
-        count = len(self.fmt.plane_shapes)
-        pictures = [planes[i : i + count] for i in range(0, len(planes), count)]
-        current = pictures.pop(len(pictures) // 2)
-        differences = (
-            (plane.to(torch.int32) - own.to(torch.int32)).to(torch.float32)
-            for picture in pictures
-            for plane, own in zip(picture, current, strict=True)
-        )
-        brought = self._packed(differences, self._blocks() * len(pictures))
-        brought = brought * F.conv2d(gates, self.spread)
-        return torch.stack(brought.chunk(len(pictures), 1)).sum(0)
+        packed = []
+        for plane, offset, size, (by, bx) in zip(
+            planes, self.offsets, self._padded, self._blocks(), strict=True
+        ):
+            shifted = plane.to(torch.float32) - offset if offset else plane.to(torch.float32)
+            packed.append(_space_to_depth(_replicated(shifted, size).to(dtype), by, bx))
+        return torch.cat(packed, 1)
 
     def _blocks(self) -> list[tuple[int, int]]:
         """Samples (rows, columns) of each plane in one packed position."""
@@ -222,25 +217,28 @@ def _unpack_matrix(fmt: PlaneFormat, s: int) -> npt.NDArray[Any]:
     return np.concatenate([np.kron(matrix[[p]], block) for p, block in enumerate(blocks)], 0)
 
 
-def _gate_matrix(fmt: PlaneFormat, s: int, neighbours: int) -> Tensor:
-    """(neighbours * packed channels, neighbours * s s, 1, 1): gates of pixels -> of packed samples."""
-    sx, sy = fmt.subsampling
-    rows, columns = np.divmod(np.arange(s * s), s)
-    blocks = [np.eye(s * s)]
-    if len(fmt.plane_shapes) == 3:
-        cell = (rows // sy) * (s // sx) + columns // sx
-        blocks += [np.eye(s * s // (sx * sy))[cell].T / (sx * sy)] * 2
-    spread = np.kron(np.eye(neighbours), np.concatenate(blocks, 0))
-    return torch.from_numpy(spread).float()[..., None, None]
+def _differences(
+    current: tuple[Tensor, ...], neighbours: tuple[Tensor, ...], fmt: PlaneFormat
+) -> Iterator[Tensor]:
+    """Neighbours' luma minus the frame's, float32, in samples.
+
+    Of whole numbers where there are more than a half holds: the difference of rounded samples would be rounding.
+    """
+    exact = torch.float32 if fmt.bit_depth == 8 else torch.int32
+    own = current[0].to(exact)
+    if fmt.layout == "rgb":
+        kr, kb = LUMA_WEIGHTS["bt601"]
+        red, green, blue = (plane.to(torch.float32) for plane in current)
+        own = (kr * red + (1 - kr - kb) * green + kb * blue).round().to(exact)
+    for luma in neighbours:
+        yield (luma.to(exact) - own).to(torch.float32)
 
 
-def _packed_branch(
-    branch: Branch, mix: npt.NDArray[Any], unmix: npt.NDArray[Any], frames: int
-) -> Branch:
+def _packed_branch(branch: Branch, mix: npt.NDArray[Any], unmix: npt.NDArray[Any]) -> Branch:
     """Let a folded branch read and write packed samples, in place; float64 throughout."""
     head, tail = branch.head[0], branch.tail
     assert isinstance(head, nn.Conv2d) and head.bias is not None and tail.bias is not None
-    inward = torch.from_numpy(np.kron(np.eye(frames), mix))
+    inward = torch.from_numpy(mix)
     weight = torch.einsum("ouhw,up->ophw", head.weight.double(), inward)
     branch.head[0] = convolution_like(head, weight, head.bias)
     outward = torch.from_numpy(unmix)
@@ -261,13 +259,15 @@ def _cropped(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     return plane if tuple(plane.shape[2:]) == shape else plane[:, :, :height, :width]
 
 
-def _space_to_depth(plane: Tensor, rows: int, columns: int) -> Tensor:
-    """(1, 1, H, W) -> (1, rows * columns, H / rows, W / columns)."""
-    if rows == columns:
-        return F.pixel_unshuffle(plane, rows) if rows > 1 else plane
-    height, width = plane.shape[2] // rows, plane.shape[3] // columns
-    split = plane.reshape(1, height, rows, width, columns)
-    return split.permute(0, 2, 4, 1, 3).reshape(1, rows * columns, height, width)
+def _space_to_depth(planes: Tensor, rows: int, columns: int) -> Tensor:
+    """(1, P, H, W) -> (1, P * rows * columns, H / rows, W / columns), plane by plane.
+
+    A convolution, since compilers keep its layout for those that follow.
+    """
+    count, area = planes.shape[1], rows * columns
+    kernel = torch.eye(count)[:, None, :, None] * torch.eye(area)[None, :, None]
+    kernel = kernel.reshape(count * area, count, rows, columns).to(planes)
+    return F.conv2d(planes, kernel, stride=(rows, columns))
 
 
 def _depth_to_space(packed: Tensor, rows: int, columns: int) -> Tensor:

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
 
-_CLOSED = -2.0  # before the sigmoid: gates that take an eighth of a neighbour, and learn
+# Before the sigmoid: gates that take a twentieth and an eighth of a neighbour, and learn.
+_CLOSED_BEFORE, _CLOSED_AFTER = -3.0, -2.0
+_STEEPNESS = 16.0  # a difference of a sixteenth of the range weighs as much as a feature of 1
 
 
 def conv3x3(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
@@ -29,22 +31,56 @@ def norm(width: int, config: NetworkConfig) -> list[nn.Module]:
     return [nn.BatchNorm2d(width)] if config.normalised else []
 
 
-def taken_over(frames: Tensor, gates: Tensor) -> Tensor:
-    """What the gates (N, T - 1, H, W) bring from the neighbours to the middle frame, (N, 3, H, W)."""
-    current = center_frame(frames)
-    pictures = list(torch.split(frames, 3, 1))
-    del pictures[len(pictures) // 2]
-    parts = [
-        gate * (neighbour - current)
-        for gate, neighbour in zip(torch.split(gates, 1, 1), pictures, strict=True)
-    ]
-    return torch.stack(parts).sum(0)
+class Fusion(nn.Module):
+    """Lets the frame take over its neighbours' luma, place by place, before the branches look and after (ours).
 
+    A streak hides a place in one frame only. A gate for each neighbour and pixel says how much of the
+    neighbour is taken over. Before, it knows the differences at this pixel alone, in order of brightness:
+    a soft median, which lets the branches see a nearly dry picture. After, it knows the features too.
 
-def center_frame(frames: Tensor) -> Tensor:
-    """The frame to be repaired, (N, 3, H, W), of the T that are stacked, (N, 3T, H, W)."""
-    first = 3 * (frames.shape[1] // 6)
-    return frames[:, first : first + 3]
+    ``differences`` are the neighbours' luma minus the frame's, unshuffled, (N, (T - 1) s s, H / s, W / s), those
+    of the darkest neighbour first. What is taken over is (N, s s, H / s, W / s). Sums over neighbours are
+    written as convolutions, since compilers keep those in the layout of the others.
+    """
+
+    total: Tensor
+    median: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.neighbours = config.frames - 1
+        self.steepness = _STEEPNESS
+        area = config.unshuffle**2
+        gates = self.neighbours * area
+        each = torch.eye(area)[:, None].expand(-1, self.neighbours, -1)
+        median = torch.zeros(self.neighbours, 1)
+        median[self.neighbours // 2 - 1 : self.neighbours // 2 + 1] = 0.5
+        for name, weights in (("total", each), ("median", each * median)):
+            kernel = weights.reshape(area, gates, 1, 1).contiguous()
+            self.register_buffer(name, kernel, persistent=False)
+        self.before = nn.Conv2d(gates, gates, 1)
+        self.after = nn.Conv2d(gates, gates, 1, bias=False)
+        self.features = conv3x3(config.rain_width, gates)
+        for conv in (self.before, self.after, self.features):
+            nn.init.zeros_(conv.weight)
+        nn.init.constant_(self.before.bias, _CLOSED_BEFORE)  # type: ignore[arg-type]  # has a bias
+        nn.init.constant_(self.features.bias, _CLOSED_AFTER)  # type: ignore[arg-type]
+
+    def taken_before(self, differences: Tensor) -> Tensor:
+        """What is taken over before the branches look."""
+        return self._through(differences, self.before(self.steepness * differences))
+
+    def seen(self, differences: Tensor, taken: Tensor) -> Tensor:
+        """What the branches see beside the frame: what it takes over, and the median neighbour's difference."""
+        return torch.cat([taken, F.conv2d(differences, self.median)], 1)
+
+    def taken_after(self, differences: Tensor, taken: Tensor, logits: Tensor) -> Tensor:
+        """What is taken over besides; ``logits`` are ``self.features`` of the rain branch's features."""
+        logits = logits + self.after(self.steepness * differences)
+        return self._through(differences - F.conv_transpose2d(taken, self.total), logits)
+
+    def _through(self, differences: Tensor, logits: Tensor) -> Tensor:
+        return F.conv2d(torch.sigmoid(logits) * differences, self.total)
 
 
 class SqueezeExcitation(nn.Module):
@@ -170,11 +206,11 @@ class Branch(nn.Module):
 class SemiDRDNet(ChangeNetwork):
     """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
 
-    Input: (N, 3T, H, W) float, RGB in [0, 1], frames oldest first, the neighbours laid over the middle one;
-    H and W multiples of ``config.multiple``. Nothing is clamped: training sees the raw answer.
+    Input: (N, 3 + T - 1, H, W) float: RGB in [0, 1], and how much brighter the luma of each neighbour is that was
+    laid over the frame, in order of brightness; H and W multiples of ``config.multiple``. Nothing is
+    clamped: training sees the raw answer.
 
-    Of several frames, a gate for each neighbour and pixel says how much of the neighbour is taken over:
-    a streak hides a place in one frame only (ours). That is part of R, and none where all frames are one.
+    What is taken over from neighbours (``Fusion``) is part of R, and nothing where all frames are one.
     """
 
     config: NetworkConfig
@@ -182,7 +218,7 @@ class SemiDRDNet(ChangeNetwork):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        inputs = 3 * config.frames * config.unshuffle**2
+        inputs = (3 if config.frames == 1 else 5) * config.unshuffle**2
         outputs = 3 * config.unshuffle**2
         counts = (config.rain_blocks, *config.coarse_blocks)
         rain = rain_blocks(config.rain_width, config, counts)
@@ -191,26 +227,26 @@ class SemiDRDNet(ChangeNetwork):
         ]
         self.rain = Branch(inputs, config.rain_width, outputs, rain, config)
         self.detail = Branch(inputs, config.detail_width, outputs, detail, config)
-        self.gates: nn.Conv2d | None = None
-        if config.frames > 1:
-            self.gates = conv3x3(config.rain_width, (config.frames - 1) * config.unshuffle**2)
-            nn.init.zeros_(self.gates.weight)
-            nn.init.constant_(self.gates.bias, _CLOSED)  # type: ignore[arg-type]  # has a bias
+        self.fusion = Fusion(config) if config.frames > 1 else None
 
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3T, H, W) -> streaks R and detail D, each (N, 3, H, W)."""
-        s = self.config.unshuffle
+        """(N, 3 + T - 1, H, W) -> streaks R and detail D, each (N, 3, H, W)."""
+        s, fusion = self.config.unshuffle, self.fusion
         x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
+        if fusion is not None:
+            x, differences = x[:, : 3 * s * s], x[:, 3 * s * s :]
+            taken = fusion.taken_before(differences)
+            x = torch.cat([x, fusion.seen(differences, taken)], 1)
         features = self.rain.features(x)
         streaks, detail = self.rain.tail(features), self.detail(x)
         if s > 1:
             streaks, detail = F.pixel_shuffle(streaks, s), F.pixel_shuffle(detail, s)
-        if self.gates is not None:
-            gates = torch.sigmoid(self.gates(features))
-            streaks = streaks - taken_over(rainy, F.pixel_shuffle(gates, s) if s > 1 else gates)
+        if fusion is not None:
+            taken = taken + fusion.taken_after(differences, taken, fusion.features(features))
+            streaks = streaks - (F.pixel_shuffle(taken, s) if s > 1 else taken)
         return streaks, detail
 
     def change(self, rainy: Tensor) -> Tensor:
-        """(N, 3T, H, W) -> repaired - rainy = D - R, (N, 3, H, W)."""
+        """(N, 3 + T - 1, H, W) -> repaired - rainy = D - R, (N, 3, H, W)."""
         streaks, detail = self.forward(rainy)
         return detail - streaks

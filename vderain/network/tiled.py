@@ -24,7 +24,6 @@ from vderain.network.semi_drdnet import (
     RainBlock,
     SemiDRDNet,
     SqueezeExcitation,
-    taken_over,
 )
 
 
@@ -45,17 +44,22 @@ class TiledNetwork(ChangeNetwork):
         self.rows = max(finest, rows // finest * finest)
 
     def change(self, rainy: Tensor) -> Tensor:
-        """As the network's: (N, 3T, H, W) -> (N, 3, H, W)."""
+        """As the network's: (N, 3 + T - 1, H, W) -> (N, 3, H, W)."""
+        network, rows, fusion = self.network, self.rows, self.network.fusion
         s = self.config.unshuffle
         x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
-        network, rows = self.network, self.rows
+        if fusion is not None:
+            x, differences = x[:, : 3 * s * s], x[:, 3 * s * s :]
+            taken = fusion.taken_before(differences)
+            x = torch.cat([x, fusion.seen(differences, taken)], 1)
         change = _mapped(network.detail.tail, _features(network.detail, x, rows), rows)
         features = _features(network.rain, x, rows)
         change -= _mapped(network.rain.tail, features, rows)
         change = F.pixel_shuffle(change, s) if s > 1 else change
-        if network.gates is not None:
-            gates = torch.sigmoid(_mapped(network.gates, features, rows))
-            change += taken_over(rainy, F.pixel_shuffle(gates, s) if s > 1 else gates)
+        if fusion is not None:
+            logits = _mapped(fusion.features, features, rows)
+            taken = taken + fusion.taken_after(differences, taken, logits)
+            change += F.pixel_shuffle(taken, s) if s > 1 else taken
         return change
 
 

@@ -1,0 +1,45 @@
+"""What a network of several frames sees, as one picture of whole numbers: a frame and its neighbours' luma."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vderain.alignment import in_order_of_brightness, luma
+from vderain.frames import Plane, PlaneFormat
+from vderain.training.rain import Picture
+
+
+def grey(picture: Picture) -> Plane:
+    """The luma (H, W) uint8 of a picture (H, W, 3) uint8 RGB."""
+    height, width = picture.shape[:2]
+    return luma(
+        tuple(np.moveaxis(picture, 2, 0)), PlaneFormat("rgb", width, height, full_range=True)
+    )
+
+
+def stacked(picture: Picture, lumas: Sequence[Plane]) -> Picture:
+    """A frame (H, W, 3) and the luma of T - 1 neighbours laid over it, (H, W, 3 + T - 1) uint8."""
+    return np.dstack([picture, *in_order_of_brightness(lumas)])
+
+
+def stacked_still(frames: Sequence[Picture]) -> Picture:
+    """The stack of the middle one of T frames (H, W, 3) of a scene that stands still."""
+    middle = len(frames) // 2
+    others = [*frames[:middle], *frames[middle + 1 :]]
+    return stacked(frames[middle], [grey(other) for other in others])
+
+
+def stacked_alone(picture: Picture, count: int) -> Picture:
+    """The stack of a frame that is its own ``count`` - 1 neighbours."""
+    return np.dstack([picture, *[grey(picture)] * (count - 1)])
+
+
+def network_input(stack: Picture) -> npt.NDArray[np.float32]:
+    """A stack as ``change`` takes it, (3 + T - 1, H, W) float32: RGB in [0, 1], and the differences of luma."""
+    planes = stack.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+    if stack.shape[2] > 3:
+        planes[3:] -= grey(stack[..., :3]).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(planes)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vderain.alignment import Aligner, aligned, thumbnail
+from vderain.frames import RGB_LUMA_WEIGHTS
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.network.fold import with_frames
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -49,7 +50,7 @@ Window = npt.NDArray[np.uint8]  # (H, W, 3 WIDE), oldest first
 Answer = Callable[[SemiDRDNet, Tensor], Tensor]
 
 
-GREY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+GREY = torch.tensor(RGB_LUMA_WEIGHTS).view(1, 3, 1, 1)
 
 
 def frame(window: Tensor, offset: int) -> Tensor:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import LUMA_WEIGHTS, Plane, PlaneFormat
+from vderain.frames import RGB_LUMA_WEIGHTS, Plane, PlaneFormat
 
 Field = npt.NDArray[np.float32]
 Thumbnail = npt.NDArray[np.uint8]  # (h, w)
@@ -54,9 +54,8 @@ def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
     """The luma of a frame in its own samples; of RGB that of BT.601, rounded."""
     if fmt.layout != "rgb":
         return planes[0]
-    kr, kb = (np.float32(weight) for weight in LUMA_WEIGHTS["bt601"])
-    red, green, blue = planes
-    return np.asarray(np.rint(kr * red + (1 - kr - kb) * green + kb * blue), fmt.dtype)
+    red, green, blue = (np.float32(w) * p for w, p in zip(RGB_LUMA_WEIGHTS, planes, strict=True))
+    return np.asarray(np.rint(red + green + blue), fmt.dtype)
 
 
 def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:

@@ -34,6 +34,8 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # (Kr, Kb) of ITU-R BT.601,
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
+# Of R, G and B in the luma that RGB pictures are aligned and compared by: BT.601's.
+RGB_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, slots=True)

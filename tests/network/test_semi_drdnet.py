@@ -151,9 +151,10 @@ def test_a_gate_opens_where_its_neighbour_is_darker_and_the_branches_see_it_dry(
     differences = torch.nn.functional.pixel_unshuffle(
         -streak.repeat(1, 2, 1, 1), TEMPORAL.unshuffle
     )
-    taken = fusion.taken_before(differences)
+    frame = torch.rand(1, 3 * area, *differences.shape[2:])
+    seen, taken = fusion.look(frame, differences)
     assert torch.allclose(taken, differences[:, :area], atol=1e-6)
-    assert torch.allclose(fusion.seen(differences, taken), differences, atol=1e-6)
+    assert torch.allclose(seen, torch.cat([frame, differences], 1), atol=1e-6)
 
 
 def test_a_coarser_scale_sees_further():

@@ -61,6 +61,11 @@ class NetworkConfig:
         return 3 + self.frames - 1
 
     @property
+    def seen_channels(self) -> int:
+        """What the branches see at a pixel: RGB, and two differences that stand for those of all neighbours."""
+        return 3 if self.frames == 1 else 5
+
+    @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
         return int(self.unshuffle * 2 ** len(self.coarse_blocks))
@@ -69,8 +74,7 @@ class NetworkConfig:
     def macs_per_pixel(self) -> float:
         """Multiplications for one pixel of a frame, as trained: nothing folded."""
         s = self.unshuffle
-        seen = 3 if self.frames == 1 else 5
-        outer = 9 * (seen + 3) * s**2  # head and tail, for each channel of a branch
+        outer = 9 * (self.seen_channels + 3) * s**2  # head and tail, for each channel of a branch
         dilated = 10 * len(self.dilations)  # 3x3 kernels, and their share of the 1x1 join
         rain = (outer + 9 * self.rain_width) * self.rain_width
         detail = (outer + 9 * self.detail_width) * self.detail_width

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vderain.frames import LUMA_WEIGHTS, PlaneFormat
+from vderain.frames import LUMA_WEIGHTS, RGB_LUMA_WEIGHTS, PlaneFormat
 from vderain.network.fold import ContextForm, convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
 
@@ -150,12 +150,10 @@ class PackedNetwork(nn.Module):
             lumas = _differences(current, neighbours, self.fmt)
             padded = torch.cat([_replicated(luma, self._padded[0]) for luma in lumas], 1)
             differences = _space_to_depth(padded.to(x.dtype), self.unshuffle, self.unshuffle)
-            taken = self.fusion.taken_before(differences)
-            x = torch.cat([x, self.fusion.seen(differences, taken)], 1)
+            x, taken = self.fusion.look(x, differences)
             features = self.rain.features(x)
             parts = self._parts(self.rain.tail(features) + self.detail(x))
-            logits = self.fusion.features(features)
-            taken = taken + self.fusion.taken_after(differences, taken, logits)
+            taken = self.fusion.take(differences, taken, self.fusion.features(features))
             brightened = len(parts) if self.fmt.layout == "rgb" else 1
             parts[:brightened] = [part + taken for part in parts[:brightened]]
         return tuple(
@@ -227,9 +225,9 @@ def _differences(
     exact = torch.float32 if fmt.bit_depth == 8 else torch.int32
     own = current[0].to(exact)
     if fmt.layout == "rgb":
-        kr, kb = LUMA_WEIGHTS["bt601"]
-        red, green, blue = (plane.to(torch.float32) for plane in current)
-        own = (kr * red + (1 - kr - kb) * green + kb * blue).round().to(exact)
+        channels = zip(RGB_LUMA_WEIGHTS, current, strict=True)
+        red, green, blue = (weight * plane.to(torch.float32) for weight, plane in channels)
+        own = (red + green + blue).round().to(exact)
     for luma in neighbours:
         yield (luma.to(exact) - own).to(torch.float32)
 

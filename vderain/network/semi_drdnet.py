@@ -66,18 +66,19 @@ class Fusion(nn.Module):
         nn.init.constant_(self.before.bias, _CLOSED_BEFORE)  # type: ignore[arg-type]  # has a bias
         nn.init.constant_(self.features.bias, _CLOSED_AFTER)  # type: ignore[arg-type]
 
-    def taken_before(self, differences: Tensor) -> Tensor:
-        """What is taken over before the branches look."""
-        return self._through(differences, self.before(self.steepness * differences))
+    def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+        """What the branches see of the frame (N, C, H / s, W / s), and what it took over before.
 
-    def seen(self, differences: Tensor, taken: Tensor) -> Tensor:
-        """What the branches see beside the frame: what it takes over, and the median neighbour's difference."""
-        return torch.cat([taken, F.conv2d(differences, self.median)], 1)
+        Beside the frame they see what it took over, and the median neighbour's difference.
+        """
+        taken = self._through(differences, self.before(self.steepness * differences))
+        return torch.cat([x, taken, F.conv2d(differences, self.median)], 1), taken
 
-    def taken_after(self, differences: Tensor, taken: Tensor, logits: Tensor) -> Tensor:
-        """What is taken over besides; ``logits`` are ``self.features`` of the rain branch's features."""
+    def take(self, differences: Tensor, taken: Tensor, logits: Tensor) -> Tensor:
+        """All that is taken over, ``taken`` included; ``logits`` are ``self.features`` of the rain branch's."""
         logits = logits + self.after(self.steepness * differences)
-        return self._through(differences - F.conv_transpose2d(taken, self.total), logits)
+        left = differences - F.conv_transpose2d(taken, self.total)
+        return taken + self._through(left, logits)
 
     def _through(self, differences: Tensor, logits: Tensor) -> Tensor:
         return F.conv2d(torch.sigmoid(logits) * differences, self.total)
@@ -218,7 +219,7 @@ class SemiDRDNet(ChangeNetwork):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        inputs = (3 if config.frames == 1 else 5) * config.unshuffle**2
+        inputs = config.seen_channels * config.unshuffle**2
         outputs = 3 * config.unshuffle**2
         counts = (config.rain_blocks, *config.coarse_blocks)
         rain = rain_blocks(config.rain_width, config, counts)
@@ -232,19 +233,23 @@ class SemiDRDNet(ChangeNetwork):
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3 + T - 1, H, W) -> streaks R and detail D, each (N, 3, H, W)."""
         s, fusion = self.config.unshuffle, self.fusion
-        x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
+        x, differences = self.unshuffled(rainy)
         if fusion is not None:
-            x, differences = x[:, : 3 * s * s], x[:, 3 * s * s :]
-            taken = fusion.taken_before(differences)
-            x = torch.cat([x, fusion.seen(differences, taken)], 1)
+            x, taken = fusion.look(x, differences)
         features = self.rain.features(x)
         streaks, detail = self.rain.tail(features), self.detail(x)
         if s > 1:
             streaks, detail = F.pixel_shuffle(streaks, s), F.pixel_shuffle(detail, s)
         if fusion is not None:
-            taken = taken + fusion.taken_after(differences, taken, fusion.features(features))
+            taken = fusion.take(differences, taken, fusion.features(features))
             streaks = streaks - (F.pixel_shuffle(taken, s) if s > 1 else taken)
         return streaks, detail
+
+    def unshuffled(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3 + T - 1, H, W) -> the frame's channels (N, 3 s s, H / s, W / s), and its neighbours'."""
+        s = self.config.unshuffle
+        x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
+        return x[:, : 3 * s * s], x[:, 3 * s * s :]
 
     def change(self, rainy: Tensor) -> Tensor:
         """(N, 3 + T - 1, H, W) -> repaired - rainy = D - R, (N, 3, H, W)."""

@@ -47,18 +47,16 @@ class TiledNetwork(ChangeNetwork):
         """As the network's: (N, 3 + T - 1, H, W) -> (N, 3, H, W)."""
         network, rows, fusion = self.network, self.rows, self.network.fusion
         s = self.config.unshuffle
-        x = F.pixel_unshuffle(rainy, s) if s > 1 else rainy
+        x, differences = network.unshuffled(rainy)
         if fusion is not None:
-            x, differences = x[:, : 3 * s * s], x[:, 3 * s * s :]
-            taken = fusion.taken_before(differences)
-            x = torch.cat([x, fusion.seen(differences, taken)], 1)
+            x, taken = fusion.look(x, differences)
         change = _mapped(network.detail.tail, _features(network.detail, x, rows), rows)
         features = _features(network.rain, x, rows)
         change -= _mapped(network.rain.tail, features, rows)
         change = F.pixel_shuffle(change, s) if s > 1 else change
         if fusion is not None:
             logits = _mapped(fusion.features, features, rows)
-            taken = taken + fusion.taken_after(differences, taken, logits)
+            taken = fusion.take(differences, taken, logits)
             change += F.pixel_shuffle(taken, s) if s > 1 else taken
         return change
 

@@ -1,7 +1,6 @@
 """Clusters of two small workers on this machine."""
 
 import errno
-import importlib.util
 import os
 import socket
 import subprocess
@@ -24,9 +23,6 @@ from vderain.weights import find_weights
 
 ONE = EngineOptions(threads=1)
 FRAMES = 5  # of a segment
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install ray"
-)
 
 
 def jobs_for(folder, name, count):
@@ -124,7 +120,6 @@ def assert_same(got, expected):
 
 
 # In widths that are no multiple of 128, x264 reads beyond its memory, and its bytes are left to chance.
-@needs_ray
 def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(
     cluster, tmp_path, marks, capfd, monkeypatch
 ):
@@ -155,7 +150,6 @@ def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(
     assert capfd.readouterr() == ("", ""), "Ray is to say nothing"
 
 
-@needs_ray
 def test_a_segment_that_kills_every_worker_fails_alone(cluster, tmp_path, marks, monkeypatch):
     monkeypatch.chdir(tmp_path)  # relative paths are those of whoever gives the command
     (job,) = jobs_for(Path(), "out", 1)
@@ -166,7 +160,6 @@ def test_a_segment_that_kills_every_worker_fails_alone(cluster, tmp_path, marks,
     assert isinstance(found[1].error, SourceError) and "missing.mp4" in str(found[1].error)
 
 
-@needs_ray
 def test_at_the_end_no_job_waits_behind_another(cluster, tmp_path):
     jobs = jobs_for(tmp_path, "out", 4)
     found = carry_out(executor(darkening(first_waits_in=tmp_path / "out")), jobs)
@@ -175,14 +168,12 @@ def test_at_the_end_no_job_waits_behind_another(cluster, tmp_path):
     assert list(found)[-1] == longest, "one waited behind it"
 
 
-@needs_ray
 def test_a_worker_that_does_not_see_a_folder_says_so(cluster, tmp_path):
     jobs = jobs_for(tmp_path, "out", 1)
     with pytest.raises(SinkError, match="nowhere: is not seen on"):
         carry_out(executor(darkening(), workers=1, visible=[tmp_path / "nowhere"]), jobs)
 
 
-@needs_ray
 def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster, tmp_path):
     rig = Rig(tmp_path)
     rig.clip("day/a.mp4", frames=30, size=(128, 96), languages=("eng",))
@@ -199,13 +190,11 @@ def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster,
     assert_same(tmp_path / "dry" / "day/a.mp4", rig.target / "day/a.mp4")
 
 
-@needs_ray
 def test_where_nobody_listens_is_one_clear_error():
     with pytest.raises(OptionError, match="no cluster answers"):
         executor(address="127.0.0.1:1")
 
 
-@needs_ray
 def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
     monkeypatch.setattr("vderain.batch.ray_cluster._ANSWER_S", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -215,7 +204,6 @@ def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@needs_ray
 def test_nothing_to_do_needs_no_cluster():
     assert carry_out(executor(address="auto"), []) == {}
 
@@ -228,7 +216,6 @@ def test_a_full_disk_behind_an_error_is_still_known():
     assert back.__cause__.errno == errno.ENOSPC
 
 
-@needs_ray
 def test_a_folder_that_is_taken_for_an_address_is_told(tmp_path):
     command = [sys.executable, "-m", "vderain", "batch", "--ray", "dashcam", "dry"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

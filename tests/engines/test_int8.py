@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import openvino
 import pytest
 
 from tests.engines.conftest import write_weights
@@ -72,20 +73,41 @@ def test_weights_without_scales_say_how_to_get_them(wide_weights, tmp_path):
         backend(wide_weights, tmp_path)
 
 
+class OtherCpu:
+    """OpenVINO's core, on a CPU that it would use in ``preferred``."""
+
+    def __init__(self, core, preferred):
+        self._core = core
+        self._told = {
+            "INFERENCE_PRECISION_HINT": preferred,
+            "OPTIMIZATION_CAPABILITIES": ["FP32", "BF16", "INT8"],
+        }
+
+    def __getattr__(self, name):
+        return getattr(self._core, name)
+
+    def get_property(self, device, name):
+        return self._told.get(name) or self._core.get_property(device, name)
+
+
 @pytest.mark.parametrize(
-    ("flags", "scaled", "precision"),
-    [("avx512_vnni", True, "int8"), ("avx2", True, "float32"), ("avx512_vnni", False, "float32")],
+    ("preferred", "flags", "scaled", "precision"),
+    [
+        ("f32", "avx512_vnni", True, "int8"),
+        ("f32", "avx2", True, "float32"),
+        ("f32", "avx512_vnni", False, "float32"),
+        ("bf16", "avx512_vnni", True, "bfloat16"),
+    ],
 )
-def test_auto_takes_int8_on_a_cpu_that_is_made_for_it(
-    wide_weights, tmp_path, monkeypatch, flags, scaled, precision
+def test_auto_takes_bfloat16_then_int8_on_a_cpu_that_is_made_for_it(
+    wide_weights, tmp_path, monkeypatch, preferred, flags, scaled, precision
 ):
     if scaled:
         ranged(wide_weights)
+    core = OtherCpu(openvino.Core(), getattr(openvino.Type, preferred))
+    monkeypatch.setattr(openvino_module, "_open_core", lambda _: core)
     monkeypatch.setattr(openvino_module, "cpu_fields", lambda: {"flags": flags})
-    made = backend(wide_weights, tmp_path, "auto")
-    if made._precisions[0] == "bfloat16":
-        pytest.skip("this CPU has bfloat16, which goes first")
-    assert made._precisions[0] == precision
+    assert backend(wide_weights, tmp_path, "auto")._precisions[0] == precision
 
 
 def test_the_bar_of_int8_is_kept_with_the_verdict():

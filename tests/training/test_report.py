@@ -55,7 +55,7 @@ def made(tmp_path, shown=2, **settings):
 class Page(HTMLParser):
     """The tags and files of a page; refuses tags that are not closed in order."""
 
-    VOID = {"meta", "img", "input", "line", "polyline"}  # noqa: RUF012
+    VOID = frozenset({"meta", "img", "input", "line", "polyline"})
 
     def __init__(self, text):
         super().__init__()

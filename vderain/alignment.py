@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from vderain.frames import RGB_LUMA_WEIGHTS, Plane, PlaneFormat
 
 Field = npt.NDArray[np.float32]
-Thumbnail = npt.NDArray[np.uint8]  # (h, w)
+Grey = npt.NDArray[np.uint8]  # (h, w)
 
 _SHORT_SIDE_PX = 180
 _SMALLEST_PX = 24  # DIS needs some pixels to search in
@@ -42,7 +43,7 @@ class Motion:
     """
 
     flow: Field
-    unexplained: Thumbnail
+    unexplained: Grey
 
     @property
     def explains(self) -> bool:
@@ -58,6 +59,23 @@ def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
     return np.asarray(np.rint(red + green + blue), fmt.dtype)
 
 
+class Thumbnail:
+    """A small ``picture`` (h, w) uint8 of a frame's luma, and its blurs, made when they are first asked for."""
+
+    def __init__(self, picture: Grey) -> None:
+        self.picture = picture
+
+    @cached_property
+    def fine(self) -> Grey:
+        """Blurred, with the streaks still there."""
+        return _softened(self.picture, _FINE_PX)
+
+    @cached_property
+    def coarse(self) -> Grey:
+        """Blurred beyond the width of a streak."""
+        return _softened(self.picture, _LIKE_PX)
+
+
 def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:
     """The luma of a frame at about 180 lines, or at ``scale``, 8 bit."""
     scale = scale or min(1.0, _SHORT_SIDE_PX / min(luma.shape))
@@ -65,7 +83,7 @@ def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:
     small = np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), luma.dtype)
     if bit_depth > 8:
         small >>= bit_depth - 8
-    return small.astype(np.uint8).reshape(height, width)
+    return Thumbnail(small.astype(np.uint8).reshape(height, width))
 
 
 class Aligner:
@@ -82,16 +100,17 @@ class Aligner:
 
         ``like``: how ``current`` lies in ``neighbour``, where that is known; turned about, it saves the search.
         """
-        if min(current.shape) < _SMALLEST_PX:
-            still = np.zeros((*current.shape, 2), np.float32)
-            return Motion(still, _unlike(current, neighbour))
+        seen, other = current.picture, neighbour.picture
+        if min(seen.shape) < _SMALLEST_PX:
+            still = np.zeros((*seen.shape, 2), np.float32)
+            return Motion(still, _unlike(current, other))
         if like is not None:
             dense = -_warped(like.flow, -like.flow)
         else:
-            dense = np.asarray(self._search.calc(current, neighbour, None), np.float32)
+            dense = np.asarray(self._search.calc(seen, other, None), np.float32)
         camera = _affine(dense)
-        flow = dense if camera is None else _better(current, neighbour, dense, camera)
-        return Motion(flow, _unlike(current, _warped(neighbour, flow)))
+        flow = dense if camera is None else _better(seen, other, dense, camera)
+        return Motion(flow, _unlike(current, _warped(other, flow)))
 
 
 def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Plane:
@@ -151,7 +170,7 @@ def _affine(flow: Field) -> Field | None:
     )
 
 
-def _better(current: Thumbnail, neighbour: Thumbnail, dense: Field, camera: Field) -> Field:
+def _better(current: Grey, neighbour: Grey, dense: Field, camera: Field) -> Field:
     """The camera's motion wherever it explains a place about as well as the dense flow does."""
     errors = [_blurred(cv2.absdiff(current, _warped(neighbour, flow))) for flow in (dense, camera)]
     chosen = (errors[1] < 1.15 * errors[0] + 1).astype(np.float32)
@@ -163,16 +182,17 @@ def _blurred(difference: Any) -> Field:
     return np.asarray(cv2.GaussianBlur(np.asarray(difference, np.float32), (0, 0), _LIKE_PX))
 
 
-def _unlike(current: Thumbnail, laid: npt.NDArray[Any]) -> Thumbnail:
+def _softened(picture: npt.NDArray[Any], blur_px: float) -> Grey:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8)
+
+
+def _unlike(current: Thumbnail, laid: npt.NDArray[Any]) -> Grey:
     """255 where two thumbnails differ by more than rain would make them.
 
     Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
     frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
     """
-    fine, coarse = (
-        [cv2.GaussianBlur(picture, (0, 0), blur_px) for picture in (current, laid)]
-        for blur_px in (_FINE_PX, _LIKE_PX)
-    )
-    brighter = cv2.max(cv2.subtract(fine[1], fine[0]), cv2.subtract(coarse[0], coarse[1]))
+    lost = cv2.subtract(current.coarse, _softened(laid, _LIKE_PX))
+    brighter = cv2.max(cv2.subtract(_softened(laid, _FINE_PX), current.fine), lost)
     _, unlike = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
-    return np.asarray(unlike, np.uint8).reshape(current.shape)
+    return np.asarray(unlike, np.uint8).reshape(current.picture.shape)

@@ -23,14 +23,14 @@ from vderain.weights import find_weights, load_network
 
 
 class Bare(nn.Module):
-    """The folded network between float RGB and float RGB."""
+    """The folded network between its own float input and the change in RGB."""
 
     def __init__(self, network: SemiDRDNet) -> None:
         super().__init__()
         self.network = fold(network)
 
     def forward(self, rainy: Tensor) -> Tensor:
-        """(1, 3, H, W) -> the change, same shape."""
+        """(1, 3 + T - 1, H, W) -> the change, (1, 3, H, W)."""
         return self.network.change(rainy)
 
 
@@ -60,9 +60,11 @@ def main(size: str, precision: str, rounds: int) -> None:
     width, height = (int(side) for side in size.split("x"))
     fmt = PlaneFormat("yuv420", width, height)
     network = load_network(*find_weights("fast"))
-    planes = [(1, 1, *shape) for shape in fmt.plane_shapes]
+    channels, frames = network.config.channels, network.config.frames
+    planes = [(1, 1, *shape) for shape in fmt.clip_shapes(frames)]
+    bare_input = [(1, channels, height, width)]
     requests = {
-        "bare, RGB": compiled(Bare(network), [(1, 3, height, width)], precision, openvino.Type.f32),
+        "bare, RGB": compiled(Bare(network), bare_input, precision, openvino.Type.f32),
         "packed planes": compiled(PackedNetwork(network, fmt), planes, precision, openvino.Type.u8),
         "plain planes": compiled(
             PlanesNetwork(fold(network), fmt, multiple=network.config.multiple), planes, precision, openvino.Type.u8

@@ -1,8 +1,8 @@
 """Kill a batch again and again, and compare what it leaves with an uninterrupted one.
 
-    python benchmarks/archive.py kills --clips 200 --kills 20
-    python benchmarks/archive.py hour --minutes 60
-    python benchmarks/archive.py gate --data DATA
+    python -m benchmarks.archive kills --clips 200 --kills 20
+    python -m benchmarks.archive hour --minutes 60
+    python -m benchmarks.archive gate --data DATA
 
 ``kills`` generates clips of various containers, codecs, lengths and tracks, some of them broken, runs
 ``vderain batch`` over them once without and once with SIGKILL at random moments, and compares every

@@ -1,10 +1,10 @@
 """Live cameras: added latency, overload, and a soak with restarts, against a real RTSP server.
 
-    python benchmarks/live.py start                # how soon frames flow: H.264 and H.265, sound, TCP and UDP
-    python benchmarks/live.py return               # how soon they flow again after the server was away
-    python benchmarks/live.py latency              # 640x360 at 25 fps for 60 s: what the way through adds
-    python benchmarks/live.py overload             # a camera at about twice the rate of the network, then at a quarter
-    python benchmarks/live.py soak --minutes 20    # the server is killed and started again every two minutes
+    python -m benchmarks.live start                # how soon frames flow: H.264 and H.265, sound, TCP and UDP
+    python -m benchmarks.live return               # how soon they flow again after the server was away
+    python -m benchmarks.live latency              # 640x360 at 25 fps for 60 s: what the way through adds
+    python -m benchmarks.live overload             # a camera at about twice the rate of the network, then at a quarter
+    python -m benchmarks.live soak --minutes 20    # the server is killed and started again every two minutes
 
 The camera (GStreamer's encoder) runs on the same machine and takes its share of it.
 
@@ -21,8 +21,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.live.servers import RtspServer, free_port
 from vderain.live.options import LiveOptions

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,15 @@ def test_a_file_without_video_is_refused(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"nothing" * 99)
     with pytest.raises(SourceError, match=r"a\.mp4"):
         index_video(str(tmp_path / "a.mp4"))
+
+
+def test_a_place_that_reading_never_gets_past_ends_it_with_the_name_of_the_file(tmp_path):
+    pts = tuple(range(0, 20 * synth.STEP, synth.STEP))
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    path = Path(synth.write(tmp_path / "a.mp4", pts=pts, options={"g": "5"}, container=fragments))
+    content = bytearray(path.read_bytes())
+    run = content.index(b"trun", content.index(b"trun") + 4)  # of the second fragment
+    content[run + 12 : run + 16] = (-100_000).to_bytes(4, "big", signed=True)  # where its data lie
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.mp4: reading does not get past damage"):
+        index_video(str(path))

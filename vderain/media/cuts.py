@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
+from vderain.media.decoding import MAX_CONSECUTIVE_FAILURES
 from vderain.media.nal import NalFormat
 from vderain.media.opening import codec_name, input_name, open_container, pick_video
 from vderain.media.urls import redact
@@ -109,16 +110,27 @@ def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
 
 
 def packets_of(container: Any, path: str, stream: Any = None) -> Iterator[Any]:
-    """The packets of one stream, or of all; reading goes on behind damage. Raises SourceError."""
+    """The packets of one stream, or of all; reading goes on behind damage.
+
+    Raises SourceError where it stops, and after MAX_CONSECUTIVE_FAILURES in a row without a packet:
+    FFmpeg steps back from a place of an MP4 that it cannot read, and comes to it again for ever.
+    """
     streams = () if stream is None else (stream,)
+    failures = 0
     while True:
         try:
             for packet in container.demux(*streams):
+                failures = 0
                 if packet.size:
                     yield packet
             return
-        except av.InvalidDataError:
-            continue
+        except av.InvalidDataError as error:
+            failures += 1
+            if failures > MAX_CONSECUTIVE_FAILURES:
+                raise SourceError(
+                    f"{input_name(path)}: reading does not get past damage in it"
+                    f" ({error.strerror}); the rest of the file is damaged"
+                ) from None
         except av.FFmpegError as error:
             reason = redact(error.strerror or type(error).__name__)
             raise SourceError(f"{input_name(path)}: reading stopped ({reason})") from None

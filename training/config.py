@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -170,7 +170,7 @@ class TrainConfig(RunConfig):
     )  # fmt: skip
     dry_share: float = option(0.15, "Rendered samples that stay dry.", low=0.0, high=1.0)
     dry_weight: float = option(1.0, "How much more a dry sample counts.", low=0.0, high=100.0)
-    penalty: str = option("l1", "How a wrong pixel counts.", choices=("l1", "charbonnier", "mse"))
+    penalty: str = option("l1", "How errors count.", choices=("l1", "charbonnier", "mse", "psnr"))
     derained_weight: float = option(0.1, "Of rainy - R beside rainy - R + D.", low=0.0, high=10.0)
     ssim_weight: float = option(0.0, "Of 1 - SSIM beside the penalty.", low=0.0, high=10.0)
     semi_from: float = option(0.3, "Share of the steps that stay supervised.", low=0.0, high=1.0)
@@ -331,6 +331,10 @@ class NlclTrainConfig(RunConfig):
             raise OptionError(f"network: {error}") from None
 
 
+# Settings of runs in general that mean nothing for an adaptation.
+_NOT_ADAPTED = {"network", "real", "unpaired", "compiled", "workers", "cache_mb"}
+
+
 @dataclass(frozen=True, slots=True)
 class AdaptConfig(RunConfig):
     """A run of ``vderain adapt``: fine-tunes the weights ``initial`` on unlabelled rainy footage.
@@ -375,6 +379,15 @@ class AdaptConfig(RunConfig):
         RunConfig.__post_init__(self)
         if self.median_share + self.mined_share + self.kept_share > 1:
             raise OptionError("median_share, mined_share, kept_share: more than 1 together")
+        for item in fields(self):
+            if item.name in _NOT_ADAPTED and getattr(self, item.name) != _default(item):
+                raise OptionError(f"{item.name}: adapting does not use it; leave it out")
+        contrasted = self.background_contrast or self.rain_contrast
+        if contrasted and not isinstance(self.network_config, NetworkConfig):
+            raise OptionError(
+                "background_contrast, rain_contrast: need weights of Semi-DRDNet, whose rain branch"
+                " they compare"
+            )
 
     @property
     def network_config(self) -> AnyConfig:
@@ -437,7 +450,7 @@ def _settings_of(method: Any, where: str) -> type[AnyTrainConfig]:
 
 
 def _check_type(name: str, value: Any, item: Any, where: str) -> None:
-    default = item.default_factory() if item.default is MISSING else item.default
+    default = _default(item)
     kinds: tuple[type, ...] = (str, type(None)) if default is None else (type(default),)
     if kinds == (float,):
         kinds = (float, int)
@@ -447,3 +460,7 @@ def _check_type(name: str, value: Any, item: Any, where: str) -> None:
         for source, table in value.items():
             if not isinstance(table, dict):
                 raise OptionError(f"{where}: write a table [{name}.NAME], got {source} = {table!r}")
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not MISSING else item.default

@@ -245,3 +245,14 @@ def test_fine_detail_that_moves_is_no_rain(tmp_path):
     views = [seen for seen, _ in read_lessons(pieces, lambda frames: frames)]
     assert np.mean([seen.valid.mean() for seen in views]) > 0.3
     assert not shows_rain(views)
+
+
+@pytest.mark.parametrize("setting", ["compiled=true", "workers=2", "cache_mb=9", "network={a=1}"])
+def test_settings_that_an_adaptation_would_ignore_are_refused(weights, setting):
+    with pytest.raises(OptionError, match=r"adapting does not use it"):
+        adapt_config("tiny", str(weights), {}, [setting])
+
+
+def test_a_contrast_of_weights_without_a_rain_branch_is_refused(unpolished):
+    with pytest.raises(OptionError, match=r"need weights of Semi-DRDNet"):
+        adapt_config("nlcl", str(unpolished), {}, ["rain_contrast=0.1"])

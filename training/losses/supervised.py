@@ -11,14 +11,18 @@ from torch.nn import functional as F
 from vderain.errors import OptionError
 
 _CHARBONNIER_EPSILON = 1e-3  # Lai et al. 2017 (LapSRN), section 3.3
+# Pictures better than 50 dB are good enough; the factor brings a decibel to about the size of a step of L1.
+_PSNR_FLOOR, _PSNR_SCALE = 1e-5, 0.02
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
 
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
-    "l1": torch.abs,
-    "charbonnier": lambda error: (error.square() + _CHARBONNIER_EPSILON**2).sqrt(),
-    "mse": torch.square,
+    "l1": lambda error: error.abs().mean((1, 2, 3)),
+    "charbonnier": lambda error: (error.square() + _CHARBONNIER_EPSILON**2).sqrt().mean((1, 2, 3)),
+    "mse": lambda error: error.square().mean((1, 2, 3)),
+    "psnr": lambda error: _PSNR_SCALE * (error.square().mean((1, 2, 3)) + _PSNR_FLOOR).log(),
 }
+"""Errors (N, C, H, W) -> what each sample costs, (N,). "psnr" is that of HINet (arXiv 2105.06086), which counts dB."""
 
 
 def supervised_loss(
@@ -43,7 +47,7 @@ def supervised_loss(
         detail: the detail branch's answer, likewise.
         derained_weight: of the picture without the detail.
         sample_weights: (N,), how much each sample counts (ours); all alike where None.
-        penalty: d, the mean over a sample of one of PENALTIES.
+        penalty: d, one of PENALTIES.
         ssim_weight: of ``1 - ssim(repaired, background)``, added where not zero.
 
     Returns:
@@ -58,8 +62,7 @@ def supervised_loss(
     distance = PENALTIES[penalty]
     derained = rainy - streaks.to(rainy.dtype)
     repaired = derained + detail.to(rainy.dtype)
-    error = derained_weight * distance(derained - background) + distance(repaired - background)
-    losses = error.mean((1, 2, 3))
+    losses = derained_weight * distance(derained - background) + distance(repaired - background)
     if ssim_weight:
         losses = losses + ssim_weight * (1 - ssim(repaired, background))
     return (losses if sample_weights is None else losses * sample_weights).mean()

@@ -20,7 +20,7 @@ from vderain.training.config import TrainConfig
 from vderain.weights import find_weights, load_network
 
 _PARTS = {"rainy": np.int16, "background": np.uint8, "streaks": np.float16, "detail": np.float16}
-# Settings that the answers do not depend on.
+# Settings that the answers do not depend on, but for the network's frames.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
 _STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb", "initial"}
@@ -53,6 +53,7 @@ class TeacherPool:
                 f"patch {config.patch}: the teacher {path} needs a multiple of {card.config.multiple}"
             )
         key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
+        key["frames"] = config.network_config.frames
         told = json.dumps({**key, "teacher": file_sha256(path), "seed": seed}, sort_keys=True)
         if not isinstance(card.config, NetworkConfig):
             raise OptionError(
@@ -90,7 +91,7 @@ class TeacherPool:
 
 def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
     values = torch.from_numpy(part).float()
-    return values / 255 if part.dtype == np.uint8 else values
+    return values / 255 if np.issubdtype(part.dtype, np.integer) else values
 
 
 def _answer(

@@ -182,7 +182,7 @@ class Adaptation:
         for path in paths:
             if not path.exists():
                 raise SourceError(f"{path}: there is no such file or folder (--dry)")
-            for clip in [path] if path.is_file() else find_clips(path):
+            for clip in [path] if path.is_file() else find_clips(path, tests=True):
                 try:
                     some = read_footage([clip], 6, self.config.seed)
                 except SourceError:

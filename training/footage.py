@@ -127,7 +127,7 @@ def _clips(path: Path) -> list[Path]:
         raise SourceError(
             f"{path}: is one picture; adapting needs clips, whose rain moves from frame to frame"
         )
-    found = [path] if path.is_file() else find_clips(path)
+    found = [path] if path.is_file() else find_clips(path, tests=True)
     if not found:
         raise SourceError(
             f"{path}: holds no clips ({', '.join(sorted(CLIPS))}, or folders of their pictures)"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,6 +184,8 @@ def find_samples(folder: Path, source: Source, backgrounds: Path | None = None) 
 
 def _find(reader: str, folders: Sequence[Path], source: Source) -> Found:
     samples, unmatched = [], {}
+    for path in (path for folder in folders for path in held_back(folder)):
+        unmatched[path] = "left out, since its name says that it is for tests"
     for found in LAYOUTS[reader].find(folders, source):
         if isinstance(found, PairFile):
             samples.append(found)
@@ -269,8 +271,18 @@ def _halves_alike(path: Path) -> bool:
     return bool(np.corrcoef(small)[0, 1] > _ALIKE)
 
 
-def _files(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, Path]]:
-    """Files below a folder with their path inside it, in natural order, without what is held back for tests."""
+def held_back(folder: Path) -> list[Path]:
+    """The folders below one whose names say that they are for tests."""
+    if not folder.is_dir():
+        return []
+    below = (path for path in sorted(folder.rglob("*")) if path.is_dir())
+    return [path for path in below if HELD_BACK.search(path.name)]
+
+
+def _files(
+    folder: Path, suffixes: frozenset[str], *, tests: bool = False
+) -> Iterator[tuple[Path, Path]]:
+    """Files below a folder with their path inside it, in natural order; with ``tests`` those of ``held_back`` too."""
     if folder.is_file():
         if folder.suffix.lower() in suffixes:
             yield folder, Path(folder.name)
@@ -278,8 +290,9 @@ def _files(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, Path]
     for path in sorted(folder.rglob("*"), key=natural):
         inside = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)
-        held_back = any(HELD_BACK.search(part) for part in inside.parts[:-1])
-        if path.suffix.lower() in suffixes and path.is_file() and not (hidden or held_back):
+        for_tests = any(HELD_BACK.search(part) for part in inside.parts[:-1])
+        left_out = hidden or (for_tests and not tests)
+        if path.suffix.lower() in suffixes and path.is_file() and not left_out:
             yield path, inside
 
 
@@ -363,11 +376,29 @@ def _rainy_clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
             yield PairFile(ClipFrame(path, index, source.frames), None)
 
 
-def find_clips(folder: Path) -> list[Path]:
-    """Video files below a folder, and folders that hold a clip as pictures; one file is itself a clip."""
-    pictures = Counter(path.parent for path, _ in _files(folder, PICTURES))
-    sequences = [path for path, count in pictures.items() if count >= _SEQUENCE]
-    return sorted([path for path, _ in _files(folder, CLIPS)] + sequences, key=natural)
+def find_clips(folder: Path, *, tests: bool = False) -> list[Path]:
+    """Video files below a folder, and folders that hold a clip as pictures; one file is itself a clip.
+
+    With ``tests`` also in folders whose names say that they are for tests.
+    """
+    pictures: dict[Path, list[Path]] = {}
+    for path, _ in _files(folder, PICTURES, tests=tests):
+        pictures.setdefault(path.parent, []).append(path)
+    sequences = [path for path, files in pictures.items() if _is_sequence(files)]
+    videos = [path for path, _ in _files(folder, CLIPS, tests=tests)]
+    return sorted(videos + sequences, key=natural)
+
+
+def _is_sequence(files: Sequence[Path]) -> bool:
+    """Whether pictures in order are the frames of a clip: their names differ in a number, which counts evenly."""
+    names = [natural(Path(path.name)) for path in files]
+    if len(files) < _SEQUENCE or len({len(name) for name in names}) > 1:
+        return False
+    changing = [parts for parts in zip(*names, strict=True) if len(set(parts)) > 1]
+    if len(changing) != 1:
+        return False
+    numbers = [part for part in changing[0] if isinstance(part, int)]
+    return len(numbers) == len(files) and len({b - a for a, b in pairwise(numbers)}) == 1
 
 
 def _charts(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:

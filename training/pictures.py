@@ -132,6 +132,8 @@ def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Picture]]:
         files = sequence_files(path)
         places = _places(len(files), count, reach)
         unique = {i: read_picture(files[i]) for i in sorted({i for each in places for i in each})}
+        if len(sizes := {picture.shape[:2] for picture in unique.values()}) > 1:
+            raise SourceError(f"{path}: its pictures have several sizes {sorted(sizes)}, no clip")
         return [[unique[i] for i in each] for each in places]
     with closing(_open(path)) as source:
         length = source.info.frames or _counted(path)

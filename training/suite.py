@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.layouts import HELD_BACK, LAYOUTS, Source, find_samples
+from vderain.training.layouts import LAYOUTS, Source, find_samples, held_back
 from vderain.training.pictures import CLIPS, PICTURES, ClipFrame, Reference, natural, read_reference
 from vderain.training.rain import Picture
 
@@ -168,11 +168,10 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
 
 def _refuse_held_back(folder: Path) -> None:
     """Layouts leave folders named test or val out, for training's sake; here they are what is meant."""
-    below = [path for path in folder.rglob("*") if path.is_dir()] if folder.is_dir() else []
-    held_back = [str(path.relative_to(folder)) for path in below if HELD_BACK.search(path.name)]
-    if held_back:
+    for_tests = [str(path.relative_to(folder)) for path in held_back(folder)]
+    if for_tests:
         raise SourceError(
-            f"{folder}: holds folders for tests ({listed(held_back)}); name the one to score, or the"
+            f"{folder}: holds folders for tests ({listed(for_tests)}); name the one to score, or the"
             " other one, itself"
         )
 

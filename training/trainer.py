@@ -159,10 +159,10 @@ class Trainer:
                 on_step(TrainProgress(self.step, self.config.steps, terms["loss"], share))
 
     def _not_a_number(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"step {self.step}: {what}; the last good state is {self.checkpoint}; "
-            "go on from it with a lower learning_rate"
-        )
+        advice = "begin anew with a lower learning_rate"
+        if self.saved_step:
+            advice = f"the last good state is {self.checkpoint}; go on from it with a lower learning_rate"
+        return TrainingError(f"step {self.step}: {what}; {advice}")
 
     def _is_finite(self) -> bool:
         parts = (self.network, self.averaged, self.objective)

@@ -149,9 +149,17 @@ def test_an_infinite_loss_stops_with_the_last_good_state(data, tmp_path):
     trainer = Trainer(config(), tmp_path / "run")
     with torch.no_grad():
         next(trainer.network.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*checkpoint"):
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; begin anew"):
         trainer.train(data)
     assert not trainer.checkpoint.exists()
+    trainer = Trainer(config(checkpoint_every=1, steps=3), tmp_path / "run")
+
+    def spoil(_progress):
+        with torch.no_grad():
+            next(trainer.network.parameters()).fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match=r"the last good state is .*checkpoint\.pt"):
+        trainer.train(data, on_step=spoil)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_and_a_longer_run_is_not(data, tmp_path):
@@ -243,6 +251,28 @@ def test_a_student_learns_the_answers_of_its_teacher(data, tmp_path):
     answers = (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns
     Trainer(config(learning_rate=1e-2, **{**settings, "steps": 61}), tmp_path / "run").train(data)
     assert (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns == answers
+
+
+def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
+    taught = config(teacher=str(path), teacher_patches=2, batch=2)
+    plain = next(step_batches(config(batch=2), data, tmp_path, 0, World()))
+    drawn = next(step_batches(taught, data, tmp_path / "run", 0, World()))
+    for name in ("rainy", "background"):
+        whole, own = getattr(drawn, name), getattr(plain, name)
+        found = [[(a - b).abs().max() < 1e-3 for b in (*own, *own.flip(3))] for a in whole]
+        assert all(map(any, found)), name
+
+
+def test_answers_for_another_number_of_frames_are_not_taken(data, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
+    for frames in (1, 3):
+        network = {**TINY.to_dict(), "frames": frames}
+        taught = config(teacher=str(path), teacher_patches=2, network=network)
+        batch = next(step_batches(taught, data, tmp_path / "run", 0, World()))
+        assert batch.rainy.shape[1] == 3 + frames - 1
 
 
 def test_a_resumed_run_takes_the_learning_rate_it_is_given(data, tmp_path):

@@ -131,7 +131,7 @@ def _loaded(
             for name, folders in sections.items()
             if folders
         }
-        if clean and rainy:
+        if clean or rainy:
             values |= {"data": "", "terms": ""}
     elif rainy:
         raise click.UsageError(

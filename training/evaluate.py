@@ -222,6 +222,8 @@ def score_picture(
 def group_means(scored: Sequence[SetScores]) -> dict[str, tuple[Kind, dict[str, Scores]]]:
     """Mean of the means of the sets of each group of one kind, by method: label -> (kind, means).
 
+    Two kinds of one group are told apart in their labels.
+
     A method counts in a group only where all its sets have it.
     """
     members: dict[tuple[str, Kind], list[SetScores]] = {}
@@ -229,14 +231,15 @@ def group_means(scored: Sequence[SetScores]) -> dict[str, tuple[Kind, dict[str, 
         if one.group is not None:
             members.setdefault((one.group, one.kind), []).append(one)
     means = {}
-    for (group, kind), sets in members.items():
-        if len(sets) > 1:
-            methods = [name for name in sets[0].methods if all(name in one.methods for one in sets)]
-            own = [one.means for one in sets]
-            means[f"mean of {group}"] = (
-                kind,
-                {name: Scores.mean([each[name] for each in own]) for name in methods},
-            )
+    several = {key: sets for key, sets in members.items() if len(sets) > 1}
+    for (group, kind), sets in several.items():
+        methods = [name for name in sets[0].methods if all(name in one.methods for one in sets)]
+        own = [one.means for one in sets]
+        alone = sum(name == group for name, _ in several) == 1
+        means[f"mean of {group}" if alone else f"mean of {group}, {kind}"] = (
+            kind,
+            {name: Scores.mean([each[name] for each in own]) for name in methods},
+        )
     return means
 
 

@@ -24,12 +24,16 @@ from vderain.training.config import TrainConfig
 from vderain.training.datasets import load_sources
 from vderain.training.feed import paired_sampler
 from vderain.training.patches import PatchSampler, UnpairedSampler
+from vderain.training.sequences import reach
 
 WARM_UP, MEASURED = 2, 20  # batches
 
 
 def unpaired_of(config: TrainConfig, data: Path, cache: PictureCache) -> UnpairedSampler:
-    sides = [load_sources(tables, data, cache) for tables in (config.real, config.unpaired)]
+    sides = [
+        load_sources(getattr(config, section), data, cache, section)
+        for section in ("real", "unpaired")
+    ]
     shares = [{name: samples.share for name, samples in side.items()} for side in sides]
     return UnpairedSampler(
         *sides, *shares, patch=config.patch, batch=config.real_batch, seed=config.seed
@@ -66,7 +70,8 @@ def main(config: Path, rain: str | None, workers: int, cache_mb: int | None) -> 
     settings = TrainConfig.load(config, **({"rain_model": rain} if rain else {}))
     cache = PictureCache(settings.cache_mb if cache_mb is None else cache_mb)
     since = time.monotonic()
-    sources = load_sources(settings.sources, data, cache)
+    around = reach(settings.network_config.frames)
+    sources = load_sources(settings.sources, data, cache, reach=around)
     print(f"{config}: {sum(map(len, sources.values()))} samples loaded in {time.monotonic() - since:.1f} s, "
           f"patch {settings.patch}, batch {settings.batch}, rain {settings.rain_model}")  # fmt: skip
     mixture = paired_sampler(settings, sources, [], settings.seed)

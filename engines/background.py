@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from vderain.frames import PlaneFormat
 from vderain.options import EngineOptions
 
 _PATIENCE_S = 10.0  # for a builder that was told to end
+_LAST_WORDS = 4096  # bytes of what a builder said that are looked at
 
 
 class BackgroundBuild(Protocol):
@@ -34,11 +37,13 @@ class ProcessBuild:
 
     def __init__(self, name: str, options: EngineOptions, fmt: PlaneFormat) -> None:
         self._outcome: str | None = None
+        # Not a pipe, which nobody reads before the end: a builder that says much would wait for ever.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vderain.engines.background"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             start_new_session=True,  # Ctrl-C is for the run, which ends its builder itself
         )
@@ -53,9 +58,7 @@ class ProcessBuild:
         code = self._process.poll()
         if code is None or self._outcome is not None:
             return self._outcome
-        assert self._process.stderr is not None
-        said = self._process.stderr.read().strip().splitlines() if code else [""]
-        self._outcome = said[-1] if said else f"its builder ended with code {code}"
+        self._outcome = (self._last_line() or f"its builder ended with code {code}") if code else ""
         return self._outcome
 
     def close(self) -> None:
@@ -67,10 +70,16 @@ class ProcessBuild:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for pipe in (self._process.stdin, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        self._said.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def _last_line(self) -> str:
+        size = self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, size - _LAST_WORDS))
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
 
 def build(order: dict[str, Any]) -> None:

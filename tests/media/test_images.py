@@ -503,3 +503,18 @@ def test_folder_of_pictures_becomes_a_video_and_a_folder(tmp_path):
     assert times(tmp_path / "out.mkv") == [0, Fraction(1, 25), Fraction(2, 25)]
     shown = pictures(tmp_path / "out.mkv")[1].to_ndarray(format="rgb24")
     np.testing.assert_array_equal(shown, noise((16, 32, 3), seed=1))
+
+
+def test_a_video_that_becomes_pictures_names_every_track_it_drops(tmp_path):
+    clip = write_video(
+        tmp_path / "a.mkv",
+        codec="ffv1",
+        pix_fmt="gray",
+        languages=("eng", "deu"),
+        subtitle="subrip",
+    )
+    _, report = process(clip, tmp_path / "out")
+    assert len(files(tmp_path / "out")) == report.frames == 10
+    assert [loss.split(" (")[0] for loss in report.losses[:2]] == ["#1 audio aac", "#2 audio aac"]
+    assert report.losses[2] == "#3 subtitle subrip (eng): dropped, pictures cannot hold it"
+    assert len(report.losses) == 3

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
@@ -173,7 +174,8 @@ class ImageSink:
     A single picture goes to a file, or into an existing folder; everything else into one folder,
     frames without a name as 000001.png and so on. Files are collected under a temporary name beside
     their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
-    file after the other. ``abort`` thus leaves everything as it was.
+    file after the other. ``abort`` thus leaves everything as it was. Tracks beside a video have no
+    place here; each is a loss.
     Raises SinkError, and OptionError for an output that is no PNG and for frames that are not gray
     or RGB.
     """
@@ -192,10 +194,10 @@ class ImageSink:
         self._place.check(source.info.path, overwrite=options.overwrite)
         self._taken: dict[str, str] = {}
         self._own_names = _png_names(origin)
-        self._report = SinkReport(path=target, codec="png")
+        self._report = SinkReport(path=target, codec="png", losses=_dropped(source.template))
 
     def write(self, item: Frame | PassedPacket) -> None:
-        """Write one picture under its temporary name; other tracks have no place here."""
+        """Write one picture under its temporary name; packets of other tracks are dropped."""
         if isinstance(item, PassedPacket):
             return
         _refuse_yuv(str(self._place.path), item.format.layout)
@@ -314,6 +316,20 @@ def _refuse_yuv(path: str, pixels: str) -> None:
             f"{path}: a folder or a picture holds gray and RGB pictures, and these frames are"
             f" {pixels}; a video needs a file name that ends in .mp4, .mkv, .mov or .webm"
         )
+
+
+def _dropped(template: Any) -> list[str]:
+    """A loss for every track beside the video."""
+    if template is None:
+        return []
+    # Brings PyAV, which pictures do without.
+    from vderain.media.opening import is_container_track, track_name
+
+    return [
+        f"{track_name(stream)}: dropped, pictures cannot hold it"
+        for stream in template.container.streams
+        if stream.index != template.video_index and not is_container_track(stream)
+    ]
 
 
 def _png_names(folder: Path) -> dict[str, str]:

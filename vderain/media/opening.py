@@ -151,6 +151,13 @@ def describe_track(stream: Any) -> Track:
     return Track(stream.index, kind, codec, " ".join(filter(None, details)))
 
 
+def track_name(stream: Any) -> str:
+    """What reports call a track."""
+    track = describe_track(stream)
+    detail = f" ({track.detail})" if track.detail else ""
+    return f"#{track.index} {track.kind} {track.codec}{detail}"
+
+
 def codec_name(stream: Any) -> str:
     """The name of a stream's codec, whichever decoder FFmpeg chose for it."""
     if stream.codec_context is not None:

@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.media.formats import Container, portable_metadata
-from vderain.media.opening import describe_track, is_container_track
+from vderain.media.opening import describe_track, is_container_track, track_name
 from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
 from vderain.media.subtitles import conversion
@@ -202,18 +202,16 @@ class _Mirror:
 
     def add(self, stream: Any) -> None:
         """Copy a track, else convert it, else keep it beside the output."""
-        track = describe_track(stream)
-        detail = f" ({track.detail})" if track.detail else ""
-        name = f"#{track.index} {track.kind} {track.codec}{detail}"
+        name, codec = track_name(stream), describe_track(stream).codec
         self.tracks.names[stream.index] = name
-        reason = _unfit(stream, track.codec, self._container)
-        converted = conversion(track.codec, self._container.muxer)
+        reason = _unfit(stream, codec, self._container)
+        converted = conversion(codec, self._container.muxer)
         if reason is None:
             self._copy(stream, name)
         elif converted is not None:
             self._convert(stream, name, *converted)
         else:
-            self._keep_beside(stream, track.codec, reason)
+            self._keep_beside(stream, codec, reason)
 
     def _copy(self, stream: Any, name: str) -> None:
         added = self._muxer.container.add_stream_from_template(stream, opaque=True)

@@ -148,6 +148,14 @@ def test_a_track_that_a_part_lacks_is_left_out_and_named(tmp_path):
     assert second in loss
 
 
+def test_a_track_that_begins_with_a_later_part_is_named(tmp_path):
+    made = [write(tmp_path / "a.mp4", pts=PTS)]
+    made += [write(tmp_path / f"{name}.mp4", pts=PTS, languages=("eng",)) for name in "bc"]
+    report = join(made, str(tmp_path / "all.mp4"))
+    assert [kind for kind, *_ in streams(tmp_path / "all.mp4")] == ["video"]
+    assert report.losses == [f"#1 audio aac of {made[1]}: left out, {made[0]} has no such track"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -387,7 +387,19 @@ class _Joining:
         report.tracks_copied.extend(self._tracks.copied.values())
         report.notes.extend(self._tracks.notes)
         report.losses.extend(self._tracks.losses)
+        report.losses.extend(_without_place(self._parts))
         return report
+
+
+def _without_place(parts: list[_Part]) -> Iterator[str]:
+    """A loss for every track that the first part lacks, with the part where it begins."""
+    known = set(parts[0].tracks)
+    for part in parts[1:]:
+        for key, (index, about) in part.tracks.items():
+            if key not in known:
+                known.add(key)
+                name = f"#{index} {key[0]} {about[0]} of {part.path}"
+                yield f"{name}: left out, {parts[0].path} has no such track"
 
 
 def _packets(packets: Iterator[Any], path: str) -> Iterator[Any]:

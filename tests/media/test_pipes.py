@@ -14,6 +14,7 @@ import pytest
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.media import open_source
+from vderain.media.describe import describe
 from vderain.options import EncodeOptions, RunOptions
 
 SCRIPT = "import json, sys; from tests.media import synth; from vderain.options import RunOptions\n"
@@ -101,6 +102,34 @@ def test_what_is_no_video_on_standard_input_is_named(tmp_path, monkeypatch, kind
         monkeypatch.setattr(sys, "stdin", file)
         with pytest.raises(SourceError, match=message):
             open_source("-", run=RunOptions(), encode=EncodeOptions())
+
+
+@pytest.fixture
+def named_pipe(tmp_path):
+    """The name of a pipe that holds a video, and a file with the same; as a shell makes of <(...)."""
+    clip = synth.write(tmp_path / "in.mkv", options={"g": "2", "bf": "0"})
+    reading, writing = os.pipe()
+    os.write(writing, Path(clip).read_bytes())
+    os.close(writing)
+    yield f"/dev/fd/{reading}", clip
+    os.close(reading)
+
+
+def test_a_named_pipe_is_read_once_where_the_run_begins_later(tmp_path, named_pipe):
+    for path, name in zip(named_pipe, ("pipe", "file"), strict=True):
+        synth.process(path, tmp_path / f"{name}.mkv", run=RunOptions(start_s=0.2))
+    expected = synth.times(tmp_path / "file.mkv")
+    assert len(expected) == 5 and synth.times(tmp_path / "pipe.mkv") == expected
+
+
+def test_a_named_pipe_is_described_from_one_reading(named_pipe):
+    pipe, clip = map(describe, named_pipe)
+    assert pipe.refusal == "" and pipe.info.tracks == clip.info.tracks
+
+
+def test_a_named_pipe_is_not_opened_for_nvdec_first(tmp_path, named_pipe):
+    stats, _ = synth.process(named_pipe[0], tmp_path / "out.mkv", run=RunOptions(decoder="nvdec"))
+    assert stats.frames == 10
 
 
 def stalled(tmp_path, share):

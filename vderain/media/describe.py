@@ -13,7 +13,8 @@ from vderain.errors import SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.media import open_source
-from vderain.media.formats import STANDARD_STREAM, Container, container_for
+from vderain.media.formats import Container, container_for
+from vderain.media.opening import can_reopen
 from vderain.media.source import Template
 from vderain.media.tracks import Muxer, mirror
 from vderain.options import EncodeOptions, RunOptions
@@ -64,7 +65,7 @@ def describe(path: str) -> Description:
 
 
 def _refusal(path: str) -> str:
-    if path == STANDARD_STREAM:  # what was read from a pipe does not come again
+    if not can_reopen(path):  # what was read from a pipe does not come again
         return ""
     try:
         open_source(path, run=RunOptions(), encode=EncodeOptions()).close()

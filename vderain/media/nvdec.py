@@ -12,7 +12,7 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from vderain.errors import SourceError
-from vderain.media.opening import open_container
+from vderain.media.opening import can_reopen, open_container
 from vderain.media.pipes import StandardInput
 
 
@@ -28,6 +28,8 @@ def open_for(
         return open_container(path, pipe), ""
     if pipe is not None:
         return open_container(path, pipe), "standard input is decoded in software"
+    if not can_reopen(path):  # as is needed where NVDEC does not open it
+        return open_container(path), "a pipe is decoded in software"
     # Where NVDEC lacks a codec, the same container decodes in software: see ``stays_in_software``.
     nvdec = HWAccel("cuda", allow_software_fallback=True, is_hw_owned=stay)
     try:

@@ -82,6 +82,13 @@ def check_file(path: str) -> None:
         raise SourceError(f"{path}: no permission to read it")
 
 
+def can_reopen(path: str) -> bool:
+    """Whether opening an input once more gives the same again: not for pipes, whichever name they have."""
+    if path == STANDARD_STREAM:
+        return False
+    return is_url(path) or os.path.isfile(path) or os.path.isdir(path)
+
+
 def input_name(path: str) -> str:
     """What messages call an input."""
     return "standard input" if path == STANDARD_STREAM else shown(path)

@@ -27,6 +27,7 @@ from vderain.media.formats import STANDARD_STREAM
 from vderain.media.length import Length
 from vderain.media.nvdec import open_for, stays_in_software
 from vderain.media.opening import (
+    can_reopen,
     codec_name,
     describe_track,
     input_name,
@@ -318,7 +319,7 @@ class VideoSource:
         Some containers seek to a packet that decodes only later, and there may be no picture before
         the start, so a second container tries first.
         """
-        if path == STANDARD_STREAM:
+        if not can_reopen(path):
             return
         for margin_s in _SEEK_MARGINS_S:
             target = int(max(Fraction(0), start_s - margin_s) / self._time_base)

@@ -24,7 +24,7 @@ _WAITING_FRAMES = 3  # before the encoder; more would only be later
 _IDLE_S = 0.2
 _ENCODER_RETRY_S = 5.0
 
-MakeEncoder = Callable[[Frame, Fraction | None], VideoEncoder]
+MakeEncoder = Callable[[Frame, Fraction | None, Fraction], VideoEncoder]
 
 
 class Broadcast:
@@ -33,7 +33,7 @@ class Broadcast:
     Args:
         name: the camera's, for the log.
         outlets: one maker for each outlet.
-        make_encoder: for the first frame of a format, and the frame rate.
+        make_encoder: for the first frame of a format, the frame rate, and the shape of pixels.
         stats: of the camera.
         retry: for outlets that fail.
         timeout_s: for outlets that hang.
@@ -62,7 +62,7 @@ class Broadcast:
         self._stopping = False
         self._wants_key = False
         self._encoder: VideoEncoder | None = None
-        self._encoded: PlaneFormat | None = None
+        self._encoded: tuple[PlaneFormat, Fraction] | None = None
         self._retry_s = 0.0
         self._sound: Sound | None = None
         self._announced: tuple[Any, ...] = ()
@@ -143,11 +143,11 @@ class Broadcast:
 
     def _encode_one(self, emitted: Emitted, rate: Fraction | None) -> None:
         frame = emitted.dry
-        if self._encoder is None or frame.format != self._encoded:
+        if self._encoder is None or (frame.format, emitted.pixel_shape) != self._encoded:
             if time.monotonic() < self._retry_s:
                 self._stats.dropped("encoder")
                 return
-            self._open(frame, rate)
+            self._open(frame, rate, emitted.pixel_shape)
         assert self._encoder is not None
         key, self._wants_key = self._wants_key, False
         for packet in self._encoder.encode(frame, emitted.time_s, key=key):
@@ -156,14 +156,14 @@ class Broadcast:
         self._stats.frame("emitted")
         self._stats.latency("emit", time.monotonic() - emitted.arrived_s)
 
-    def _open(self, frame: Frame, rate: Fraction | None) -> None:
+    def _open(self, frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> None:
         """A new encoder for a new format; outlets begin a new stream."""
         if self._encoder is not None:
             logger.info("%s is %s now", self._name, frame.format, extra={"camera": self._name})
             self._encoder.close()
             self._encoder = None
-        self._encoder = self._make_encoder(frame, rate)
-        self._encoded = frame.format
+        self._encoder = self._make_encoder(frame, rate, pixel_shape)
+        self._encoded = frame.format, pixel_shape
         for note in self._encoder.notes:
             self.notes[note] = None
         self._announce()

@@ -161,7 +161,11 @@ class Derainer:
         feed.stats.frame("passed" if job.rung.tier is None else "derained")
         feed.stats.latency("derained", time.monotonic() - waiting.arrived_s)
         feed.emit(
-            Emitted(waiting.frame, dry, job.rung, waiting.arrived_s, waiting.time_s, flag=job.flag)
+            Emitted(
+                *(waiting.frame, dry, job.rung, waiting.arrived_s, waiting.time_s),
+                flag=job.flag,
+                pixel_shape=waiting.pixel_shape,
+            )
         )
         feed.control.done()
         feed.last = waiting

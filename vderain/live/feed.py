@@ -25,6 +25,7 @@ class Waiting:
             none from before a reconnection, a gap or a change of format.
         arrived_s: when its packet came, ``time.monotonic``.
         time_s: its place on the session's time line.
+        pixel_shape: width of a pixel by its height.
 
     """
 
@@ -32,6 +33,7 @@ class Waiting:
     recent: tuple[Seen, ...]
     arrived_s: float
     time_s: Fraction
+    pixel_shape: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,7 @@ class Emitted:
     arrived_s: float
     time_s: Fraction
     flag: str = ""
+    pixel_shape: Fraction = Fraction(1)
 
 
 @dataclass(slots=True, eq=False)

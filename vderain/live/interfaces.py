@@ -15,10 +15,14 @@ PacketKind = Literal["video", "audio", "aac"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captured:
-    """A decoded frame and when its packet arrived, in seconds of ``time.monotonic``."""
+    """A decoded frame and when its packet arrived, in seconds of ``time.monotonic``.
+
+    ``pixel_shape`` is the width of a pixel by its height.
+    """
 
     frame: Frame
     arrived_s: float
+    pixel_shape: Fraction = Fraction(1)
 
 
 class Camera(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ class Preview:
         number, kept, data = self._stacked
         if (number, kept) == (pair.number, width):
             return data  # several viewers look at the same frame
-        rainy, dry = (_shrunk(f, width) for f in (pair.emitted.rainy, pair.emitted.dry))
+        emitted = pair.emitted
+        rainy, dry = (_shrunk(f, width, emitted.pixel_shape) for f in (emitted.rainy, emitted.dry))
         data = _encoded(".jpg", np.vstack((rainy, dry)))
         self._stacked = (pair.number, width, data)
         return data
@@ -60,13 +62,15 @@ def still_png(pair: Pair) -> bytes:
     return _encoded(".png", np.hstack((rainy, dry)))
 
 
-def _shrunk(frame: Frame, width: int) -> Image:
-    """RGB at most ``width`` wide; planes are shrunk first, which is a fraction of the work."""
+def _shrunk(frame: Frame, width: int, pixel_shape: Fraction) -> Image:
+    """RGB at most ``width`` wide, with square pixels; planes are shrunk first, which is a fraction of the work."""
     fmt = frame.format
-    if fmt.width <= width:
+    whole = fmt.width * pixel_shape
+    if pixel_shape == 1 and whole <= width:
         return planes_to_rgb(frame.planes, fmt)
-    height = max(2, round(fmt.height * width / fmt.width / 2) * 2)
-    small: PlaneFormat = replace(fmt, width=width, height=height)
+    share = min(Fraction(1), width / whole)
+    wide, high = (max(2, round(length * share / 2) * 2) for length in (whole, fmt.height))
+    small: PlaneFormat = replace(fmt, width=wide, height=high)
     planes = tuple(
         np.asarray(cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA))
         for plane, shape in zip(frame.planes, small.plane_shapes, strict=True)

@@ -208,7 +208,8 @@ class CameraSession:
             self.format = frame.format
             self.feed.control.restart(time.monotonic())
         time_s = self._timeline.place(frame.pts * frame.time_base, item.arrived_s)
-        waiting = Waiting(frame, self._recent.add(frame), item.arrived_s, time_s)
+        recent = self._recent.add(frame)
+        waiting = Waiting(frame, recent, item.arrived_s, time_s, item.pixel_shape)
         self._parts.derainer.put(self.feed, waiting)
 
     def _pass_on(self, item: PassedPacket) -> None:

@@ -198,8 +198,8 @@ def _broadcast(plan: CameraPlan, stats: CameraStats) -> Broadcast:
     from vderain.media.live_encode import LiveVideoEncoder
     from vderain.media.outlets import open_outlet
 
-    def make_encoder(frame: Frame, rate: Fraction | None) -> VideoEncoder:
-        return LiveVideoEncoder(frame, rate, plan.encode)
+    def make_encoder(frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> VideoEncoder:
+        return LiveVideoEncoder(frame, rate, plan.encode, pixel_shape=pixel_shape)
 
     def make_outlet(output: str) -> Outlet:
         return open_outlet(output, plan.live)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from vderain.errors import LoginError, SourceError, UnusableError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.live.interfaces import Captured
+from vderain.live.upright import AS_STORED, Posture
 from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.opening import check_file, codec_name, describe_track, input_name, pick_video
@@ -78,7 +79,8 @@ def check_source(url: str) -> None:
 class CameraSource:
     """``Camera`` over anything that FFmpeg reads while it happens.
 
-    Decodes without the delay of frame threads. Where the packets carry no usable times (MJPEG over
+    Decodes without the delay of frame threads. Frames come upright, to the nearest quarter turn:
+    few outputs can say how a picture stands. Where the packets carry no usable times (MJPEG over
     HTTP) those of their arrival are taken. Raises SourceError, LoginError, UnusableError.
     """
 
@@ -206,6 +208,8 @@ class CameraSource:
             Deinterlacer(self._time_base) if self._encode.interlaced == "deinterlace" else None
         )
         self._reader = PlaneReader()
+        self._posture = AS_STORED
+        self._seen: tuple[int, int, int] | None = None  # size and rotation of the last picture
         self._location = chroma_location(self._video)
         self._stamps_arrival = self._container.format.name in ("mpjpeg", "mjpeg", "jpeg_pipe")
         self._info = StreamInfo(
@@ -217,6 +221,7 @@ class CameraSource:
             codec=codec_name(self._video),
             pix_fmt=self._video.codec_context.pix_fmt or "",
             container=self._container.format.name,
+            sample_aspect_ratio=_pixel_shape(self._video),
             tracks=tuple(describe_track(stream) for stream in self._container.streams),
         )
 
@@ -279,19 +284,48 @@ class CameraSource:
                 f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
                 " use --hdr keep to go on all the same"
             )
+        self._look_at(picture)
         pts = self._clock.stamp(picture.pts)
         planes, _, layout = self._reader.read(picture, tags)
         self._stats.frames += 1
         frame = Frame(
-            planes,
-            layout,
+            self._posture.upright(planes),
+            layout.rotated(self._posture.turns),
             pts,
             self._time_base,
             duration=picture.duration or 0,
             tags=tags,
             discontinuity=self._decoder.take_gap() or self._clock.jumped,
         )
-        return Captured(frame, arrived_s)
+        return Captured(frame, arrived_s, self._info.sample_aspect_ratio)
+
+    def _look_at(self, picture: av.VideoFrame) -> None:
+        """How pictures of this size stand, and what shape their pixels have."""
+        seen = picture.width, picture.height, picture.rotation
+        if seen == self._seen:
+            return
+        # What the container said was of the first size.
+        teller = self._video if self._seen is None else self._video.codec_context
+        self._seen = seen
+        self._posture = _posture(picture)
+        shape = _pixel_shape(teller)
+        width, height = picture.width, picture.height
+        if self._posture.turns % 2:
+            width, height, shape = height, width, 1 / shape
+        self._info = replace(self._info, width=width, height=height, sample_aspect_ratio=shape)
+
+
+def _pixel_shape(teller: Any) -> Fraction:
+    """Of a stream or a decoder; pixels of unknown shape count as square."""
+    return Fraction(teller.sample_aspect_ratio or 1)
+
+
+def _posture(picture: av.VideoFrame) -> Posture:
+    side_data: Any = picture.side_data  # its items are declared as strings
+    for data in side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            return Posture.of(tuple(memoryview(bytes(data)).cast("i")))
+    return AS_STORED
 
 
 class _TransportRefusedError(SourceError):

@@ -71,12 +71,20 @@ def live_encoder(options: EncodeOptions) -> tuple[Encoder, EncodeOptions, list[s
 
 
 class LiveVideoEncoder:
-    """Encodes frames of one format without delay; ``stream`` is the template for muxers.
+    """Encodes upright frames of one format without delay; ``stream`` is the template for muxers.
 
-    Raises SinkError where the encoder does not open or fails.
+    The stream tells players ``pixel_shape``, width by height. Raises SinkError where the encoder does not
+    open or fails.
     """
 
-    def __init__(self, first: Frame, rate: Fraction | None, options: EncodeOptions) -> None:
+    def __init__(
+        self,
+        first: Frame,
+        rate: Fraction | None,
+        options: EncodeOptions,
+        *,
+        pixel_shape: Fraction = Fraction(1),
+    ) -> None:
         self._encoder, options, self.notes = live_encoder(options)
         self.format = first.format
         fitted = fit(
@@ -93,6 +101,7 @@ class LiveVideoEncoder:
         context: Any = self.stream.codec_context
         context.width, context.height = fitted.target.width, fitted.target.height
         context.pix_fmt = fitted.target.pix_fmt
+        context.sample_aspect_ratio = pixel_shape
         context.time_base = UNIT
         context.gop_size = max(1, round(KEY_INTERVAL_S * rate))
         context.max_b_frames = 0

@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -145,6 +146,22 @@ def test_fonts_and_styled_subtitles_are_kept_beside_mp4(tmp_path):
     assert b"Text7" in (tmp_path / "out.mp4.3.ass.bin").read_bytes()
     assert len(report.losses) == 2
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_track_without_packets_is_not_said_to_be_kept_beside_the_output(tmp_path):
+    clip = synth.Video()
+    with av.open(str(tmp_path / "in.mkv"), "w") as output:
+        stream = synth._video_stream(output, clip)
+        output.add_mux_stream("ass").time_base = Fraction(1, 1000)
+        for index, pts in enumerate(clip.pts):
+            output.mux(stream.encode(synth.painted(clip, index, pts)))
+        output.mux(stream.encode(None))
+
+    _, report = synth.process(tmp_path / "in.mkv", tmp_path / "out.mp4")
+
+    assert [track[0] for track in synth.streams(tmp_path / "in.mkv")] == ["video", "subtitle"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mp4"]
+    assert report.losses == []
 
 
 def test_nothing_is_left_beside_an_output_that_was_given_up(tmp_path):

@@ -41,6 +41,11 @@ class Sidecar:
         """Where the payloads will be."""
         return self._places[0].path
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came, so that there will be no files."""
+        return self._files is None
+
     def write(self, packet: Any) -> None:
         """Append one packet."""
         line = {"pts": packet.pts, "dts": packet.dts, "duration": packet.duration}

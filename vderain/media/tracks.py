@@ -98,11 +98,14 @@ def _with_payload(packet: Any, payload: bytes) -> Any:
 
 @dataclass(slots=True)
 class Tracks:
-    """All tracks beside the video, by their index in the input, and what is reported of them."""
+    """All tracks beside the video, by their index in the input, and what is reported of them.
+
+    ``sidecars`` come with the loss that is reported where they are published.
+    """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    sidecars: list[Sidecar] = field(default_factory=list)
+    sidecars: list[tuple[Sidecar, str]] = field(default_factory=list)
     copied: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
@@ -137,7 +140,7 @@ class Tracks:
 
     def finish(self) -> None:
         """Complete the sidecars, still under hidden names, and the report."""
-        for sidecar in self.sidecars:
+        for sidecar, _ in self.sidecars:
             sidecar.finish()
         for index, writer in self.writers.items():
             if isinstance(writer, CopiedTrack) and writer.repaired:
@@ -147,16 +150,18 @@ class Tracks:
 
     def publish(self) -> None:
         """Give the sidecars their names; the output has its own by now, so a failure is a loss."""
-        for sidecar in self.sidecars:
+        for sidecar, loss in self.sidecars:
             try:
                 sidecar.publish()
+                if not sidecar.is_empty:
+                    self.losses.append(loss)
             except SinkError as error:
                 self.losses.append(str(error))
                 sidecar.abort()
 
     def abort(self) -> None:
         """Remove the sidecars that are not published."""
-        for sidecar in self.sidecars:
+        for sidecar, _ in self.sidecars:
             sidecar.abort()
 
 
@@ -238,10 +243,8 @@ class _Mirror:
             self.tracks.losses.append(f"{name}: dropped, {reason}")
             return
         sidecar = self._sidecar(stream, codec)
-        self.tracks.sidecars.append(sidecar)
-        self.tracks.losses.append(
-            f"{name}: kept beside the output in {sidecar.path.name}, {reason}"
-        )
+        loss = f"{name}: kept beside the output in {sidecar.path.name}, {reason}"
+        self.tracks.sidecars.append((sidecar, loss))
         if stream.type == "attachment":
             sidecar.write_bytes(stream.data, {})
         else:

@@ -9,9 +9,13 @@ import time
 from pathlib import Path
 
 import av
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.media.synth import STEP, Video, pictures, write
+from vderain.cli.run import _FOR_LIVE, run
+from vderain.errors import OptionError
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "rainy_road.mp4"
 
@@ -92,6 +96,34 @@ def test_wrong_use_gets_one_clear_line_and_leaves_nothing(clip, tmp_path, argume
         assert text in done.stderr
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "exists.mp4").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--ca-file", "missing.pem"),
+        ("--port", "8080"),
+        ("--log", "text"),
+        ("--audio", "none"),
+        ("--engine-timeout", "5"),
+    ],
+)
+def test_options_of_live_cameras_are_refused_for_files(given, tmp_path):
+    for rainy in (str(SAMPLE), "https://user:secret@127.0.0.1:1/a.mp4"):
+        result = CliRunner().invoke(
+            run, [rainy, str(tmp_path / "dry.mp4"), *given], standalone_mode=False
+        )
+        assert isinstance(result.exception, OptionError)
+        for text in (given[0], "live cameras", "a.mp4" if "://" in rainy else SAMPLE.name):
+            assert text in str(result.exception)
+        assert "secret" not in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_refused_for_files_is_what_the_help_says_is_for_live_cameras():
+    options = [option for option in run.params if isinstance(option, click.Option)]
+    told = {option.name for option in options if (option.help or "").startswith("Live cameras: ")}
+    assert told - {"live"} == _FOR_LIVE
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from vderain.api import derain_file
@@ -20,6 +22,7 @@ from vderain.pipeline import Progress
 from vderain.report import RunReport, check_report_path, write_report
 
 _LONG_RUN_S = 3600.0
+_FOR_LIVE = {"port", "log", *(item.name for item in fields(LiveOptions))}
 
 
 @click.command()
@@ -85,6 +88,7 @@ def run(
         )
     if len(dry) > 1:
         raise OptionError(f"{dry[1]}: only a live camera has several outputs; name one")
+    _refuse_live_options(rainy)
     output = dry[0]
     if report is not None:
         check_report_path(report, rainy, output)
@@ -102,6 +106,18 @@ def run(
     if not quiet:
         click.echo(summary(result), err=True)
     sys.exit(result.exit_code)
+
+
+def _refuse_live_options(rainy: str) -> None:
+    """Raise OptionError for an option that a file run would ignore, also where its value is the default."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        if name in _FOR_LIVE and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"{option.opts[0]} is for live cameras, and does nothing for {shown(rainy)}; leave it"
+                " away, or add --live to play that like a camera"
+            )
 
 
 def _run_live(

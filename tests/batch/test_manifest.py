@@ -63,6 +63,19 @@ def test_failed_clips_can_be_forgiven(path):
         assert (manifest.clip(clip.id).state, manifest.clip(clip.id).attempts) == ("planned", 0)
 
 
+def test_a_copy_keeps_its_changes_for_itself(path):
+    with Manifest(path) as manifest:
+        clip = manifest.add(CLIP)
+    copy = path.with_name("copy.sqlite")
+    with Manifest(path, copy=copy) as manifest:
+        assert manifest.clips() == [clip]
+        manifest.set_state(clip.id, "failed")
+    with Manifest(path) as manifest:
+        assert manifest.clips() == [clip]
+        with pytest.raises(SinkError, match="another batch"):
+            Manifest(path, copy=path.with_name("other.sqlite"))
+
+
 def test_a_second_batch_on_the_same_target_is_refused(path):
     with Manifest(path):
         code = (

@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.batch.conftest import CLOSED
+from tests.batch.conftest import CLOSED, Killed, Rig
+from tests.batch.test_runner import KillAfter
 from tests.media.synth import STEP, payloads, pictures, write
+from vderain.batch.archive import open_manifest
+from vderain.batch.files import Found
 from vderain.cli import cli, main
 
 FAST = ("--preset", "ultrafast", "--segment", "1")
@@ -74,6 +78,35 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
     assert "2 clips to derain" in done.stdout and "20260101_120100_R.mkv" in done.stdout
     assert "if all are like the 2 clips that were tried" in done.stdout
     assert not (folder / "out").exists()
+
+
+def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
+    rig = Rig(tmp_path)
+    rig.clip("a.mp4", frames=12)
+    rig.run()
+    rig.clip("b.mp4", frames=60)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    rig.clip("c.mp4", frames=12)
+    with open_manifest(rig.target) as manifest:
+        manifest.set_state(
+            manifest.add(Found(rig.source / "c.mp4", Path("c.mp4"), 1, 1)).id, "failed"
+        )
+
+    def known():
+        with open_manifest(rig.target) as manifest:
+            clips = [(clip, manifest.segments(clip.id)) for clip in manifest.clips()]
+        files = {path: path.stat().st_mtime_ns for path in rig.target.rglob("*.nut")}
+        return clips, files
+
+    before = known()
+    assert before[1], "segments of b.mp4"
+    done = batch(
+        rig.source, rig.target, *FAST, "--dry-run", "--codec", "ffv1", "--retry-failed",
+        "--engine", "reference",
+    )  # fmt: skip
+    assert done.returncode == 0 and "3 clips to derain" in done.stdout, done.stderr
+    assert known() == before
 
 
 def test_patterns_lists_and_quiet(folder, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.joining import joinable, joined_name
@@ -20,6 +21,7 @@ from vderain.media.join import join
 from vderain.options import EngineOptions
 
 _POLL_S = 2.0
+_MANIFEST = "manifest.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,19 @@ def open_manifest(target: Path) -> Manifest:
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"{target}: cannot be written ({error.strerror})") from None
-    return Manifest(folder / "manifest.sqlite")
+    return Manifest(folder / _MANIFEST)
+
+
+@contextmanager
+def copied_manifest(target: Path) -> Iterator[tuple[Manifest, Path]]:
+    """What a target's manifest knows, to plan on without changing it; and a folder to try things in.
+
+    Both are gone afterwards. Raises SinkError, also while another batch runs.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with Manifest(target / WORK_FOLDER / _MANIFEST, copy=folder / _MANIFEST) as manifest:
+            yield manifest, folder
 
 
 @contextmanager

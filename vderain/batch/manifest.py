@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -85,13 +85,20 @@ class Manifest:
 
     One process at a time: opening raises SinkError while another batch works on the same target, and where
     the file cannot be made or read. Every change is on the disk when the call returns.
+
+    Args:
+        path: the file, which is made if it is not there.
+        copy: a file to be made, in which all changes are kept instead; that at ``path`` stays as it is.
+
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, copy: Path | None = None) -> None:
         self._path = path
+        if copy is not None and path.exists():
+            self._copy_to(copy)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+            (copy or path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(copy or path, isolation_level=None, timeout=0)
         except (OSError, sqlite3.Error) as error:
             raise SinkError(f"{path}: cannot be made ({error}); check the target folder") from None
         try:
@@ -231,6 +238,20 @@ class Manifest:
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
             self._db.execute("UPDATE clip SET settings = '' WHERE id = ?", (clip,))
+
+    def _copy_to(self, copy: Path) -> None:
+        try:
+            with (
+                closing(sqlite3.connect(self._path, isolation_level=None, timeout=0)) as held,
+                closing(sqlite3.connect(copy)) as db,
+            ):
+                held.execute("BEGIN")
+                held.execute(
+                    "SELECT * FROM sqlite_master"
+                )  # backup waits for ever where it is locked
+                held.backup(db)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
 
     def _check_schema(self) -> None:
         (version,) = self._one("PRAGMA user_version") or (0,)

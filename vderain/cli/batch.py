@@ -6,7 +6,6 @@ import sys
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,24 +114,18 @@ def batch(
 
 
 def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_failed: bool) -> None:
-    """Print what would be done; nothing is written that was not there."""
-    from vderain.batch.archive import open_manifest, pinned, plan
+    """Print what would be done; the target and its manifest stay as they are."""
+    from vderain.batch.archive import copied_manifest, pinned, plan
     from vderain.batch.estimate import estimate
-    from vderain.batch.files import WORK_FOLDER
     from vderain.engines import open_engine
 
     with ExitStack() as stack:
-        place = target
-        if not (target / WORK_FOLDER).exists():
-            place = Path(stack.enter_context(TemporaryDirectory()))
-        manifest = stack.enter_context(open_manifest(place))
+        manifest, folder = stack.enter_context(copied_manifest(target))
         if retry_failed:
             manifest.forgive()
         engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
         ahead = plan(manifest, target, found, settings)
-        needed = estimate(
-            ahead.waiting, settings, engine, place / WORK_FOLDER, margin=_margin(settings)
-        )
+        needed = estimate(ahead.waiting, settings, engine, folder, margin=_margin(settings))
         click.echo("\n".join(_told(ahead, needed)))
 
 

@@ -23,6 +23,7 @@ def test_cameras_get_the_options_of_all_and_their_own(tmp_path, monkeypatch):
         scale = 0.5
         [live]
         segment_minutes = 5
+        engine_timeout = 20
         [encode]
         crf = 25
         [[camera]]
@@ -47,6 +48,14 @@ def test_cameras_get_the_options_of_all_and_their_own(tmp_path, monkeypatch):
     assert (gate.encode.crf, gate.encode.bit_depth, yard.encode.bit_depth) == (25, 8, None)
     assert (yard.name, yard.url) == ("rtsp://***@yard/stream", "rtsp://user:secret@yard/stream")
     assert yard.live.timeout_s == 7
+    assert (gate.live.engine_timeout_s, yard.live.engine_timeout_s) == (20, 20)
+
+
+def test_keys_that_a_camera_may_have_are_named_without_those_for_all(tmp_path):
+    with pytest.raises(OptionError, match="use one of") as error:
+        read(tmp_path, "[[camera]]\nurl = 'x'\nspeed = 1")
+    known = str(error.value).split("use one of ")[1].split(", ")
+    assert "rtsp_transport" in known and "engine_timeout" not in known
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,10 @@ def test_cameras_get_the_options_of_all_and_their_own(tmp_path, monkeypatch):
         ("[[camera]]\nname = 'a'", "camera a: has no url"),
         ("[[camera]]\nurl_env = 'NOT_SET_AT_ALL'", "NOT_SET_AT_ALL is not set"),
         ("[[camera]]\nurl = 'x'\nspeed = 1", "speed is not known"),
+        (
+            "[[camera]]\nname = 'a'\nurl = 'x'\nengine_timeout = 5",
+            r"camera a: engine_timeout is for all cameras.*\[live\]",
+        ),
         ("[[camera]]\nurl = 'x'\ntimeout = 'long'", "'long' has the wrong type"),
         ("[[camera]]\nurl = 'x'\ntimeout = true", "True has the wrong type"),
         ("[[camera]]\nurl = 'x'\ntimeout = -1", "--timeout -1"),

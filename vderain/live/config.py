@@ -17,6 +17,7 @@ from vderain.options import EncodeOptions, EngineOptions
 
 Options = TypeVar("Options", EngineOptions, EncodeOptions, LiveOptions)
 _CAMERA_KEYS = ("name", "url", "url_env", "outputs")
+_SHARED_KEYS = ("engine_timeout",)  # of [live], but about the engine, which all cameras share
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ def read_config(
     """Read CAMERAS.toml over the options of the command line.
 
     ``[engine]`` is for all; ``[live]`` and ``[encode]`` are for all cameras, and their keys in a
-    ``[[camera]]`` for that one. Keys are the flags of the command line with ``_`` for ``-``.
-    ``url_env`` names a variable that holds the address, for passwords. Raises OptionError.
+    ``[[camera]]`` for that one, except ``engine_timeout``: the engine is shared. Keys are the flags
+    of the command line with ``_`` for ``-``. ``url_env`` names a variable that holds the address, for
+    passwords. Raises OptionError.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +76,13 @@ def _camera(
     if not isinstance(outputs, list) or not all(isinstance(each, str) for each in outputs):
         raise OptionError(f"{where}: outputs is a list of texts")
     own = {key: value for key, value in table.items() if key not in _CAMERA_KEYS}
-    for_live = {key: value for key, value in own.items() if key in _keys(LiveOptions)}
+    for key in _SHARED_KEYS:
+        if key in own:
+            raise OptionError(
+                f"{where}: {key} is for all cameras, which share the engine; write it under [live]"
+            )
+    live_keys = [key for key in _keys(LiveOptions) if key not in _SHARED_KEYS]
+    for_live = {key: value for key, value in own.items() if key in live_keys}
     for_encode = {key: value for key, value in own.items() if key not in for_live}
     name = str(table.get("name") or camera_name(url))
     return CameraPlan(
@@ -82,7 +90,7 @@ def _camera(
         url,
         tuple(outputs),
         _over(live, for_live, where),
-        _over(encode, for_encode, where, also=_keys(LiveOptions) | dict.fromkeys(_CAMERA_KEYS)),
+        _over(encode, for_encode, where, also=(*live_keys, *_CAMERA_KEYS)),
     )
 
 
@@ -104,7 +112,7 @@ def _keys(options: type[Any]) -> dict[str, str]:
 
 
 def _over(
-    options: Options, table: Mapping[str, Any], where: str, *, also: Mapping[str, Any] | None = None
+    options: Options, table: Mapping[str, Any], where: str, *, also: tuple[str, ...] = ()
 ) -> Options:
     """``options`` with the values of a table in their place. Raises OptionError."""
     known: dict[str, str] = _keys(type(options))
@@ -112,7 +120,7 @@ def _over(
     for key, value in table.items():
         if key not in known:
             raise OptionError(
-                f"{where}: {key} is not known; use one of {', '.join([*known, *(also or {})])}"
+                f"{where}: {key} is not known; use one of {', '.join([*known, *also])}"
             )
         now = getattr(options, known[key])
         wanted = (int, float) if isinstance(now, float) else type(now)

@@ -113,7 +113,11 @@ def test_losses_and_damage_make_the_exit_code_three():
     source.stats.decode_failures = 1
     report = derain(source, OffsetEngine(), ListSink())
     assert (report.exit_code, report.losses) == (3, ["1 damaged frames or packets were skipped"])
-    source.stats.decode_failures = 0
+    source.stats.damaged_frames = 1
+    report = derain(source, OffsetEngine(), ListSink())
+    assert (report.exit_code, report.decode_failures) == (3, 0)
+    assert report.losses == ["1 damaged frames were taken as far as they could be decoded"]
+    source.stats.decode_failures = source.stats.damaged_frames = 0
     source.stats.losses.append("track 2")
     report = derain(source, OffsetEngine(), ListSink())
     assert report.exit_code == 3 and report.losses == ["track 2"]

@@ -48,10 +48,15 @@ class StreamInfo:
 
 @dataclass(slots=True)
 class SourceStats:
-    """Counters that a source keeps while it is read."""
+    """Counters that a source keeps while it is read.
+
+    ``decode_failures`` are packets and pictures with damage; ``damaged_frames`` of them came as frames
+    all the same, as far as they could be decoded.
+    """
 
     frames: int = 0
     decode_failures: int = 0
+    damaged_frames: int = 0
     notes: list[str] = field(
         default_factory=list
     )  # changes of representation worth a line in the report
@@ -59,12 +64,18 @@ class SourceStats:
         default_factory=list
     )  # what of the input does not come through, and why
 
+    @property
+    def skipped(self) -> int:
+        """Damaged packets and pictures of which no frame came."""
+        return self.decode_failures - self.damaged_frames
+
 
 class FrameSource(Protocol):
     """Yields frames in presentation order, and the packets of every other track in between.
 
-    Ends by ending the iteration. Raises SourceError where nothing (more) can be read; damaged frames
-    are counted in ``stats`` and skipped. ``template`` is for the sink that mirrors the source's tracks.
+    Ends by ending the iteration. Raises SourceError where nothing (more) can be read; what is damaged is
+    counted in ``stats``, and skipped where it gives no picture. ``template`` is for the sink that mirrors
+    the source's tracks.
     """
 
     @property

@@ -246,14 +246,16 @@ class _Run:
 
     def report(self, source: FrameSource, written: SinkReport) -> RunReport:
         """Everything that is known at the end."""
-        failures = source.stats.decode_failures
-        damage = [f"{failures} damaged frames or packets were skipped"] if failures else []
+        skipped, damaged = source.stats.skipped, source.stats.damaged_frames
+        damage = [f"{skipped} damaged frames or packets were skipped"] if skipped else []
+        if damaged:
+            damage.append(f"{damaged} damaged frames were taken as far as they could be decoded")
         return RunReport(
             source=source.info.path,
             output=written.path,
             frames_in=source.stats.frames,
             frames_out=written.frames,
-            decode_failures=failures,
+            decode_failures=skipped,
             codec=written.codec,
             tracks_copied=written.tracks_copied,
             losses=damage + source.stats.losses + written.losses,

@@ -21,6 +21,8 @@ _BLANK = 32  # pixels; the size of a picture that asks the filter what it takes
 class Decoder:
     """Decodes one stream; damaged packets are counted and passed over, and the decoder lives on.
 
+    Damaged pictures are counted and come all the same, since most of such a picture is often sound.
+
     ``take_gap`` tells whether pictures were lost or damaged since it was asked last. Raises SourceError after
     MAX_CONSECUTIVE_FAILURES packets in a row without a picture.
     """
@@ -48,6 +50,7 @@ class Decoder:
             self._failures = 0
         corrupt = sum(picture.is_corrupt for picture in pictures)
         self._stats.decode_failures += corrupt
+        self._stats.damaged_frames += corrupt
         self._gap = self._gap or corrupt > 0
         return pictures
 

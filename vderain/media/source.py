@@ -374,8 +374,8 @@ class VideoSource:
     def _shortfall(self) -> Iterator[str]:
         """What is missing at the end of an input that was cut off."""
         if self._span.end_s is None:
-            whole, failures = self._span.start_s is None, self._stats.decode_failures
-            yield from self._length.losses(failures=failures, whole=whole)
+            whole = self._span.start_s is None
+            yield from self._length.losses(failures=self._stats.skipped, whole=whole)
 
     def _copied(self) -> None:
         """A picture came down from the GPU; may be another stage's doing, and after the end."""

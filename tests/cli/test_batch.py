@@ -102,8 +102,7 @@ def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
     before = known()
     assert before[1], "segments of b.mp4"
     done = batch(
-        rig.source, rig.target, *FAST, "--dry-run", "--codec", "ffv1", "--retry-failed",
-        "--engine", "reference",
+        rig.source, rig.target, "--dry-run", "--codec", "ffv1", "--retry-failed", "--engine", "reference"
     )  # fmt: skip
     assert done.returncode == 0 and "3 clips to derain" in done.stdout, done.stderr
     assert known() == before

@@ -185,6 +185,57 @@ def test_a_kill_after_the_output_got_its_name_costs_nothing(rig, monkeypatch):
     assert rig.left_over() == []
 
 
+def with_data_beside(rig):
+    """The output of a clip whose data no Matroska holds, and the file that they go to."""
+    rig.clip("x.mp4", frames=12, data=True)
+    encode = replace(rig.settings.encode, codec="ffv1", preset=None)
+    rig.settings = replace(rig.settings, encode=encode)
+    return rig.target / "x.mp4.mkv", rig.target / "x.mp4.mkv.1.bin_data.bin"
+
+
+def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_clip(
+    rig, monkeypatch
+):
+    from vderain.batch import runner
+
+    output, beside = with_data_beside(rig)
+    name_file = runner.name_file
+
+    def die_at_the_video(partial, path, *, overwrite):
+        if path == output:
+            raise Killed
+        name_file(partial, path, overwrite=overwrite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "name_file", die_at_the_video)
+        with pytest.raises(Killed):
+            rig.run()
+    assert beside.exists() and not output.exists()
+    assert len(rig.run().done) == 1 and output.exists()
+
+
+def test_an_output_that_was_removed_is_made_again_with_what_lies_beside_it(rig):
+    output, beside = with_data_beside(rig)
+    rig.run()
+    output.unlink()
+    assert beside.exists() and len(rig.run().done) == 1 and output.exists()
+
+
+def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
+    from vderain.batch import runner
+
+    output, _ = with_data_beside(rig)
+    name_file = runner.name_file
+
+    def others_are_faster(partial, path, *, overwrite):
+        output.touch()
+        name_file(partial, path, overwrite=overwrite)
+
+    monkeypatch.setattr(runner, "name_file", others_are_faster)
+    rig.run()
+    assert f"{output}: was made by another program" in rig.events[0][1]
+
+
 def test_a_segment_file_that_was_cut_short_is_made_again(rig):
     rig.clip(frames=60)
     with pytest.raises(Killed):

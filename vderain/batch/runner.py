@@ -315,16 +315,7 @@ class Batch:
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
         place.mkdir(parents=True, exist_ok=True)
-        overwrite = self.settings.encode.overwrite
-        beside = [path for path in sorted(folder.iterdir()) if path != partial]
-        try:
-            for path in [*beside, partial]:
-                _sync(path)
-                name_file(path, place / path.name, overwrite=overwrite)
-        except FileExistsError:
-            raise SinkError(
-                f"{place / partial.name}: was made by another program in the meantime"
-            ) from None
+        _name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
     def _was_published(self, clip: ClipRow) -> bool:
@@ -405,6 +396,24 @@ def is_as_written(target: Path, clip: ClipRow) -> bool:
     expected_ns = clip.record.get("output_mtime_ns", clip.mtime_ns)
     same_time = abs(about.st_mtime_ns - expected_ns) <= _TIME_STEP_NS
     return same_time and about.st_size == clip.record.get("size_bytes")
+
+
+def _name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> None:
+    """Give a video, and first what lies beside it in ``folder``, their names in ``place``.
+
+    Where no video of the name is there, files named after it are what a killed attempt, or an output
+    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way.
+    """
+    is_left_behind = not os.path.lexists(place / partial.name)
+    beside = [path for path in sorted(folder.iterdir()) if path != partial]
+    for path in [*beside, partial]:
+        _sync(path)
+        named = place / path.name
+        replaces = is_left_behind and path.name.startswith(f"{partial.name}.")
+        try:
+            name_file(path, named, overwrite=overwrite or replaces)
+        except FileExistsError:
+            raise SinkError(f"{named}: was made by another program in the meantime") from None
 
 
 def _look_at(clip: ClipRow) -> os.stat_result:

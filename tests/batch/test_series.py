@@ -58,9 +58,19 @@ def test_front_and_rear_of_one_moment_stand_together():
         "a/20240115_120100_F.mp4",
     ]
     assert names(ordered(clips, "name")) == names(ordered(clips, "oldest")) == expected
-    assert names(ordered(clips, "newest")) == expected[::-1]
+    assert names(ordered(clips, "newest")) == [expected[2], *expected[:2]]
     front, rear = series_of(ordered(clips, "name"))
     assert names(front) == [expected[0], expected[2]] and names(rear) == [expected[1]]
+
+
+@pytest.mark.parametrize("mtimes", [[0, 0, 0, 0], [50, 60, 90, 70]])
+def test_chapters_stay_in_order_whatever_comes_first(mtimes):
+    clips = found("GX010001.MP4", "GX010002.MP4", "GX020001.MP4", "other.mp4", mtimes=mtimes)
+    chapters = ["GX010001.MP4", "GX020001.MP4"]
+    oldest = names(ordered(clips, "oldest"))
+    assert oldest == [*chapters, "GX010002.MP4", "other.mp4"]
+    newest = names(ordered(clips, "newest"))
+    assert newest == (oldest if not any(mtimes) else ["other.mp4", "GX010002.MP4", *chapters])
 
 
 def test_files_without_a_date_in_their_names_go_by_their_last_change():

@@ -14,7 +14,7 @@ class BatchOptions:
     """What a batch does besides deraining each clip."""
 
     order: str = option(
-        "name", "Which clips come first; those of a recorded series stay in order.",
+        "name", "Which clips come first; chapters of a recording and cameras of one moment stay in order.",
         choices=("name", "oldest", "newest"),
     )  # fmt: skip
     gate: str = option(

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -103,12 +103,19 @@ def ordered(clips: Iterable[Found], order: str) -> list[Found]:
     """Clips by "name", or by when they were recorded, "oldest" or "newest" first.
 
     Clips of one recording follow each other as they were recorded, whatever their numbers look like, and
-    cameras of one moment stand together. The time is the name's, else that of the file's last change,
-    which copying may have lost.
+    cameras of one moment stand together, in any order. The time is the name's, else that of the file's
+    last change, which copying may have lost; that of chapters is the first chapter's.
     """
     if order == "name":
         return sorted(clips, key=_by_name)
-    return sorted(clips, key=_by_time, reverse=order == "newest")
+    moments: dict[str, list[Found]] = defaultdict(list)
+    for begun, clip in _timed(clips):
+        moments[begun].append(clip)
+    return [
+        clip
+        for begun in sorted(moments, reverse=order == "newest")
+        for clip in sorted(moments[begun], key=_by_name)
+    ]
 
 
 def _by_name(clip: Found) -> tuple[bytes, bytes, bytes]:
@@ -119,9 +126,17 @@ def _by_name(clip: Found) -> tuple[bytes, bytes, bytes]:
     return os.fsencode(clip.output.parent), os.fsencode(shown), os.fsencode(clip.output.name)
 
 
-def _by_time(clip: Found) -> tuple[str, bytes]:
+def _timed(clips: Iterable[Found]) -> Iterator[tuple[str, Found]]:
+    """Clips, each after the moment that it is sorted by."""
+    for series in series_of(clips):
+        name = read_name(series[0].output)
+        has_chapters = name is not None and not name.is_dated and len(name.moment) <= 2
+        for clip in series:
+            yield _begun(series[0] if has_chapters else clip), clip
+
+
+def _begun(clip: Found) -> str:
     name = read_name(clip.output)
     if name is not None and name.is_dated:
-        return name.moment, os.fsencode(clip.output)
-    changed = time.localtime(clip.mtime_ns / 1e9)
-    return time.strftime("%Y%m%d%H%M%S", changed), os.fsencode(clip.output)
+        return name.moment
+    return time.strftime("%Y%m%d%H%M%S", time.localtime(clip.mtime_ns / 1e9))

@@ -78,7 +78,7 @@ def with_objects(
     height, width = frames[0].shape[:2]
     moved = [frame.copy() for frame in frames]
     for _ in range(int(rng.integers(1, 4))):
-        size = 10 ** rng.uniform(0.8, 1.9, 2)
+        size = 10 ** rng.uniform(1.0, 1.9, 2)
         if rng.random() < 0.4:
             size[1] *= 3.0  # a post, a lamp, a wiper
         angle_deg = rng.normal(0.0, 10.0) if rng.random() < 0.7 else rng.uniform(0.0, 180.0)

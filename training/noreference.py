@@ -52,9 +52,6 @@ class RealScores:
         )
 
 
-LOWER_IS_BETTER = {"residual", "streaks", "flicker"}
-
-
 def score_result(seen: View, results: Sequence[Picture]) -> RealScores | None:
     """The scores of the results for a view's frames, as many (H, W, 3) uint8 RGB; None where too little is valid."""
     valid = seen.valid
@@ -112,9 +109,3 @@ def _gradient(grey: _Grey) -> tuple[_Grey, _Grey]:
 
 def _grey(picture: Picture) -> _Grey:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's, of two lists without ties worth the name."""
-    ranks = [np.argsort(np.argsort(np.asarray(side))).astype(float) for side in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

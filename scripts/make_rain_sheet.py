@@ -25,6 +25,7 @@ REAL_COLUMNS, REAL_ROWS = 2, 10
 BY_KIND = {
     "drops": "drops, mist and wind",
     "mist": "mist, few streaks",
+    "curtain": "soft streaks in a veil",
     "fog": "streaks in depth fog",
     "additive": "simple model: additive",
     "screen": "simple model: screen",

@@ -45,7 +45,7 @@ def darken(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def main() -> None:
-    """Write the pictures; the same video gives the same file."""
+    """Write the pictures; the same video and renderer give the same file."""
     video = sys.argv[1]
     pictures = {
         "rainy": add_rain(np.random.default_rng(5), [read_frame(video, 20)])[0],

@@ -62,7 +62,7 @@ def train(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper, nlcl).
+    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper, nlcl, nlcl_cpu).
 
     A run that was stopped goes on from its last checkpoint when the same command is given again.
     Under torchrun, all processes share one run.

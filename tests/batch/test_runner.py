@@ -10,7 +10,7 @@ import pytest
 
 from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
-from tests.media.synth import payloads, pictures, samples, streams, times
+from tests.media.synth import STEP, payloads, pictures, samples, streams, times
 from vderain.batch.gating import Gated
 from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
@@ -361,6 +361,21 @@ def test_a_clip_that_changes_in_mid_work_is_begun_anew(rig):
 
     tally = rig.run(Rewrites(rig.engine))
     assert len(tally.done) == 1 and len(pictures(rig.target / "a.mp4")) == 40
+
+
+def test_frames_that_the_container_announces_and_that_do_not_come_out_are_a_loss(rig):
+    rig.clip(frames=60)
+
+    class LosesTwo(InProcess):
+        def run(self, next_job):
+            while (job := next_job()) is not None:
+                end_pts = job.end_pts - (job.number == 1) * 2 * STEP
+                yield attempt(replace(job, end_pts=end_pts), self._engine)
+
+    tally = rig.run(LosesTwo(rig.engine))
+    assert (len(tally.done), tally.exit_code) == (1, 3)
+    record = rig.rows()["a.mp4"].record
+    assert record["losses"] == ["58 frames came out of 60 that its container announces"]
 
 
 class DryAt:

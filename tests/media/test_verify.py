@@ -1,7 +1,7 @@
 import pytest
 
 from tests.media import synth
-from tests.media.pieces import cut, make
+from tests.media.pieces import UNEVEN, cut, make
 from vderain.media.assemble import assemble
 from vderain.media.verify import problems_of
 
@@ -26,6 +26,18 @@ def test_other_times_are_a_problem(tmp_path):
     source = make(tmp_path / "a.mp4", "h264")
     other = make(tmp_path / "b.mp4", "h264", pts=tuple(range(0, 40 * 3600, 3600)))
     assert "another time" in " ".join(problems_of(source, other))
+
+
+def test_fewer_frames_than_the_source_has_packets_still_need_its_times(tmp_path):
+    source = make(tmp_path / "a.mp4", "h264")
+    for number, times in enumerate((UNEVEN[:35] + UNEVEN[37:], UNEVEN[2:], UNEVEN[:38])):
+        other = make(tmp_path / f"{number}.mp4", "h264", pts=times)
+        assert problems_of(source, other, frames=len(times)) == []
+    moved = (*UNEVEN[:20], UNEVEN[20] + 5, *UNEVEN[23:])
+    other = make(tmp_path / "moved.mp4", "h264", pts=moved)
+    assert problems_of(source, other, frames=38) == [
+        "1 video frames have a time that no frame of the source has"
+    ]
 
 
 def test_damage_is_found_where_all_is_decoded(tmp_path):

@@ -285,6 +285,9 @@ class Batch:
         losses = [*_united(records, "losses"), *written.losses]
         if damaged:
             losses = [f"{damaged} damaged frames or packets were skipped", *losses, *problems]
+        announced = sum(segment.frames for segment in segments)
+        if frames != announced:
+            losses.append(f"{frames} frames came out of {announced} that its container announces")
         record = {
             "frames": frames,
             "frames_copied": copied,

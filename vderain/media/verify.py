@@ -33,7 +33,8 @@ def problems_of(
 
     Compared are the number of video frames (``frames``, where the source's packets are not what
     counts), the time of each as exactly as the container holds it, the end, the other tracks, which
-    may stand beside the output, and the content of all sound. ``decode`` also decodes all video.
+    may stand beside the output, and the content of all sound. Where the source has another number of
+    packets, each frame must have the time of one of them. ``decode`` also decodes all video.
     Where a container holds no negative times, all may begin later by as much.
     """
     try:
@@ -107,15 +108,28 @@ def _frame_problems(source: _Content, output: _Content, frames: int | None) -> I
     wanted = len(source.times) if frames is None else frames
     if len(output.times) != wanted:
         yield f"it has {len(output.times)} video frames instead of {wanted}"
-    if not output.times or not source.times or len(output.times) != len(source.times):
+    if not output.times or not source.times:
         return
     exact = (source.unit / output.unit).denominator == 1
     tolerance = Fraction(0) if exact else output.unit
-    shift = output.times[0] * output.unit - source.times[0] * source.unit
-    if abs(shift) <= tolerance or shift < 0:
-        shift = Fraction(0)
-    else:
-        tolerance += output.unit
+    late = output.times[0] * output.unit - source.times[0] * source.unit
+    shifts = [(Fraction(0), tolerance)]
+    if late > tolerance:
+        shifts.append((late, tolerance + output.unit))
+    if len(output.times) != len(source.times):
+        # The first frame may be one of those that are missing, so a late one alone tells of no shift.
+        wrong = min(_strangers(source, output, *shift) for shift in shifts)
+        if wrong:
+            yield f"{wrong} video frames have a time that no frame of the source has"
+        return
+    shift, tolerance = shifts[-1]
+    yield from _time_problems(source, output, shift, tolerance)
+    yield from _end_problems(source, output, shift)
+
+
+def _time_problems(
+    source: _Content, output: _Content, shift: Fraction, tolerance: Fraction
+) -> Iterator[str]:
     wrong = [
         place
         for place, (ours, theirs) in enumerate(zip(output.times, source.times, strict=True))
@@ -125,7 +139,22 @@ def _frame_problems(source: _Content, output: _Content, frames: int | None) -> I
         places = ", ".join(map(str, wrong[:_SHOWN]))
         more = ", ..." if len(wrong) > _SHOWN else ""
         yield f"{len(wrong)} video frames have another time than in the source (frames {places}{more})"
-    yield from _end_problems(source, output, shift)
+
+
+def _strangers(source: _Content, output: _Content, shift: Fraction, tolerance: Fraction) -> int:
+    """How many frames of the output no frame of the source, each taken once, has the time of."""
+    strangers = place = 0
+    for ours in output.times:
+        at = ours * output.unit - shift
+        while (
+            place < len(source.times) and source.times[place] * source.unit < at - tolerance
+        ):  # not in the output
+            place += 1
+        if place < len(source.times) and source.times[place] * source.unit <= at + tolerance:
+            place += 1
+        else:
+            strangers += 1
+    return strangers
 
 
 def _end_problems(source: _Content, output: _Content, shift: Fraction) -> Iterator[str]:

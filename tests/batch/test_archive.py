@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.batch.conftest import Killed
-from tests.batch.test_runner import KillAfter
+from tests.batch.test_runner import KillAfter, Recorded
 from tests.fakes import OffsetEngine
-from vderain.batch.archive import Settled, open_manifest, pinned
+from vderain.batch.archive import Settled, open_manifest, pinned, unpin
 from vderain.batch.files import Found
 from vderain.batch.options import BatchOptions
 from vderain.interfaces import EngineSpec
@@ -31,6 +31,42 @@ def test_a_clip_in_work_keeps_its_engine_and_precision(rig):
     rig.run()
     with open_manifest(rig.target) as manifest:
         assert pinned(manifest, EngineOptions()) == EngineOptions(), "nothing is in work"
+
+
+def test_a_clip_whose_engine_does_not_run_here_is_begun_anew_and_the_report_says_so(rig):
+    rig.clip(frames=60)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(Openvino(), 1))
+    told = []
+    with open_manifest(rig.target) as manifest:
+        unpin(manifest, EngineOptions(engine="reference"), obstacle=lambda options: "never asked")
+        unpin(manifest, EngineOptions(), obstacle=lambda options: "")
+        assert pinned(manifest, EngineOptions()).engine == "openvino"
+        unpin(
+            manifest, EngineOptions(), lambda clip, text: told.append((clip.output.name, text)),
+            obstacle=lambda options: f"no {options.precision}",
+        )  # fmt: skip
+        assert pinned(manifest, EngineOptions()) == EngineOptions()
+    note = "begun anew, since openvino bfloat16, which it was begun with, does not run: no bfloat16"
+    assert told == [("a.mp4", note)]
+    executor = Recorded(rig.engine)
+    rig.run(executor)
+    assert len(executor.jobs) == 3 and rig.left_over() == []
+    assert rig.rows()["a.mp4"].record["notes"][0] == note
+
+
+def test_this_machine_is_asked_which_engines_it_runs(rig):
+    rig.clip(frames=60)
+
+    class OnGpu(OffsetEngine):
+        def spec_for(self, fmt):
+            return EngineSpec("cuda", "float16", "cuda", "fast")
+
+    with pytest.raises(Killed):
+        rig.run(KillAfter(OnGpu(), 1))
+    with open_manifest(rig.target) as manifest:
+        unpin(manifest, EngineOptions(device="cpu"))
+        assert pinned(manifest, EngineOptions()) == EngineOptions()
 
 
 class Clock:

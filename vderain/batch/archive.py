@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,9 +17,16 @@ from vderain.batch.manifest import ClipRow, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch, Tally, is_as_written
 from vderain.batch.series import ordered
-from vderain.errors import SinkError, VderainError
+from vderain.errors import (
+    EngineBuildError,
+    EngineLoadError,
+    OptionError,
+    SinkError,
+    VderainError,
+)
 from vderain.media.join import join
 from vderain.options import EngineOptions
+from vderain.weights import find_weights
 
 _POLL_S = 2.0
 _MANIFEST = "manifest.sqlite"
@@ -115,11 +123,60 @@ def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
     if (options.engine, options.precision) != ("auto", "auto"):
         return options
     for clip in manifest.clips():
-        for segment in manifest.segments(clip.id):
-            if segment.record is not None and segment.record["engine"]:
-                engine, precision = segment.record["engine"].split()
-                return replace(options, engine=engine, precision=precision)
+        for name in _engines_of(manifest, clip):
+            return _named(options, name)
     return options
+
+
+def unpin(
+    manifest: Manifest,
+    options: EngineOptions,
+    tell: Callable[[ClipRow, str], None] = lambda clip, text: None,
+    obstacle: Callable[[EngineOptions], str] | None = None,
+) -> None:
+    """Begin clips anew that were begun with what does not run here, where ``options`` leave the choice open.
+
+    What was begun on another machine, or before an update, would otherwise fail clip by clip. ``obstacle``
+    says why an engine and precision cannot run, nothing where they can; without it, this machine is asked.
+    Each clip is told, and its report has a note.
+    """
+    if (options.engine, options.precision) != ("auto", "auto"):
+        return
+    why = functools.cache(obstacle or _obstacle_here)
+    for clip in manifest.clips():
+        for name in _engines_of(manifest, clip):
+            reason = why(_named(options, name))
+            if reason:
+                note = f"begun anew, since {name}, which it was begun with, does not run: {reason}"
+                manifest.discard_cuts(clip.id)
+                manifest.set_state(clip.id, clip.state, clip.reason, begun_anew=note)
+                tell(clip, note)
+                break
+
+
+def _engines_of(manifest: Manifest, clip: ClipRow) -> list[str]:
+    """Engines and precisions of the segments of a clip that are done, each once."""
+    records = [segment.record for segment in manifest.segments(clip.id)]
+    return list(dict.fromkeys(r["engine"] for r in records if r is not None and r["engine"]))
+
+
+def _named(options: EngineOptions, name: str) -> EngineOptions:
+    engine, precision = name.split()
+    return replace(options, engine=engine, precision=precision)
+
+
+def _obstacle_here(options: EngineOptions) -> str:
+    """Why this machine cannot run an engine in a precision; builds nothing."""
+    from vderain.engines.cache import EngineCache
+    from vderain.engines.choice import candidates, make_backend
+
+    weights, card = find_weights(options.tier, options.weights)
+    try:
+        for name in candidates(options):
+            make_backend(name, weights, card, options, EngineCache())
+    except (EngineBuildError, EngineLoadError, OptionError) as error:
+        return str(error)
+    return ""
 
 
 def work_through(

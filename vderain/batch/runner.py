@@ -201,6 +201,7 @@ class Batch:
             "rain": gated.timeline,
             "not_copied": obstacle,
             "anew": clip.record.get("anew"),
+            "begun_anew": clip.record.get("begun_anew"),
         }
         self.manifest.cut(clip.id, segments, self._identity, **record)
         return self.manifest.clip(clip.id), segments
@@ -288,6 +289,7 @@ class Batch:
         announced = sum(segment.frames for segment in segments)
         if frames != announced:
             losses.append(f"{frames} frames came out of {announced} that its container announces")
+        notes = [clip.record["begun_anew"]] if clip.record.get("begun_anew") else []
         record = {
             "frames": frames,
             "frames_copied": copied,
@@ -297,7 +299,7 @@ class Batch:
             "size_bytes": partial.stat().st_size,
             "tracks_copied": written.tracks_copied,
             "losses": list(dict.fromkeys(losses)),
-            "notes": list(dict.fromkeys([*_united(records, "notes"), *written.notes])),
+            "notes": list(dict.fromkeys([*notes, *_united(records, "notes"), *written.notes])),
         }
         self._publish(clip, folder, record)
 
@@ -330,7 +332,7 @@ class Batch:
 
     def _finish(self, clip: ClipRow, record: dict[str, Any]) -> None:
         files = [self._segment_file(clip, s) for s in self.manifest.segments(clip.id)]
-        self.manifest.set_state(clip.id, "done", **{**record, "publishing": None})
+        self.manifest.set_state(clip.id, "done", **{**record, "publishing": None, "begun_anew": None})
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)

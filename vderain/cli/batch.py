@@ -115,7 +115,7 @@ def batch(
 
 def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_failed: bool) -> None:
     """Print what would be done; the target and its manifest stay as they are."""
-    from vderain.batch.archive import copied_manifest, pinned, plan
+    from vderain.batch.archive import copied_manifest, pinned, plan, unpin
     from vderain.batch.estimate import estimate
     from vderain.engines import open_engine
 
@@ -123,6 +123,7 @@ def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_fa
         manifest, folder = stack.enter_context(copied_manifest(target))
         if retry_failed:
             manifest.forgive()
+        unpin(manifest, settings.engine)
         engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
         ahead = plan(manifest, target, found, settings)
         needed = estimate(ahead.waiting, settings, engine, folder, margin=_margin(settings))
@@ -179,7 +180,7 @@ def _batch(
     sources: list[Path],
 ) -> tuple[Batch, RayExecutor | None]:
     """The batch with its engine, which ``stack`` closes; with the workers of a cluster, where there is one."""
-    from vderain.batch.archive import pinned
+    from vderain.batch.archive import pinned, unpin
     from vderain.batch.files import WORK_FOLDER
     from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
@@ -187,6 +188,8 @@ def _batch(
     from vderain.batch.runner import Batch
     from vderain.engines import open_engine
 
+    if ray is None:  # what workers can run, this machine does not know
+        unpin(manifest, settings.engine, bar.tell)
     options = pinned(manifest, settings.engine)
     executor: Executor
     gating = crew = None

@@ -7,7 +7,8 @@ import pytest
 from tests.batch.conftest import Killed
 from tests.batch.test_runner import KillAfter, Recorded
 from tests.fakes import OffsetEngine
-from vderain.batch.archive import Settled, open_manifest, pinned, unpin
+from tests.media.synth import pictures
+from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
 from vderain.batch.files import Found
 from vderain.batch.options import BatchOptions
 from vderain.interfaces import EngineSpec
@@ -104,3 +105,27 @@ def test_clocks_that_go_backwards_and_empty_files_are_no_trouble():
     assert settled.new(iter([future, found("empty", size=0)])) == []
     clock.now = 2.0
     assert settled.new(iter([future, found("empty", size=0)])) == [future]
+
+
+def test_a_joined_file_grows_with_its_series(rig):
+    told = []
+
+    def join():
+        with open_manifest(rig.target) as manifest:
+            return join_series(manifest, rig.target, lambda clip, text: told.append(text))
+
+    for second in range(3):
+        rig.clip(f"20260101_12000{second}_F.mp4", frames=25)
+        rig.run()
+        assert join()
+    joined = rig.target / "20260101_120000_F-joined.mp4"
+    assert len(pictures(joined)) == 75
+    before = joined.stat()
+    assert join() and joined.stat() == before, "nothing is new"
+    assert told == ["joined with 1 after it", "joined with 2 after it"]
+    joined.write_bytes(b"somebody else's")
+    assert join(), "of the same clips"
+    rig.clip("20260101_120003_F.mp4", frames=25)
+    rig.run()
+    assert not join() and joined.read_bytes() == b"somebody else's"
+    assert "--overwrite" in told[-1]

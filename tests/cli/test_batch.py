@@ -258,3 +258,24 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
     assert len(pictures(tmp_path / "out" / "growing.mp4")) == 25, said
     assert "failed" not in said and process.returncode == 130
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
+
+
+def test_watching_joins_series_when_it_is_stopped(tmp_path):
+    for second in range(2):
+        clip(tmp_path / "in" / f"20260101_12000{second}_F.mp4")
+    process = subprocess.Popen(
+        command(tmp_path / "in", tmp_path / "out", *FAST, "--watch", "--settle", 0, "--join"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(600):
+            if (tmp_path / "out" / "20260101_120001_F.mp4").exists():
+                break
+            time.sleep(0.1)
+        time.sleep(1.0)  # until its line is written
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted: 2 of 2 clips done" in said
+    assert len(pictures(tmp_path / "out" / "20260101_120000_F-joined.mp4")) == 50, said

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.joining import joinable, joined_name
-from vderain.batch.manifest import ClipRow, Manifest
+from vderain.batch.manifest import ClipRow, Joined, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch, Tally, is_as_written
 from vderain.batch.series import ordered
@@ -213,26 +213,53 @@ def join_series(
 ) -> bool:
     """Write each unbroken series of derained clips as one file beside them, where there is none yet.
 
-    One that is there is replaced where it holds a clip of ``replaced``.
+    One that is there is replaced where it was made of other clips than the series has now, or holds a clip
+    of ``replaced``; one that somebody else changed only in the latter case.
     Returns whether all of it came through; what did not is told. The clips stay.
     """
     whole = True
     for series in joinable(manifest.clips()):
         first = series[0]
-        output = target / joined_name(first.output)
+        name = joined_name(first.output)
+        clips = tuple((clip.id, int(clip.record.get("size_bytes", 0))) for clip in series)
+        known = manifest.joined(name)
         stale = any(clip.id in replaced for clip in series)
-        if output.exists() and not stale:
-            continue
-        parts = [str(target / clip.output) for clip in series]
-        try:
-            report = join(parts, str(output), overwrite=stale)
-        except VderainError as error:
-            tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
-            whole = False
-            continue
-        tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
-        whole = whole and not report.losses
+        if (target / name).exists() and not stale:
+            if known is None or known.clips == clips:
+                continue
+            if (target / name).stat().st_size != known.size_bytes:
+                tell(
+                    first,
+                    f"{name} lacks clips and is not as it was written; --overwrite, or remove it",
+                )
+                whole = False
+                continue
+            stale = True
+        whole = _join(manifest, target, series, clips, tell, overwrite=stale) and whole
     return whole
+
+
+def _join(
+    manifest: Manifest,
+    target: Path,
+    series: list[ClipRow],
+    clips: tuple[tuple[int, int], ...],
+    tell: Callable[[ClipRow, str], None],
+    *,
+    overwrite: bool,
+) -> bool:
+    """Join a series and remember of which clips; whether all of it came through."""
+    first = series[0]
+    name = joined_name(first.output)
+    parts = [str(target / clip.output) for clip in series]
+    try:
+        report = join(parts, str(target / name), overwrite=overwrite)
+    except VderainError as error:
+        tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
+        return False
+    manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
+    tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
+    return not report.losses
 
 
 def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:

@@ -41,6 +41,11 @@ CREATE TABLE IF NOT EXISTS segment (
     record TEXT,
     PRIMARY KEY (clip, number)
 );
+CREATE TABLE IF NOT EXISTS joined (
+    output BLOB PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    clips TEXT NOT NULL
+);
 """
 
 
@@ -78,6 +83,14 @@ class Segment:
     def is_done(self) -> bool:
         """Whether nothing is left to do before the clip is put together."""
         return self.kind == "copy" or self.record is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A file that clips were joined to: its size, and (id, size in bytes) of each clip in their order."""
+
+    size_bytes: int
+    clips: tuple[tuple[int, int], ...]
 
 
 class Manifest:
@@ -238,6 +251,23 @@ class Manifest:
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
             self._db.execute("UPDATE clip SET settings = '' WHERE id = ?", (clip,))
+
+    def joined(self, output: Path) -> Joined | None:
+        """What a joined file was made of; None where none of this name was made here."""
+        row = self._one(
+            "SELECT size_bytes, clips FROM joined WHERE output = ?", os.fsencode(output)
+        )
+        if row is None:
+            return None
+        return Joined(row[0], tuple((number, size) for number, size in json.loads(row[1])))
+
+    def set_joined(self, output: Path, joined: Joined) -> None:
+        """Remember what a joined file was made of."""
+        with self._changing():
+            self._db.execute(
+                "INSERT OR REPLACE INTO joined (output, size_bytes, clips) VALUES (?, ?, ?)",
+                (os.fsencode(output), joined.size_bytes, json.dumps(joined.clips)),
+            )
 
     def _copy_to(self, copy: Path) -> None:
         try:

@@ -332,7 +332,9 @@ class Batch:
 
     def _finish(self, clip: ClipRow, record: dict[str, Any]) -> None:
         files = [self._segment_file(clip, s) for s in self.manifest.segments(clip.id)]
-        self.manifest.set_state(clip.id, "done", **{**record, "publishing": None, "begun_anew": None})
+        self.manifest.set_state(
+            clip.id, "done", **{**record, "publishing": None, "begun_anew": None}
+        )
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)

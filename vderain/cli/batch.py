@@ -146,6 +146,7 @@ def _work(
     from vderain.batch.archive import join_series, open_manifest, unmade_on_failure, work_through
     from vderain.batch.report import write_report
 
+    is_interrupted = False
     with ExitStack() as stack:
         bar = stack.enter_context(_Bar(hidden=quiet))
         with unmade_on_failure(target):
@@ -158,11 +159,15 @@ def _work(
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
-            return INTERRUPTED
+            if not (watch and settings.batch.join):
+                return INTERRUPTED
+            is_interrupted = True  # watching ends in no other way, and series are joined at the end
         finally:  # also of a batch that was stopped
             write_report(target, target, manifest.clips(), seconds=batch.tally.seconds)
         replaced = batch.tally.done if settings.encode.overwrite else ()
         whole = not settings.batch.join or join_series(manifest, target, bar.tell, replaced)
+    if is_interrupted:
+        return INTERRUPTED
     if not quiet:
         died = 0 if crew is None else crew.deaths
         click.echo(_summary(batch.tally, target, died), err=True)

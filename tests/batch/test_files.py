@@ -1,5 +1,6 @@
 """Which clips a batch finds, and where they go."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -54,6 +55,45 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert outputs(tmp_path / "in", target=tmp_path / "out") == {"a.mp4", "linked/b.mp4"}
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Folders that cannot be read from now on, by their names."""
+    names = set()
+    scandir = os.scandir
+
+    def refused(path="."):
+        if not isinstance(path, int) and Path(path).name in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    return names
+
+
+def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(
+    tmp_path, unreadable
+):
+    put(tmp_path / "in", "a.mp4", "closed/b.mp4", "lost+found/c.mp4")
+    unreadable |= {"closed", "lost+found"}
+    told = []
+    archive = Archive(
+        [tmp_path / "in"], tmp_path / "out", exclude=["lost+found/*"],
+        on_unread=lambda path, reason: told.append((path, reason)),
+    )  # fmt: skip
+    for _ in range(2):
+        assert [str(found.output) for found in archive.clips()] == ["a.mp4"]
+    assert told == list(archive.unread.items()) == [
+        (tmp_path / "in/closed", "Permission denied")
+    ]  # fmt: skip
+
+
+def test_a_source_of_which_nothing_can_be_read_is_an_error_that_says_so(tmp_path, unreadable):
+    put(tmp_path / "in", "a.mp4")
+    unreadable.add("in")
+    with pytest.raises(SourceError, match=r"in: cannot be read \(Permission denied\)"):
+        Archive([tmp_path / "in"], tmp_path / "out").found()
 
 
 def test_names_of_all_kinds_come_through(tmp_path):

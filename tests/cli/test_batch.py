@@ -1,5 +1,6 @@
 """The command as a user runs it, kills it, and runs it again."""
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.batch.conftest import CLOSED, Killed, Rig
 from tests.batch.test_runner import KillAfter
@@ -106,6 +108,22 @@ def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0 and "3 clips to derain" in done.stdout, done.stderr
     assert known() == before
+
+
+def test_a_folder_that_cannot_be_read_is_a_loss(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refused(path="."):
+        if not isinstance(path, int) and Path(path).name == "day":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", "--quiet"]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert done.exit_code == 3, done.stderr
+    assert f"{folder / 'in' / 'day'}: cannot be read (Permission denied)" in done.stderr
+    assert (folder / "out" / "20260101_120100_R.mkv").exists()
 
 
 def test_patterns_lists_and_quiet(folder, tmp_path):

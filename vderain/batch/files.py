@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +45,12 @@ class Archive:
             path below the source; all videos where empty.
         exclude: patterns of which none may match.
         encode: decides which containers can be written.
+        on_unread: is told of each folder or file that cannot be read, with the reason, once.
 
     Raises SourceError for a source that does not exist, OptionError for a target that is a source.
+
+    Attributes:
+        unread: what could not be read so far, with the reason, besides what patterns exclude.
 
     """
 
@@ -59,7 +63,10 @@ class Archive:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encode: EncodeOptions | None = None,
+        on_unread: Callable[[Path, str], None] | None = None,
     ) -> None:
+        self.unread: dict[Path, str] = {}
+        self._on_unread = on_unread or (lambda path, reason: None)
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._encode = encode or EncodeOptions()
         self._target = target
@@ -123,19 +130,38 @@ class Archive:
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
         """Files, and their places in the target."""
         for folder, place in self._folders.items():
-            for path in _walk(folder, Path(os.path.realpath(self._target))):
+            for path in self._files_below(folder):
                 inside = path.relative_to(folder)
                 if path.suffix.lower() in VIDEO_EXTENSIONS and self._takes(inside):
                     yield path, place / inside
         yield from self._files
+
+    def _files_below(self, folder: Path) -> Iterator[Path]:
+        def fail(error: OSError) -> None:
+            path = Path(os.fsdecode(error.filename or folder))
+            inside = path.relative_to(folder)
+            # "lost+found/*" keeps its clips away, and so the folder too.
+            if not self._is_excluded(path.name, str(inside), f"{inside}/"):
+                self._note(path, error)
+
+        return _walk(folder, Path(os.path.realpath(self._target)), fail)
+
+    def _note(self, path: Path, error: OSError) -> None:
+        """Remember what cannot be read; what is gone meanwhile is none of it."""
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or path in self.unread:
+            return
+        self.unread[path] = error.strerror or type(error).__name__
+        self._on_unread(path, self.unread[path])
 
     def _nothing(self) -> str:
         """Why there is no clip, and what to do."""
         names = ", ".join(str(folder) for folder in self._folders)
         if not self._folders:
             return f"{self._target}: there is no clip to derain outside of it; check what is named"
-        target = Path(os.path.realpath(self._target))
-        files = [path for folder in self._folders for path in _walk(folder, target)]
+        files = [path for folder in self._folders for path in self._files_below(folder)]
+        if self.unread:
+            path, reason = next(iter(self.unread.items()))
+            return f"{path}: cannot be read ({reason}), and no clip was found elsewhere"
         if any(path.suffix.lower() in VIDEO_EXTENSIONS for path in files):
             patterns = [f"--include {pattern!r}" for pattern in self._include]
             patterns += [f"--exclude {pattern!r}" for pattern in self._exclude]
@@ -150,17 +176,21 @@ class Archive:
 
     def _takes(self, inside: Path) -> bool:
         names = (inside.name, str(inside))
-        if any(fnmatch.fnmatchcase(n, p) for n in names for p in self._exclude):
+        if self._is_excluded(*names):
             return False
         return not self._include or any(
             fnmatch.fnmatchcase(n, p) for n in names for p in self._include
         )
 
+    def _is_excluded(self, *names: str) -> bool:
+        return any(fnmatch.fnmatchcase(n, p) for n in names for p in self._exclude)
+
     def _found(self, source: Path, inside: Path) -> Found | None:
         try:
             about = source.stat()
-        except OSError:
-            return None  # gone since the folder was read
+        except OSError as error:
+            self._note(source, error)
+            return None
         return Found(source, output_name(inside, self._encode), about.st_size, about.st_mtime_ns)
 
 
@@ -212,11 +242,19 @@ def _kind(source: Path) -> str:
     raise SourceError(f"{source}: there is no such file or folder")
 
 
-def _walk(folder: Path, target: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted, through links but never in circles, and not in the target."""
+def _walk(folder: Path, target: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Every file below a folder, sorted, through links but never in circles, and not in the target.
+
+    ``on_error`` is told of folders that cannot be read; the others are searched.
+    """
     seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        about = os.stat(root)
+    for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
+        try:
+            about = os.stat(root)
+        except OSError as error:
+            on_error(error)
+            folders.clear()
+            continue
         identity = (about.st_dev, about.st_ino)
         if identity in seen:
             folders.clear()

@@ -99,12 +99,13 @@ def batch(
         find_weights(engine.tier, engine.weights)[1].sha256,
     )
     archive = Archive(
-        sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode
-    )
+        sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode,
+        on_unread=_tell_unread,
+    )  # fmt: skip
     found = list(archive.clips()) if watch else archive.found()  # refused before anything is made
     if dry_run:
         _show_plan(target, found, settings, retry_failed=retry_failed)
-        return
+        sys.exit(3 if archive.unread else 0)
     sys.exit(
         _work(
             archive, target, settings, found,
@@ -171,7 +172,7 @@ def _work(
     if not quiet:
         died = 0 if crew is None else crew.deaths
         click.echo(_summary(batch.tally, target, died), err=True)
-    return batch.tally.exit_code if whole else 3
+    return batch.tally.exit_code if whole and not archive.unread else 3
 
 
 def _batch(
@@ -213,6 +214,15 @@ def _batch(
     )  # fmt: skip
     bar.follow(batch, pace)
     return batch, crew
+
+
+def _tell_unread(path: Path, reason: str) -> None:
+    """A folder or clip that is left out is a loss, told with --quiet too."""
+    tqdm.write(
+        f"vderain: {path}: cannot be read ({reason}), and is left out; make it readable and give the same"
+        " command again, or --exclude it",
+        file=sys.stderr,
+    )
 
 
 def _margin(settings: Settings) -> int:

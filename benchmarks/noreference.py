@@ -20,7 +20,7 @@ import numpy as np
 
 from vderain.metrics import psnr
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.answers import derain_stack, stacked_clips
+from vderain.training.answers import derain_frames
 from vderain.training.noreference import RealScores, score_result
 from vderain.training.pictures import ClipFile, read_window
 from vderain.training.streaks import Picture
@@ -33,7 +33,7 @@ LOWER_IS_BETTER = {"residual", "streaks", "flicker"}
 
 def results_of(network: SemiDRDNet, frames: list[Picture]) -> dict[str, list[Picture]]:
     """Ten answers to the frames, by name."""
-    dry = [derain_stack(network, stack) for stack in stacked_clips(frames, network.config.frames)]
+    dry = derain_frames(network, frames)
     rng = np.random.default_rng(0)
 
     def mixed(share: float) -> list[Picture]:

@@ -98,6 +98,16 @@ def uneven(rng: np.random.Generator, layer: Layer) -> Layer:
     return layer * _enlarged(field, layer)
 
 
+def partial(rng: np.random.Generator, picture: Picture) -> Layer:
+    """Where rain is seen (H, W) in [0, 1]: 15 to 80 % of the picture, in few pieces."""
+    height, width = picture.shape[:2]
+    coarse = rng.random(tuple(rng.integers(2, 5, 2)), np.float32)
+    field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    threshold = np.quantile(field, rng.uniform(0.2, 0.85))
+    seen = (np.asarray(field, np.float32) - threshold) * np.float32(10 ** rng.uniform(0.6, 1.6))
+    return np.clip(seen, 0, 1)
+
+
 def _sky(small: Colours) -> Layer:
     """Mean colour (3,) of the brightest quarter of the upper half."""
     upper = small[: _GRID // 2 + 1].reshape(-1, 3)

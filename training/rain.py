@@ -17,6 +17,7 @@ from vderain.training.light import (
     drop_light,
     is_dark,
     lamp_light,
+    partial,
     uneven,
 )
 from vderain.training.mining import MinedLayer, draw_mined
@@ -52,6 +53,9 @@ _SIMPLE = {"additive": 0.5, "screen": 0.5}
 _CURTAINS_ALONE = 2.0
 # Rain as faint as a bright day shows it: a few levels, which `visible_gain` brings out for all kinds.
 _FAINT_SHARE = 0.3
+# Rain in some places only, since a bright ground hides it elsewhere. A network that never meets it decides
+# for the whole picture at once, and leaves the rain of a scene that is mostly dry to look at.
+_PARTIAL_SHARE = 0.4
 RAIN_KINDS = tuple(_FULL)
 
 FPS = 25.0  # of rendered clips, where nothing else is said
@@ -91,13 +95,11 @@ def add_rain(
     bounds = np.cumsum(list(shares.values()))
     drawn = int(np.searchsorted(bounds, rng.random() * bounds[-1]))
     rainy = render_kind(rng, frames, list(shares)[drawn], mined=mined)
-    if rng.random() >= _FAINT_SHARE:
-        return rainy
-    weight = rng.uniform(0.15, 0.7)
-    mixed = [
-        cv2.addWeighted(r, weight, f, 1 - weight, 0) for r, f in zip(rainy, frames, strict=True)
-    ]
-    return [np.asarray(picture, np.uint8).reshape(frames[0].shape) for picture in mixed]
+    if rng.random() < _FAINT_SHARE:
+        rainy = _weighted(rainy, frames, np.float32(rng.uniform(0.15, 0.7)))
+    if rng.random() < _PARTIAL_SHARE:
+        rainy = _weighted(rainy, frames, partial(rng, frames[0])[..., None])
+    return rainy
 
 
 def render_kind(
@@ -314,6 +316,16 @@ def _with_mined(
         light = _WHITE * (layer if layer.ndim == 3 else layer[..., None])
         rainy.append(_rounded(np.asarray(picture + light, np.float32)))
     return rainy
+
+
+def _weighted(
+    rainy: Sequence[Picture], frames: Sequence[Picture], weight: np.float32 | Layer
+) -> list[Picture]:
+    """Less of the rain: of its change to each frame, ``weight``, which (H, W, 1) is another in each place."""
+    return [
+        _rounded(frame + (wet.astype(np.float32) - frame) * weight)
+        for wet, frame in zip(rainy, frames, strict=True)
+    ]
 
 
 def _tint(rng: np.random.Generator) -> Layer:

@@ -102,7 +102,7 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["run", "rtsp://h/a", "dry.avi"], "live video is recorded as .mp4"),
         (["run", "rtsp://h/a", "dry.mp4", "--codec", "av1"], "--codec av1"),
         (["run", "rtsp://h/a", "dry.mp4", "--start", "3"], "--start is for files"),
-        (["run", "rtsp://h/a", "dry.mp4", "--lookahead", "1"], "--lookahead is for files"),
+        (["serve", "rtsp://h/a", "--overwrite"], "No such option"),
         (["run", "rtsp://h/a", "http://h/b"], "can be published to"),
         (["run", "rtsp://h/a", "r", "--weights", "none.safetensors"], "none.safetensors"),
         (["serve", "rtsp://h/a", "--host", "0.0.0.0"], "a token is needed"),

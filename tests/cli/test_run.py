@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from tests.media.synth import STEP, Video, pictures, write
 from vderain.cli.run import _FOR_LIVE, run
 from vderain.errors import OptionError
+from vderain.live import station
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "rainy_road.mp4"
 
@@ -117,6 +118,28 @@ def test_options_of_live_cameras_are_refused_for_files(given, tmp_path):
         for text in (given[0], "live cameras", "a.mp4" if "://" in rainy else SAMPLE.name):
             assert text in str(result.exception)
         assert "secret" not in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--start", "0"),
+        ("--lookahead", "1"),
+        ("--decoder", "nvdec"),
+        ("--queue-frames", "4"),
+        ("--overwrite",),
+        ("--pipe-format", "y4m"),
+    ],
+)
+def test_options_of_files_are_refused_for_live_cameras(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(station, "Station", None)  # nothing begins
+    for rainy in (["rtsp://user:secret@127.0.0.1:1/a"], [str(SAMPLE), "--live"]):
+        result = CliRunner().invoke(
+            run, [*rainy, str(tmp_path / "recordings"), *given], standalone_mode=False
+        )
+        assert isinstance(result.exception, OptionError)
+        assert f"{given[0]} is for files" in str(result.exception)
     assert not list(tmp_path.iterdir())
 
 

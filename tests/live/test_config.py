@@ -75,6 +75,8 @@ def test_keys_that_a_camera_may_have_are_named_without_those_for_all(tmp_path):
         ("[[camera]]\nurl = 'x'\ntimeout = -1", "--timeout -1"),
         ("[[camera]]\nurl = 'x'\noutputs = 'y'", "list of texts"),
         ("[live]\nwhat = 1\n[[camera]]\nurl = 'x'", r"\[live\]: what is not known"),
+        ("[encode]\noverwrite = true\n[[camera]]\nurl = 'x'", "overwrite is not known"),
+        ("[[camera]]\nurl = 'x'\npipe_format = 'y4m'", "pipe_format is not known"),
         ("live = 1\n[[camera]]\nurl = 'x'", "as a table"),
         ("[server]\nport = 1", "server is not known"),
         ("[[camera", "is not TOML"),

@@ -15,7 +15,7 @@ from vderain.api import derain_file
 from vderain.cli.options import options_of, pick
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind
-from vderain.live.options import LiveOptions
+from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.media.urls import check_slashes, is_device, is_live_output, is_live_url, is_url, shown
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress
@@ -23,6 +23,7 @@ from vderain.report import RunReport, check_report_path, write_report
 
 _LONG_RUN_S = 3600.0
 _FOR_LIVE = {"port", "log", *(item.name for item in fields(LiveOptions))}
+_FOR_FILES = {"start_s", "decoder", "lookahead", "queue_frames", *ENCODE_FOR_FILES}
 
 
 @click.command()
@@ -88,7 +89,11 @@ def run(
         )
     if len(dry) > 1:
         raise OptionError(f"{dry[1]}: only a live camera has several outputs; name one")
-    _refuse_live_options(rainy)
+    _refuse(
+        _FOR_LIVE,
+        f"is for live cameras, and does nothing for {shown(rainy)}; leave it away, or add --live to play"
+        " that like a camera",
+    )
     output = dry[0]
     if report is not None:
         check_report_path(report, rainy, output)
@@ -108,16 +113,13 @@ def run(
     sys.exit(result.exit_code)
 
 
-def _refuse_live_options(rainy: str) -> None:
-    """Raise OptionError for an option that a file run would ignore, also where its value is the default."""
+def _refuse(names: set[str], reason: str) -> None:
+    """Raise OptionError for an option that this run would ignore, also where its value is the default."""
     context = click.get_current_context()
     for option in context.command.params:
         name = option.name or ""
-        if name in _FOR_LIVE and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise OptionError(
-                f"{option.opts[0]} is for live cameras, and does nothing for {shown(rainy)}; leave it"
-                " away, or add --live to play that like a camera"
-            )
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise OptionError(f"{option.opts[0]} {reason}")
 
 
 def _run_live(
@@ -135,15 +137,8 @@ def _run_live(
     from vderain.live.report import station_report
     from vderain.live.station import CameraPlan, Station
 
+    _refuse(_FOR_FILES, "is for files; leave it away for a live camera")
     options = pick(RunOptions, values)
-    for_files = {
-        "--start": options.start_s,
-        "--lookahead": options.lookahead,
-        "--decoder": options.decoder != RunOptions().decoder,
-    }
-    for flag, given in for_files.items():
-        if given:
-            raise OptionError(f"{flag} is for files; leave it away for a live camera")
     name = shown(rainy) if is_url(rainy) else rainy
     plan = CameraPlan(name, rainy, dry, pick(LiveOptions, values), pick(EncodeOptions, values))
     if report is not None:

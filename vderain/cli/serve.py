@@ -10,7 +10,7 @@ import click
 from vderain.cli.options import options_of, pick
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind, log_to_stderr
-from vderain.live.options import LiveOptions
+from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.options import EncodeOptions, EngineOptions
 
 
@@ -34,7 +34,7 @@ from vderain.options import EncodeOptions, EngineOptions
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,
     help="Share of the rain to take out.",
 )  # fmt: skip
-@options_of(LiveOptions, EngineOptions, EncodeOptions)
+@options_of(LiveOptions, EngineOptions, EncodeOptions, leave_out=ENCODE_FOR_FILES)
 @click.option(
     "--log", type=click.Choice(["text", "json"]), default="text", show_default=True,
     help="How events are written to standard error.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vderain.errors import OptionError
-from vderain.live.options import LiveOptions
+from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.live.station import CameraPlan
 from vderain.media.urls import is_url, shown
 from vderain.options import EncodeOptions, EngineOptions
@@ -108,7 +108,8 @@ def _table(data: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 def _keys(options: type[Any]) -> dict[str, str]:
     """Keys of a file, the command line's flags, and the field that each sets."""
-    return {item.name.removesuffix("_s"): item.name for item in fields(options)}
+    names = [item.name for item in fields(options) if item.name not in ENCODE_FOR_FILES]
+    return {name.removesuffix("_s"): name for name in names}
 
 
 def _over(

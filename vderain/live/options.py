@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from vderain.options import check_options, option
 
+# Of EncodeOptions: recordings are never replaced, and live video goes to no standard output.
+ENCODE_FOR_FILES = ("overwrite", "pipe_format")
+
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:

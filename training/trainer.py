@@ -32,7 +32,6 @@ from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config import (
     AnyTrainConfig,
     NlclTrainConfig,
-    RunConfig,
     TrainConfig,
     state_config,
 )
@@ -40,6 +39,7 @@ from vderain.training.distributed import World, average_gradients, broadcast_sta
 from vderain.training.export import hardware
 from vderain.training.nlcl import NlclObjective
 from vderain.training.objective import Batch, Objective
+from vderain.training.run_config import RunConfig
 from vderain.training.semi_drdnet import SemiDrdnetObjective
 from vderain.weights import find_weights, load_network
 

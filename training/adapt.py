@@ -23,9 +23,9 @@ from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.colours import draw_chart
 from vderain.training.config import AdaptConfig
 from vderain.training.export import write_weights
+from vderain.training.folders import find_clips
 from vderain.training.footage import Footage, Piece, read_footage, read_frames
 from vderain.training.keeping import OtherRain, probe, shipped_pictures
-from vderain.training.layouts import find_clips
 from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.noreference import RealScores, score_result
 from vderain.training.streaks import Picture

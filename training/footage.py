@@ -16,7 +16,7 @@ from vderain.media import open_source
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.cache import PictureCache
 from vderain.training.datasets import load_sources
-from vderain.training.layouts import find_clips
+from vderain.training.folders import find_clips
 from vderain.training.pictures import CLIPS, PICTURES, ClipFile, read_window, sequence_files
 from vderain.training.streaks import Picture
 

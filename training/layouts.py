@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from vderain.errors import OptionError, SourceError
 from vderain.training import naming
+from vderain.training.folders import files_below, find_clips, held_back
 from vderain.training.naming import Key, Side
 from vderain.training.pictures import (
     CLIPS,
@@ -29,16 +29,13 @@ from vderain.training.pictures import (
     PictureFile,
     Reference,
     half_of,
-    natural,
     read_picture,
 )
 
 _CHARTS = 160
-HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
 _SAYS_RAIN = re.compile(
     r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE
 )  # and neither train nor norain
-_SEQUENCE = 5  # pictures in a folder that are taken for a clip
 _HALVES: tuple[Half, Half] = ("left", "right")
 _ALIKE = (
     0.75  # correlation of the halves of a picture that shows a pair; two different scenes have none
@@ -221,7 +218,7 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
         )
         if found.unmatched and (any(says_rain) or _holds_backgrounds(folders[0])):
             alone = alone or found
-    files = [path for path, _ in _files(folders[0], CLIPS | PICTURES)]
+    files = [path for path, _ in files_below(folders[0], CLIPS | PICTURES)]
     clips = any(path.suffix.lower() in CLIPS for path in files)
     if files and not clips and _show_pairs(files):
         return _find("halves", folders, source)
@@ -245,7 +242,7 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
 
 def _holds_backgrounds(folder: Path) -> bool:
     """Whether a folder is named as one of ground truth: then the pictures beside it are not clean."""
-    sides = (naming.by_folder(inside) for _, inside in _files(folder, PICTURES))
+    sides = (naming.by_folder(inside) for _, inside in files_below(folder, PICTURES))
     return any(side is not None and side[0] == "background" for side in sides)
 
 
@@ -271,31 +268,6 @@ def _halves_alike(path: Path) -> bool:
     return bool(np.corrcoef(small)[0, 1] > _ALIKE)
 
 
-def held_back(folder: Path) -> list[Path]:
-    """The folders below one whose names say that they are for tests."""
-    if not folder.is_dir():
-        return []
-    below = (path for path in sorted(folder.rglob("*")) if path.is_dir())
-    return [path for path in below if HELD_BACK.search(path.name)]
-
-
-def _files(
-    folder: Path, suffixes: frozenset[str], *, tests: bool = False
-) -> Iterator[tuple[Path, Path]]:
-    """Files below a folder with their path inside it, in natural order; with ``tests`` those of ``held_back`` too."""
-    if folder.is_file():
-        if folder.suffix.lower() in suffixes:
-            yield folder, Path(folder.name)
-        return
-    for path in sorted(folder.rglob("*"), key=natural):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        for_tests = any(HELD_BACK.search(part) for part in inside.parts[:-1])
-        left_out = hidden or (for_tests and not tests)
-        if path.suffix.lower() in suffixes and path.is_file() and not left_out:
-            yield path, inside
-
-
 def _paired(
     classify: Callable[[Path], tuple[Side, Key] | None],
 ) -> Callable[[Sequence[Path], Source], Iterator[Outcome]]:
@@ -306,7 +278,7 @@ def _paired(
         rainy: list[tuple[Path, Key]] = []
         backgrounds: dict[Key, Path] = {}
         for folder in folders:
-            for path, inside in _files(folder, PICTURES):
+            for path, inside in files_below(folder, PICTURES):
                 side, key = classify(inside) or (None, ())
                 if side == "rainy":
                     rainy.append((path, key))
@@ -324,7 +296,7 @@ def _paired(
 def _spa(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     """Pairs from a list, one "rainy clean" in a line (``real_world.txt``); else by folder and name."""
     listed = False
-    for path, _ in _files(folders[0], frozenset({".txt"})):
+    for path, _ in files_below(folders[0], frozenset({".txt"})):
         for line in path.read_text(errors="replace").splitlines():
             names = [Path(name.lstrip("./")) for name in line.split()]
             if len(names) != 2 or any(name.suffix.lower() not in PICTURES for name in names):
@@ -348,19 +320,19 @@ def _beside(listing: Path, name: Path) -> Path:
 
 def _halves(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     clean, rainy = _HALVES if source.clean_side == "left" else _HALVES[::-1]
-    for path, _ in _files(folders[0], PICTURES):
+    for path, _ in files_below(folders[0], PICTURES):
         yield PairFile(PictureFile(path, rainy), PictureFile(path, clean))
 
 
 def _clean(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     del source
-    for path, _ in _files(folders[0], PICTURES):
+    for path, _ in files_below(folders[0], PICTURES):
         yield PairFile(None, PictureFile(path))
 
 
 def _real(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     del source
-    for path, _ in _files(folders[0], PICTURES):
+    for path, _ in files_below(folders[0], PICTURES):
         yield PairFile(PictureFile(path), None)
 
 
@@ -374,31 +346,6 @@ def _rainy_clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     for path in find_clips(folders[0]):
         for index in range(source.frames):
             yield PairFile(ClipFrame(path, index, source.frames), None)
-
-
-def find_clips(folder: Path, *, tests: bool = False) -> list[Path]:
-    """Video files below a folder, and folders that hold a clip as pictures; one file is itself a clip.
-
-    With ``tests`` also in folders whose names say that they are for tests.
-    """
-    pictures: dict[Path, list[Path]] = {}
-    for path, _ in _files(folder, PICTURES, tests=tests):
-        pictures.setdefault(path.parent, []).append(path)
-    sequences = [path for path, files in pictures.items() if _is_sequence(files)]
-    videos = [path for path, _ in _files(folder, CLIPS, tests=tests)]
-    return sorted(videos + sequences, key=natural)
-
-
-def _is_sequence(files: Sequence[Path]) -> bool:
-    """Whether pictures in order are the frames of a clip: their names differ in a number, which counts evenly."""
-    names = [natural(Path(path.name)) for path in files]
-    if len(files) < _SEQUENCE or len({len(name) for name in names}) > 1:
-        return False
-    changing = [parts for parts in zip(*names, strict=True) if len(set(parts)) > 1]
-    if len(changing) != 1:
-        return False
-    numbers = [part for part in changing[0] if isinstance(part, int)]
-    return len(numbers) == len(files) and len({b - a for a, b in pairwise(numbers)}) == 1
 
 
 def _charts(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:

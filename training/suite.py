@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.layouts import LAYOUTS, Source, find_samples, held_back
+from vderain.training.folders import held_back
+from vderain.training.layouts import LAYOUTS, Source, find_samples
 from vderain.training.pictures import CLIPS, PICTURES, ClipFrame, Reference, natural, read_reference
 from vderain.training.rain import Picture
 

@@ -2,7 +2,7 @@ import pytest
 
 from tests.training.folders import level, noise, save, write_clip
 from vderain.errors import OptionError, SourceError
-from vderain.training.layouts import LAYOUTS, Source, find_clips, find_samples
+from vderain.training.layouts import LAYOUTS, Source, find_samples
 
 CITY = "ulm_000001_000019_leftImg8bit"
 RAIN = "_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1"
@@ -134,23 +134,6 @@ def test_folders_held_back_for_tests_are_left_out(tmp_path):
     assert left_out == {"test", "rain_data_test_Light", "val"}
     named = find_samples(tmp_path / "test", Source())
     assert len(named.samples) == 1
-
-
-@pytest.mark.parametrize(
-    ("names", "is_clip"),
-    [
-        (["00.png", "01.png", "02.png", "03.png", "04.png"], True),
-        (["f9.png", "f14.png", "f19.png", "f24.png", "f29.png"], True),
-        (["f1.png", "f2.png", "f3.png", "f4.png"], False),
-        (["f1.png", "f2.png", "f3.png", "f4.png", "f9.png"], False),
-        (["cat.png", "dog.png", "fish.png", "hen.png", "pig.png"], False),
-        (["a_1.png", "b_2.png", "c_3.png", "d_4.png", "e_5.png"], False),
-    ],
-)
-def test_pictures_are_a_clip_where_their_numbers_count_evenly(tmp_path, names, is_clip):
-    for name in names:
-        save(tmp_path / "some" / name, level(1))
-    assert find_clips(tmp_path) == ([tmp_path / "some"] if is_clip else [])
 
 
 def test_files_without_a_partner_are_told(tmp_path):

@@ -196,10 +196,10 @@ def with_data_beside(rig):
 def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_clip(
     rig, monkeypatch
 ):
-    from vderain.batch import runner
+    from vderain.batch import clip_files
 
     output, beside = with_data_beside(rig)
-    name_file = runner.name_file
+    name_file = clip_files.name_file
 
     def die_at_the_video(partial, path, *, overwrite):
         if path == output:
@@ -207,7 +207,7 @@ def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_
         name_file(partial, path, overwrite=overwrite)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "name_file", die_at_the_video)
+        patch.setattr(clip_files, "name_file", die_at_the_video)
         with pytest.raises(Killed):
             rig.run()
     assert beside.exists() and not output.exists()
@@ -222,16 +222,16 @@ def test_an_output_that_was_removed_is_made_again_with_what_lies_beside_it(rig):
 
 
 def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
-    from vderain.batch import runner
+    from vderain.batch import clip_files
 
     output, _ = with_data_beside(rig)
-    name_file = runner.name_file
+    name_file = clip_files.name_file
 
     def others_are_faster(partial, path, *, overwrite):
         output.touch()
         name_file(partial, path, overwrite=overwrite)
 
-    monkeypatch.setattr(runner, "name_file", others_are_faster)
+    monkeypatch.setattr(clip_files, "name_file", others_are_faster)
     rig.run()
     assert f"{output}: was made by another program" in rig.events[0][1]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vderain.batch.clip_files import is_as_written
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Joined, Manifest
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.runner import Batch, Tally, is_as_written
+from vderain.batch.runner import Batch, Tally
 from vderain.batch.series import ordered
 from vderain.errors import (
     EngineBuildError,

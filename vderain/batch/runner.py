@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vderain.batch.clip_files import check_unchanged, is_as_written, look_at, name_all, sync
 from vderain.batch.cutting import cut
 from vderain.batch.files import WORK_FOLDER, Found
 from vderain.batch.gating import Gated, Gating
@@ -21,16 +22,14 @@ from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
 from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings
 from vderain.batch.pace import Pace
-from vderain.errors import SinkError, SourceError, VderainError
+from vderain.errors import SinkError, VderainError
 from vderain.media.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.cuts import VideoIndex, index_video
-from vderain.media.publish import name_file
 from vderain.media.verify import problems_of
 
 _log = logging.getLogger(__name__)
 _SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
 _SPARE_BYTES = 64 << 20
-_TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
 class BatchStoppedError(SinkError):
@@ -175,7 +174,7 @@ class Batch:
 
     def _as_it_is_now(self, clip: ClipRow) -> ClipRow:
         """The clip, planned anew if its source changed since it was planned."""
-        about = _look_at(clip)
+        about = look_at(clip)
         if (about.st_size, about.st_mtime_ns) == (clip.size_bytes, clip.mtime_ns):
             return clip
         attempts = clip.attempts
@@ -236,7 +235,7 @@ class Batch:
         job = outcome.job
         self._in_flight[job.clip] -= 1
         if outcome.record is not None:
-            _sync(job.output)
+            sync(job.output)
             self.manifest.finish_segment(job.clip, job.number, outcome.record)
             self._pace.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
         elif outcome.error is not None:
@@ -262,7 +261,7 @@ class Batch:
 
     def _complete(self, clip: ClipRow) -> None:
         """Put a clip together in the work folder, verify it there, give it its name."""
-        _check_unchanged(clip)
+        check_unchanged(clip)
         segments = self.manifest.segments(clip.id)
         folder = self._work / "clips" / str(clip.id)
         shutil.rmtree(folder, ignore_errors=True)
@@ -282,7 +281,7 @@ class Batch:
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
             )
-        _check_unchanged(clip)
+        check_unchanged(clip)
         losses = [*_united(records, "losses"), *written.losses]
         if damaged:
             losses = [f"{damaged} damaged frames or packets were skipped", *losses, *problems]
@@ -320,7 +319,7 @@ class Batch:
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
         place.mkdir(parents=True, exist_ok=True)
-        _name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
+        name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
     def _was_published(self, clip: ClipRow) -> bool:
@@ -392,54 +391,6 @@ class Batch:
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__
-
-
-def is_as_written(target: Path, clip: ClipRow) -> bool:
-    """Whether a clip's output is there with the size and time that it was given."""
-    try:
-        about = (target / clip.output).stat()
-    except OSError:
-        return False
-    expected_ns = clip.record.get("output_mtime_ns", clip.mtime_ns)
-    same_time = abs(about.st_mtime_ns - expected_ns) <= _TIME_STEP_NS
-    return same_time and about.st_size == clip.record.get("size_bytes")
-
-
-def _name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> None:
-    """Give a video, and first what lies beside it in ``folder``, their names in ``place``.
-
-    Where no video of the name is there, files named after it are what a killed attempt, or an output
-    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way.
-    """
-    is_left_behind = not os.path.lexists(place / partial.name)
-    beside = [path for path in sorted(folder.iterdir()) if path != partial]
-    for path in [*beside, partial]:
-        _sync(path)
-        named = place / path.name
-        replaces = is_left_behind and path.name.startswith(f"{partial.name}.")
-        try:
-            name_file(path, named, overwrite=overwrite or replaces)
-        except FileExistsError:
-            raise SinkError(f"{named}: was made by another program in the meantime") from None
-
-
-def _look_at(clip: ClipRow) -> os.stat_result:
-    try:
-        return clip.source.stat()
-    except FileNotFoundError:
-        raise SourceError(f"{clip.source}: is gone since the batch was planned") from None
-
-
-def _check_unchanged(clip: ClipRow) -> None:
-    about = _look_at(clip)
-    if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
-        raise SourceError(f"{clip.source}: changed while it was in work; it must begin anew")
-
-
-def _sync(path: Path) -> None:
-    """Have a file on the disk before the manifest relies on it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _united(records: Iterable[dict[str, Any]], name: str) -> list[str]:

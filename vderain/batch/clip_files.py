@@ -1,0 +1,62 @@
+"""The files of a clip on the disk: whether they are as the manifest knows them, and how outputs get their names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vderain.batch.manifest import ClipRow
+from vderain.errors import SinkError, SourceError
+from vderain.media.publish import name_file
+
+_TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
+
+
+def is_as_written(target: Path, clip: ClipRow) -> bool:
+    """Whether a clip's output is there with the size and time that it was given."""
+    try:
+        about = (target / clip.output).stat()
+    except OSError:
+        return False
+    expected_ns = clip.record.get("output_mtime_ns", clip.mtime_ns)
+    same_time = abs(about.st_mtime_ns - expected_ns) <= _TIME_STEP_NS
+    return same_time and about.st_size == clip.record.get("size_bytes")
+
+
+def name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> None:
+    """Give a video, and first what lies beside it in ``folder``, their names in ``place``.
+
+    Where no video of the name is there, files named after it are what a killed attempt, or an output
+    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way.
+    """
+    is_left_behind = not os.path.lexists(place / partial.name)
+    beside = [path for path in sorted(folder.iterdir()) if path != partial]
+    for path in [*beside, partial]:
+        sync(path)
+        named = place / path.name
+        replaces = is_left_behind and path.name.startswith(f"{partial.name}.")
+        try:
+            name_file(path, named, overwrite=overwrite or replaces)
+        except FileExistsError:
+            raise SinkError(f"{named}: was made by another program in the meantime") from None
+
+
+def look_at(clip: ClipRow) -> os.stat_result:
+    """What the disk says of a clip's source now. Raises SourceError where it is gone."""
+    try:
+        return clip.source.stat()
+    except FileNotFoundError:
+        raise SourceError(f"{clip.source}: is gone since the batch was planned") from None
+
+
+def check_unchanged(clip: ClipRow) -> None:
+    """Raise SourceError where a clip's source is not what was planned."""
+    about = look_at(clip)
+    if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
+        raise SourceError(f"{clip.source}: changed while it was in work; it must begin anew")
+
+
+def sync(path: Path) -> None:
+    """Have a file on the disk before the manifest relies on it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

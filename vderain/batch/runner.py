@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings
 from vderain.batch.pace import Pace
 from vderain.errors import SinkError, VderainError
+from vderain.interfaces import SinkReport
 from vderain.media.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.cuts import VideoIndex, index_video
 from vderain.media.verify import problems_of
@@ -271,35 +272,16 @@ class Batch:
         written = assemble(
             str(clip.source), self._pieces(clip, segments), str(partial), encode=encode
         )
-        records = [segment.record for segment in segments if segment.record is not None]
-        damaged = sum(record["decode_failures"] for record in records)
-        copied = sum(segment.frames for segment in segments if segment.kind == "copy")
-        frames = copied + sum(record["frames"] for record in records)
-        problems = problems_of(str(clip.source), str(partial), frames=frames)
-        if problems and not damaged:
+        record = _record(clip, segments, written)
+        problems = problems_of(str(clip.source), str(partial), frames=record["frames"])
+        if problems and not _damaged(segments):
             self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
             )
         check_unchanged(clip)
-        losses = [*_united(records, "losses"), *written.losses]
-        if damaged:
-            losses = [f"{damaged} damaged frames or packets were skipped", *losses, *problems]
-        announced = sum(segment.frames for segment in segments)
-        if frames != announced:
-            losses.append(f"{frames} frames came out of {announced} that its container announces")
-        notes = [clip.record["begun_anew"]] if clip.record.get("begun_anew") else []
-        record = {
-            "frames": frames,
-            "frames_copied": copied,
-            "copied": [[s.start_pts, s.end_pts] for s in segments if s.kind == "copy"],
-            "seconds": round(sum(record["seconds"] for record in records), 3),
-            "engines": list(dict.fromkeys(r["engine"] for r in records if r["engine"])),
-            "size_bytes": partial.stat().st_size,
-            "tracks_copied": written.tracks_copied,
-            "losses": list(dict.fromkeys(losses)),
-            "notes": list(dict.fromkeys([*notes, *_united(records, "notes"), *written.notes])),
-        }
+        record["losses"] += problems
+        record["size_bytes"] = partial.stat().st_size
         self._publish(clip, folder, record)
 
     def _pieces(self, clip: ClipRow, segments: list[Segment]) -> list[Piece]:
@@ -391,6 +373,40 @@ class Batch:
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__
+
+
+def _record(clip: ClipRow, segments: Sequence[Segment], written: SinkReport) -> dict[str, Any]:
+    """What is remembered, and reported, of a clip that was put together from these segments."""
+    records = _records(segments)
+    copied = [segment for segment in segments if segment.kind == "copy"]
+    frames_copied = sum(segment.frames for segment in copied)
+    frames = frames_copied + sum(record["frames"] for record in records)
+    losses = [*_united(records, "losses"), *written.losses]
+    if damaged := _damaged(segments):
+        losses.insert(0, f"{damaged} damaged frames or packets were skipped")
+    announced = sum(segment.frames for segment in segments)
+    if frames != announced:
+        losses.append(f"{frames} frames came out of {announced} that its container announces")
+    notes = [clip.record["begun_anew"]] if clip.record.get("begun_anew") else []
+    return {
+        "frames": frames,
+        "frames_copied": frames_copied,
+        "copied": [[segment.start_pts, segment.end_pts] for segment in copied],
+        "seconds": round(sum(record["seconds"] for record in records), 3),
+        "engines": list(dict.fromkeys(r["engine"] for r in records if r["engine"])),
+        "tracks_copied": written.tracks_copied,
+        "losses": list(dict.fromkeys(losses)),
+        "notes": list(dict.fromkeys([*notes, *_united(records, "notes"), *written.notes])),
+    }
+
+
+def _damaged(segments: Sequence[Segment]) -> int:
+    """How many frames and packets were skipped."""
+    return sum(record["decode_failures"] for record in _records(segments))
+
+
+def _records(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    return [segment.record for segment in segments if segment.record is not None]
 
 
 def _united(records: Iterable[dict[str, Any]], name: str) -> list[str]:

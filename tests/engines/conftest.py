@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from tests.networks import TINY, randomized
+from vderain.engines.openvino import OpenVinoBackend
+from vderain.errors import EngineBuildError
 from vderain.network.build import build_network
 from vderain.network.card import Card
 from vderain.network.config import NlclConfig
@@ -9,6 +11,16 @@ from vderain.weights import save_network
 
 # What an untrained network answers is brought to some per cent of the range, as a trained one's is.
 GAIN = 0.1
+
+
+def openvino_backend(*arguments):
+    """OpenVINO's backend; skips where this CPU cannot compute in the precision that is asked for."""
+    try:
+        return OpenVinoBackend(*arguments)
+    except EngineBuildError as error:
+        if "cannot compute in it" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 def write_weights(path, config=TINY, seed=0, spoil=None):

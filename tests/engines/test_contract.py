@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engines.conftest import write_weights
+from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
 from vderain.engines.cache import EngineCache
 from vderain.engines.contract import spec_from_card
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.device import CudaDevice
-from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceBackend
 from vderain.engines.tensorrt import TensorRtBackend
@@ -107,15 +106,6 @@ def cuda_backend(*arguments):
 
 def tensorrt_backend(*arguments):
     return TensorRtBackend(*arguments, device=device())
-
-
-def openvino_backend(*arguments):
-    from vderain.errors import EngineBuildError
-
-    try:
-        return OpenVinoBackend(*arguments)
-    except EngineBuildError as error:
-        pytest.skip(str(error))
 
 
 def check(open_one, weights, clip):

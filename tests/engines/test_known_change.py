@@ -7,14 +7,12 @@ The bound is one level in float32, at any depth. bfloat16 has 8 bits of mantissa
 import numpy as np
 import pytest
 
-from tests.engines.conftest import write_weights
+from tests.engines.conftest import openvino_backend, write_weights
 from tests.network.test_planes import reference_planes
 from vderain.engines import openvino as openvino_module
 from vderain.engines.cache import EngineCache
-from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.reference import ReferenceBackend
 from vderain.engines.selfcheck import CheckResult
-from vderain.errors import EngineBuildError
 from vderain.frames import Clip, PlaneFormat
 from vderain.network.change import apply_change, sample_bounds
 from vderain.options import EngineOptions
@@ -42,14 +40,8 @@ def _without_self_check(monkeypatch):
 def open_engine(name, path, fmt, folder):
     if name == "reference":
         return ReferenceBackend(*find_weights("fast", str(path))).open(fmt)
-    options = EngineOptions(precision=name)
-    try:
-        backend = OpenVinoBackend(
-            *find_weights("fast", str(path)), options, EngineCache(folder / "cache")
-        )
-    except EngineBuildError as error:
-        pytest.skip(f"this CPU has no {name}: {error}")
-    engine = backend.open(fmt)
+    found, options = find_weights("fast", str(path)), EngineOptions(precision=name)
+    engine = openvino_backend(*found, options, EngineCache(folder / "cache")).open(fmt)
     assert engine.spec_for(fmt).precision == name
     return engine
 

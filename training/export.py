@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from vderain.errors import OptionError, SinkError, SourceError, WeightsError
 from vderain.machine import cpu_fields, cpu_model
@@ -180,7 +181,7 @@ def write_weights(network: ChangeNetwork, weights: Path, card: Card) -> Card:
         saved = save_network(network.half(), written, card)
         os.replace(card_path(written), card_path(weights))
         os.replace(written, weights)
-    except Exception as error:  # safetensors has an error of its own for a full disk
+    except (OSError, SafetensorError) as error:  # the latter for a full disk
         for path in (written, card_path(written)):
             path.unlink(missing_ok=True)
         raise SinkError(f"{weights}: cannot be written ({error})") from error

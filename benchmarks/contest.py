@@ -171,7 +171,7 @@ def make_pool(data: Path, folder: Path, samples: int) -> tuple[Window, Window]:
         tables["clips"] = {**tables["clips"], "path": str(clips)}
         shares = {"clips": 0.6, "images": 0.4}
         sources = load_sources(tables, data, PictureCache(3000), reach=WIDE // 2)
-        patches.SequenceMaker, patches._ALONE_SHARE = Maker, 0.0  # type: ignore[misc]
+        patches.SequenceMaker, patches._ALONE_SHARE = Maker, 0.0
         sampler = PatchSampler(
             sources, shares, patch=PATCH, batch=1, dry_share=0.1, seed=5, frames=WIDE
         )
@@ -330,7 +330,7 @@ def main() -> None:
         if not kept.exists():
             torch.manual_seed(1)
             network = with_frames(start, way.frames) if way.frames > 1 else with_frames(start, 1)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
             took_s = train(way, network, pool, options.steps)
             told = score(way, network, places) | {"seconds": took_s, "ms": cost_ms(way, network)}
             kept.write_text(json.dumps(told | {"lookahead": way.lookahead}))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig, NlclConfig
 
 TINY = NetworkConfig(
@@ -37,7 +38,7 @@ def randomized(network, seed=0):
     return network.eval().requires_grad_(False)
 
 
-class ConstantChange(nn.Module):
+class ConstantChange(ChangeNetwork):
     """A network that darkens every picture by the same amount of RGB."""
 
     def __init__(self, change):

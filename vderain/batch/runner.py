@@ -367,9 +367,10 @@ class Batch:
             raise error
         cause: BaseException | None = error
         while cause is not None:
-            if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            number = getattr(cause, "errno", None)  # FFmpeg's errors have one too
+            if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise BatchStoppedError(
-                    f"{self.target}: {os.strerror(cause.errno)}; what is done is kept: make room and"  # type: ignore[attr-defined]
+                    f"{self.target}: {os.strerror(number)}; what is done is kept: make room and"
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__

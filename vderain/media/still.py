@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import cv2
+import numpy as np
 
 from vderain.clips import turned
 from vderain.errors import SourceError
@@ -65,5 +66,5 @@ def _small(image: Image, width_px: int) -> Image:
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     width, height = (max(1, length) for length in size)
-    resized: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return resized
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)

@@ -175,7 +175,7 @@ def _joined(context: DilatedContext) -> DilatedSum:
     """Fold the 1x1 join into the dilated convolutions, in float64."""
     join = context.join.weight.double()[:, :, 0, 0]
     width = context.join.out_channels
-    biases = torch.cat([_bias(conv) for conv in context.dilated])  # type: ignore[arg-type]
+    biases = torch.cat([_bias(conv) for conv in context.dilated])
     convolutions = []
     for index, conv in enumerate(context.dilated):
         assert isinstance(conv, nn.Conv2d)
@@ -203,8 +203,8 @@ def _scale_outputs(layer: nn.Module, norm: nn.BatchNorm2d | PictureNorm) -> None
             conv.bias.copy_(conv.bias.double() * scale + shift)
 
 
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
+def _bias(conv: nn.Module) -> Tensor:
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
     return conv.bias.double()
 
 
@@ -215,7 +215,7 @@ def convolution_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn
         inputs,
         outputs,
         (weight.shape[2], weight.shape[3]),
-        padding=conv.padding,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]  # of two sides
         dilation=conv.dilation,  # type: ignore[arg-type]
         bias=bias is not None,
     ).requires_grad_(False)

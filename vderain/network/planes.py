@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.frames import LUMA_WEIGHTS, RGB_LUMA_WEIGHTS, PlaneFormat
+from vderain.network.base import ChangeNetwork
 from vderain.network.fold import ContextForm, convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
 
@@ -58,14 +59,14 @@ class PlanesNetwork(nn.Module):
 
     Input: the planes (1, 1, H, W) of a ``Clip`` in any real dtype. Output: the change of the frame's planes in
     sample steps, in the network's dtype. The change is clamped so that no RGB value leaves [0, 1], or moves
-    further out where it lies outside already. ``network`` is a ``ChangeNetwork``, or has its ``change``.
+    further out where it lies outside already.
     """
 
     to_rgb: Tensor
     offsets: Tensor
     to_samples: Tensor
 
-    def __init__(self, network: nn.Module, fmt: PlaneFormat, *, multiple: int) -> None:
+    def __init__(self, network: ChangeNetwork, fmt: PlaneFormat, *, multiple: int) -> None:
         super().__init__()
         self.network = network
         self.fmt = fmt
@@ -86,7 +87,7 @@ class PlanesNetwork(nn.Module):
                 self.to_rgb[0, 0] * _replicated(one, self._padded[0]).to(self.to_rgb.dtype)
                 for one in _differences(current, neighbours, self.fmt)
             ]
-        change = self.network.change(torch.cat(seen, 1))  # type: ignore[operator]
+        change = self.network.change(torch.cat(seen, 1))
         change = change.maximum((-rgb).clamp(max=0)).minimum((1 - rgb).clamp(min=0))
         changes = F.conv2d(change, self.to_samples[:, :, None, None])
         sx, sy = self.fmt.subsampling

@@ -38,7 +38,7 @@ class ProcessBuild:
     def __init__(self, name: str, options: EngineOptions, fmt: PlaneFormat) -> None:
         self._outcome: str | None = None
         # Not a pipe, which nobody reads before the end: a builder that says much would wait for ever.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vderain.engines.background"],
             stdin=subprocess.PIPE,

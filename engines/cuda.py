@@ -131,7 +131,7 @@ class CudaBackend:
     def _maker(self, graph: nn.Module) -> Any:
         """Makes a slot's launch of a graph, which all slots share."""
         graph.to(self._device.torch_device)
-        module: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
         if self._compiled:
             module = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
 

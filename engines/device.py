@@ -139,7 +139,7 @@ def used_bytes(wanted: str) -> int | None:
 def driver_version() -> str:
     """The CUDA version that the driver offers, "unknown" where torch does not tell."""
     try:
-        return str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
+        return str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]  # in CUDA builds alone
     except (AttributeError, RuntimeError):
         return "unknown"
 

@@ -310,7 +310,7 @@ def _import_tensorrt() -> Any:
     """The tensorrt module, once torch_tensorrt has loaded its libraries."""
     try:
         import tensorrt
-        import torch_tensorrt  # noqa: F401
+        import torch_tensorrt  # noqa: F401  # loads the libraries
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineLoadError(
             f"tensorrt cannot be imported ({first_line(error)}); pip install 'vderain[tensorrt]'"

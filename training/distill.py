@@ -85,7 +85,7 @@ class TeacherPool:
             chosen = np.sort(rng.integers(len(self._parts[0]), size=self._batch))
             step = -1 if rng.random() < 0.5 else 1
             drawn = [np.ascontiguousarray(part[chosen][..., ::step]) for part in self._parts]
-            yield tuple(_tensor(part) for part in drawn)  # type: ignore[misc]
+            yield tuple(_tensor(part) for part in drawn)  # type: ignore[misc]  # as many as _PARTS
             index += 1
 
 
@@ -105,7 +105,7 @@ def _answer(
     (folder / "key.json").unlink(missing_ok=True)
     count = -(-config.teacher_patches // config.batch) * config.batch
     device = next(teacher.parameters()).device
-    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
     parts = {}
     for name, dtype in _PARTS.items():
         channels = config.network_config.channels if name == "rainy" else 3

@@ -54,7 +54,7 @@ class Scores:
         for item in fields(cls):
             known = [value for one in scores if (value := getattr(one, item.name)) is not None]
             values[item.name] = _mean(item.name, known) if known else None
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]  # None for flicker alone
 
 
 def _mean(name: str, values: Sequence[float]) -> float:

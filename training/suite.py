@@ -251,7 +251,7 @@ def make_set(
     name = name or (rainy.stem if rainy.is_file() else rainy.resolve().name)
     if kind not in ("pairs", "video", "clean"):
         raise OptionError(f"{name}: {kind} is no kind of set; choose pairs, video or clean")
-    return TestSet(name, kind, rainy, truth, layout)  # type: ignore[arg-type]
+    return TestSet(name, kind, rainy, truth, layout)  # type: ignore[arg-type]  # kind was checked
 
 
 def unique(sets: Sequence[TestSet]) -> list[TestSet]:

@@ -129,7 +129,7 @@ def align(guides: Sequence[Picture], centre: int) -> Alignment:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = guides[centre].shape[:2]
     flows = {
-        index: np.asarray(flow.calc(greys[centre], grey, None), np.float32) / _FLOW_SCALE  # type: ignore[call-overload]
+        index: np.asarray(flow.calc(greys[centre], grey, None), np.float32) / _FLOW_SCALE  # type: ignore[call-overload]  # as above
         for index, grey in enumerate(greys)
         if index != centre
     }

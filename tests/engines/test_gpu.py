@@ -75,7 +75,7 @@ def test_both_runtimes_agree_and_ours_is_not_slower(path, cache_folder):
             answers.append(engine.submit(clip).result())
             rates.append(frames_per_s(engine, FMT, 1.0))
     assert agreement_db(*answers, FMT) > 60
-    print(f"own runtime {rates[0]:.1f} fps, Torch-TensorRT's {rates[1]:.1f} fps")  # noqa: T201
+    print(f"own runtime {rates[0]:.1f} fps, Torch-TensorRT's {rates[1]:.1f} fps")  # noqa: T201  # a figure to report
 
 
 def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
@@ -89,7 +89,7 @@ def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
         for answer in pending:
             answer.result()
         done_s = time.monotonic() - since
-    print(f"submitted in {submitted_s:.4f} s, done in {done_s:.4f} s")  # noqa: T201
+    print(f"submitted in {submitted_s:.4f} s, done in {done_s:.4f} s")  # noqa: T201  # likewise
     assert submitted_s < done_s
 
 

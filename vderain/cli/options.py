@@ -34,7 +34,7 @@ def options_of(
 
 def pick(options: type[Options], values: dict[str, Any]) -> Options:
     """Build ``options`` from the values of a command's parameters, taking its own fields only."""
-    names = [item.name for item in fields(options) if item.name in values]  # type: ignore[arg-type]
+    names = [item.name for item in fields(options) if item.name in values]  # type: ignore[arg-type]  # a dataclass
     return options(**{name: values[name] for name in names})
 
 

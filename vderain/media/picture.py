@@ -290,6 +290,6 @@ def _count_pictures(path: Path) -> int:
     """OpenCV counts in files only, and takes names that are not UTF-8 as bytes only."""
     with _quiet_opencv():
         try:
-            return cv2.imcount(os.fsencode(path), cv2.IMREAD_UNCHANGED)  # type: ignore[arg-type]
+            return cv2.imcount(os.fsencode(path), cv2.IMREAD_UNCHANGED)  # type: ignore[arg-type]  # takes bytes
         except cv2.error:
             return 1

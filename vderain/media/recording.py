@@ -95,7 +95,7 @@ class RecordingOutlet:
     def _begin(self, time_s: float) -> None:
         assert self._streams is not None
         path = self._free_name()
-        self._file = open(path.with_name(path.name + ".part"), "xb")  # noqa: SIM115
+        self._file = open(path.with_name(path.name + ".part"), "xb")  # noqa: SIM115  # closed with its segment
         _lock(self._file)
         options = {"movflags": _FLAGS, "max_interleave_delta": "500000"}
         self._muxed = Muxed(self._file, "mp4", self._streams, options)

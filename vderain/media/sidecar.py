@@ -55,8 +55,8 @@ class Sidecar:
         """Append one payload and its line; the files are made with the first."""
         if self._files is None:
             self._files = (
-                open(self._places[0].partial, "wb"),  # noqa: SIM115 - closed by finish and abort
-                open(self._places[1].partial, "wb"),  # noqa: SIM115
+                open(self._places[0].partial, "wb"),  # noqa: SIM115  # closed by finish and abort
+                open(self._places[1].partial, "wb"),  # noqa: SIM115  # likewise
             )
             self._line(self._header)
         self._files[0].write(payload)

@@ -111,7 +111,7 @@ def test_heads_answer_every_level_with_unit_vectors_and_all_of_them_learn():
     assert all(torch.allclose(a.norm(dim=-1), torch.ones(2, 4)) for a in answers)
     sum(answer[..., 0].sum() for answer in answers).backward()
     assert all(value.grad.abs().sum() > 0 for value in heads.parameters())
-    with pytest.raises(ValueError):  # noqa: PT011  (zip's own message differs between versions)
+    with pytest.raises(ValueError):  # noqa: PT011  # zip's message differs between versions
         heads(vectors[:1])
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from tests.batch.conftest import CLOSED, Killed, Rig
 from tests.batch.test_runner import KillAfter
+from tests.live.fakes import until
 from tests.media.synth import STEP, payloads, pictures, write
 from vderain.batch.archive import open_manifest
 from vderain.batch.files import Found
@@ -248,52 +249,47 @@ def test_what_a_second_interrupt_breaks_is_no_bug(monkeypatch, capsys):
     assert stopped.value.code == 130 and capsys.readouterr().err == "vderain: interrupted\n"
 
 
-def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_path):
-    ready = tmp_path / "ready.mp4"
-    clip(ready)
-    content = ready.read_bytes()
-    (tmp_path / "in").mkdir()
+def watched(folder, last, *options, meanwhile=lambda: None):
+    """What ``--watch`` said, interrupted once the output ``last`` is there."""
     process = subprocess.Popen(
-        command(tmp_path / "in", tmp_path / "out", *FAST, "--watch", "--settle", 1),
+        command(folder / "in", folder / "out", *FAST, "--watch", *options),
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        growing = tmp_path / "in" / "growing.mp4"
-        for end in range(0, len(content), len(content) // 6):  # a camera writes for four seconds
-            with growing.open("ab") as file:
-                file.write(content[end : end + len(content) // 6])
-            assert not (tmp_path / "out" / "growing.mp4").exists()
-            time.sleep(0.6)
-        for _ in range(300):
-            if (tmp_path / "out" / "growing.mp4").exists():
-                break
-            time.sleep(0.1)
+        meanwhile()
+        until((folder / "out" / last).exists, 60)
         time.sleep(1.0)  # until its line is written
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
-    assert len(pictures(tmp_path / "out" / "growing.mp4")) == 25, said
-    assert "failed" not in said and process.returncode == 130
+    assert process.returncode == 130, said
+    return said
+
+
+def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_path):
+    ready = tmp_path / "ready.mp4"
+    clip(ready)
+    content = ready.read_bytes()
+    growing, output = tmp_path / "in" / "growing.mp4", tmp_path / "out" / "growing.mp4"
+    growing.parent.mkdir()
+
+    def grow():
+        for end in range(0, len(content), len(content) // 6):  # a camera writes for four seconds
+            with growing.open("ab") as file:
+                file.write(content[end : end + len(content) // 6])
+            assert not output.exists()
+            time.sleep(0.6)
+
+    said = watched(tmp_path, "growing.mp4", "--settle", 1, meanwhile=grow)
+    assert len(pictures(output)) == 25, said
+    assert "failed" not in said
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
 
 
 def test_watching_joins_series_when_it_is_stopped(tmp_path):
     for second in range(2):
         clip(tmp_path / "in" / f"20260101_12000{second}_F.mp4")
-    process = subprocess.Popen(
-        command(tmp_path / "in", tmp_path / "out", *FAST, "--watch", "--settle", 0, "--join"),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        for _ in range(600):
-            if (tmp_path / "out" / "20260101_120001_F.mp4").exists():
-                break
-            time.sleep(0.1)
-        time.sleep(1.0)  # until its line is written
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 130 and "interrupted: 2 of 2 clips done" in said
+    said = watched(tmp_path, "20260101_120001_F.mp4", "--settle", 0, "--join")
+    assert "interrupted: 2 of 2 clips done" in said
     assert len(pictures(tmp_path / "out" / "20260101_120000_F-joined.mp4")) == 50, said

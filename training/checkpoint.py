@@ -35,9 +35,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a state onto the CPU; WeightsError where the file is missing, damaged or of another kind."""
     try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # torch does not look at the checksums that it writes
+        # Torch does not look at the checksums that it writes.
+        with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"bad checksum of {damaged}")

@@ -33,13 +33,11 @@ from vderain.training.pictures import (
 )
 
 _CHARTS = 160
-_SAYS_RAIN = re.compile(
-    r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE
-)  # and neither train nor norain
+# And neither train nor norain.
+_SAYS_RAIN = re.compile(r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE)
 _HALVES: tuple[Half, Half] = ("left", "right")
-_ALIKE = (
-    0.75  # correlation of the halves of a picture that shows a pair; two different scenes have none
-)
+# Correlation of the halves of a picture that shows a pair; two different scenes have none.
+_ALIKE = 0.75
 
 Role = Literal["paired", "clean", "rainy"]
 

@@ -27,9 +27,8 @@ _SMALLEST_SCALE = 0.4
 # would else take what stays for the background, and leave all the rain that a picture shows.
 _ALONE_SHARE = 0.5
 _OBJECTS_SHARE = 0.05  # of rendered clips, before which things move on their own
-_UNPAIRED_STREAM = (
-    1  # keeps the unpaired batches' numbers apart from the paired ones of the same seed
-)
+# Keeps the unpaired batches' numbers apart from the paired ones of the same seed.
+_UNPAIRED_STREAM = 1
 
 
 class PatchSampler:

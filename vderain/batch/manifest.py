@@ -276,9 +276,8 @@ class Manifest:
                 closing(sqlite3.connect(copy)) as db,
             ):
                 held.execute("BEGIN")
-                held.execute(
-                    "SELECT * FROM sqlite_master"
-                )  # backup waits for ever where it is locked
+                # Raises where it is locked; backup would wait for ever.
+                held.execute("SELECT * FROM sqlite_master")
                 held.backup(db)
         except sqlite3.Error as error:
             raise self._failure(error) from None

@@ -60,9 +60,8 @@ class Station:
         plans = list(plans)
         _check_plans(plans)
         if open_engine_for is None:
-            open_engine(
-                options
-            ).close()  # weights that are missing must end the run, not pass through
+            # Weights that are missing must end the run, not pass through.
+            open_engine(options).close()
             open_engine_for = partial(_open_rung, options)
         self._outputs = [output for plan in plans for output in plan.outputs]
         self._shelf = EngineShelf(open_engine_for)

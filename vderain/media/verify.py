@@ -146,10 +146,8 @@ def _strangers(source: _Content, output: _Content, shift: Fraction, tolerance: F
     strangers = place = 0
     for ours in output.times:
         at = ours * output.unit - shift
-        while (
-            place < len(source.times) and source.times[place] * source.unit < at - tolerance
-        ):  # not in the output
-            place += 1
+        while place < len(source.times) and source.times[place] * source.unit < at - tolerance:
+            place += 1  # not in the output
         if place < len(source.times) and source.times[place] * source.unit <= at + tolerance:
             place += 1
         else:

@@ -26,7 +26,7 @@ from vderain.live.upright import AS_STORED, Posture
 from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.opening import check_file, codec_name, describe_track, input_name, pick_video
-from vderain.media.planes_io import PlaneReader
+from vderain.media.planes_io import PlaneReader, display_matrix
 from vderain.media.reach import tls_options
 from vderain.media.timing import FrameClock
 from vderain.media.urls import escaped_login, is_device, is_url, redact
@@ -321,11 +321,8 @@ def _pixel_shape(teller: Any) -> Fraction:
 
 
 def _posture(picture: av.VideoFrame) -> Posture:
-    side_data: Any = picture.side_data  # its items are declared as strings
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return Posture.of(tuple(memoryview(bytes(data)).cast("i")))
-    return AS_STORED
+    matrix = display_matrix(picture)
+    return AS_STORED if matrix is None else Posture.of(matrix)
 
 
 class _TransportRefusedError(SourceError):

@@ -33,6 +33,15 @@ _BLOCK = 16  # pixels; a size at which every subsampling shows
 _REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y210|.*be)(le|be)?")
 
 
+def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    """FFmpeg's nine integers that say how a picture stands; None where it says nothing."""
+    side_data: Any = picture.side_data  # its items are declared as strings
+    for data in side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            return tuple(memoryview(bytes(data)).cast("i"))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Carrier:
     """A pixel format whose planes are what a Frame holds.

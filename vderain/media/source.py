@@ -36,7 +36,7 @@ from vderain.media.opening import (
     seconds,
 )  # fmt: skip
 from vderain.media.pipes import StandardInput
-from vderain.media.planes_io import PlaneReader, pix_fmt_of
+from vderain.media.planes_io import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.timing import FrameClock, Span
 from vderain.media.urls import redact, shown
 from vderain.options import EncodeOptions, RunOptions
@@ -289,10 +289,7 @@ class VideoSource:
             )
         self._learnt = True
         self._mastering = mastering(picture)
-        side_data: Any = picture.side_data  # its items are declared as strings
-        for data in side_data:
-            if data.type.name == "DISPLAYMATRIX":
-                self._display_matrix = tuple(memoryview(bytes(data)).cast("i"))
+        self._display_matrix = display_matrix(picture)
 
     def _lose(self, losses: list[str]) -> None:
         self._stats.losses.extend(loss for loss in losses if loss not in self._stats.losses)

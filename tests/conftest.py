@@ -1,6 +1,8 @@
 """Settings that all tests share."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +30,18 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Folders that cannot be read from now on, by their names."""
+    names = set()
+    scandir = os.scandir
+
+    def refused(path="."):
+        if not isinstance(path, int) and Path(path).name in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    return names

@@ -1,6 +1,5 @@
 """Which clips a batch finds, and where they go."""
 
-import errno
 import os
 from pathlib import Path
 
@@ -55,21 +54,6 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert outputs(tmp_path / "in", target=tmp_path / "out") == {"a.mp4", "linked/b.mp4"}
-
-
-@pytest.fixture
-def unreadable(monkeypatch):
-    """Folders that cannot be read from now on, by their names."""
-    names = set()
-    scandir = os.scandir
-
-    def refused(path="."):
-        if not isinstance(path, int) and Path(path).name in names:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
-    return names
 
 
 def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(

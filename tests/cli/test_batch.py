@@ -1,6 +1,5 @@
 """The command as a user runs it, kills it, and runs it again."""
 
-import errno
 import json
 import os
 import signal
@@ -111,15 +110,8 @@ def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
     assert known() == before
 
 
-def test_a_folder_that_cannot_be_read_is_a_loss(folder, monkeypatch):
-    scandir = os.scandir
-
-    def refused(path="."):
-        if not isinstance(path, int) and Path(path).name == "day":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
+def test_a_folder_that_cannot_be_read_is_a_loss(folder, unreadable):
+    unreadable.add("day")
     arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", "--quiet"]
     done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert done.exit_code == 3, done.stderr

@@ -1,4 +1,6 @@
+import gc
 import re
+from contextlib import closing
 from fractions import Fraction
 
 import av
@@ -8,6 +10,8 @@ from tests.media import synth
 from tests.media.pieces import derain, encode_for, frames, make
 from vderain.errors import SourceError
 from vderain.media.cuts import index_video
+from vderain.media.segments import SegmentSource
+from vderain.options import EncodeOptions, RunOptions
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "ts"])
@@ -55,3 +59,22 @@ def test_a_segment_is_encoded_alike_on_machines_with_any_number_of_cores(tmp_pat
     derain(path, tmp_path / "s.nut", 0, None, encode_for("h264"))
     said = re.search(rb"threads=(\d+) .*sliced_threads=(\d)", (tmp_path / "s.nut").read_bytes())
     assert said.groups() == (b"4", b"0")
+
+
+@pytest.mark.parametrize("wanted", [3, 99], ids=["left early", "read to the end"])
+def test_what_was_decoded_does_not_wait_for_the_garbage_collector(tmp_path, wanted):
+    path = make(tmp_path / "a.mp4", "h264")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            span = {"before": 0, "after": 0, "run": RunOptions(), "encode": EncodeOptions()}
+            with closing(SegmentSource(str(path), 0, None, **span)) as source:
+                for _, frame in zip(range(wanted), source, strict=False):
+                    del frame
+            del source
+        kinds = (SegmentSource, av.VideoFrame, av.VideoCodecContext)
+        left = [one for one in gc.get_objects() if isinstance(one, kinds)]
+    finally:
+        gc.enable()
+    assert not left

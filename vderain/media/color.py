@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 from vderain.frames import ColorTags
 
@@ -74,10 +74,20 @@ def chroma_location(stream: Any) -> int:
     return _SITING.get((header[horizontal + 3], header[vertical + 3]), 0)
 
 
+def side_data_of(picture: Any) -> list[Any]:
+    """What came with a picture.
+
+    A picture asked itself keeps the answer, which holds the picture in turn: both stay in memory until the
+    garbage collector comes by, which may be after hundreds of pictures.
+    """
+    container: Any = SideDataContainer  # is declared without arguments
+    return list(container(picture))
+
+
 def mastering(picture: Any) -> Mastering:
     """Mastering display and content light level from a picture's side data."""
     display = light = None
-    for data in picture.side_data:
+    for data in side_data_of(picture):
         if data.type == Type.MASTERING_DISPLAY_METADATA:
             display = _display(bytes(data))
         elif data.type == Type.CONTENT_LIGHT_LEVEL:
@@ -102,7 +112,7 @@ def _display(data: bytes) -> tuple[int, ...] | None:
 
 def side_data_losses(picture: Any) -> list[str]:
     """What travels inside the video stream of this picture and cannot be written again."""
-    kinds = {data.type.name for data in picture.side_data}
+    kinds = {data.type.name for data in side_data_of(picture)}
     losses = {text for kind, text in _DYNAMIC_HDR.items() if kind in kinds}
     if "A53_CC" in kinds:
         losses.add("closed captions inside the video stream")

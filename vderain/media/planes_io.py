@@ -22,7 +22,7 @@ from vderain.frames import (
     PlaneFormat,
     network_matrix,
 )
-from vderain.media.color import FULL_RANGE
+from vderain.media.color import FULL_RANGE, side_data_of
 
 _PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14|16)?(?:le)?")
 _LIMITED_RANGE = 1
@@ -35,8 +35,7 @@ _REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y2
 
 def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     """FFmpeg's nine integers that say how a picture stands; None where it says nothing."""
-    side_data: Any = picture.side_data  # its items are declared as strings
-    for data in side_data:
+    for data in side_data_of(picture):
         if data.type.name == "DISPLAYMATRIX":
             return tuple(memoryview(bytes(data)).cast("i"))
     return None

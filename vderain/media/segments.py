@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -80,7 +80,7 @@ class SegmentSource(VideoSource):
         if self._entry_pts is None or picture.pts is None or picture.pts >= self._entry_pts:
             yield from super()._frames(picture)
 
-    def _read(self) -> Iterator[Frame | PassedPacket]:
+    def _read(self) -> Generator[Frame | PassedPacket, None, None]:
         """The frames of the segment, those before it held back until their number is known."""
         early: deque[Frame] = deque(maxlen=self._run_up)
         late = 0

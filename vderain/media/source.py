@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -108,7 +109,7 @@ class VideoSource:
         )
         self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
         self._length = Length(self._container, self._stream, self._rate)
-        self._reader = PlaneReader(self._copied)
+        self._reader = PlaneReader(functools.partial(_note_copy, self._stats.notes))
         self._chroma_location = chroma_location(self._stream)
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
@@ -174,6 +175,7 @@ class VideoSource:
         if self._reading.acquire(timeout=_CLOSE_WAIT_S):
             try:
                 self._ahead.clear()
+                self._items.close()  # holds this source, and with it all pictures of the decoder
                 self._container.close()
             finally:
                 self._reading.release()
@@ -197,7 +199,7 @@ class VideoSource:
             )
         return ahead
 
-    def _read(self) -> Iterator[Frame | PassedPacket]:
+    def _read(self) -> Generator[Frame | PassedPacket, None, None]:
         for packet in self._packets():
             if packet.stream.index != self._stream.index:
                 yield from self._passed(packet)
@@ -263,8 +265,6 @@ class VideoSource:
         if not self._learnt:
             self._learn(picture, tags)
         if picture.key_frame:
-            # Asked for seldom: PyAV ties a picture to its side data in a cycle, so that each picture
-            # asked stays in memory until the garbage collector comes by.
             self._lose(side_data_losses(picture))
         planes, alpha, layout = self._reader.read(picture, tags)
         yield Frame(
@@ -374,12 +374,6 @@ class VideoSource:
             whole = self._span.start_s is None
             yield from self._length.losses(failures=self._stats.skipped, whole=whole)
 
-    def _copied(self) -> None:
-        """A picture came down from the GPU; may be another stage's doing, and after the end."""
-        note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
-        if note not in self._stats.notes:
-            self._stats.notes.append(note)
-
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
@@ -401,6 +395,13 @@ class VideoSource:
                     " use --interlaced deinterlace"
                 ]
             )
+
+
+def _note_copy(notes: list[str]) -> None:
+    """A picture came down from the GPU; may be another stage's doing, and after the end."""
+    note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
+    if note not in notes:
+        notes.append(note)
 
 
 def _quarter_turns(picture: av.VideoFrame) -> int:

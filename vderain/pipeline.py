@@ -26,7 +26,7 @@ from vderain.interfaces import (
 from vderain.network.change import derained
 from vderain.options import RunOptions
 from vderain.prefetch import prefetch
-from vderain.report import RunReport
+from vderain.report import RunReport, damage_losses
 
 T = TypeVar("T")
 
@@ -247,18 +247,16 @@ class _Run:
     def report(self, source: FrameSource, written: SinkReport) -> RunReport:
         """Everything that is known at the end."""
         skipped, damaged = source.stats.skipped, source.stats.damaged_frames
-        damage = [f"{skipped} damaged frames or packets were skipped"] if skipped else []
-        if damaged:
-            damage.append(f"{damaged} damaged frames were taken as far as they could be decoded")
         return RunReport(
             source=source.info.path,
             output=written.path,
             frames_in=source.stats.frames,
             frames_out=written.frames,
             decode_failures=skipped,
+            damaged_frames=damaged,
             codec=written.codec,
             tracks_copied=written.tracks_copied,
-            losses=damage + source.stats.losses + written.losses,
+            losses=damage_losses(skipped, damaged) + source.stats.losses + written.losses,
             notes=source.stats.notes + written.notes,
             engines=[self.engine.spec_for(fmt) for fmt in self.specs],
             stage_s={stage: round(busy, 3) for stage, busy in self.clock.stage_s.items()},

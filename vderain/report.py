@@ -21,6 +21,7 @@ class RunReport:
         frames_in: frames decoded, within the part that was asked for.
         frames_out: frames written.
         decode_failures: damaged packets or frames that were skipped.
+        damaged_frames: damaged frames that were taken as far as they could be decoded.
         tracks_copied: every track that came through untouched.
         losses: what of the input is not in the output, and why; each makes the exit code 3.
         notes: changes of representation and fallbacks that lose nothing.
@@ -35,6 +36,7 @@ class RunReport:
     frames_in: int = 0
     frames_out: int = 0
     decode_failures: int = 0
+    damaged_frames: int = 0
     codec: str = ""
     tracks_copied: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
@@ -66,6 +68,14 @@ class RunReport:
             "frames_per_s": round(self.frames_per_s, 2),
             "limiting_stage": self.limiting_stage,
         }
+
+
+def damage_losses(skipped: int, damaged: int) -> list[str]:
+    """What is said of so many damaged packets or frames that were skipped, and frames that were not."""
+    losses = [f"{skipped} damaged frames or packets were skipped"] if skipped else []
+    if damaged:
+        losses.append(f"{damaged} damaged frames were taken as far as they could be decoded")
+    return losses
 
 
 def check_report_path(path: Path, rainy: str, *dry: str) -> None:

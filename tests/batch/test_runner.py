@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 
 from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
-from tests.media.synth import STEP, payloads, pictures, samples, streams, times
+from tests.media.synth import STEP, noisy, payloads, pictures, samples, streams, times
 from vderain.batch.gating import Gated
 from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
 from vderain.batch.runner import BatchStoppedError
 from vderain.errors import SinkError
-from vderain.options import EncodeOptions
+from vderain.frames import Frame
+from vderain.media import open_source
+from vderain.options import EncodeOptions, RunOptions
 
 
 class KillAfter(InProcess):
@@ -259,6 +262,33 @@ def test_other_settings_and_other_weights_begin_a_clip_anew(rig, change):
     executor = Recorded(rig.engine)
     rig.run(executor)
     assert len(executor.jobs) == 3 and rig.left_over() == []
+
+
+def test_damage_in_several_segments_is_added_up_and_counted_once(rig):
+    large = {"g": str(GOP), "bf": "0", "crf": "5"}
+    path = noisy(rig.clip(frames=60, options=large), [4, 15, 16, 27, 44])
+    with closing(open_source(str(path), run=RunOptions(), encode=EncodeOptions())) as source:
+        assert len([item for item in source if isinstance(item, Frame)]) == 60
+        skipped, damaged = source.stats.skipped, source.stats.damaged_frames
+    assert (skipped, damaged) == (0, 5)
+    # Around each cut is a group of pictures that both sides decode.
+    assert rig.run(margin=2).exit_code == 3
+    assert rig.rows()["a.mp4"].record["losses"] == [
+        "5 damaged frames were taken as far as they could be decoded"
+    ]
+
+
+@pytest.mark.parametrize("place", [None, 15])
+def test_only_damage_excuses_an_output_that_is_not_as_its_source(rig, monkeypatch, place):
+    from vderain.batch import runner
+
+    path = rig.clip(frames=60)
+    if place is not None:
+        noisy(path, [place])
+    monkeypatch.setattr(runner, "problems_of", lambda *paths, frames: ["a frame is missing"])
+    tally = rig.run()
+    assert (len(tally.done), len(tally.failed)) == ((0, 1) if place is None else (1, 0))
+    assert place is None or "a frame is missing" in rig.rows()["a.mp4"].record["losses"]
 
 
 def test_a_broken_clip_is_tried_again_after_the_others_and_set_aside(rig):

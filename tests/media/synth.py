@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -66,6 +67,18 @@ def _chapter(number, start, end, title):
         "id": number, "start": start, "end": end, "time_base": Fraction(1, 1000),
         "metadata": {"title": title},
     }  # fmt: skip
+
+
+def noisy(path, numbers):
+    """The clip with noise in the second half of these packets of its video, which FFmpeg makes up for."""
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(Path(path).read_bytes())
+    for place, size in (places[number] for number in numbers):
+        start = place + size // 2
+        content[start : place + size] = np.random.default_rng(1).bytes(place + size - start)
+    Path(path).write_bytes(content)
+    return path
 
 
 def _video_stream(output, video):

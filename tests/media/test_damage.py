@@ -115,20 +115,8 @@ def test_noise_in_the_middle_is_counted_and_passed_over(tmp_path, long_clip):
     assert any(later) and not items[0].discontinuity
 
 
-def noisy(path, count):
-    """The clip with noise in the second half of ``count`` pictures, which FFmpeg makes up for."""
-    with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    content = bytearray(Path(path).read_bytes())
-    for place, size in places[20 : 20 + count]:
-        start = place + size // 2
-        content[start : place + size] = np.random.default_rng(1).bytes(place + size - start)
-    Path(path).write_bytes(content)
-    return path
-
-
 def test_damaged_pictures_that_are_shown_do_not_count_as_skipped(long_clip):
-    items, stats = read(noisy(long_clip, 3))
+    items, stats = read(synth.noisy(long_clip, range(20, 23)))
     assert len(items) == 60
     assert (stats.decode_failures, stats.damaged_frames, stats.skipped) == (3, 3, 0)
 
@@ -138,7 +126,7 @@ def test_damaged_pictures_that_are_shown_are_not_taken_off_those_that_a_cut_lost
     options = {"g": "6", "bf": "0", "crf": "5"}
     faststart = {"movflags": "faststart"}
     clip = synth.write(tmp_path / "in.mp4", pts=pts, options=options, container=faststart)
-    content = Path(noisy(clip, 5)).read_bytes()
+    content = Path(synth.noisy(clip, range(20, 25))).read_bytes()
     cut = write_bytes(tmp_path / "cut.mp4", content[: len(content) // 2])
     _, stats = read(cut)
     assert stats.damaged_frames >= 5

@@ -16,6 +16,7 @@ from vderain.machine import give_back_memory
 from vderain.media.segments import SegmentSink, SegmentSource
 from vderain.options import EncodeOptions, RunOptions
 from vderain.pipeline import Progress, derain
+from vderain.report import damage_losses
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -130,6 +131,8 @@ def derain_segment(
             untouched=(lambda frame: _within(job.dry, frame)) if job.dry else None,
         )
     spec = next(iter(report.engines), None)
+    # Numbers, which the whole clip adds up.
+    damage = damage_losses(report.decode_failures, report.damaged_frames)
     return {
         "frames": report.frames_out,
         "size_bytes": job.output.stat().st_size,
@@ -137,10 +140,11 @@ def derain_segment(
         "open_s": report.open_s,
         "engine": "" if spec is None else f"{spec.name} {spec.precision}",
         "decode_failures": report.decode_failures,
+        "damaged_frames": report.damaged_frames,
         "notes": list(
             dict.fromkeys([*report.notes, *(n for e in report.engines for n in e.notes)])
         ),
-        "losses": report.losses,
+        "losses": [loss for loss in report.losses if loss not in damage],
     }
 
 

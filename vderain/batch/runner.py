@@ -27,6 +27,7 @@ from vderain.interfaces import SinkReport
 from vderain.media.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.cuts import VideoIndex, index_video
 from vderain.media.verify import problems_of
+from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
 _SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
@@ -274,7 +275,7 @@ class Batch:
         )
         record = _record(clip, segments, written)
         problems = problems_of(str(clip.source), str(partial), frames=record["frames"])
-        if problems and not _damaged(segments):
+        if problems and not _damage(segments):  # which may cost frames around it, and their times
             self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
@@ -382,9 +383,7 @@ def _record(clip: ClipRow, segments: Sequence[Segment], written: SinkReport) -> 
     copied = [segment for segment in segments if segment.kind == "copy"]
     frames_copied = sum(segment.frames for segment in copied)
     frames = frames_copied + sum(record["frames"] for record in records)
-    losses = [*_united(records, "losses"), *written.losses]
-    if damaged := _damaged(segments):
-        losses.insert(0, f"{damaged} damaged frames or packets were skipped")
+    losses = [*_damage(segments), *_united(records, "losses"), *written.losses]
     announced = sum(segment.frames for segment in segments)
     if frames != announced:
         losses.append(f"{frames} frames came out of {announced} that its container announces")
@@ -401,9 +400,13 @@ def _record(clip: ClipRow, segments: Sequence[Segment], written: SinkReport) -> 
     }
 
 
-def _damaged(segments: Sequence[Segment]) -> int:
-    """How many frames and packets were skipped."""
-    return sum(record["decode_failures"] for record in _records(segments))
+def _damage(segments: Sequence[Segment]) -> list[str]:
+    """What is said of the damage in all segments together."""
+    records = _records(segments)
+    return damage_losses(
+        sum(record["decode_failures"] for record in records),
+        sum(record.get("damaged_frames", 0) for record in records),
+    )
 
 
 def _records(segments: Sequence[Segment]) -> list[dict[str, Any]]:

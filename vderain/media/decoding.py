@@ -35,6 +35,11 @@ class Decoder:
         self._clock = clock
         self._failures = 0
         self._gap = False
+        self._counted: tuple[int | None, int | None] = (None, None)
+
+    def count_within(self, start_pts: int | None, end_pts: int | None) -> None:
+        """Count only damage with ``start_pts <= pts < end_pts``; what lies around it, others count."""
+        self._counted = start_pts, end_pts
 
     def decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """The pictures that a packet completes, in presentation order; None flushes, once."""
@@ -43,21 +48,22 @@ class Decoder:
         try:
             pictures: list[av.VideoFrame] = self._context.decode(packet)
         except av.FFmpegError as error:
-            self.failed(error)
+            self.failed(error, None if packet is None else packet.pts)
             self._clock.lost()
             return []
         if pictures:
             self._failures = 0
-        corrupt = sum(picture.is_corrupt for picture in pictures)
-        self._stats.decode_failures += corrupt
-        self._stats.damaged_frames += corrupt
-        self._gap = self._gap or corrupt > 0
+        corrupt = [picture.pts for picture in pictures if picture.is_corrupt]
+        counted = sum(map(self._counts, corrupt))
+        self._stats.decode_failures += counted
+        self._stats.damaged_frames += counted
+        self._gap = self._gap or bool(corrupt)
         return pictures
 
-    def failed(self, error: av.FFmpegError) -> None:
-        """Count a failure of the decoder, or of the demuxer before it."""
+    def failed(self, error: av.FFmpegError, pts: int | None = None) -> None:
+        """Count a failure of the decoder at a packet, or of the demuxer before it."""
         self._failures += 1
-        self._stats.decode_failures += 1
+        self._stats.decode_failures += self._counts(pts)
         self._gap = True
         if self._failures > MAX_CONSECUTIVE_FAILURES:
             advice = "the rest of the file is damaged"
@@ -72,6 +78,10 @@ class Decoder:
         """Whether pictures were lost or damaged since the last call."""
         gap, self._gap = self._gap, False
         return gap
+
+    def _counts(self, pts: int | None) -> bool:
+        start, end = self._counted
+        return pts is None or ((start is None or start <= pts) and (end is None or pts < end))
 
 
 class Deinterlacer:

@@ -35,7 +35,8 @@ class SegmentSource(VideoSource):
 
     Up to ``before`` frames come earlier and ``after`` later, so that clips at the cut are those of an
     uninterrupted run; SegmentSink drops them. Times are those of the file, in its ``time_base``; no
-    other tracks come. None for a time is the first frame or the end. The span of ``run`` is ignored.
+    other tracks come. None for a time is the first frame or the end. The span of ``run`` is ignored, and
+    damage counts where it lies in the segment itself.
     Raises SourceError.
     """
 
@@ -57,6 +58,7 @@ class SegmentSource(VideoSource):
 
     def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
         super()._open(path, run, encode)
+        self._decoder.count_within(self._start_pts, self._end_pts)
         if self._start_pts is None:
             return
         needed = self._run_up + (_FILTER_FRAMES if self._filter is not None else 0)

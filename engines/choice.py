@@ -8,10 +8,11 @@ from pathlib import Path
 from vderain.engines.cache import EngineCache
 from vderain.engines.contract import Backend
 from vderain.engines.openvino import OpenVinoBackend, openvino_devices
-from vderain.errors import EngineLoadError, OptionError
+from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.machine import has_nvidia_gpu, package_version
 from vderain.network.card import Card
 from vderain.options import EngineOptions
+from vderain.weights import find_weights
 
 FASTEST_FIRST = ("tensorrt", "cuda", "openvino", "reference")
 ON_NVIDIA = ("tensorrt", "cuda")
@@ -75,6 +76,17 @@ def make_backend(
         return TensorRtBackend(weights, card, options, cache)
     except ImportError as error:
         raise EngineLoadError(f"torch cannot be imported ({error}); pip install torch") from error
+
+
+def obstacle(options: EngineOptions) -> str:
+    """Why this machine cannot run an engine in a precision, both by name, "" where it can; builds nothing."""
+    weights, card = find_weights(options.tier, options.weights)
+    try:
+        for name in candidates(options):
+            make_backend(name, weights, card, options, EngineCache())
+    except (EngineBuildError, EngineLoadError, OptionError) as error:
+        return str(error)
+    return ""
 
 
 def usable_engines() -> list[tuple[str, bool, str]]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+import vderain
 from tests.batch.conftest import Rig
 from tests.media.synth import STEP, payloads, times, write
 from vderain.batch.jobs import InProcess, SegmentJob
 from vderain.batch.ray_cluster import LOCAL, check_address, connected, knock, ray_module
 from vderain.batch.ray_executor import RayExecutor
-from vderain.batch.ray_worker import Failure
+from vderain.batch.ray_worker import Failure, Worker, open_default
 from vderain.engines import open_engine
-from vderain.errors import OptionError, SinkError, SourceError, VderainError
+from vderain.errors import EngineLoadError, OptionError, SinkError, SourceError, VderainError
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -172,6 +174,16 @@ def test_a_worker_that_does_not_see_a_folder_says_so(cluster, tmp_path):
     jobs = jobs_for(tmp_path, "out", 1)
     with pytest.raises(SinkError, match="nowhere: is not seen on"):
         carry_out(executor(darkening(), workers=1, visible=[tmp_path / "nowhere"]), jobs)
+
+
+def test_a_worker_that_cannot_run_the_engine_of_the_batch_says_so_before_the_work():
+    pinned = EngineOptions(engine="reference", precision="float16")
+    failure = Worker().open(open_default, pinned, [], vderain.__version__)
+    assert failure.kind is EngineLoadError
+    told = f"{socket.gethostname()}: cannot run reference in float16: .*float32 only; .*--engine"
+    assert re.match(told, failure.args[0])
+    able = EngineOptions(engine="reference")
+    assert Worker().open(open_default, able, [], vderain.__version__) is None
 
 
 def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster, tmp_path):

@@ -18,16 +18,9 @@ from vderain.batch.manifest import ClipRow, Joined, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch, Tally
 from vderain.batch.series import ordered
-from vderain.errors import (
-    EngineBuildError,
-    EngineLoadError,
-    OptionError,
-    SinkError,
-    VderainError,
-)
+from vderain.errors import SinkError, VderainError
 from vderain.media.join import join
 from vderain.options import EngineOptions
-from vderain.weights import find_weights
 
 _POLL_S = 2.0
 _MANIFEST = "manifest.sqlite"
@@ -143,7 +136,9 @@ def unpin(
     """
     if (options.engine, options.precision) != ("auto", "auto"):
         return
-    why = functools.cache(obstacle or _obstacle_here)
+    from vderain.engines import choice
+
+    why = functools.cache(obstacle or choice.obstacle)
     for clip in manifest.clips():
         for name in _engines_of(manifest, clip):
             reason = why(_named(options, name))
@@ -164,20 +159,6 @@ def _engines_of(manifest: Manifest, clip: ClipRow) -> list[str]:
 def _named(options: EngineOptions, name: str) -> EngineOptions:
     engine, precision = name.split()
     return replace(options, engine=engine, precision=precision)
-
-
-def _obstacle_here(options: EngineOptions) -> str:
-    """Why this machine cannot run an engine in a precision; builds nothing."""
-    from vderain.engines.cache import EngineCache
-    from vderain.engines.choice import candidates, make_backend
-
-    weights, card = find_weights(options.tier, options.weights)
-    try:
-        for name in candidates(options):
-            make_backend(name, weights, card, options, EngineCache())
-    except (EngineBuildError, EngineLoadError, OptionError) as error:
-        return str(error)
-    return ""
 
 
 def work_through(

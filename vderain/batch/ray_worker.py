@@ -12,7 +12,7 @@ from typing import Any
 
 import vderain
 from vderain.batch.jobs import SegmentJob, attempt
-from vderain.errors import OptionError, SinkError, VderainError
+from vderain.errors import EngineLoadError, OptionError, SinkError, VderainError
 from vderain.interfaces import Engine
 from vderain.options import EngineOptions
 from vderain.pipeline import Progress
@@ -106,7 +106,18 @@ class Worker:
 
 
 def open_default(options: EngineOptions) -> Engine:
-    """The engine that a batch in one process has."""
-    from vderain.engines import open_engine
+    """The engine that a batch in one process has.
 
+    Raises EngineLoadError for one asked for by name that cannot run here: else every clip would fail.
+    """
+    from vderain.engines import open_engine
+    from vderain.engines.choice import obstacle
+
+    reason = obstacle(options) if options.engine != "auto" else ""
+    if reason:
+        raise EngineLoadError(
+            f"{socket.gethostname()}: cannot run {options.engine} in {options.precision}: {reason}; let only"
+            " machines work that can, or choose another with --engine and --precision, which begins unfinished"
+            " clips anew (they go on with what they were begun with)"
+        )
     return open_engine(options)

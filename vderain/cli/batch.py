@@ -201,7 +201,9 @@ def _batch(
     gating = crew = None
     is_gated = settings.batch.gate != "off"
     if ray is None or is_gated:
-        engine = stack.enter_context(closing(open_engine(options)))
+        # Workers may have what a batch goes on with, and this machine, which only looks for rain, not.
+        asked = options if ray is None else settings.engine
+        engine = stack.enter_context(closing(open_engine(asked)))
         if is_gated:
             gating = RainGating(settings.run, settings.encode, engine=engine)
         executor = InProcess(engine, bar.update)

@@ -70,6 +70,22 @@ def test_this_machine_is_asked_which_engines_it_runs(rig):
         assert pinned(manifest, EngineOptions()) == EngineOptions()
 
 
+def test_a_joined_file_that_was_there_before_is_left_alone_and_told(rig):
+    for second in range(2):
+        rig.clip(f"20260101_12000{second}_F.mp4", frames=25)
+    rig.run()
+    name = "20260101_120000_F-joined.mp4"
+    (rig.target / name).write_bytes(b"somebody else's")
+    told = []
+    with open_manifest(rig.target) as manifest:
+        assert join_series(manifest, rig.target, lambda clip, text: told.append(text))
+        assert (rig.target / name).read_bytes() == b"somebody else's"
+        assert told == [f"{name} was there before and is left alone; --overwrite, or remove it"]
+        clips = [clip.id for clip in manifest.clips()]
+        assert join_series(manifest, rig.target, lambda clip, text: None, clips)
+    assert len(pictures(rig.target / name)) == 50
+
+
 class Clock:
     now = 0.0
 

@@ -196,7 +196,7 @@ def join_series(
     """Write each unbroken series of derained clips as one file beside them, where there is none yet.
 
     One that is there is replaced where it was made of other clips than the series has now, or holds a clip
-    of ``replaced``; one that somebody else changed only in the latter case.
+    of ``replaced``; one that somebody else made or changed only in the latter case, else it is told.
     Returns whether all of it came through; what did not is told. The clips stay.
     """
     whole = True
@@ -207,6 +207,8 @@ def join_series(
         known = manifest.joined(name)
         stale = any(clip.id in replaced for clip in series)
         if (target / name).exists() and not stale:
+            if known is None:
+                tell(first, f"{name} was there before and is left alone; --overwrite, or remove it")
             if known is None or known.clips == clips:
                 continue
             if (target / name).stat().st_size != known.size_bytes:

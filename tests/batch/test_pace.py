@@ -1,5 +1,6 @@
 """How far a batch is."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,26 @@ def test_the_time_before_the_first_frame_is_not_expected_again(clock):
     assert pace.eta_s == pytest.approx(90.0)
     pace.finish(1, 0, 0.1)
     assert pace.eta_s == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize(("first_s", "then_s"), [(4.0, 1.0), (1.0, 3.0)])
+def test_what_a_machine_did_at_first_is_not_expected_of_the_rest(clock, first_s, then_s):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100)])
+    pace.begin(clip(1, 100), 1.0)
+    for percent in range(1, 51):
+        clock.now += first_s if percent <= 10 else then_s
+        pace.work(1, 0, percent / 100)
+    assert pace.eta_s == pytest.approx(50 * then_s, rel=0.1)
+
+
+def test_a_steady_pace_is_told_right_over_many_frames_and_little_is_kept(clock):
+    pace = Pace(clock)
+    pace.plan([clip(1, 100)])
+    pace.begin(clip(1, 100), 1.0)
+    frames = 200_000
+    for frame in range(1, frames):
+        clock.now += 0.1
+        pace.work(1, 0, frame / frames)
+    assert pace.eta_s == pytest.approx(0.1, rel=0.01)
+    assert len(pickle.dumps(pace._marks)) < 4000

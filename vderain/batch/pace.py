@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable
 
 from vderain.batch.manifest import ClipRow
 
+_MARKS = 32
+
 
 class Pace:
     """Counts work in bytes of the sources, since their frames are not known before they are read.
 
     A clip counts with the share of its bytes that must be derained: what is done already, or copied,
     takes no time worth counting. Of clips that nobody has looked at yet the share is guessed from the
-    others. The time until the first frame, in which an engine may be built, says nothing of the rest.
+    others. The time until the first frame, in which an engine may be built, says nothing of the rest. The
+    time left is told from the later half of the time that was worked: a machine may get other work to do.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,9 +27,8 @@ class Pace:
         self._in_work: dict[tuple[int, int], float] = {}  # of segments in work: bytes derained
         self._worth: dict[int, float] = {}  # bytes to derain when the clip was looked at
         self._done = 0.0
-        self._since_s: float | None = None
         self._flows = False  # whether anything was derained
-        self._before = 0.0  # done when ``_since_s`` was
+        self._marks: list[tuple[float, float]] = []  # (when, done by then); the first is the start
 
     def plan(self, clips: Iterable[ClipRow]) -> None:
         """These clips lie ahead."""
@@ -34,8 +36,8 @@ class Pace:
 
     def begin(self, clip: ClipRow, share: float) -> None:
         """A clip was looked at: this share of it must be derained."""
-        if self._since_s is None:
-            self._since_s = self._clock()
+        if not self._marks:
+            self._marks = [(self._clock(), self._so_far)]
         self._unseen.pop(clip.id, None)
         self._seen_bytes += clip.size_bytes
         self._left[clip.id] = self._worth[clip.id] = clip.size_bytes * share
@@ -46,7 +48,8 @@ class Pace:
             return
         self._in_work[clip, segment] = share * self._worth[clip]
         if not self._flows:
-            self._flows, self._since_s, self._before = True, self._clock(), self._so_far
+            self._flows, self._marks = True, [(self._clock(), self._so_far)]
+        self._mark()
 
     def finish(self, clip: int, segment: int, share: float) -> None:
         """A segment, this share of what the clip had to derain, is done."""
@@ -56,6 +59,7 @@ class Pace:
             worth = min(self._left[clip], share * self._worth[clip])
             self._left[clip] -= worth
             self._done += worth
+        self._mark()
 
     def end(self, clip: int) -> None:
         """Nothing of a clip is left, whatever became of it."""
@@ -71,10 +75,25 @@ class Pace:
     @property
     def eta_s(self) -> float | None:
         """Seconds that the rest will take; None before anything is done."""
-        done = self._so_far - self._before
-        if self._since_s is None or done <= 0:
+        if not self._marks:
             return None
-        return (self._clock() - self._since_s) / done * self._ahead
+        now_s = self._clock()
+        half_s = (self._marks[0][0] + now_s) / 2
+        since_s, before = max(mark for mark in self._marks if mark[0] <= half_s)
+        if self._so_far <= before:  # nothing was finished in it
+            since_s, before = self._marks[0]
+        done = self._so_far - before
+        return (now_s - since_s) / done * self._ahead if done > 0 else None
+
+    def _mark(self) -> None:
+        """Remember how far it is now, at most so many times, evenly over the whole time."""
+        if not self._marks:
+            return
+        now_s, (first_s, _) = self._clock(), self._marks[0]
+        if now_s - self._marks[-1][0] >= (now_s - first_s) / _MARKS:
+            self._marks.append((now_s, self._so_far))
+        if len(self._marks) > 2 * _MARKS:
+            self._marks = self._marks[::2]
 
     @property
     def _so_far(self) -> float:

@@ -210,14 +210,24 @@ def segments_done(work: Path) -> tuple[int, float]:
     return len(written), max(written, default=0.0)
 
 
-def hour(folder: Path, minutes: float) -> None:
+def make_long(path: Path, minutes: float, rate: str, size: str) -> None:
+    """A minute of the sample in that size, again and again; its frames come ``rate`` times a second."""
+    minute = path.parent.parent / "minute.mp4"
+    quiet = ["ffmpeg", "-v", "error", "-stream_loop", "-1"]
+    subprocess.run(
+        [*quiet, "-i", str(Path("samples") / "rainy_road.mp4"), "-t", "60", "-vf",
+         f"scale={size},setpts=N/({rate})/TB", "-r", rate, "-preset", "ultrafast", "-g", "50", str(minute)],
+        check=True,
+    )  # fmt: skip
+    subprocess.run(
+        [*quiet, "-i", str(minute), "-t", str(minutes * 60), "-c", "copy", str(path)], check=True
+    )
+
+
+def hour(folder: Path, minutes: float, rate: str, size: str) -> None:
     source = folder / "in" / "long.mp4"
     source.parent.mkdir()
-    second = Path("samples") / "rainy_road.mp4"
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", str(second), "-t", str(minutes * 60),
-         "-vf", "scale=320:180", "-preset", "ultrafast", "-g", "50", str(source)], check=True,
-    )  # fmt: skip
+    make_long(source, minutes, rate, size)
     work = command(source.parent, folder / "out", "--segment", "20")
     _, took_s = watched(work, kill_after_s=minutes * 60 / 20)
     killed_s = time.time()
@@ -297,6 +307,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", default="25", help="of hour: frames per second of the clip")
+    parser.add_argument("--size", default="320x180", help="of hour: of the clip")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     versions = ", ".join(
@@ -309,7 +321,7 @@ def main() -> None:
         elif options.what == "gate":
             gate(Path(name), options.data)
         else:
-            hour(Path(name), options.minutes)
+            hour(Path(name), options.minutes, options.rate, options.size)
 
 
 if __name__ == "__main__":

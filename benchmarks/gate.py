@@ -1,13 +1,13 @@
 """Precision and recall of the rain gate on rendered and real rain against dry footage; prints, asserts nothing.
 
-    python benchmarks/gate.py --data DIR [--work DIR]
+    python benchmarks/gate.py --data DIR [--work DIR] [--opinion]
 
 The data are those of `training/configs/dev.toml`. Weights and threshold of the score were fitted on the clips
 of every second source ("half 0"). The other half is not untouched: three sizes of the part of a frame that is
 looked at were tried with its results in view, and the floor under which a frame is dry at all was set from
 every rainy frame. A clip
 here is half a second, and judged by its median; the margins of the timeline are left out. Milliseconds are of
-CPU, in one thread.
+CPU, in one thread. With ``--opinion`` the network is asked about the clips in doubt, with the shipped weights.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import click
 import cv2
+import gate_opinion
 import numpy as np
 from gate_footage import Sample, given_samples, make_samples
 
@@ -107,13 +108,19 @@ def speed() -> None:
 @click.command()
 @click.option("--data", envvar="VDERAIN_DATA", required=True, type=click.Path(path_type=Path))
 @click.option("--work", default="build/gate", type=click.Path(path_type=Path), show_default=True)
-def main(data: Path, work: Path) -> None:
+@click.option("--opinion", is_flag=True, help="Only what the network's second opinion is worth.")
+def main(data: Path, work: Path, opinion: bool) -> None:
     """Make the clips where they are missing, score them, print the tables."""
     cv2.setNumThreads(1)
     print(f"{cpu_model(cpu_fields())}, {os.cpu_count()} cores")
-    speed()
+    if not opinion:
+        speed()
     samples = [*make_samples(data, work), *given_samples(data)]
     rows = [(sample, scored(sample)) for sample in samples]
+    if opinion:
+        counted = [(sample, scores) for sample, scores in rows if visible_or_dry(sample)]
+        gate_opinion.show(counted, gate_opinion.doubts(counted))
+        return
     for half in (0, 1):
         summary(rows, half)
     table(rows)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from vderain.batch.meter import RainMeter
 from vderain.clips import upright_clip
 from vderain.errors import OptionError
-from vderain.frames import Frame
+from vderain.frames import Clip, Frame
 from vderain.interfaces import Engine
 
 Scores = npt.NDArray[np.float32]  # (N,)
@@ -30,10 +30,10 @@ _RELEASE = 0.8  # of the threshold: where rain that has begun ends
 _SMOOTHED_S = 1.0
 _MARGIN_S = 1.0  # on both sides of rain
 _SHORTEST_DRY_S = 4.0  # between rain: shorter, and it is derained too
-_SURELY_WET = 2.3  # the score from which nobody else is asked
+SURELY_WET = 2.3  # the score from which nobody else is asked
 _ASKED_EVERY_S = 2.0
 _OPINION_REACH_S = 3.0  # how far in time the network's opinion is taken
-_DRY_CHANGE_LEVELS = 0.3  # what the network changes of a dry frame's luma at most, on average
+DRY_CHANGE_LEVELS = 0.3  # what the network changes of a dry frame's luma at most, on average
 _HELD = 16  # frames, since scores come a little later
 
 
@@ -152,7 +152,7 @@ class RainTimeline:
         times_s = np.asarray(self.pts, np.float64) * float(self.time_base)
         asked_s = np.array([o.pts for o in self.opinions]) * float(self.time_base)
         said_wet = np.array([o.score >= 1 for o in self.opinions])
-        doubtful = scores < _SURELY_WET * threshold / WET_FROM
+        doubtful = scores < SURELY_WET * threshold / WET_FROM
         for index in np.flatnonzero(doubtful):
             near = np.abs(asked_s - times_s[index]) <= _OPINION_REACH_S
             dry[index] = near.any() and not said_wet[near].any()
@@ -183,7 +183,7 @@ def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> R
     for score in RainMeter().measure(noted()):
         behind = len(pts) - len(scores)  # how long ago this frame was read
         scores.append(score)
-        if engine is None or behind > len(held) or not WET_FROM <= score < _SURELY_WET:
+        if engine is None or behind > len(held) or not WET_FROM <= score < SURELY_WET:
             continue
         frame = held[-behind]
         if frame.time_s - asked_s >= _ASKED_EVERY_S:
@@ -200,10 +200,14 @@ def second_opinion(frame: Frame, engine: Engine) -> float:
     """
     turned_format = frame.format.rotated(frame.rotation // 90)
     clip = upright_clip(frame, engine.spec_for(turned_format).frames)
+    return changed_levels(frame, clip, engine) / DRY_CHANGE_LEVELS
+
+
+def changed_levels(frame: Frame, clip: Clip, engine: Engine) -> float:
+    """Mean |change| of a frame's luma (of RGB: green) by the network that sees this clip of it, in 8-bit levels."""
     change = engine.submit(clip).result()
     luma = change[1] if frame.format.layout == "rgb" else change[0]
-    levels = float(np.abs(luma).mean()) / (1 << (frame.format.bit_depth - 8))
-    return levels / _DRY_CHANGE_LEVELS
+    return float(np.abs(luma).mean()) / (1 << (frame.format.bit_depth - 8))
 
 
 class Gop(Protocol):

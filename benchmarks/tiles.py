@@ -3,9 +3,9 @@
     python benchmarks/tiles.py PICTURE [--weights FILE] [--size 640x352]
 
 The change of one picture in torch and float32: whole; block by block in stripes (`reference`, `cuda`); with means
-averaged over its quarters, once and twice (`openvino`, in tiles); with those of the picture made smaller; and with
-those of one quarter alone, as plain tiles would have it. Without --weights: the shipped `fast` ones, and a seeded
-network of the `paper` tier, which has no weights yet.
+averaged over its quarters, once and twice (`openvino` and, in float16, `tensorrt`, in tiles); with those of the
+picture made smaller; and with those of one quarter alone, as plain tiles would have it. Without --weights: the
+shipped `fast` ones, and a seeded network of the `paper` tier, which has no weights yet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vderain.engines.tiles import ROUNDS
 from vderain.metrics import psnr
 from vderain.network.config import PAPER
 from vderain.network.means import GatheringNetwork, GivenNetwork
@@ -54,6 +55,15 @@ def row(name, means, whole_means, change, whole) -> str:
     return f"| {name} | {gap} | {worst:.2g} | {min(agreement, 200):.1f} dB |"
 
 
+def average_in_half(make, quarters):
+    """Means of the quarters, asked twice, as a network in float16 sees them."""
+    gather = GatheringNetwork(Rgb(make().half()))
+    average = torch.zeros(1, 1, 1, means_length(gather.inner.network.config))
+    for _ in range(ROUNDS):
+        average = torch.stack([gather(quarter.half(), average) for quarter in quarters]).mean(0)
+    return average
+
+
 def table(make, rainy) -> None:
     network = make()
     gather, given = GatheringNetwork(Rgb(make())), GivenNetwork(Rgb(make()))
@@ -74,6 +84,11 @@ def table(make, rainy) -> None:
         few = [gather(quarter, average) for quarter in quarters]
         average = torch.stack(few).mean(0)
         shown(f"averaged over quarters, {times}", average)
+    halved = average_in_half(make, quarters)
+    change = GivenNetwork(Rgb(make().half()))(rainy.half(), halved)[0].float()
+    print(row("averaged over quarters, twice, in float16", halved, means, change, whole))
+    change = make().half().change(rainy.half()).float()
+    print(row("whole frame's, in float16", None, means, change, whole), flush=True)
     for part in (2, 4):
         multiple = network.config.multiple
         smaller = [side // part // multiple * multiple for side in rainy.shape[2:]]

@@ -28,6 +28,9 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """Memory that is free now."""
 
+    def total_bytes(self) -> int:
+        """All of its memory."""
+
     def stream(self) -> Any:
         """A new queue of work."""
 
@@ -81,6 +84,10 @@ class CudaDevice:
     def free_bytes(self) -> int:
         """Memory that no process uses."""
         return int(torch.cuda.mem_get_info(self.torch_device)[0])
+
+    def total_bytes(self) -> int:
+        """What the GPU was made with."""
+        return int(torch.cuda.get_device_properties(self.torch_device).total_memory)
 
     def stream(self) -> Any:
         """A CUDA stream."""

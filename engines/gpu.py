@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import numpy.typing as npt
@@ -31,8 +31,9 @@ from vderain.interfaces import Adding, Engine, Pending, PendingPlanes
 from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.config import AnyConfig
+from vderain.network.config import AnyConfig, NetworkConfig
 from vderain.network.graph import HALF_BIT_DEPTH
+from vderain.network.memory import means_length
 from vderain.options import EngineOptions
 
 SLOTS = 3  # one frame on its way up, one in the network, one on its way down
@@ -52,20 +53,22 @@ def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What crosses the bus for one frame, and what the graph takes and gives.
+    """What crosses the bus for one frame, or one tile of it, and what the graph takes and gives.
 
     Attributes:
-        fmt: of the clips.
-        inputs: (H, W) of each input plane after padding, in the network's order.
+        fmt: of the clips, or of the tile.
+        planes: (H, W) of each input plane after padding, in the network's order.
         outputs: (H, W) of each plane of the answer after padding.
         answer: dtype of the answer.
+        means: how many numbers a tile takes behind its planes, the means of its gates; 0 for a whole frame.
 
     """
 
     fmt: PlaneFormat
-    inputs: tuple[tuple[int, int], ...]
+    planes: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[int, int], ...]
     answer: torch.dtype = torch.float16
+    means: int = 0
 
     @classmethod
     def of(cls, config: AnyConfig, fmt: PlaneFormat, precision: str) -> Ports:
@@ -75,17 +78,46 @@ class Ports:
         answer = torch.float16 if half else torch.float32
         return cls(fmt, padded.clip_shapes(config.frames), padded.plane_shapes, answer)
 
+    @classmethod
+    def of_tile(
+        cls, config: NetworkConfig, tile: PlaneFormat, precision: str, *, gathering: bool
+    ) -> Ports:
+        """Those of ``GatheringNetwork`` or ``GivenNetwork`` over ``device_graph`` of a tile."""
+        length = means_length(config)
+        ports = replace(cls.of(config, tile, precision), means=length)
+        if not gathering:
+            return ports
+        return replace(ports, outputs=((1, length),), answer=torch.float32)
+
     @property
-    def carried(self) -> torch.dtype:
-        """What crosses the bus: 8 bit, 16 bit, and 32 bit for the samples that int16 cannot hold."""
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of all that the graph takes."""
+        return (*self.planes, (1, self.means)) if self.means else self.planes
+
+    @property
+    def answers(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of what the caller gets of each output."""
+        return self.outputs if self.means else self.fmt.plane_shapes
+
+    @property
+    def sample(self) -> torch.dtype:
+        """A sample on the bus: 8 bit, 16 bit, and 32 bit for those that int16 cannot hold."""
         if self.fmt.bit_depth == 8:
             return torch.uint8
         return torch.int16 if self.fmt.bit_depth < 16 else torch.int32
 
     @property
-    def taken(self) -> torch.dtype:
-        """What the graph takes: TensorRT knows no 16 bit integers."""
-        return torch.uint8 if self.fmt.bit_depth == 8 else torch.int32
+    def carried(self) -> tuple[torch.dtype, ...]:
+        """What crosses the bus of each input."""
+        return self._with_means(self.sample)
+
+    @property
+    def taken(self) -> tuple[torch.dtype, ...]:
+        """What the graph takes of each input: TensorRT knows no 16 bit integers."""
+        return self._with_means(torch.uint8 if self.fmt.bit_depth == 8 else torch.int32)
+
+    def _with_means(self, sample: torch.dtype) -> tuple[torch.dtype, ...]:
+        return (sample,) * len(self.planes) + (torch.float32,) * bool(self.means)
 
 
 Launch = Callable[[], None]
@@ -123,34 +155,39 @@ class GpuSlot:
         self._done = device.event()
         here, there = device.host_buffer, device.torch_device
         with device.on(self._stream):
-            self._sent = [here((1, 1, *shape), ports.carried) for shape in ports.inputs]
+            self._sent = [
+                here((1, 1, *shape), dtype)
+                for shape, dtype in zip(ports.inputs, ports.carried, strict=True)
+            ]
             self._arrived = [torch.empty_like(sent, device=there) for sent in self._sent]
-            self._taken = [
-                arrived if ports.taken == ports.carried else arrived.to(ports.taken)
-                for arrived in self._arrived
+            self._taken = [  # the same buffer where nothing is widened
+                arrived.to(dtype) for arrived, dtype in zip(self._arrived, ports.taken, strict=True)
             ]
             self._given = [
                 torch.zeros((1, 1, *shape), dtype=ports.answer, device=there)
                 for shape in ports.outputs
             ]
             self._returned = [here(tuple(given.shape), ports.answer) for given in self._given]
-            self._dry = [torch.zeros_like(given, dtype=ports.carried) for given in self._given]
-            self._fetched = [here(tuple(dry.shape), ports.carried) for dry in self._dry]
+            whole = [] if ports.means else self._given  # nothing is added to a tile by itself
+            self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in whole]
+            self._fetched = [here(tuple(dry.shape), ports.sample) for dry in self._dry]
             self._strength = torch.ones((), device=there)
             self._launch: Launch | None = make_launch(self._taken, self._given, self._stream)
-            self._add: Launch | None = device.captured(self._adding_step(), self._stream)
+            self._add: Launch | None = None
+            if self._dry:
+                self._add = device.captured(self._adding_step(), self._stream)
         self._here = dlpack_device(there)
         self._held: Sequence[Any] = ()
         self._answer: Callable[[], Sequence[Plane]] = self._change
 
     def queue(self, clip: Clip, adding: Adding | None = None) -> None:
         """Queue all of a clip: what comes down is its change, or with ``adding`` the picture without rain."""
-        assert self._add is not None
         self._upload(clip)
         self.launch()
         if adding is None:
             self.download()
             return
+        assert self._add is not None
         with self._device.on(self._stream):
             self._strength.fill_(adding.strength)
             self._add()
@@ -236,10 +273,9 @@ class GpuSlot:
         return self._copies(self._fetched, self._ports.fmt.dtype)
 
     def _copies(self, buffers: Sequence[Tensor], dtype: npt.DTypeLike) -> tuple[Plane, ...]:
-        shapes = self._ports.fmt.plane_shapes
         return tuple(
             _cut(buffer, shape).numpy().astype(dtype, copy=True)
-            for buffer, shape in zip(buffers, shapes, strict=True)
+            for buffer, shape in zip(buffers, self._ports.answers, strict=True)
         )
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from vderain.engines.selfcheck import (
     check_engine,
 )
 from vderain.engines.slots import SlotEngine, fill_padded, first_line
-from vderain.engines.tiles import TiledEngine, Tiling, plan_tiles
+from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import Plane, PlaneFormat
 from vderain.interfaces import Engine
@@ -51,8 +51,6 @@ SLOTS = 2
 
 _TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
 _SMALLEST_CHECK, _LARGEST_CHECK = (320, 180), (1280, 720)  # width and height
-
-_GATHERING, _GIVEN = "means of tiles", "tiles"  # graphs, see vderain.network.means
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _HINTS = {
@@ -132,7 +130,7 @@ class OpenVinoBackend:
     ) -> TiledEngine:
         """An engine over two graphs of a tile: one for the means of all gates, one for the change."""
         engines: list[SlotEngine[Any]] = []
-        for part in (_GATHERING, _GIVEN):
+        for part in (GATHERING, GIVEN):
             build = functools.partial(self._build_part, fmt, precision, part)
             blob = self._cache.fetch(self._key(fmt, precision, part), build, notes).blob
             engines.append(self._engine(tiling.tile, precision, blob, notes, part=part))
@@ -226,7 +224,7 @@ class OpenVinoBackend:
         inputs = [torch.zeros(1, 1, *shape) for shape in shapes]
         if part:
             inputs.append(torch.zeros(1, 1, 1, self._means_length))
-            module = GatheringNetwork(module) if part == _GATHERING else GivenNetwork(module)
+            module = GatheringNetwork(module) if part == GATHERING else GivenNetwork(module)
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
@@ -258,7 +256,7 @@ class OpenVinoBackend:
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
             compiled = self._core.compile_model(model, self._device, self._hints(precision))
             answers = fmt.plane_shapes
-            if part == _GATHERING:
+            if part == GATHERING:
                 answers = ((1, self._means_length),)
             slots = [
                 _RequestSlot(compiled.create_infer_request(), answers) for _ in range(self._slots)

@@ -5,6 +5,9 @@ float16, since newer Torch-TensorRT ignores ``enabled_precisions``. What it buil
 as TensorRT's own bytes, never as a pickle. At run time every slot has an execution context, a stream and
 buffers of its own; Torch-TensorRT's module, with a context and a lock for all, is the fallback.
 
+On a GPU whose memory is too small for a whole frame the frame goes in tiles. How it is cut follows from the
+GPU's size and not from what is free at the moment, or every run would build engines of other tiles.
+
 Not yet run on a GPU.
 """
 
@@ -29,6 +32,7 @@ from vderain.engines.device import CudaDevice, Device
 from vderain.engines.gpu import (
     DTYPES,
     SLOTS,
+    SPARE,
     GpuEngine,
     GpuSlot,
     Launch,
@@ -42,11 +46,16 @@ from vderain.engines.opening import first_passing, load_cached
 from vderain.engines.reference import load_finite_network
 from vderain.engines.selfcheck import CheckResult
 from vderain.engines.slots import first_line
+from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
+from vderain.interfaces import Engine
 from vderain.machine import package_version
 from vderain.network.card import Card
+from vderain.network.config import NetworkConfig
 from vderain.network.graph import device_graph
+from vderain.network.means import GatheringNetwork, GivenNetwork
+from vderain.network.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 logger = logging.getLogger(__name__)
@@ -88,24 +97,74 @@ class TensorRtBackend:
         self._wanted = options.slots or SLOTS
         self._precisions = wanted_precisions("tensorrt", options)
 
-    def open(self, fmt: PlaneFormat) -> GpuEngine:
+    def open(self, fmt: PlaneFormat) -> Engine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
         return first_passing("tensorrt", fmt, self._precisions, self._load)
 
     def is_built(self, fmt: PlaneFormat) -> bool:
         """Whether the cache has an engine for a format, so that opening it takes seconds."""
-        return self._cache.has(self._key(fmt, self._precisions[0]))
+        precision = self._precisions[0]
+        tiling = self._tiling(fmt, precision)
+        if tiling is None:
+            return self._cache.has(self._key(fmt, precision))
+        parts = (self._key(tiling.tile, precision, part) for part in (GATHERING, GIVEN))
+        return all(self._cache.has(key) for key in parts)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[GpuEngine, CheckResult]:
+    ) -> tuple[Engine, CheckResult]:
+        tiling = self._tiling(fmt, precision)
+        if tiling is not None:
+            return self._tiled(fmt, precision, tiling, notes)
         build = functools.partial(self._build, fmt, precision)
-        make = functools.partial(self._engine, fmt, precision)
+        ports = Ports.of(self._card.config, fmt, precision)
+        make = functools.partial(self._engine, ports, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
-    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
+    def _tiling(self, fmt: PlaneFormat, precision: str) -> Tiling | None:
+        """How a frame is cut that this GPU is too small for; None where it is not, or no cut helps."""
+        config = self._card.config
+        # Without gates a tile's means would be an input that nothing reads.
+        if not isinstance(config, NetworkConfig) or not config.squeeze_ratio:
+            return None
+        room, padded = int(SPARE * self._device.total_bytes()), fmt.padded(config.multiple)
+        itemsize = DTYPES[precision].itemsize
+        if working_bytes(config, padded.height, padded.width, itemsize) <= room:
+            return None
+        return plan_tiles(config, padded, itemsize, room // len((GATHERING, GIVEN)))
+
+    def _tiled(
+        self, fmt: PlaneFormat, precision: str, tiling: Tiling, notes: list[str]
+    ) -> tuple[TiledEngine, CheckResult]:
+        """An engine over two of a tile's size; the self-check is of the whole frame, and has an entry of its own."""
+        config = self._card.config
+        assert isinstance(config, NetworkConfig)  # others are not tiled
+        with contextlib.ExitStack() as stack:
+            parts = []
+            for part in (GATHERING, GIVEN):
+                gathering = part == GATHERING
+                ports = Ports.of_tile(config, tiling.tile, precision, gathering=gathering)
+                build = functools.partial(self._build_part, ports, precision, part)
+                # One slot, so that tiles are as large as they can be: their overlap costs more than a copy.
+                make = functools.partial(self._engine, ports, precision, wanted=1)
+                key = self._key(tiling.tile, precision, part)
+                parts.append(load_cached(self._cache, key, build, make, notes)[0])
+                stack.callback(parts[-1].close)
+            spec = parts[-1].spec_for(fmt)
+            engine = TiledEngine(parts[0], parts[1], tiling, means_length(config), fmt, spec)
+            check = functools.partial(self._check_tiled, engine, fmt)
+            verdict = self._cache.fetch(self._key(fmt, precision, f"in {tiling}"), check, notes)
+            stack.pop_all()
+        return engine, CheckResult(**verdict.check)
+
+    def _check_tiled(self, engine: TiledEngine, fmt: PlaneFormat) -> Built:
+        network = load_finite_network(self._weights, self._card)
+        return Built(b"", check_on_device(engine, network, fmt, self._card, self._device).to_dict())
+
+    def _key(self, fmt: PlaneFormat, precision: str, part: str = "") -> EngineKey:
+        name = f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}"
         return EngineKey(
-            engine=f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}",
+            engine=f"{name}, {part}" if part else name,
             precision=precision,
             device=self._device.name,
             features=self._device.features,
@@ -117,24 +176,26 @@ class TensorRtBackend:
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
         """Build for a format, which takes minutes, and check what was built."""
-        logger.info("building the tensorrt engine for %s in %s", fmt, precision)
         network = load_finite_network(self._weights, self._card)
         padded = fmt.padded(self._card.config.multiple)
-        try:
-            graph = device_graph(network, padded, DTYPES[precision])
-            blob = self._converted(
-                graph.to(self._device.torch_device), Ports.of(self._card.config, fmt, precision)
-            )
-        except Exception as error:  # exporter, converters and builder share no class of errors
-            raise EngineBuildError(
-                f"tensorrt cannot build the network for {fmt}: {first_line(error)}"
-            ) from error
-        engine = self._engine(fmt, precision, blob, [])
+        ports = Ports.of(self._card.config, fmt, precision)
+        with _told(fmt, precision):
+            blob = self._converted(device_graph(network, padded, DTYPES[precision]), ports)
+        engine = self._engine(ports, precision, blob, [])
         try:
             check = check_on_device(engine, network, fmt, self._card, self._device)
         finally:
             engine.close()
         return Built(blob, check.to_dict())
+
+    def _build_part(self, ports: Ports, precision: str, part: str) -> Built:
+        """Build a graph of a tile; it is checked with the other one, not by itself."""
+        network = load_finite_network(self._weights, self._card)
+        with _told(ports.fmt, precision, part):
+            graph = device_graph(network, ports.fmt, DTYPES[precision])
+            kind = GatheringNetwork if part == GATHERING else GivenNetwork
+            blob = self._converted(kind(graph).eval(), ports)
+        return Built(blob, CheckResult({}).to_dict())
 
     def _converted(self, graph: torch.nn.Module, ports: Ports) -> bytes:
         """TensorRT's bytes for a graph; it is converted whole, or not at all."""
@@ -142,10 +203,11 @@ class TensorRtBackend:
 
         device = self._device.torch_device
         inputs = tuple(
-            torch.zeros((1, 1, *shape), dtype=ports.taken, device=device) for shape in ports.inputs
+            torch.zeros((1, 1, *shape), dtype=dtype, device=device)
+            for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
         )
         with torch.no_grad():
-            program = torch.export.export(graph, inputs)
+            program = torch.export.export(graph.to(device), inputs)
         with self._timing_cache() as timing_cache:
             blob = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
@@ -182,14 +244,16 @@ class TensorRtBackend:
         facts = (self._device.name, self._device.features, package_versions(*_VERSIONS))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
-    def _engine(self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]) -> GpuEngine:
+    def _engine(
+        self, ports: Ports, precision: str, blob: bytes, notes: list[str], *, wanted: int = 0
+    ) -> GpuEngine:
         """An engine over TensorRT's bytes, on our own runtime if it can load them."""
-        ports = Ports.of(self._card.config, fmt, precision)
+        wanted = wanted or self._wanted
         slots: list[GpuSlot] = []
         for runtime in self._runtimes:
             try:
                 launch = runtime(self._trt, blob, ports).make_launch
-                slots = make_slots(self._device, ports, launch, wanted=self._wanted, notes=notes)
+                slots = make_slots(self._device, ports, launch, wanted=wanted, notes=notes)
                 break
             except (RuntimeError, MemoryError) as error:
                 if runtime is self._runtimes[-1]:
@@ -199,7 +263,7 @@ class TensorRtBackend:
                 notes.append(f"{runtime.__name__} does not run ({first_line(error)})")
         told = tuple(dict.fromkeys(notes))
         spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, told)
-        return GpuEngine(slots, fmt, spec)
+        return GpuEngine(slots, ports.fmt, spec)
 
 
 class OwnRuntime:
@@ -216,7 +280,7 @@ class OwnRuntime:
         if self._engine is None:
             raise RuntimeError("these bytes are no engine for this GPU and this TensorRT")
         self.inputs, self.outputs = binding_names(trt, self._engine)
-        dtypes = [ports.taken] * len(ports.inputs) + [ports.answer] * len(ports.outputs)
+        dtypes = [*ports.taken, *[ports.answer] * len(ports.outputs)]
         wanted = [
             ((1, 1, *shape), _trt_type(trt, dtype))
             for shape, dtype in zip((*ports.inputs, *ports.outputs), dtypes, strict=True)
@@ -270,6 +334,18 @@ class TorchRuntime:
                 target.copy_(answer)
 
         return launch
+
+
+@contextlib.contextmanager
+def _told(fmt: PlaneFormat, precision: str, part: str = "network") -> Iterator[None]:
+    """Say that a build begins, and why it failed."""
+    logger.info("building the tensorrt engine of the %s for %s in %s", part, fmt, precision)
+    try:
+        yield
+    except Exception as error:  # exporter, converters and builder share no class of errors
+        raise EngineBuildError(
+            f"tensorrt cannot build the {part} for {fmt}: {first_line(error)}"
+        ) from error
 
 
 def binding_names(trt: Any, engine: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 
 from vderain.engines.contract import LateAnswer, clip_inputs
-from vderain.engines.slots import Slot, SlotEngine, fill_padded
+from vderain.engines.slots import SlotEngine, fill_padded
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending
@@ -23,6 +24,8 @@ from vderain.network.config import NetworkConfig
 from vderain.network.memory import reach_px, working_bytes
 
 ROUNDS = 2  # of asking all tiles for their means, see benchmarks/RESULTS.md
+
+GATHERING, GIVEN = "means of tiles", "tiles"  # the graphs of a tile, see vderain.network.means
 
 _MOST = 16  # tiles along a side
 
@@ -121,8 +124,8 @@ class TiledEngine:
 
     def __init__(
         self,
-        gathering: SlotEngine[Slot],
-        given: SlotEngine[Slot],
+        gathering: SlotEngine[Any],
+        given: SlotEngine[Any],
         tiling: Tiling,
         length: int,
         fmt: PlaneFormat,
@@ -133,7 +136,7 @@ class TiledEngine:
         self._tiling = tiling
         self._length = length
         self._fmt = fmt
-        told = f"little memory is free: a frame is computed in {tiling}"
+        told = f"too little memory for a whole frame: it is computed in {tiling}"
         self._spec = replace(spec, notes=(*spec.notes, told))
         self._closed = False
 
@@ -178,7 +181,7 @@ class TiledEngine:
         )
 
     def _answers(
-        self, engine: SlotEngine[Slot], corners: Iterable[Corner], planes: list[Plane], means: Plane
+        self, engine: SlotEngine[Any], corners: Iterable[Corner], planes: list[Plane], means: Plane
     ) -> Iterator[tuple[Plane, ...]]:
         """What ``engine`` makes of each tile, with all its slots in flight."""
         waiting: deque[Pending] = deque()

@@ -41,18 +41,22 @@ class HostEvent:
 class HostDevice:
     """The CPU in a GPU's place; ``room`` is how many slots its memory holds."""
 
-    def __init__(self, room=16, free_bytes=1 << 34):
+    def __init__(self, room=16, free_bytes=1 << 34, total_bytes=1 << 34):
         self.torch_device = torch.device("cpu")
         self.name = "stand-in"
         self.features = ("compute 0.0",)
         self.room = room
         self.free = free_bytes
+        self.total = total_bytes
         self.current = None
         self.streams = weakref.WeakSet()
         self.followed = []  # streams that waited for decoders
 
     def free_bytes(self):
         return self.free
+
+    def total_bytes(self):
+        return self.total
 
     def stream(self):
         if len(self.streams) >= self.room:
@@ -161,7 +165,9 @@ class Context:
         engine = self.engine
         inputs = [self._view(name) for name in engine.inputs]
         outputs = [name for name in engine.tensors if name not in engine.inputs]
-        for name, answer in zip(outputs, engine.module(*inputs), strict=True):
+        answers = engine.module(*inputs)
+        answers = (answers,) if isinstance(answers, torch.Tensor) else answers
+        for name, answer in zip(outputs, answers, strict=True):
             self._view(name).copy_(answer)
         return True
 

@@ -11,12 +11,14 @@ import torch
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
+from tests.engines.test_tiles import CONFIGS, uneven_clip
 from tests.media.synth import STEP, write
 from tests.networks import TINY
 from vderain.api import derain_file
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.device import CudaDevice
+from vderain.engines.gpu import SPARE
 from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Clip, DevicePlanes, Frame
@@ -27,6 +29,7 @@ from vderain.media.surfaces import why_not_from_device
 from vderain.metrics import psnr
 from vderain.network.change import apply_change
 from vderain.network.config import FAST, PAPER
+from vderain.network.memory import working_bytes
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
 
@@ -76,6 +79,20 @@ def test_both_runtimes_agree_and_ours_is_not_slower(path, cache_folder):
             rates.append(frames_per_s(engine, FMT, 1.0))
     assert agreement_db(*answers, FMT) > 60
     print(f"own runtime {rates[0]:.1f} fps, Torch-TensorRT's {rates[1]:.1f} fps")  # noqa: T201  # a figure to report
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_a_gpu_that_is_too_small_for_a_frame_agrees_in_tiles(
+    cache_folder, tmp_path, monkeypatch, bit_depth
+):
+    path = write_weights(tmp_path / "near.safetensors", CONFIGS["coarse"])
+    clip = uneven_clip(make_format("yuv420", 151, 127, bit_depth), 1)
+    small = int(0.95 / SPARE * working_bytes(CONFIGS["coarse"], 128, 152, 2))
+    monkeypatch.setattr(CudaDevice, "total_bytes", lambda device: small)
+    with closing(tensorrt(path).open(clip.format)) as engine:
+        assert "tiles" in engine.spec_for(clip.format).notes[-1]
+        change = engine.submit(clip).result()
+    assert agreement_db(change, expected_change(path, clip), clip.format) > 50
 
 
 def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):

@@ -3,8 +3,9 @@
     python tests/wheels/partition.py SITE
 
 SITE holds the Python side of torch-tensorrt, and what it imports. Prints one JSON line for each graph: tier,
-bit depth, share of operators with a converter in per cent, and engines. A pass proves that every operator
-has a converter and that the graph becomes one engine; not that TensorRT builds it, nor its numbers.
+bit depth, what of it ("frame", or a graph of its tiles), share of operators with a converter in per cent, and
+engines. A pass proves that every operator has a converter and that the graph becomes one engine; not that
+TensorRT builds it, nor its numbers.
 """
 
 import contextlib
@@ -18,10 +19,13 @@ from dataclasses import replace
 
 import torch
 
+from vderain.engines.gpu import Ports
+from vderain.engines.tiles import GATHERING, GIVEN
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
-from vderain.network.config import FAST, TIERS, NlclConfig
+from vderain.network.config import FAST, TIERS, NetworkConfig, NlclConfig
 from vderain.network.graph import device_graph
+from vderain.network.means import GatheringNetwork, GivenNetwork
 
 
 class Named(type):
@@ -112,13 +116,20 @@ def import_without_gpu(site):
     return torch_tensorrt
 
 
-def partition(torch_tensorrt, config, fmt):
+def partition(torch_tensorrt, config, fmt, part):
     """(per cent of operators with a converter, engines) of a tier's graph in float16."""
     network = build_network(config).eval().requires_grad_(False)
-    graph = device_graph(network, fmt.padded(config.multiple), torch.float16)
-    kind = torch.uint8 if fmt.bit_depth == 8 else torch.int32
-    shapes = fmt.padded(config.multiple).clip_shapes(config.frames)
-    inputs = tuple(torch.zeros((1, 1, *shape), dtype=kind) for shape in shapes)
+    padded = fmt.padded(config.multiple)
+    graph = device_graph(network, padded, torch.float16)
+    if part == "frame":
+        ports = Ports.of(config, fmt, "float16")
+    else:
+        ports = Ports.of_tile(config, padded, "float16", gathering=part == GATHERING)
+        graph = (GatheringNetwork if part == GATHERING else GivenNetwork)(graph).eval()
+    inputs = tuple(
+        torch.zeros((1, 1, *shape), dtype=dtype)
+        for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
+    )
     with torch.no_grad():
         program = torch.export.export(graph, inputs)
     printed = io.StringIO()
@@ -134,10 +145,11 @@ def main():
     torch_tensorrt = import_without_gpu(sys.argv[1])
     tiers = {**TIERS, "fast, per frame": replace(FAST, frames=1), "nlcl": NlclConfig()}
     for tier, config in tiers.items():
-        for bit_depth in (8, 10, 16):
+        tiled = [(8, GATHERING), (8, GIVEN)] if isinstance(config, NetworkConfig) else []
+        for bit_depth, part in [(8, "frame"), (10, "frame"), (16, "frame"), *tiled]:
             fmt = PlaneFormat("yuv420", 64, 48, bit_depth)
-            share, engines = partition(torch_tensorrt, config, fmt)
-            sys.stdout.write(json.dumps([tier, bit_depth, share, engines]) + "\n")
+            share, engines = partition(torch_tensorrt, config, fmt, part)
+            sys.stdout.write(json.dumps([tier, bit_depth, part, share, engines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,11 +232,13 @@ class TensorRtBackend:
         kept = self._cache.private_path(f"timing-{self._timing_digest()}.bin")
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "timing.bin"
-            if kept is not None and kept.exists():
-                shutil.copyfile(kept, copy)
+            timings = _kept_timings(kept) if kept is not None else b""
+            if timings:
+                copy.write_bytes(timings)
             yield copy
             if kept is not None and copy.exists():
-                self._cache.keep(kept, copy.read_bytes())
+                timings = copy.read_bytes()
+                self._cache.keep(kept, hashlib.sha256(timings).digest() + timings)
 
     def _timing_digest(self) -> str:
         """Timings belong to a device and to TensorRT's version."""
@@ -334,6 +335,23 @@ class TorchRuntime:
                 target.copy_(answer)
 
         return launch
+
+
+def _kept_timings(path: Path) -> bytes:
+    """What lies behind its checksum; nothing where that is missing or damaged: TensorRT measures again."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        logger.warning("%s is done without: %s", path, error)
+        return b""
+    size = hashlib.sha256().digest_size
+    checksum, timings = data[:size], data[size:]
+    if checksum != hashlib.sha256(timings).digest():
+        logger.warning("%s is damaged and done without", path)
+        return b""
+    return timings
 
 
 @contextlib.contextmanager

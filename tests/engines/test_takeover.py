@@ -298,11 +298,32 @@ def _float32():
 def test_the_timing_cache_is_ours_and_clear_removes_it(stand_in, cache_folder):
     stand_in().open(FMT).close()
     (timings,) = cache_folder.glob("timing-*.bin")
-    first = timings.read_bytes()
+    assert timings.read_bytes()[32:] == b"timings"
     stand_in().open(make_format("gray", 8, 8)).close()
-    assert timings.read_bytes() == 2 * first  # the second build began with the first one's
+    assert (
+        timings.read_bytes()[32:] == 2 * b"timings"
+    )  # the second build began with the first one's
     EngineCache(cache_folder).remove()
     assert list(cache_folder.iterdir()) == []
+
+
+def unreadable(path):
+    path.unlink()
+    path.mkdir()  # what no user can read, root included
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(path.read_bytes() + b"x"), lambda path: os.truncate(path, 20),
+     lambda path: os.truncate(path, 0), unreadable],
+    ids=["longer", "cut", "empty", "unreadable"],
+)  # fmt: skip
+def test_a_damaged_timing_cache_is_done_without(stand_in, cache_folder, damage):
+    stand_in().open(FMT).close()
+    (timings,) = cache_folder.glob("timing-*.bin")
+    damage(timings)
+    stand_in().open(make_format("gray", 8, 8)).close()
+    assert timings.is_dir() or timings.read_bytes()[32:] == b"timings"  # measured anew
 
 
 def test_an_engine_of_another_gpu_or_version_is_built_again(stand_in, cache_folder, monkeypatch):

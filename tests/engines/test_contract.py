@@ -12,6 +12,7 @@ import torch
 from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
+from vderain.engines import selfcheck
 from vderain.engines.cache import EngineCache
 from vderain.engines.contract import spec_from_card
 from vderain.engines.cuda import CudaBackend
@@ -19,7 +20,7 @@ from vderain.engines.device import CudaDevice
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceBackend
 from vderain.engines.tensorrt import TensorRtBackend
-from vderain.errors import EngineLoadError
+from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import Adding
 from vderain.metrics import psnr
@@ -136,6 +137,14 @@ def test_change_is_the_networks(open_one, weights, layout, bit_depth):
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (37, 23)])
 def test_any_size_works(open_one, weights, size):
     check(open_one, weights, make_clip(make_format("yuv420", *size)))
+
+
+def test_4k_goes_untiled(open_one, weights, monkeypatch):
+    if open_one.runs[0] in ("cuda", "tensorrt") and not torch.cuda.is_available():
+        pytest.skip("float16 at 4K takes a CPU too long")
+    pictures = {"rainy": selfcheck.check_pictures()["rainy"]}
+    monkeypatch.setattr(selfcheck, "check_pictures", lambda: pictures)  # three at 4K take long
+    check(open_one, weights, make_clip(make_format("gray", 3840, 2160)))
 
 
 @pytest.fixture(scope="session")
@@ -309,6 +318,15 @@ def test_wrong_number_of_frames_is_refused(open_one, weights):
     fmt = make_format()
     with pytest.raises(EngineLoadError, match="sees 1 frames, the clip holds 2"):
         open_one(fmt).submit(make_clip(fmt, frames=2))
+
+
+def test_weights_that_are_no_numbers_are_refused(open_one, tmp_path):
+    def spoil(network):
+        network.rain.tail.weight[0, 0, 0, 0] = float("nan")
+
+    path = write_weights(tmp_path / "nan.safetensors", spoil=spoil)
+    with pytest.raises(WeightsError, match=r"rain\.tail\.weight holds NaN"):
+        open_one(make_format(), path).spec_for(make_format())
 
 
 @pytest.mark.parametrize("name", ["reference", "openvino"])

@@ -85,6 +85,7 @@ DAMAGES = {
     "one byte of the binary": lambda folder: flip(entry(folder, ".bin"), 250),
     "truncated binary": lambda folder: os.truncate(entry(folder, ".bin"), 10),
     "empty binary": lambda folder: os.truncate(entry(folder, ".bin"), 0),
+    "no sidecar, as after a kill between the two": lambda folder: entry(folder, ".json").unlink(),
     "no binary": lambda folder: entry(folder, ".bin").unlink(),
     "truncated sidecar": lambda folder: os.truncate(entry(folder, ".json"), 40),
     "one byte of the sidecar": lambda folder: flip(entry(folder, ".json"), 3),

@@ -80,6 +80,7 @@ def spec_from_card(
     return EngineSpec(name, precision, device, card.tier, frames, frames - 1 - frames // 2, notes)
 
 
-def frame_flop(config: AnyConfig, fmt: PlaneFormat) -> float:
-    """Floating point operations of the network for one frame."""
-    return 2.0 * config.macs_per_pixel * fmt.width * fmt.height
+def frame_flop(config: AnyConfig, fmt: PlaneFormat, *, folded: bool = False) -> float:
+    """Floating point operations of the network for one frame, as trained or as engines compute it."""
+    macs = config.folded_macs_per_pixel if folded else config.macs_per_pixel
+    return 2.0 * macs * fmt.width * fmt.height

@@ -144,6 +144,19 @@ def test_bench_names_the_stage_that_limits(weights, folder):
     assert 0 < found["share_of_peak"] and found["peak_tflop_per_s"] > 0
 
 
+def test_the_share_of_the_peak_counts_what_the_engine_computes(weights, folder):
+    _, card = find_weights("fast", weights)
+    for name, macs in (
+        ("openvino", card.config.folded_macs_per_pixel),
+        ("reference", card.config.macs_per_pixel),
+    ):
+        done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
+                    "--engine", name)  # fmt: skip
+        found = json.loads(done.output)
+        flop = 1e12 * found["tflop_per_s"] / found["rates"]["network"]
+        assert flop == pytest.approx(2 * macs * 64 * 48, rel=0.005)  # rates are rounded
+
+
 def test_bench_tells_what_aligning_neighbours_allows(folder):
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--json")
     assert json.loads(done.output)["rates"]["align"] > 0

@@ -39,13 +39,16 @@ def test_fast_config_costs_at_most_35_gflop_for_a_720p_frame(form):
     assert 20e9 < counter.get_total_flops() <= 35e9
 
 
+@pytest.mark.parametrize("folded", [False, True], ids=["trained", "folded"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_cost_that_a_config_states_is_what_its_network_does(shape):
+def test_the_cost_that_a_config_states_is_what_its_network_does(shape, folded):
     config = SHAPES[shape]
-    network = SemiDRDNet(config).eval().to("meta")
+    network = SemiDRDNet(config).eval()
+    network = (fold(network) if folded else network).to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.change(torch.empty(1, config.channels, 96, 64, device="meta"))
-    assert counter.get_total_flops() == pytest.approx(2 * config.macs_per_pixel * 96 * 64, rel=0.01)
+    macs = config.folded_macs_per_pixel if folded else config.macs_per_pixel
+    assert counter.get_total_flops() == pytest.approx(2 * macs * 96 * 64, rel=0.01)
 
 
 @pytest.mark.parametrize("context", ["sum", "taps"])

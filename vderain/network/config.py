@@ -88,6 +88,12 @@ class NetworkConfig:
         rain += gates * (9 * self.rain_width + 2 * gates)
         return (rain + detail) / s**2
 
+    @property
+    def folded_macs_per_pixel(self) -> float:
+        """The same with every 1x1 join folded into its dilated convolutions, which is what engines compute."""
+        joins = self.detail_blocks * 2 * len(self.dilations) * self.detail_width**2
+        return self.macs_per_pixel - joins / self.unshuffle**2
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a card."""
         return _plain(self)
@@ -134,6 +140,11 @@ class NlclConfig:
     def macs_per_pixel(self) -> float:
         """Multiplications for one pixel of a frame, as trained: nothing folded."""
         return float(9 * ((2 * self.blocks + 2) * self.width**2 + 2 * 3 * self.width))
+
+    @property
+    def folded_macs_per_pixel(self) -> float:
+        """The same: normalisation, which folds, counts for nothing."""
+        return self.macs_per_pixel
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a card."""

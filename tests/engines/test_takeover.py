@@ -17,6 +17,7 @@ from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.fakes import GRAY, ListSink, ListSource, gray_frame
+from tests.media.synth import write
 from vderain.engines import choice
 from vderain.engines.background import ProcessBuild
 from vderain.engines.cache import EngineCache
@@ -390,17 +391,20 @@ def test_no_gpu_is_an_error_that_says_what_to_install(weights, tmp_path):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    for name in ("tensorrt", "cuda"):
-        command = [sys.executable, "-m", "vderain", "engine", "build", "--size", "16x16"]
-        done = subprocess.run(
-            [*command, "--engine", name, "--weights", str(weights)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert "install" in done.stderr or "nvidia-smi" in done.stderr
-        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+    clip = write(tmp_path / "clip.mkv")
+    run = ["run", clip, str(tmp_path / "out.mkv")]
+    for command in (["engine", "build", "--size", "16x16"], run):
+        for name in ("tensorrt", "cuda"):
+            done = subprocess.run(
+                [sys.executable, "-m", "vderain", *command, "--engine", name, "--weights", weights],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert "install" in done.stderr or "nvidia-smi" in done.stderr
+            assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]  # no part of an output
 
 
 def test_a_frame_that_tensorrt_has_no_room_for_goes_to_cuda(weights, cache_folder, monkeypatch):

@@ -76,7 +76,7 @@ def batch(step: int, clips: Samples, maker: SequenceMaker) -> tuple[Tensor, Tens
 def train(network: SemiDRDNet, clips: Samples, steps: int, share: float) -> None:
     """Train in place."""
     maker, penalty = SequenceMaker(network.config.frames), PENALTIES["psnr"]
-    optimizer = torch.optim.Adam(network.parameters(), RATE)
+    optimizer = torch.optim.Adam(network.requires_grad_().parameters(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     network.train()
     for step in range(steps):
@@ -92,7 +92,7 @@ def train(network: SemiDRDNet, clips: Samples, steps: int, share: float) -> None
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    network.eval()
+    network.eval().requires_grad_(requires_grad=False)
 
 
 def scored(data: Path, frames: int) -> Iterator[tuple[str, list[Picture], list[Picture]]]:

@@ -25,6 +25,7 @@ from vderain.weights import find_weights, load_network
 LEAST_LEVELS = 15
 FRAMES = (6, 14, 22, 30)
 AROUND = 9  # frames read around each
+LAID_OVER = 5  # frames of the median
 
 
 def above_median(stack: Picture, luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -33,10 +34,12 @@ def above_median(stack: Picture, luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.
     return np.clip(luma - np.median(seen, 2), 0, None)
 
 
-def left(network: SemiDRDNet, stack: Picture, part: tuple[slice, slice], streaks: int) -> float:
-    """Share of the streaks within a part of the stack that the answer to the whole stack leaves."""
-    dry = derain_stack(network, stack)[part]
-    seen = np.ascontiguousarray(stack[part])
+def left(
+    network: SemiDRDNet, frames: list[Picture], part: tuple[slice, slice], streaks: int
+) -> float:
+    """Share of the streaks within a part of the middle one of nine frames that the answer to the whole leaves."""
+    dry = derain_stack(network, middle_clip(frames, network.config.frames))[part]
+    seen = np.ascontiguousarray(middle_clip(frames, LAID_OVER)[part])
     before = above_median(seen, grey(np.ascontiguousarray(seen[..., :3])))[:streaks]
     after = above_median(seen, grey(np.ascontiguousarray(dry)))[:streaks]
     chosen = before > LEAST_LEVELS
@@ -57,12 +60,12 @@ def main(clip: Path, weights: tuple[str, ...], box: str, streaks: int) -> None:
     for path in weights or (None,):
         network = load_network(*find_weights("fast", path)).eval()
         assert isinstance(network, SemiDRDNet)
-        count = network.config.frames
-        stacks = [middle_clip(frames, count) for frames in windows]
-        cut = [middle_clip([frame[place] for frame in frames], count) for frames in windows]
         rows = (
-            [left(network, stack, place, streaks) for stack in stacks],
-            [left(network, stack, whole, streaks) for stack in cut],
+            [left(network, frames, place, streaks) for frames in windows],
+            [
+                left(network, [frame[place] for frame in frames], whole, streaks)
+                for frames in windows
+            ],
         )
         told = " | ".join(", ".join(f"{share:.2f}" for share in row) for row in rows)
         print(f"| {Path(path or 'shipped').name} | {told} |", flush=True)

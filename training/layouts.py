@@ -57,6 +57,7 @@ class Source:
         part: "1/2" takes the first of every two files, "2/2" the second, clips as a whole: so one folder gives
             the rainy side of some scenes and the clean side of others.
         rendered: render rain on clean pictures, for the rainy side of unpaired training.
+        without: names of files to leave out, say of scenes that the other side of unpaired training shows.
 
     """
 
@@ -69,6 +70,7 @@ class Source:
     upside_down: bool | None = None
     part: str = "1/1"
     rendered: bool = False
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reader != "auto" and self.reader not in LAYOUTS:
@@ -95,12 +97,12 @@ class Source:
             raise OptionError(
                 f"source {name}: unknown settings {', '.join(unknown)}; known are {', '.join(defaults)}"
             )
+        table = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
         for key, value in table.items():
             kind = bool if defaults[key] is None else type(defaults[key])
             if type(value) is not kind and not (kind is float and type(value) is int):
-                raise OptionError(
-                    f"source {name}: {key} must be of type {kind.__name__}, got {value!r}"
-                )
+                told = "list" if kind is tuple else kind.__name__
+                raise OptionError(f"source {name}: {key} must be of type {told}, got {value!r}")
         try:
             source = cls(**table)
         except OptionError as error:
@@ -190,10 +192,21 @@ def _find(reader: str, folders: Sequence[Path], source: Source) -> Found:
 
 
 def _part(samples: Sequence[PairFile], source: Source) -> tuple[PairFile, ...]:
-    """The samples of the files that ``source.part`` takes; all frames of a clip go together."""
+    """The samples of the files that ``source.part`` takes, less those of ``without``.
+
+    All frames of a clip go together. What is left out still counts for the parts, so that naming more files
+    moves none to the other side.
+    """
     number, count = source.parts
     order = {path: index for index, path in enumerate(dict.fromkeys(s.path for s in samples))}
-    return tuple(sample for sample in samples if order[sample.path] % count == number - 1)
+    held = {path.name for path in order}
+    if missing := [name for name in source.without if name not in held]:
+        raise SourceError(f"without: {source.path} holds no {missing[0]}; name files that it holds")
+    return tuple(
+        sample
+        for sample in samples
+        if order[sample.path] % count == number - 1 and sample.path.name not in source.without
+    )
 
 
 def _nothing(found: Found, folder: Path, source: Source) -> SourceError:

@@ -178,6 +178,7 @@ def test_a_missing_and_an_unrecognised_folder_are_named(tmp_path):
         ({"frames": 0}, "frames at least 1"),
         ({"clean_side": "top"}, "choose left or right"),
         ({"upside_down": 1}, "upside_down must be of type bool"),
+        ({"without": "3.jpg"}, "without must be of type list"),
     ],
 )
 def test_settings_of_a_source_that_cannot_be_are_named(table, reason):
@@ -215,6 +216,17 @@ def test_a_part_takes_every_so_many_files_and_clips_as_a_whole(tmp_path):
         (tmp_path / "clips" / f"{clip}.mp4").touch()
     found = find_samples(tmp_path / "clips", Source(reader="clips", frames=4, part="2/2"))
     assert [sample.path.stem for sample in found.samples] == ["b"] * 4
+
+
+def test_files_may_be_left_out_by_name_and_the_parts_stay_what_they_were(tmp_path):
+    for index in range(5):
+        save(tmp_path / f"{index}.png", level(1))
+    table = {"path": "a", "reader": "clean", "part": "1/2", "without": ["0.png", "1.png"]}
+    found = find_samples(tmp_path, Source.from_table("mine", table))
+    assert [sample.path.stem for sample in found.samples] == ["2", "4"]
+    typo = Source.from_table("mine", {**table, "without": ["9.png"]})
+    with pytest.raises(SourceError, match=r"without: a holds no 9\.png"):
+        find_samples(tmp_path, typo)
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "half", "1", "-1/2"])

@@ -105,7 +105,7 @@ def partial(rng: np.random.Generator, picture: Picture) -> Layer:
     field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     threshold = np.quantile(field, rng.uniform(0.2, 0.85))
     seen = (np.asarray(field, np.float32) - threshold) * np.float32(10 ** rng.uniform(0.6, 1.6))
-    return np.clip(seen, 0, 1)
+    return np.asarray(np.clip(seen, 0, 1), np.float32)
 
 
 def _sky(small: Colours) -> Layer:

@@ -316,15 +316,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--samples", type=int, default=2400)
     parser.add_argument("--places", type=int, default=3)
+    parser.add_argument("--costs", action="store_true", help="train nothing, print milliseconds")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    pool = make_pool(options.data.resolve(), options.folder, options.samples)
-    places = list(test_places(options.data, options.places))
     print(f"{cpu_model(cpu_fields())}, one thread; torch {package_version('torch')}")
     start = load_network(*find_weights("fast", options.initial))
     assert isinstance(start, SemiDRDNet)
+    if options.costs:
+        for name, way in WAYS.items():
+            network = with_frames(start, way.frames).eval().to(memory_format=torch.channels_last)
+            print(f"{name}: {cost_ms(way, network):.0f} ms", flush=True)
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    pool = make_pool(options.data.resolve(), options.folder, options.samples)
+    places = list(test_places(options.data, options.places))
     for name, way in WAYS.items():
         kept = options.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
         if not kept.exists():

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from vderain.media import color
 from vderain.media.decoding import Decoder
 from vderain.media.planes_io import Scaler
 
@@ -50,3 +51,4 @@ def decode_on_gpu(monkeypatch):
 
     monkeypatch.setattr(Decoder, "decode", on_gpu)
     monkeypatch.setattr(Scaler, "convert", from_gpu)
+    monkeypatch.setattr(color, "SideDataContainer", lambda picture: picture.side_data)

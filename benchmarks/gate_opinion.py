@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from gate_footage import Sample
 
-from vderain.batch.gate import DRY_CHANGE_LEVELS, SURELY_WET, WET_FROM, changed_levels
+from vderain.batch.gate import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
 from vderain.clips import Window, clips, upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame
@@ -30,10 +30,6 @@ class Doubt:
     sample: Sample
     alone: float
     among: float
-
-
-def is_doubtful(score: float) -> bool:
-    return WET_FROM <= score < SURELY_WET
 
 
 def doubts(rows: Sequence[tuple[Sample, list[float]]]) -> list[Doubt]:
@@ -69,7 +65,7 @@ def show(rows: Sequence[tuple[Sample, list[float]]], asked: Sequence[Doubt]) -> 
         own = [(sample, np.median(scores)) for sample, scores in rows if sample.half == half]
         for name, dry in (("without", set()), ("with", said_dry)):
             kept = [
-                (s.wet, score >= WET_FROM and not (score < SURELY_WET and s.path in dry))
+                (s.wet, score >= WET_FROM and not (is_doubtful(score) and s.path in dry))
                 for s, score in own
             ]
             wet, taken = (sum(w is want and judged for w, judged in kept) for want in (True, False))

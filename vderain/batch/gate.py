@@ -30,7 +30,7 @@ _RELEASE = 0.8  # of the threshold: where rain that has begun ends
 _SMOOTHED_S = 1.0
 _MARGIN_S = 1.0  # on both sides of rain
 _SHORTEST_DRY_S = 4.0  # between rain: shorter, and it is derained too
-SURELY_WET = 2.3  # the score from which nobody else is asked
+_SURELY_WET = 2.3  # the score from which nobody else is asked
 _ASKED_EVERY_S = 2.0
 _OPINION_REACH_S = 3.0  # how far in time the network's opinion is taken
 DRY_CHANGE_LEVELS = 0.3  # what the network changes of a dry frame's luma at most, on average
@@ -152,7 +152,7 @@ class RainTimeline:
         times_s = np.asarray(self.pts, np.float64) * float(self.time_base)
         asked_s = np.array([o.pts for o in self.opinions]) * float(self.time_base)
         said_wet = np.array([o.score >= 1 for o in self.opinions])
-        doubtful = scores < SURELY_WET * threshold / WET_FROM
+        doubtful = scores < _SURELY_WET * threshold / WET_FROM
         for index in np.flatnonzero(doubtful):
             near = np.abs(asked_s - times_s[index]) <= _OPINION_REACH_S
             dry[index] = near.any() and not said_wet[near].any()
@@ -183,13 +183,18 @@ def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> R
     for score in RainMeter().measure(noted()):
         behind = len(pts) - len(scores)  # how long ago this frame was read
         scores.append(score)
-        if engine is None or behind > len(held) or not WET_FROM <= score < SURELY_WET:
+        if engine is None or behind > len(held) or not is_doubtful(score):
             continue
         frame = held[-behind]
         if frame.time_s - asked_s >= _ASKED_EVERY_S:
             asked_s = frame.time_s
             opinions.append(Opinion(frame.pts, second_opinion(frame, engine)))
     return RainTimeline(tuple(pts), base, np.asarray(scores, np.float32), tuple(opinions))
+
+
+def is_doubtful(score: float) -> bool:
+    """Whether the network is asked of a frame with that score."""
+    return WET_FROM <= score < _SURELY_WET
 
 
 def second_opinion(frame: Frame, engine: Engine) -> float:

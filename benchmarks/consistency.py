@@ -28,6 +28,7 @@ from vderain.training.cache import PictureCache
 from vderain.training.config import TrainConfig
 from vderain.training.datasets import Samples, load_sources
 from vderain.training.losses.supervised import PENALTIES
+from vderain.training.patches import cropped
 from vderain.training.pictures import ClipFile, read_window
 from vderain.training.rain import Picture, add_rain, recompress
 from vderain.training.sequences import SequenceMaker
@@ -46,9 +47,7 @@ def draw_pair(
     sample = clips[int(rng.integers(len(clips)))]
     side, m = PATCH + 2 * maker.margin_px, maker.margin_px
     frames = sample.frames[: maker.frames + 1]
-    height, width = frames[0].shape[:2]
-    top, left = (int(rng.integers(max(1, length - side + 1))) for length in (height, width))
-    clean = [_filled(frame[top : top + side, left : left + side], side) for frame in frames]
+    clean = list(cropped(rng, frames, side))
     rainy = clean if rng.random() < DRY_SHARE else add_rain(rng, clean)
     if rng.random() < 0.5:
         rainy = [recompress(rng, frame) for frame in rainy]
@@ -57,11 +56,6 @@ def draw_pair(
     stacks = [maker.laid_over(rng, rainy[k : k + maker.frames], offsets) for k in (0, 1)]
     truths = [frame[m:-m, m:-m] for frame in clean[middle : middle + 2]]
     return stacks, truths
-
-
-def _filled(picture: Picture, side: int) -> Picture:
-    below, right = side - picture.shape[0], side - picture.shape[1]
-    return np.pad(picture, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
 
 
 def batch(step: int, clips: Samples, maker: SequenceMaker) -> tuple[Tensor, Tensor]:

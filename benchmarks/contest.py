@@ -335,8 +335,7 @@ def main() -> None:
         kept = options.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
         if not kept.exists():
             torch.manual_seed(1)
-            network = with_frames(start, way.frames) if way.frames > 1 else with_frames(start, 1)
-            network.to(memory_format=torch.channels_last)
+            network = with_frames(start, way.frames).to(memory_format=torch.channels_last)
             took_s = train(way, network, pool, options.steps)
             told = score(way, network, places) | {"seconds": took_s, "ms": cost_ms(way, network)}
             kept.write_text(json.dumps(told | {"lookahead": way.lookahead}))

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from pipeline import cpu_name
 
 from vderain.clips import still_clip
 from vderain.diagnosis import installed_versions
@@ -29,6 +28,7 @@ from vderain.engines import open_engine
 from vderain.engines.selfcheck import check_pictures, fitted, planes_from_rgb
 from vderain.errors import VderainError
 from vderain.frames import Clip, PlaneFormat
+from vderain.machine import cpu_fields, cpu_model
 from vderain.metrics import psnr
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
@@ -113,7 +113,7 @@ def report(size: str, weights: str | None, engines: list[str], folder: Path) -> 
     expected = folder / "expected.npz"
     os.environ["VDERAIN_CACHE"] = str(folder / "cache")
     versions = ", ".join(f"{name} {version}" for name, version in installed_versions().items())
-    print(f"{cpu_name()}, {os.cpu_count()} cores; {versions}\n{size}", flush=True)
+    print(f"{cpu_model(cpu_fields())}, {os.cpu_count()} cores; {versions}\n{size}", flush=True)
     if child(size, weights, "plain", expected) is None:
         raise SystemExit("the plain network failed")
     print("| engine | frames in flight | a frame goes | agreement | peak memory | of it before the "

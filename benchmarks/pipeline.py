@@ -30,6 +30,7 @@ import numpy as np
 from vderain.clips import Window, clips, still_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame, PlaneFormat
+from vderain.machine import cpu_fields, cpu_model
 from vderain.media import open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
@@ -158,7 +159,7 @@ def measure(options: EngineOptions, size: tuple[int, int], seconds: float, folde
 def main(seconds: float, sizes: str, engines: str, weights: str | None) -> None:
     """Measure every engine at every size."""
     packages = ("vderain", "torch", "av", "openvino", "numpy")
-    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+    print(f"{cpu_model(cpu_fields())}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           + ", ".join(f"{name} {version(name)}" for name in packages))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for engine in engines.split(","):
@@ -166,14 +167,6 @@ def main(seconds: float, sizes: str, engines: str, weights: str | None) -> None:
                 width, height = (int(side) for side in size.split("x"))
                 options = EngineOptions(engine=engine, weights=weights)
                 measure(options, (width, height), seconds, Path(folder))
-
-
-def cpu_name() -> str:
-    """The processor's own name, where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class PatchSampler:
         if sample.background is None:
             raise OptionError("real rain has no ground truth: name its folder under [real]")
         if sample.rainy is not None:
-            pair = _cropped(rng, (sample.rainy, sample.background), self._patch)
+            pair = cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
             return stacked_alone(rainy, self._frames), background
         if self._frames > 1 and rng.random() >= _ALONE_SHARE:
@@ -246,7 +246,7 @@ def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture
     return recompress(rng, picture) if rng.random() < 0.5 else picture
 
 
-def _cropped(
+def cropped(
     rng: np.random.Generator, pictures: Sequence[Picture], side: int
 ) -> tuple[Picture, ...]:
     """The same window of pictures of one size; what is smaller is mirrored up to it."""
@@ -273,7 +273,7 @@ def _shrunk_patches(
     side = patch
     if lowest < 1 and rng.random() < 0.5:
         side = min(round(patch / rng.uniform(lowest, 1.0)), smallest)
-    windows = _cropped(rng, pictures, side)
+    windows = cropped(rng, pictures, side)
     if side == patch:
         return list(windows)
     return [_resized(window, patch, patch) for window in windows]

@@ -63,6 +63,9 @@ def test_what_was_measured_is_written_in_place_of_what_stood_there(gpu, monkeypa
     monkeypatch.setattr(gpu, "made_weights", lambda folder, name, config: folder / name)
     monkeypatch.setattr(gpu, "run_tests", lambda: ("3 failed, 80 passed", False))
     monkeypatch.setattr(gpu, "measured", measured)
+    monkeypatch.setattr(
+        gpu, "profile", lambda weights, engine, size: [f"profile of {engine} {size}"]
+    )
     monkeypatch.delenv("VDERAIN_DATA", raising=False)
     assert CliRunner().invoke(gpu.main, []).exit_code == 1  # tests failed, but all is told
     text = results.read_text()
@@ -75,7 +78,42 @@ def test_what_was_measured_is_written_in_place_of_what_stood_there(gpu, monkeypa
     assert "| fast | tensorrt | 1920x1080 | no room for a frame | | | |" in text
     assert "| NVDEC, NVENC | 20.0 (0.80) | 300 / 90 | network; NVENC takes none |" in text
     assert "VDERAIN_DATA was not set" in text
+    assert "below 45% of the peak:\n\nprofile of tensorrt 1280x720\n" in text
+    assert "profile of tensorrt 1920x1080" not in text
     assert ("--decoder", "nvdec", "--codec", "h264_nvenc") in asked
+
+
+def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):
+    import gpu_profile
+
+    spans = [
+        ("conv", 0.0, 4000.0),
+        ("copy", 2000.0, 5000.0),
+        ("conv", 7000.0, 9000.0),
+        ("add", 7500.0, 8000.0),
+    ]
+    found = gpu_profile.usage(reversed(spans))
+    assert found.kernels[0] == gpu_profile.Kernel("conv", 2, 6.0)
+    assert (found.busy_ms, found.span_ms) == (7.0, 9.0)
+    lines = gpu_profile.table(found, 12.5, 1)
+    assert lines[2:] == [
+        "| `conv` | 2 | 6.00 | 63.2% |",
+        "",
+        "3 kinds in all, 10 ms of them in 9 ms, idle for 22.2% of it; 12.5 frames per second with the profiler on.",
+    ]
+    assert "idle for 100.0%" in gpu_profile.table(gpu_profile.usage([]), 0.0, 1)[-1]
+
+
+def test_a_profile_is_made_of_what_an_engine_runs(gpu, tmp_path):
+    from tests.engines.conftest import write_weights
+
+    weights = write_weights(tmp_path / "tiny.safetensors")
+    lines = gpu.profile(weights, "reference", "64x48")
+    assert lines[0] == "reference float32, tier tiny, 64x48:"
+    assert any("conv" in line for line in lines[3:]) and "frames per second" in lines[-2]
+    assert gpu.profile(tmp_path / "none.safetensors", "reference", "64x48")[0].startswith(
+        "reference, 64x48: "
+    )
 
 
 def test_losses_are_told_against_their_aims_and_kept_on_the_card(gpu, monkeypatch, tmp_path):

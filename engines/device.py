@@ -6,7 +6,8 @@ Not yet run on a GPU.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vderain.errors import EngineLoadError, OptionError
+from vderain.frames import Plane
 
 _WARM_UPS = 3  # libraries choose and allocate in the first calls, which a graph must not hold
 
@@ -128,6 +130,32 @@ class CudaDevice:
     def release(self) -> None:
         """Hand torch's spare memory back to the GPU."""
         torch.cuda.empty_cache()
+
+
+def transfers_per_s(
+    device: Device, planes: Sequence[Plane], seconds: float, *, back: bool
+) -> float:
+    """How often a second these planes get to the device, or back from it, through buffers as slots have them."""
+    host = [torch.from_numpy(plane) for plane in planes]
+    buffers = [device.host_buffer(tuple(t.shape), t.dtype) for t in host]
+    there = [torch.empty_like(buffer, device=device.torch_device) for buffer in buffers]
+    stream, arrived = device.stream(), device.event()
+    done, since = 0, time.monotonic()
+    while time.monotonic() - since < seconds:
+        if not back:
+            for buffer, tensor in zip(buffers, host, strict=True):
+                buffer.copy_(tensor)
+        with device.on(stream):
+            for buffer, remote in zip(buffers, there, strict=True):
+                ends = (buffer, remote) if back else (remote, buffer)
+                ends[0].copy_(ends[1], non_blocking=True)
+            arrived.record(stream)
+        arrived.synchronize()
+        if back:
+            for buffer, tensor in zip(buffers, host, strict=True):
+                tensor.copy_(buffer)
+        done += 1
+    return done / (time.monotonic() - since)
 
 
 def used_bytes(wanted: str) -> int | None:

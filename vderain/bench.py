@@ -18,6 +18,7 @@ from vderain.clips import Window, clips
 from vderain.engines import open_engine
 from vderain.engines.choice import ON_NVIDIA
 from vderain.engines.contract import frame_flop
+from vderain.engines.device import CudaDevice, transfers_per_s
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Frame, Plane, PlaneFormat
@@ -73,13 +74,14 @@ def bench(
         encode = replace(encode, overwrite=True)
         written = _write_clip(clip, fmt, encode)
         spec = engine.spec_for(fmt)
+        gpu = CudaDevice(options.device) if spec.name in ON_NVIDIA else None
         rates = {
             "decode": _decode_rate(clip, run),
             **_align_rates(fmt, spec),
-            "upload": _copy_rate(fmt.clip_shapes(spec.frames), fmt.dtype),
+            "upload": _copy_rate(fmt.clip_shapes(spec.frames), fmt.dtype, gpu),
             "network": frames_per_s(engine, fmt, seconds),
             "download": _copy_rate(
-                fmt.plane_shapes, fmt.dtype if spec.name in ON_NVIDIA else np.float32
+                fmt.plane_shapes, fmt.dtype if gpu else np.float32, gpu, back=True
             ),
             "encode": written,
         }
@@ -168,9 +170,17 @@ def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
     return {"align": made / (time.monotonic() - since)}
 
 
-def _copy_rate(shapes: Sequence[tuple[int, int]], dtype: npt.DTypeLike) -> float:
-    """Frames per second of copying planes of these shapes in the host's memory."""
+def _copy_rate(
+    shapes: Sequence[tuple[int, int]],
+    dtype: npt.DTypeLike,
+    gpu: CudaDevice | None,
+    *,
+    back: bool = False,
+) -> float:
+    """Frames per second of copying planes of these shapes: in the host's memory, or to a GPU and back from it."""
     planes = [np.zeros(shape, dtype) for shape in shapes]
+    if gpu is not None:
+        return transfers_per_s(gpu, planes, 0.2, back=back)
     targets = [np.empty_like(plane) for plane in planes]
     done, since = 0, time.monotonic()
     while time.monotonic() - since < 0.2:

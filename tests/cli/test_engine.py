@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -142,6 +143,27 @@ def test_bench_names_the_stage_that_limits(weights, folder):
     slowest = min(("decode", "network", "encode"), key=lambda stage: found["rates"][stage])
     assert found["limiting_stage"] == slowest
     assert 0 < found["share_of_peak"] and found["peak_tflop_per_s"] > 0
+
+
+def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, monkeypatch):
+    moved = []
+
+    def transfers(device, planes, seconds, *, back):
+        moved.append((device, [plane.shape for plane in planes], planes[0].dtype, back))
+        return 100.0
+
+    monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
+    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: f"GPU of {wanted}")
+    monkeypatch.setattr("vderain.bench.transfers_per_s", transfers)
+    done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
+                "--engine", "reference")  # fmt: skip
+    rates = json.loads(done.output)["rates"]
+    assert rates["upload"] == rates["download"] == 100
+    planes = [(48, 64), (24, 32), (24, 32)]
+    assert [(to, shapes[:3], back) for to, shapes, _, back in moved] == [
+        ("GPU of auto", planes, False), ("GPU of auto", planes, True),
+    ]  # fmt: skip
+    assert {dtype for *_, dtype, _ in moved} == {np.dtype(np.uint8)}
 
 
 def test_the_share_of_the_peak_counts_what_the_engine_computes(weights, folder):

@@ -4,7 +4,8 @@
 
 One frame of the `fast` network in turn: torch eager in float32 with channels_last, the unfolded network on
 RGB; the folded forms of it; OpenVINO in each precision that this CPU has. Prints medians, ratios to eager,
-and shares of a matrix product's measured peak in float32. All on the same number of threads, interleaved.
+and shares of a matrix product's measured peak in that precision (of float32's, for int8). All on the same
+number of threads, interleaved; the engines' FLOPs are those of the folded network.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from vderain.clips import still_clip
 from vderain.engines.cache import EngineCache
+from vderain.engines.contract import frame_flop
 from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.errors import EngineBuildError
@@ -70,24 +72,31 @@ def main(size: str, rounds: int) -> None:
         engines.append(engine)
         calls[f"openvino {precision}"] = lambda engine=engine: engine.submit(clip).result()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    peaks = []
+    precisions = {
+        name: name.rpartition(" ")[2] if "openvino" in name else "float32" for name in calls
+    }
+    peaks: dict[str, list[float]] = {}
     with torch.inference_mode():
         for number in range(rounds + 1):
-            peaks.append(matrix_peak_flop_per_s("reference", "float32")[0])
+            for precision in sorted(set(precisions.values()) - {"int8"}):
+                flop_per_s, _ = matrix_peak_flop_per_s("reference", precision)
+                peaks.setdefault(precision, []).append(flop_per_s)
             for name, call in calls.items():
                 since = time.perf_counter()
                 call()
                 if number:  # the first round warms up
                     times[name].append(time.perf_counter() - since)
-    flop = 2 * card.config.macs_per_pixel * width * height
-    peak = statistics.median(peaks)
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {flop / 1e9:.1f} GFLOP per frame, "
-          f"matrix product {peak / 1e12:.3f} TFLOP/s in float32")  # fmt: skip
+    peak = {precision: statistics.median(values) for precision, values in peaks.items()}
+    told = ", ".join(f"{value / 1e12:.3f} TFLOP/s in {name}" for name, value in peak.items())
+    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+          f"{frame_flop(card.config, fmt) / 1e9:.1f} GFLOP per frame, matrix product {told}")  # fmt: skip
     eager = statistics.median(times["torch eager"])
     for name, values in times.items():
         median = statistics.median(values)
+        flop = frame_flop(card.config, fmt, folded=name != "torch eager")
+        share = flop / median / peak.get(precisions[name], peak["float32"])
         print(f"{name:24} {1000 * median:7.1f} ms   {eager / median:5.2f} times eager   "
-              f"{100 * flop / median / peak:4.0f} % of the peak")  # fmt: skip
+              f"{100 * share:4.0f} % of the peak")  # fmt: skip
     for engine in engines:
         with closing(engine):
             pass

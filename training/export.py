@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -25,11 +26,12 @@ from vderain.training.answers import derain_picture
 from vderain.training.cache import PictureCache
 from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
-from vderain.training.config import NlclTrainConfig, TrainConfig, state_config
+from vderain.training.config import NlclTrainConfig, TrainConfig, load_config, state_config
 from vderain.training.datasets import load_sources
 from vderain.training.distributed import World
 from vderain.training.rain import Picture
 from vderain.training.run_config import RunConfig
+from vderain.training.settings import overrides_between
 from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ def export_weights(
         sha256="",
         scores=scores,
         training={
+            "command": command(config),
             "config": {k: _named(v) for k, v in config.to_dict().items() if k not in _OTHER_KEYS},
             "steps": state["step"],
             "changes": state["history"],
@@ -91,6 +94,23 @@ def export_weights(
         int8=_int8_scales(network, config, Path(state["folder"]), clean),
     )
     return write_weights(network, weights, card)
+
+
+def command(config: RunConfig) -> str:
+    """The command that repeats a run, with what differs from the shipped configuration of its tier.
+
+    Files and folders are named without the folders around them. Where no configuration of that name is
+    shipped, every setting is given, to be laid over a file of one's own.
+    """
+    try:
+        shipped = load_config(Path(config.tier))
+        known = shipped.to_dict() if type(shipped) is type(config) else {}
+    except OptionError:
+        known = {}
+    wanted = {k: _named(v) for k, v in config.to_dict().items() if k not in _OTHER_KEYS}
+    texts = overrides_between(known, {k: v for k, v in wanted.items() if v is not None})
+    sets = (f"--set {shlex.quote(text)}" for text in texts)
+    return " ".join(["vderain train", config.tier if known else "CONFIG", *sets])
 
 
 def check_output(weights: Path, *, overwrite: bool) -> None:

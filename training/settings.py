@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -55,3 +56,33 @@ def _update(settings: dict[str, Any], values: dict[str, Any], *, merge: bool) ->
             _update(known, value, merge=True)
         else:
             settings[name] = value
+
+
+def overrides_between(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The "name=value" texts that ``overridden`` turns ``settings`` into ``wanted`` with.
+
+    What ``wanted`` lacks stays; of a table whose entries are others, all of it is given.
+    """
+    return [
+        text
+        for name, value in wanted.items()
+        if name not in settings or settings[name] != value
+        for text in _texts(name, settings.get(name), value)
+    ]
+
+
+def _texts(name: str, known: Any, value: Any) -> list[str]:
+    if isinstance(value, dict) and isinstance(known, dict) and known.keys() == value.keys():
+        inner = overrides_between(known, value)
+        return [f"{name}.{text}" for text in inner]
+    return [f"{name}={_toml(value)}"]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it; of tables the entries that are not None."""
+    if isinstance(value, dict):
+        held = ", ".join(f"{k} = {_toml(v)}" for k, v in value.items() if v is not None)
+        return f"{{{held}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # texts, numbers and truth values are TOML's too

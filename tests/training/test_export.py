@@ -1,5 +1,7 @@
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +15,9 @@ from vderain.network.card import Card
 from vderain.network.fold import fold
 from vderain.network.quantize import quantizable
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import TrainConfig
+from vderain.training.config import TrainConfig, load_config
 from vderain.training.distributed import World
-from vderain.training.export import export_weights, hardware, read_scores
+from vderain.training.export import command, export_weights, hardware, read_scores
 from vderain.training.trainer import Trainer
 from vderain.weights import find_weights, load_network, save_network
 
@@ -39,12 +41,36 @@ def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(
         assert torch.allclose(value.double(), averaged[name].double(), atol=1e-3)
     assert (card.training["steps"], card.data, card.terms) == (2, "charts", "none")
     assert card.training["config"]["batch"] == 1 and card.training["torch"]
+    assert card.training["command"].startswith("vderain train fast --set ")
     assert card.scores == {"dev": {"psnr_after_db": 30.0}}
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "mine.json",
         "mine.safetensors",
         "run",
     ]
+
+
+@pytest.mark.parametrize(("name", "overrides"), [
+    ("fast", ["steps=9", "network={frames = 3}", "sources.heavy.share=0.5", "penalty=l1"]),
+    ("fast", ['sources={own = {reader = "clips", path = "my \\"clips\\""}}', "compiled=true"]),
+    ("nlcl_cpu", ["location_contrast=1e-9"]),
+])  # fmt: skip
+def test_the_cards_command_repeats_the_run(name, overrides):
+    config = load_config(Path(name), overrides)
+    words = shlex.split(command(config))
+    assert words[:3] == ["vderain", "train", name]
+    assert words[3::2] == ["--set"] * len(words[4::2]) and len(words[4::2]) == len(overrides)
+    assert load_config(Path(name), words[4::2]) == config
+
+
+def test_a_run_of_another_tier_is_told_whole_and_without_its_folders():
+    config = load_config(
+        Path("nlcl_cpu"), ["tier=mine", "steps=7", "initial=/somewhere/w.safetensors"]
+    )
+    words = shlex.split(command(config))
+    assert words[:3] == ["vderain", "train", "CONFIG"] and "/somewhere" not in " ".join(words)
+    again = load_config(Path("nlcl"), words[4::2])
+    assert again == replace(config, initial="w.safetensors", data=again.data, terms=again.terms)
 
 
 WIDE = replace(COARSE, rain_width=16, coarse_blocks=(1,), unshuffle=2)

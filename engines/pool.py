@@ -19,7 +19,7 @@ from vderain.engines.cache import EngineCache
 from vderain.engines.contract import Backend, BuildsSlowly
 from vderain.engines.openvino import SLOTS
 from vderain.engines.scaled import ScaledEngine, scaled_format
-from vderain.engines.tune import stored_choice
+from vderain.engines.tune import stored_choices
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import Adding, Engine, EngineSpec, Pending, PendingPlanes
@@ -86,10 +86,9 @@ class EnginePool:
         self._candidates = choice.candidates(options)
         self._weights, self._card = find_weights(options.tier, options.weights)
         self._cache = EngineCache()
-        self._choice = stored_choice(options, self._card, self._cache)
-        if self._choice is not None and self._choice.engine in self._candidates:
-            best = self._choice.engine
-            self._candidates = (best, *(name for name in self._candidates if name != best))
+        self._tuned = stored_choices(options, self._card, self._cache)
+        tuned = [name for name in self._tuned if name in self._candidates]
+        self._candidates = (*tuned, *(name for name in self._candidates if name not in tuned))
         self._backends: dict[tuple[str, EngineOptions], Backend] = {}
         self._open: OrderedDict[PlaneFormat, _Open] = OrderedDict()
         self._specs: dict[PlaneFormat, EngineSpec] = {}
@@ -187,7 +186,7 @@ class EnginePool:
         for index, name in enumerate(names):
             rest = names[index + 1 :]
             try:
-                backend = self._backend(name, options)
+                backend = self._backend(name, options, at_once=build is not None)
                 if build is None and rest and self._may_wait(backend, working):
                     awaited, build = name, self._start_build(name, options, working)
                     notes.append(
@@ -259,9 +258,11 @@ class EnginePool:
             raise EngineLoadError(f"{error}; and then {next_error}") from error
         self._keep_open(fmt, entry)
 
-    def _backend(self, name: str, options: EngineOptions) -> Backend:
-        if self._choice is not None and (name, options) == (self._choice.engine, self._options):
-            options = self._choice.options(options)
+    def _backend(self, name: str, options: EngineOptions, *, at_once: bool) -> Backend:
+        """An engine's backend; ``at_once`` does without kernels that take a minute to compile."""
+        if name in self._tuned and options == self._options:
+            tuned = self._tuned[name].options(options)
+            options = replace(tuned, compiled=options.compiled) if at_once else tuned
         key = (name, options)
         if key not in self._backends:
             self._backends[key] = choice.make_backend(

@@ -1,7 +1,8 @@
 """Measures which engine, precision and number of frames in flight is fastest here, and keeps it as a profile.
 
-A profile holds for one machine, one set of package versions and one network; ``run`` takes it where the
-options leave the choice.
+A profile holds for one machine, one set of package versions and one network: the best way of each engine, so
+that the one that runs while another is built, or that was asked for by name, runs as well as it can. ``run`` takes
+it where the options leave the choice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -29,12 +30,13 @@ from vderain.engines.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine, Pending
+from vderain.machine import nvidia_gpu_names
 from vderain.network.card import Card
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
 PROFILE = "profile.json"
-SCHEMA = 1
+SCHEMA = 2
 DEFAULT_FORMAT = PlaneFormat("yuv420", 1280, 720)
 
 _PRECISIONS = {
@@ -124,15 +126,18 @@ def tune(
         if on_measured is not None:
             on_measured(choice)
     if ranked and options.engine == "auto" and options.precision == "auto":
-        _store(cache, card, options, ranked[0], fmt)
+        _store(cache, card, options, ranked, fmt)
     return [*ranked, *failed]
 
 
-def stored_choice(options: EngineOptions, card: Card, cache: EngineCache) -> Choice | None:
-    """What ``tune`` found best on this machine; None where nobody measured, or the options have chosen."""
-    if (options.engine, options.precision, options.device.lower()) != ("auto", "auto", "auto"):
-        return None
-    return _stored(cache).get(_key(card, options))
+def stored_choices(options: EngineOptions, card: Card, cache: EngineCache) -> dict[str, Choice]:
+    """Engine -> the best way to run it that ``tune`` found on this machine, the fastest engine first.
+
+    Empty where nobody measured, or the options name a precision or a device.
+    """
+    if (options.precision, options.device.lower()) != ("auto", "auto"):
+        return {}
+    return {choice.engine: choice for choice in _stored(cache).get(_key(card, options), ())}
 
 
 def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
@@ -189,6 +194,7 @@ def _rate(backend: Backend, way: Choice, fmt: PlaneFormat) -> tuple[float, str]:
 def _key(card: Card, options: EngineOptions) -> str:
     facts: tuple[object, ...] = (
         cpu_features(),
+        nvidia_gpu_names(),
         package_versions("vderain", "torch", "openvino", "torch-tensorrt"),
         card.sha256,
         sorted(card.int8),
@@ -198,25 +204,33 @@ def _key(card: Card, options: EngineOptions) -> str:
 
 
 def _store(
-    cache: EngineCache, card: Card, options: EngineOptions, choice: Choice, fmt: PlaneFormat
+    cache: EngineCache,
+    card: Card,
+    options: EngineOptions,
+    ranked: Sequence[Choice],
+    fmt: PlaneFormat,
 ) -> None:
     path = cache.private_path(PROFILE)
     if path is None:
         return
-    known = {key: asdict(value) for key, value in _stored(cache).items()}
-    known[_key(card, options)] = asdict(choice)
+    best = {choice.engine: choice for choice in reversed(ranked)}  # the fastest of each comes last
+    known = {key: [asdict(one) for one in values] for key, values in _stored(cache).items()}
+    known[_key(card, options)] = [asdict(one) for one in ranked if best[one.engine] is one]
     told = {"schema": SCHEMA, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
     cache.keep(path, json.dumps({**told, "at": str(fmt), "choices": known}, indent=2).encode())
 
 
-def _stored(cache: EngineCache) -> dict[str, Choice]:
+def _stored(cache: EngineCache) -> dict[str, list[Choice]]:
     """The profiles of all networks; none where the file is missing or cannot be read."""
     path = cache.private_path(PROFILE)
     try:
         values: dict[str, Any] = json.loads(path.read_text()) if path is not None else {}
         if values.get("schema") != SCHEMA:
             return {}
-        return {key: Choice(**choice) for key, choice in values["choices"].items()}
+        return {
+            key: [Choice(**choice) for choice in choices]
+            for key, choices in values["choices"].items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -64,13 +64,27 @@ def give_back_memory() -> None:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether the NVIDIA driver is loaded and finds a GPU; asks the driver itself, without torch."""
+    """Whether the NVIDIA driver is loaded and finds a GPU."""
+    return bool(nvidia_gpu_names())
+
+
+def nvidia_gpu_names() -> tuple[str, ...]:
+    """The GPUs that the NVIDIA driver finds, each with the CUDA version it offers; asks it without torch."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(library)
-            count = ctypes.c_int(0)
+            count, version = ctypes.c_int(0), ctypes.c_int(0)
             if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-                return count.value > 0
+                driver.cuDriverGetVersion(ctypes.byref(version))
+                names = (_device_name(driver, index) for index in range(count.value))
+                return tuple(f"{name}, CUDA {version.value}" for name in names)
         except (OSError, AttributeError):
             continue
-    return False
+    return ()
+
+
+def _device_name(driver: ctypes.CDLL, index: int) -> str:
+    device, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
+    if driver.cuDeviceGet(ctypes.byref(device), index) == 0:
+        driver.cuDeviceGetName(name, len(name), device)
+    return name.value.decode(errors="replace") or f"GPU {index}"

@@ -9,9 +9,13 @@ from click.testing import CliRunner
 
 from tests.engines.conftest import write_weights
 from vderain.cli.engine import engine
-from vderain.engines.tune import PROFILE, Choice, stored_choice
+from vderain.engines.cache import EngineCache
+from vderain.engines.pool import EnginePool
+from vderain.engines.tune import PROFILE, Choice, stored_choices
 from vderain.errors import EngineLoadError, OptionError
+from vderain.frames import PlaneFormat
 from vderain.machine import has_nvidia_gpu
+from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
 
@@ -75,42 +79,75 @@ def test_the_profile_of_tune_is_what_runs(weights, folder):
     assert "fps" in first and "run takes:" in done.output
     values = json.loads((folder / PROFILE).read_text())
     (kept,) = values["choices"].values()
-    assert Choice(**kept).engine in first and kept["frames_per_s"] > 0
-
-    from vderain.engines.cache import EngineCache
-    from vderain.engines.pool import EnginePool
-    from vderain.frames import PlaneFormat
-    from vderain.options import EngineOptions
+    assert Choice(**kept[0]).engine in first and kept[0]["frames_per_s"] > 0
+    assert sorted(choice["engine"] for choice in kept) == [
+        "openvino",
+        "reference",
+    ]  # the best of each
 
     _, card = find_weights("fast", weights)
     options = EngineOptions(weights=weights)
-    assert stored_choice(options, card, EngineCache()) == Choice(**kept)
+    told = stored_choices(options, card, EngineCache())
+    assert list(told.values()) == [Choice(**choice) for choice in kept]
     # Another choice than the default's, as if it had been the fastest.
     (key,) = values["choices"]
-    other = {**kept, "engine": "openvino", "precision": "float32", "slots": 4}
-    values["choices"] = {key: other}
+    other = {**kept[0], "engine": "openvino", "precision": "float32", "slots": 4}
+    values["choices"] = {key: [other]}
     (folder / PROFILE).write_text(json.dumps(values))
-    pool = EnginePool(options)
-    spec = pool.spec_for(PlaneFormat("gray", 8, 8))
-    assert (spec.name, spec.precision, pool.slots) == ("openvino", "float32", 4)
-    pool.close()
-    named = EnginePool(EngineOptions(weights=weights, engine="openvino"))
-    named.spec_for(PlaneFormat("gray", 8, 8))
-    assert named.slots == 2  # whoever chooses is not overruled
-    named.close()
+    for named in ("auto", "openvino"):
+        pool = EnginePool(EngineOptions(weights=weights, engine=named))
+        spec = pool.spec_for(PlaneFormat("gray", 8, 8))
+        assert (spec.name, spec.precision, pool.slots) == ("openvino", "float32", 4)
+        pool.close()
+    chosen = EnginePool(
+        EngineOptions(weights=weights, engine="openvino", precision="float32", slots=1)
+    )
+    chosen.spec_for(PlaneFormat("gray", 8, 8))
+    assert chosen.slots == 1  # whoever chooses is not overruled
+    chosen.close()
+
+
+def test_a_profile_from_before_a_gpu_was_there_is_not_taken(weights, folder, monkeypatch):
+    call("tune", "--size", "8x8", "--seconds", "1", "--weights", weights)
+    _, card = find_weights("fast", weights)
+    options = EngineOptions(weights=weights)
+    assert stored_choices(options, card, EngineCache())
+    monkeypatch.setattr("vderain.engines.tune.nvidia_gpu_names", lambda: ("Card, CUDA 13000",))
+    assert stored_choices(options, card, EngineCache()) == {}
+
+
+def test_compiled_kernels_are_not_waited_for_while_another_engine_is_built(
+    weights, folder, monkeypatch
+):
+    made = []
+    compiled = Choice("reference", "float32", 1, compiled=True)
+    monkeypatch.setattr("vderain.engines.pool.stored_choices", lambda *_: {"reference": compiled})
+    monkeypatch.setattr(
+        "vderain.engines.choice.make_backend",
+        lambda name, weights, card, options, cache: made.append(options),
+    )
+    pool = EnginePool(EngineOptions(weights=weights))
+    for at_once in (True, False):
+        pool._backend("reference", pool._options, at_once=at_once)
+    assert [options.compiled for options in made] == [False, True]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"schema": 1}', '{"schema": 1, "choices": {"a": 3}}']
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"schema": 2}',
+        '{"schema": 2, "choices": {"a": 3}}',
+        '{"schema": 2, "choices": {"a": [3]}}',
+    ],
 )
 def test_a_damaged_profile_is_done_without(weights, folder, text):
-    from vderain.engines.cache import EngineCache
-    from vderain.options import EngineOptions
-
     folder.mkdir(mode=0o700)
     (folder / PROFILE).write_text(text)
     _, card = find_weights("fast", weights)
-    assert stored_choice(EngineOptions(weights=weights), card, EngineCache()) is None
+    assert stored_choices(EngineOptions(weights=weights), card, EngineCache()) == {}
 
 
 def test_ways_on_a_gpu_include_compiled_kernels(monkeypatch):

@@ -2,9 +2,11 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tests.engines.conftest import write_weights
@@ -153,7 +155,13 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
         return 100.0
 
     monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
-    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: f"GPU of {wanted}")
+    gpus = {}
+
+    def device(wanted):
+        gpus[wanted] = SimpleNamespace(torch_device=torch.device("cpu"))
+        return gpus[wanted]
+
+    monkeypatch.setattr("vderain.bench.CudaDevice", device)
     monkeypatch.setattr("vderain.bench.transfers_per_s", transfers)
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
                 "--engine", "reference")  # fmt: skip
@@ -161,9 +169,26 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
     assert rates["upload"] == rates["download"] == 100
     planes = [(48, 64), (24, 32), (24, 32)]
     assert [(to, shapes[:3], back) for to, shapes, _, back in moved] == [
-        ("GPU of auto", planes, False), ("GPU of auto", planes, True),
+        (gpus["auto"], planes, False), (gpus["auto"], planes, True),
     ]  # fmt: skip
     assert {dtype for *_, dtype, _ in moved} == {np.dtype(np.uint8)}
+
+
+def test_the_peak_is_measured_on_the_gpu_that_the_engine_runs_on(weights, folder, monkeypatch):
+    asked = []
+
+    def peak(device, precision):
+        asked.append(device)
+        return 1e12, precision
+
+    second = SimpleNamespace(torch_device=torch.device("cuda", 1))
+    monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
+    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: second)
+    monkeypatch.setattr("vderain.bench.transfers_per_s", lambda *_, back: 100.0)
+    monkeypatch.setattr("vderain.bench.matrix_peak_flop_per_s", peak)
+    call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
+         "--engine", "reference")  # fmt: skip
+    assert asked == [torch.device("cuda", 1)]
 
 
 def test_the_share_of_the_peak_counts_what_the_engine_computes(weights, folder):

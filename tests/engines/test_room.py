@@ -1,6 +1,7 @@
 """A GPU that is full, or too small for what stands beside a frame: nothing is built again for it, and nothing ends."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_takeover import FMT, exact, run
+from tests.fakes import GRAY
 from vderain.engines import choice, gpu
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
@@ -35,6 +37,10 @@ def _gpu(monkeypatch, cache_folder):
 def backend(name, weights, device):
     found = find_weights("fast", str(weights))
     return KINDS[name](*found, EngineOptions(), EngineCache(), device=device)
+
+
+def free_slots(device):
+    return device.room - len(device.streams)
 
 
 def test_a_full_gpu_is_no_reason_to_build_again(weights):
@@ -170,3 +176,124 @@ class Fake:
 
     def open(self, fmt):
         return SlotEngine(self.device.slots, fmt, EngineSpec(self.name, "float16", "fake", "tiny"))
+
+
+class Build:
+    """Builds tensorrt on a GPU with much room when it is looked at for the second time."""
+
+    def __init__(self, weights):
+        self.weights, self.looks = weights, 0
+
+    def __call__(self, name, options, fmt):
+        self.fmt = fmt
+        return self
+
+    def outcome(self):
+        self.looks += 1
+        if self.looks < 2:
+            return None
+        backend("tensorrt", self.weights, HostDevice()).open(self.fmt).close()
+        return ""
+
+    def close(self):
+        pass
+
+
+def swapping(weights, monkeypatch, devices):
+    """A run that begins with cuda and sees tensorrt built after a frame: report, frames, frames of cuda alone."""
+
+    def make(name, *arguments):
+        if name not in KINDS:
+            return Fake(name, FakeDevice(2))
+        return KINDS[name](*arguments, device=devices[name])
+
+    monkeypatch.setattr(choice, "make_backend", make)
+    options = EngineOptions(weights=str(weights))
+    with closing(EnginePool(options, start_build=Build(weights))) as pool:
+        report, out = run(pool)
+    with closing(EnginePool(replace(options, engine="cuda"))) as pool:
+        _, expected = run(pool)
+    return report.engines, out, expected
+
+
+TOOK_OVER = "tensorrt was built meanwhile and took over after 1 frames"
+
+
+@pytest.mark.parametrize("room", [3, 4, 5])
+def test_an_engine_without_room_beside_the_running_one_opens_when_that_is_closed(
+    weights, monkeypatch, room
+):
+    """With some room beside it, it would hold fewer frames at once for the rest of the run."""
+    device = HostDevice(room)
+    engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
+    assert out == expected
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+    assert len(PROGRAMS) == 1
+    assert free_slots(device) == room
+
+
+@pytest.mark.parametrize("room", [6, 16])
+def test_with_room_for_both_no_frame_waits_for_the_running_one_to_close(weights, monkeypatch, room):
+    device = HostDevice(room)
+    engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
+    assert out == expected
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+
+
+def test_an_engine_that_does_not_fit_alone_either_leaves_the_run_to_the_first(weights, monkeypatch):
+    devices = {"tensorrt": HostDevice(room=0), "cuda": HostDevice(room=3)}
+    engines, out, expected = swapping(weights, monkeypatch, devices)
+    assert out == expected
+    assert [spec.name for spec in engines] == ["cuda"]
+    being_built, told = engines[0].notes
+    assert "tensorrt is being built" in being_built
+    assert told.startswith("tensorrt was built and cannot run: ") and "no room for a frame" in told
+    assert len(PROGRAMS) == 1
+    assert free_slots(devices["cuda"]) == 3
+
+
+def test_where_the_first_does_not_come_back_the_next_engine_goes_on(weights, monkeypatch):
+    class Shrinking(HostDevice):
+        """Somebody else takes what was given back."""
+
+        def release(self):
+            if not self.streams:
+                self.room = 0
+
+    small = Shrinking(room=3)
+    backend("cuda", weights, HostDevice()).open(GRAY).close()  # its verdict
+    devices = {"tensorrt": HostDevice(room=0), "cuda": small}
+    answers = FakeDevice(2)
+
+    def make(name, *arguments):
+        if name not in KINDS:
+            return Fake(name, answers)
+        return KINDS[name](*arguments, device=devices[name])
+
+    monkeypatch.setattr(choice, "make_backend", make)
+    with closing(
+        EnginePool(EngineOptions(weights=str(weights)), start_build=Build(weights))
+    ) as pool:
+        report, out = run(pool)
+    assert [pts for pts, _ in out] == list(range(12)) and out[1:] == exact()[1:]
+    (spec,) = report.engines
+    assert spec.name == "openvino" and "goes on" not in " ".join(spec.notes)
+    kinds = [note.partition(":")[0] for note in spec.notes[1:]]
+    assert kinds == ["tensorrt was built and cannot run", "cuda cannot run"]
+    assert len(PROGRAMS) == 1
+
+
+def test_an_engine_that_cannot_run_for_other_reasons_leaves_the_running_one_open(
+    weights, monkeypatch
+):
+    class Broken(HostDevice):
+        def stream(self):
+            raise RuntimeError("an illegal memory access was encountered")
+
+    device = HostDevice()
+    devices = {"tensorrt": Broken(), "cuda": device}
+    engines, out, expected = swapping(weights, monkeypatch, devices)
+    assert out == expected
+    assert [spec.name for spec in engines] == ["cuda"]
+    assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda goes on: ")
+    assert "took over" not in engines[0].notes[-1]

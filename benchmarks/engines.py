@@ -79,7 +79,7 @@ def main(size: str, rounds: int) -> None:
     with torch.inference_mode():
         for number in range(rounds + 1):
             for precision in sorted(set(precisions.values()) - {"int8"}):
-                flop_per_s, _ = matrix_peak_flop_per_s("reference", precision)
+                flop_per_s, _ = matrix_peak_flop_per_s(torch.device("cpu"), precision)
                 peaks.setdefault(precision, []).append(flop_per_s)
             for name, call in calls.items():
                 since = time.perf_counter()

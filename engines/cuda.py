@@ -25,6 +25,7 @@ from vderain.engines.gpu import (
     Ports,
     check_on_device,
     make_slots,
+    out_of_memory,
     wanted_precisions,
 )
 from vderain.engines.key import EngineKey, package_versions
@@ -32,7 +33,7 @@ from vderain.engines.opening import first_passing
 from vderain.engines.reference import load_finite_network
 from vderain.engines.selfcheck import CheckResult
 from vderain.engines.slots import first_line
-from vderain.errors import EngineLoadError
+from vderain.errors import EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.network.card import Card
 from vderain.network.graph import device_graph
@@ -68,7 +69,22 @@ class CudaBackend:
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
     ) -> tuple[GpuEngine, CheckResult]:
-        engine = self._engine(fmt, precision, notes)
+        before = len(notes)
+        try:
+            return self._checked(fmt, precision, notes, self._wanted)
+        except NoRoomError:
+            if self._wanted == 1:
+                raise
+        # The self-check may have had no room beside all slots; its verdict holds for any number of them.
+        del notes[before:]
+        alone, check = self._checked(fmt, precision, notes, 1)
+        alone.close()
+        return self._engine(fmt, precision, notes, self._wanted), check
+
+    def _checked(
+        self, fmt: PlaneFormat, precision: str, notes: list[str], wanted: int
+    ) -> tuple[GpuEngine, CheckResult]:
+        engine = self._engine(fmt, precision, notes, wanted)
         check = functools.partial(self._check, engine, fmt)
         try:
             verdict = self._cache.fetch(self._key(fmt, precision), check, notes)
@@ -95,24 +111,27 @@ class CudaBackend:
             b"", check_on_device(engine, self._network, fmt, self._card, self._device).to_dict()
         )
 
-    def _engine(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> GpuEngine:
+    def _engine(self, fmt: PlaneFormat, precision: str, notes: list[str], wanted: int) -> GpuEngine:
         try:
-            slots = self._slots(fmt, precision, notes)
+            slots = self._slots(fmt, precision, notes, wanted)
         except (RuntimeError, MemoryError) as error:
-            raise EngineLoadError(f"cuda cannot run {fmt}: {first_line(error)}") from error
+            kind = NoRoomError if out_of_memory(error) else EngineLoadError
+            raise kind(f"cuda cannot run {fmt}: {first_line(error)}") from error
         spec = spec_from_card(
             self._card, "cuda", precision, self._device.name, tuple(dict.fromkeys(notes))
         )
         return GpuEngine(slots, fmt, spec)
 
-    def _slots(self, fmt: PlaneFormat, precision: str, notes: list[str]) -> list[GpuSlot]:
+    def _slots(
+        self, fmt: PlaneFormat, precision: str, notes: list[str], wanted: int
+    ) -> list[GpuSlot]:
         """Slots over the whole frame, else one slot that goes over it in stripes."""
         dtype = DTYPES[precision]
         padded = fmt.padded(self._card.config.multiple)
         ports = Ports.of(self._card.config, fmt, precision)
         try:
             launch = self._maker(device_graph(self._network, padded, dtype))
-            return make_slots(self._device, ports, launch, wanted=self._wanted, notes=notes)
+            return make_slots(self._device, ports, launch, wanted=wanted, notes=notes)
         except MemoryError:
             free = int(SPARE * self._device.free_bytes())
             if not isinstance(self._network, SemiDRDNet):

@@ -18,14 +18,14 @@ from vderain.engines.contract import check_clip, spec_from_card
 from vderain.engines.device import Device
 from vderain.engines.reference import ReferenceEngine
 from vderain.engines.selfcheck import CheckResult, check_engine
-from vderain.engines.slots import SlotEngine, fill_padded
+from vderain.engines.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.surfaces import (
     dlpack_device,
     fill_padded_tensor,
     picture_of,
     planes_of,
 )
-from vderain.errors import EngineBuildError
+from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
 from vderain.interfaces import Adding, Engine, Pending, PendingPlanes
 from vderain.network.adding import add_change
@@ -293,6 +293,17 @@ def _cut(buffer: Tensor, shape: tuple[int, int]) -> Tensor:
     return buffer[0, 0, : shape[0], : shape[1]]
 
 
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is of memory; the driver's own words have no class of theirs."""
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and "out of memory" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
 def make_slots(
     device: Device,
     ports: Ports,
@@ -309,7 +320,9 @@ def make_slots(
     while len(slots) < wanted:
         try:
             slots.append(GpuSlot(device, ports, make_launch))
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             device.release()
             if not slots:
                 raise MemoryError(
@@ -328,14 +341,26 @@ def check_on_device(
 ) -> CheckResult:
     """Compare an engine with the reference, in float32 on the same device, on all pictures.
 
-    Raises EngineLoadError where either fails.
+    Raises EngineLoadError where either fails, and NoRoomError where the memory is why.
     """
     spec = spec_from_card(card, "reference", "float32", device.name)
-    there = copy.deepcopy(network).to(device.torch_device)
-    free = int(SPARE * device.free_bytes())
-    reference = ReferenceEngine(there, fmt, spec, free_bytes=free)
+    device.release()  # what torch keeps for later does not count as free
+    free = device.free_bytes()
     try:
-        return check_engine(engine, reference, fmt, flop=0.0)
+        there = copy.deepcopy(network).to(device.torch_device)
+        reference = ReferenceEngine(there, fmt, spec, free_bytes=int(SPARE * free))
+        try:
+            return check_engine(engine, reference, fmt, flop=0.0)
+        finally:
+            reference.close()
+    except (EngineFailedError, MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise NoRoomError(
+                f"the GPU has no room for the self-check of {fmt} beside the engine "
+                f"({free >> 20} MiB free)"
+            ) from error
+        raise EngineLoadError(
+            f"the self-check on {device.name} fails: {first_line(error)}"
+        ) from error
     finally:
-        reference.close()
         device.release()

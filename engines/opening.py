@@ -9,7 +9,7 @@ from typing import TypeVar
 from vderain.engines.cache import Built, EngineCache
 from vderain.engines.key import EngineKey
 from vderain.engines.selfcheck import CheckResult
-from vderain.errors import EngineBuildError, EngineLoadError
+from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine
 
@@ -42,11 +42,16 @@ def load_cached(
     make: Callable[[bytes, list[str]], _Opened],
     notes: list[str],
 ) -> tuple[_Opened, CheckResult]:
-    """An engine made of what the cache holds, which is built again where it cannot be used."""
+    """An engine made of what the cache holds, which is built again where it cannot be used.
+
+    Not where the memory is full: another build would need the same, and more while it goes on.
+    """
     built = cache.fetch(key, build, notes)
     before = len(notes)
     try:
         engine = make(built.blob, notes)
+    except NoRoomError:
+        raise
     except EngineLoadError as error:
         del notes[before:]  # what was tried with bytes that are of no use
         logger.warning("the cached engine for %s is built again: %s", key.format, error)

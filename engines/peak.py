@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+
+import torch
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _SECONDS = 1.0
 _LINES = 64  # of the picture that is a matrix
 
 
-def matrix_peak_flop_per_s(engine: str, precision: str) -> tuple[float, str]:
-    """Floating point operations per second of a matrix product where ``engine`` computes, and its precision.
+def matrix_peak_flop_per_s(device: torch.device, precision: str) -> tuple[float, str]:
+    """Floating point operations per second of a matrix product on ``device``, and its precision.
 
-    Of the engine's own precision where torch has such a product there; of float32 for int8 on a CPU, whose
+    Of the precision asked for where torch has such a product there; of float32 for int8 on a CPU, whose
     share may therefore exceed 100 %.
     """
-    import torch
-
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    on_gpu = engine in ("tensorrt", "cuda")
+    on_gpu = device.type == "cuda"
     if not on_gpu and precision == "float16":
         precision = "float32"
     dtype = dtypes.get(precision, torch.float32)
-    device = "cuda" if on_gpu else "cpu"
-    side = _SIDE[device]
+    side = _SIDE[device.type]
     left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     ways = [lambda: torch.mm(left, right)]
     if not on_gpu:
@@ -36,7 +36,8 @@ def matrix_peak_flop_per_s(engine: str, precision: str) -> tuple[float, str]:
         )
         ways.append(lambda: torch.nn.functional.conv2d(pixels, kernel))
     with torch.inference_mode():
-        best = max(_per_s(way, torch.cuda.synchronize if on_gpu else None) for way in ways)
+        wait = functools.partial(torch.cuda.synchronize, device) if on_gpu else None
+        best = max(_per_s(way, wait) for way in ways)
     return best * 2.0 * side**3, str(dtype).removeprefix("torch.")
 
 

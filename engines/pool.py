@@ -20,7 +20,13 @@ from vderain.engines.contract import Backend, BuildsSlowly
 from vderain.engines.openvino import SLOTS
 from vderain.engines.scaled import ScaledEngine, scaled_format
 from vderain.engines.tune import stored_choices
-from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, WeightsError
+from vderain.errors import (
+    EngineBuildError,
+    EngineFailedError,
+    EngineLoadError,
+    NoRoomError,
+    WeightsError,
+)
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import Adding, Engine, EngineSpec, Pending, PendingPlanes
 from vderain.network.change import derained
@@ -29,6 +35,8 @@ from vderain.weights import find_weights
 
 # Over all formats kept open: an engine of the fast tier takes about 70 bytes per pixel.
 KEEP_PIXELS = 2 * 1920 * 1080
+
+_UNUSABLE = (EngineBuildError, EngineLoadError, WeightsError)  # an engine; another may run
 
 _P = TypeVar("_P", covariant=True)
 
@@ -194,7 +202,7 @@ class EnginePool:
                         "(vderain engine build does it ahead of time)"
                     )
                     continue
-                engine: Engine = backend.open(working)
+                engine = self._running(backend, name, options, working)
             except (EngineBuildError, EngineLoadError) as error:
                 if not rest and not notes:
                     raise
@@ -226,20 +234,51 @@ class EnginePool:
             return entry
         entry.build.close()
         entry.build = None
+        told = f"{entry.awaited} could not be built, {entry.name} goes on: {outcome}"
+        if not outcome:
+            try:
+                fresh = self._beside(fmt, entry)
+            except _UNUSABLE as error:
+                told = f"{entry.awaited} was built and cannot run, {entry.name} goes on: {error}"
+            else:
+                return self._in_place(fmt, entry) if fresh is None else fresh
+        entry.spec = replace(entry.spec, notes=(*entry.spec.notes, told))
+        self._specs[fmt] = entry.spec
+        return entry
+
+    def _beside(self, fmt: PlaneFormat, entry: _Open) -> _Open | None:
+        """The engine that was built, in place of the one that ran; None where that takes the memory it needs."""
         try:
-            if outcome:
-                raise EngineBuildError(outcome)
-            told = f"{entry.awaited} was built meanwhile and took over after {entry.frames} frames"
-            names = (entry.awaited, *(n for n in (entry.name, *entry.rest) if n != entry.awaited))
-            fresh = self._opened(fmt, names[:1], self._options, [told])
-            fresh.rest = names[1:]
-        except (EngineBuildError, EngineLoadError, WeightsError) as error:
-            told = f"{entry.awaited} could not be built, {entry.name} goes on: {error}"
-            entry.spec = replace(entry.spec, notes=(*entry.spec.notes, told))
-            self._specs[fmt] = entry.spec
-            return entry
+            fresh = self._built(fmt, entry)
+        except NoRoomError:
+            return None
+        if fresh.engine.slots < entry.engine.slots:
+            fresh.close()  # alone it may hold more frames at once
+            return None
         entry.close()  # its clips in flight are answered first
         self._keep_open(fmt, fresh)
+        return fresh
+
+    def _in_place(self, fmt: PlaneFormat, entry: _Open) -> _Open:
+        """The engine that was built once the one that ran is closed; the latter again where that fails."""
+        entry.close()
+        del self._open[fmt]
+        try:
+            fresh = self._built(fmt, entry)
+        except _UNUSABLE as error:
+            told = f"{entry.awaited} was built and cannot run: {error}"
+            names = (entry.name, *entry.rest)
+            fresh = self._opened(fmt, names, self._options, [*entry.notes, told])
+            fresh.frames = entry.frames
+        self._keep_open(fmt, fresh)
+        return fresh
+
+    def _built(self, fmt: PlaneFormat, entry: _Open) -> _Open:
+        """What an entry waits for, open."""
+        fresh = self._opened(fmt, (entry.awaited,), self._options, [])
+        told = f"{entry.awaited} was built meanwhile and took over after {entry.frames} frames"
+        fresh.spec = replace(fresh.spec, notes=(told, *fresh.spec.notes))
+        fresh.rest = tuple(n for n in (entry.name, *entry.rest) if n != entry.awaited)
         return fresh
 
     def _take_over(self, fmt: PlaneFormat, failed: _Open, error: EngineFailedError) -> None:
@@ -258,11 +297,26 @@ class EnginePool:
             raise EngineLoadError(f"{error}; and then {next_error}") from error
         self._keep_open(fmt, entry)
 
+    def _running(
+        self, backend: Backend, name: str, options: EngineOptions, fmt: PlaneFormat
+    ) -> Engine:
+        """The backend's engine, or the one without a profile: what was fastest at one size may fail at another."""
+        try:
+            return backend.open(fmt)
+        except (EngineBuildError, EngineLoadError):
+            plain = self._made(name, options)
+            if plain is backend:
+                raise
+            return plain.open(fmt)
+
     def _backend(self, name: str, options: EngineOptions, *, at_once: bool) -> Backend:
         """An engine's backend; ``at_once`` does without kernels that take a minute to compile."""
         if name in self._tuned and options == self._options:
             tuned = self._tuned[name].options(options)
             options = replace(tuned, compiled=options.compiled) if at_once else tuned
+        return self._made(name, options)
+
+    def _made(self, name: str, options: EngineOptions) -> Backend:
         key = (name, options)
         if key not in self._backends:
             self._backends[key] = choice.make_backend(

@@ -81,10 +81,16 @@ class ReferenceEngine:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        inputs = [
-            torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(self._device)
-            for plane in clip_inputs(clip, self._fmt, self._spec.frames)
-        ]
+        planes = clip_inputs(clip, self._fmt, self._spec.frames)
+        try:
+            inputs = [
+                torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(
+                    self._device
+                )
+                for plane in planes
+            ]
+        except (RuntimeError, MemoryError) as error:  # a GPU that is full
+            raise EngineFailedError(f"the reference engine failed: {error}") from error
         return LateAnswer(functools.partial(self._compute, inputs))
 
     def close(self) -> None:
@@ -96,7 +102,10 @@ class ReferenceEngine:
             with torch.inference_mode(), _limited_threads(self._threads), _exact():
                 changes = self._planes_network(*inputs)
                 return tuple(change[0, 0].contiguous().cpu().numpy() for change in changes)
-        except RuntimeError as error:  # torch's word for all that goes wrong, memory included
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # torch's word for all that goes wrong, memory included
             raise EngineFailedError(f"the reference engine failed: {error}") from error
 
 

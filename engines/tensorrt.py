@@ -38,6 +38,7 @@ from vderain.engines.gpu import (
     Ports,
     check_on_device,
     make_slots,
+    out_of_memory,
     wanted_precisions,
 )
 from vderain.engines.key import EngineKey, package_versions
@@ -46,10 +47,11 @@ from vderain.engines.reference import load_finite_network
 from vderain.engines.selfcheck import CheckResult
 from vderain.engines.slots import first_line
 from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
-from vderain.errors import EngineBuildError, EngineLoadError
+from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine
 from vderain.machine import package_version
+from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.config import NetworkConfig
 from vderain.network.graph import device_graph
@@ -180,12 +182,23 @@ class TensorRtBackend:
         ports = Ports.of(self._card.config, fmt, precision)
         with _told(fmt, precision):
             blob = self._converted(device_graph(network, padded, DTYPES[precision]), ports)
-        engine = self._engine(ports, precision, blob, [])
+        check = functools.partial(self._checked, ports, precision, blob, network)
         try:
-            check = check_on_device(engine, network, fmt, self._card, self._device)
+            return Built(blob, check(self._wanted).to_dict())
+        except NoRoomError:
+            if self._wanted == 1:
+                raise
+        # Whether it answers rightly does not depend on how many frames are in flight.
+        return Built(blob, check(1).to_dict())
+
+    def _checked(
+        self, ports: Ports, precision: str, blob: bytes, network: ChangeNetwork, wanted: int
+    ) -> CheckResult:
+        engine = self._engine(ports, precision, blob, [], wanted=wanted)
+        try:
+            return check_on_device(engine, network, ports.fmt, self._card, self._device)
         finally:
             engine.close()
-        return Built(blob, check.to_dict())
 
     def _build_part(self, ports: Ports, precision: str, part: str) -> Built:
         """Build a graph of a tile; it is checked with the other one, not by itself."""
@@ -257,6 +270,8 @@ class TensorRtBackend:
                 slots = make_slots(self._device, ports, launch, wanted=wanted, notes=notes)
                 break
             except (RuntimeError, MemoryError) as error:
+                if out_of_memory(error) or self._is_full(blob):
+                    raise NoRoomError(f"tensorrt cannot load it: {first_line(error)}") from error
                 if runtime is self._runtimes[-1]:
                     raise EngineLoadError(
                         f"tensorrt cannot load it: {first_line(error)}"
@@ -265,6 +280,10 @@ class TensorRtBackend:
         told = tuple(dict.fromkeys(notes))
         spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, told)
         return GpuEngine(slots, ports.fmt, spec)
+
+    def _is_full(self, blob: bytes) -> bool:
+        """Whether the GPU could not even hold the engine's weights: TensorRT does not say why it refuses bytes."""
+        return self._device.free_bytes() < len(blob)
 
 
 class OwnRuntime:

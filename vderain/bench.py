@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from vderain.clips import Window, clips
 from vderain.engines import open_engine
@@ -89,7 +90,8 @@ def bench(
         spec = engine.spec_for(fmt)
     folded = spec.name != "reference"
     flop = frame_flop(card.config, fmt, folded=folded) * options.scale**2
-    peak, precision = matrix_peak_flop_per_s(spec.name, spec.precision)
+    where = gpu.torch_device if gpu is not None else torch.device("cpu")
+    peak, precision = matrix_peak_flop_per_s(where, spec.precision)
     stages = [name for name in ("decode", "align", "network", "encode") if name in rates]
     return Bench(
         format=str(fmt),

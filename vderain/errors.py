@@ -33,6 +33,10 @@ class EngineLoadError(VderainError):
     """A built engine cannot be loaded, or answers wrongly."""
 
 
+class NoRoomError(EngineLoadError):
+    """The memory is too small, or too full at the moment, for an engine that may be sound."""
+
+
 class EngineFailedError(EngineLoadError):
     """An engine that ran fails in the middle of its work; another one may go on."""
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tests.engines.conftest import write_weights
@@ -12,7 +14,7 @@ from vderain.cli.engine import engine
 from vderain.engines.cache import EngineCache
 from vderain.engines.pool import EnginePool
 from vderain.engines.tune import PROFILE, Choice, stored_choices
-from vderain.errors import EngineLoadError, OptionError
+from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.frames import PlaneFormat
 from vderain.machine import has_nvidia_gpu
 from vderain.options import EngineOptions
@@ -107,6 +109,26 @@ def test_the_profile_of_tune_is_what_runs(weights, folder):
     chosen.close()
 
 
+def test_a_profile_whose_precision_fails_here_is_done_without(weights, folder, monkeypatch):
+    other = Choice("reference", "float16", 1)  # in which the reference does not compute
+    monkeypatch.setattr("vderain.engines.pool.stored_choices", lambda *_: {"reference": other})
+    pool = EnginePool(EngineOptions(weights=weights))
+    opened = pool._made
+
+    def made(name, options):
+        if options.precision == "float16":
+            return SimpleNamespace(open=failing)
+        return opened(name, options)
+
+    def failing(fmt):
+        raise EngineBuildError("fails the self-check")
+
+    monkeypatch.setattr(pool, "_made", made)
+    spec = pool.spec_for(PlaneFormat("gray", 8, 8))
+    assert (spec.name, spec.precision) == ("reference", "float32")
+    pool.close()
+
+
 def test_a_profile_from_before_a_gpu_was_there_is_not_taken(weights, folder, monkeypatch):
     call("tune", "--size", "8x8", "--seconds", "1", "--weights", weights)
     _, card = find_weights("fast", weights)
@@ -190,7 +212,13 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
         return 100.0
 
     monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
-    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: f"GPU of {wanted}")
+    gpus = {}
+
+    def device(wanted):
+        gpus[wanted] = SimpleNamespace(torch_device=torch.device("cpu"))
+        return gpus[wanted]
+
+    monkeypatch.setattr("vderain.bench.CudaDevice", device)
     monkeypatch.setattr("vderain.bench.transfers_per_s", transfers)
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
                 "--engine", "reference")  # fmt: skip
@@ -198,9 +226,26 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
     assert rates["upload"] == rates["download"] == 100
     planes = [(48, 64), (24, 32), (24, 32)]
     assert [(to, shapes[:3], back) for to, shapes, _, back in moved] == [
-        ("GPU of auto", planes, False), ("GPU of auto", planes, True),
+        (gpus["auto"], planes, False), (gpus["auto"], planes, True),
     ]  # fmt: skip
     assert {dtype for *_, dtype, _ in moved} == {np.dtype(np.uint8)}
+
+
+def test_the_peak_is_measured_on_the_gpu_that_the_engine_runs_on(weights, folder, monkeypatch):
+    asked = []
+
+    def peak(device, precision):
+        asked.append(device)
+        return 1e12, precision
+
+    second = SimpleNamespace(torch_device=torch.device("cuda", 1))
+    monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
+    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: second)
+    monkeypatch.setattr("vderain.bench.transfers_per_s", lambda *_, back: 100.0)
+    monkeypatch.setattr("vderain.bench.matrix_peak_flop_per_s", peak)
+    call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
+         "--engine", "reference")  # fmt: skip
+    assert asked == [torch.device("cuda", 1)]
 
 
 def test_the_share_of_the_peak_counts_what_the_engine_computes(weights, folder):

@@ -68,8 +68,10 @@ class HostDevice:
     @contextlib.contextmanager
     def on(self, stream):
         before, self.current = self.current, stream
-        yield
-        self.current = before
+        try:
+            yield
+        finally:
+            self.current = before
 
     def follow_decoder(self, stream):
         self.followed.append(stream)

@@ -13,7 +13,6 @@ from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.engines.test_tiles import CONFIGS, uneven_clip
 from tests.media.synth import STEP, write
-from tests.networks import TINY
 from vderain.api import derain_file
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
@@ -38,6 +37,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="not yet run: needs an NVIDIA GPU"),
 ]
 FMT = make_format("yuv420", 640, 360)
+COSTLY = replace(PAPER, rain_blocks=4, detail_blocks=4)
 
 
 def backend(kind, path, **options):
@@ -54,8 +54,7 @@ def tensorrt(path, **options):
     )
 
 
-@pytest.fixture(scope="module", params=[FAST, replace(PAPER, rain_blocks=4, detail_blocks=4)],
-                ids=["fast", "paper"])  # fmt: skip
+@pytest.fixture(scope="module", params=[FAST, COSTLY], ids=["fast", "paper"])
 def path(request, tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", request.param)
 
@@ -71,7 +70,7 @@ def test_half_precision_agrees_to_50_db(path, cache_folder, kind, bit_depth):
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
 
 
-def test_both_runtimes_agree_and_ours_is_not_slower(path, cache_folder):
+def test_both_runtimes_agree_and_their_rates_are_told(path, cache_folder):
     clip, answers, rates = make_clip(FMT), [], []
     for runtime in (OwnRuntime, TorchRuntime):
         with closing(tensorrt(path, runtimes=(runtime,)).open(FMT)) as engine:
@@ -96,18 +95,25 @@ def test_a_gpu_that_is_too_small_for_a_frame_agrees_in_tiles(
 
 
 def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
-    path = write_weights(tmp_path / "wide.safetensors", replace(TINY, unshuffle=1, rain_blocks=8))
+    """To fill all slots takes less than one answer; who waited for each would take as many times one."""
+    path = write_weights(tmp_path / "wide.safetensors", COSTLY)
     clip = make_clip(make_format("yuv420", 1920, 1080))
+    alone_s, submitted_s = [], []
     with closing(backend(CudaBackend, path).open(clip.format)) as engine:
+        assert engine.slots > 1
         engine.submit(clip).result()
-        since = time.monotonic()
-        pending = [engine.submit(clip) for _ in range(engine.slots)]
-        submitted_s = time.monotonic() - since
-        for answer in pending:
-            answer.result()
-        done_s = time.monotonic() - since
-    print(f"submitted in {submitted_s:.4f} s, done in {done_s:.4f} s")  # noqa: T201  # likewise
-    assert submitted_s < done_s
+        for _ in range(5):
+            since = time.monotonic()
+            engine.submit(clip).result()
+            alone_s.append(time.monotonic() - since)
+            since = time.monotonic()
+            pending = [engine.submit(clip) for _ in range(engine.slots)]
+            submitted_s.append(time.monotonic() - since)
+            for answer in pending:
+                answer.result()
+    told = f"{engine.slots} frames submitted in {min(submitted_s):.4f} s, one done in {min(alone_s):.4f} s"
+    print(told)  # noqa: T201  # likewise
+    assert min(submitted_s) < min(alone_s), told
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10, 16])

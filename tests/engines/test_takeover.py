@@ -18,7 +18,7 @@ from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.fakes import GRAY, ListSink, ListSource, gray_frame
 from tests.media.synth import write
-from vderain.engines import choice
+from vderain.engines import background, choice
 from vderain.engines.background import ProcessBuild
 from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
@@ -224,18 +224,24 @@ def test_a_builder_of_its_own_puts_the_engine_into_the_cache(tmp_path, cache_fol
     assert len(list(cache_folder.glob("*.bin"))) == 1
 
 
-def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(weights, cache_folder):
+def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(
+    weights, cache_folder, monkeypatch
+):
     build = ProcessBuild("openvino", EngineOptions(weights="nowhere.safetensors"), FMT)
     until = time.monotonic() + 60
     while build.outcome() is None and time.monotonic() < until:
         time.sleep(0.05)
     assert "no such weights file" in build.outcome()
     build.close()
+    monkeypatch.setattr(background, "_PATIENCE_S", 0.2)
     running = ProcessBuild("openvino", EngineOptions(weights=str(weights)), FMT)
-    os.kill(running._process.pid, signal.SIGSTOP)
-    running._process.send_signal(signal.SIGCONT)
+    os.kill(running._process.pid, signal.SIGSTOP)  # so that it hears of nothing but SIGKILL
+    _, status = os.waitpid(running._process.pid, os.WUNTRACED)  # or SIGTERM might come first
+    assert os.WIFSTOPPED(status)
     running.close()
-    assert running._process.poll() is not None
+    assert running._process.returncode == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(running._process.pid, 0)
 
 
 @pytest.fixture

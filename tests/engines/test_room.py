@@ -1,0 +1,299 @@
+"""A GPU that is full, or too small for what stands beside a frame: nothing is built again for it, and nothing ends."""
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.engines.fake_device import FakeDevice
+from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_tensorrt
+from tests.engines.test_contract import agreement_db, expected_change, make_clip
+from tests.engines.test_takeover import FMT, exact, run
+from tests.fakes import GRAY
+from vderain.engines import choice, gpu
+from vderain.engines.cache import EngineCache
+from vderain.engines.cuda import CudaBackend
+from vderain.engines.pool import EnginePool
+from vderain.engines.reference import ReferenceEngine, load_finite_network
+from vderain.engines.slots import SlotEngine
+from vderain.engines.tensorrt import TensorRtBackend
+from vderain.errors import EngineFailedError, EngineLoadError, NoRoomError
+from vderain.interfaces import EngineSpec
+from vderain.network.planes import PlanesNetwork
+from vderain.options import EngineOptions
+from vderain.weights import find_weights
+
+KINDS = {"tensorrt": TensorRtBackend, "cuda": CudaBackend}
+
+
+@pytest.fixture(autouse=True)
+def _gpu(monkeypatch, cache_folder):
+    install_tensorrt(monkeypatch)
+    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+    PROGRAMS.clear()
+
+
+def backend(name, weights, device):
+    found = find_weights("fast", str(weights))
+    return KINDS[name](*found, EngineOptions(), EngineCache(), device=device)
+
+
+def free_slots(device):
+    return device.room - len(device.streams)
+
+
+def test_a_full_gpu_is_no_reason_to_build_again(weights):
+    backend("tensorrt", weights, HostDevice()).open(FMT).close()
+    with pytest.raises(NoRoomError, match="no room for a frame"):
+        backend("tensorrt", weights, HostDevice(room=0)).open(FMT)
+    assert len(PROGRAMS) == 1
+    with closing(backend("tensorrt", weights, HostDevice()).open(FMT)) as engine:
+        assert engine.slots == 3
+    assert len(PROGRAMS) == 1
+
+
+def test_bytes_refused_by_a_gpu_without_room_for_them_are_kept(weights, monkeypatch):
+    """TensorRT does not say why it takes no engine."""
+    backend("tensorrt", weights, HostDevice()).open(FMT).close()
+    known = dict(PROGRAMS)
+    PROGRAMS.clear()
+    with pytest.raises(NoRoomError, match="no engine for this GPU"):
+        backend("tensorrt", weights, HostDevice(free_bytes=1)).open(FMT)
+    assert not PROGRAMS  # else it was built again
+    PROGRAMS.update(known)
+    backend("tensorrt", weights, HostDevice()).open(FMT).close()
+    assert len(PROGRAMS) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_drivers_own_words_are_of_memory_too(weights, name):
+    class Driver(HostDevice):
+        """Has room for ``room`` slots, and errors of no class of their own."""
+
+        def host_buffer(self, shape, dtype):
+            if len(self.streams) > self.room:
+                raise RuntimeError(
+                    "CUDA error: out of memory\nCUDA kernel errors might be reported"
+                )
+            return super().host_buffer(shape, dtype)
+
+        def stream(self):
+            stream = HostStream(self)
+            self.streams.add(stream)
+            return stream
+
+    with closing(backend(name, weights, Driver(room=2)).open(FMT)) as engine:
+        assert engine.slots == 2
+    with pytest.raises(NoRoomError):
+        backend(name, weights, Driver(room=0)).open(FMT)
+    assert len(PROGRAMS) == (name == "tensorrt")
+
+
+def leave_room(monkeypatch, device, beside, where):
+    """Let self-checks find room beside at most ``beside`` slots."""
+    owner, name = {"made": (ReferenceEngine, "__init__"), "computed": (PlanesNetwork, "forward")}[
+        where
+    ]
+    real = getattr(owner, name)
+
+    def tight(*arguments, **options):
+        if len(device.streams) > beside:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, tight)
+
+
+@pytest.mark.parametrize("where", ["made", "computed"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_self_check_without_room_beside_all_slots_is_made_beside_one(
+    weights, monkeypatch, name, where
+):
+    device = HostDevice()
+    leave_room(monkeypatch, device, 1, where)
+    clip = make_clip(FMT)
+    with closing(backend(name, weights, device).open(FMT)) as engine:
+        assert engine.slots == 3 and engine.spec_for(FMT).notes == ()
+        change = engine.submit(clip).result()
+    assert agreement_db(change, expected_change(weights, clip), FMT) > 50
+    assert len(PROGRAMS) == (name == "tensorrt")
+    assert len(device.streams) == 0
+
+
+@pytest.mark.parametrize("where", ["made", "computed"])
+def test_a_self_check_without_any_room_ends_the_engine_and_not_the_run(weights, monkeypatch, where):
+    device = HostDevice()
+    leave_room(monkeypatch, device, 0, where)
+    for name in KINDS:
+        with pytest.raises(NoRoomError, match="no room for the self-check"):
+            backend(name, weights, device).open(FMT)
+    assert len(device.streams) == 0
+
+    def make(name, *arguments):
+        if name in KINDS:
+            return KINDS[name](*arguments, device=device)
+        return Fake(name, FakeDevice(2))
+
+    monkeypatch.setattr(choice, "make_backend", make)
+    with closing(EnginePool(EngineOptions(weights=str(weights), wait_engine=True))) as pool:
+        report, out = run(pool)
+    assert (out, report.engines[0].name) == (exact(), "openvino")
+    told = report.engines[0].notes
+    assert [note.partition(" ")[0] for note in told] == ["tensorrt", "cuda"]
+    assert all("no room for the self-check" in note for note in told)
+
+
+def test_what_else_fails_in_a_self_check_is_an_error_of_the_engine(weights, monkeypatch):
+    def failing(*arguments, **options):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(gpu, "ReferenceEngine", failing)
+    for name in KINDS:
+        with pytest.raises(EngineLoadError, match=r"self-check on stand-in fails.*illegal") as told:
+            backend(name, weights, HostDevice()).open(FMT)
+        assert not isinstance(told.value, NoRoomError)
+
+
+def test_a_reference_that_cannot_take_a_clip_fails_as_engines_do(weights, monkeypatch):
+    path, card = find_weights("fast", str(weights))
+    spec = EngineSpec("reference", "float32", "GPU", "tiny")
+    engine = ReferenceEngine(load_finite_network(path, card), FMT, spec)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(EngineFailedError, match="out of memory"):
+        engine.submit(make_clip(FMT))
+
+
+class Fake:
+    """A backend of one fake device."""
+
+    def __init__(self, name, device):
+        self.name, self.device = name, device
+
+    def open(self, fmt):
+        return SlotEngine(self.device.slots, fmt, EngineSpec(self.name, "float16", "fake", "tiny"))
+
+
+class Build:
+    """Builds tensorrt on a GPU with much room when it is looked at for the second time."""
+
+    def __init__(self, weights):
+        self.weights, self.looks = weights, 0
+
+    def __call__(self, name, options, fmt):
+        self.fmt = fmt
+        return self
+
+    def outcome(self):
+        self.looks += 1
+        if self.looks < 2:
+            return None
+        backend("tensorrt", self.weights, HostDevice()).open(self.fmt).close()
+        return ""
+
+    def close(self):
+        pass
+
+
+def swapping(weights, monkeypatch, devices):
+    """A run that begins with cuda and sees tensorrt built after a frame: report, frames, frames of cuda alone."""
+
+    def make(name, *arguments):
+        if name not in KINDS:
+            return Fake(name, FakeDevice(2))
+        return KINDS[name](*arguments, device=devices[name])
+
+    monkeypatch.setattr(choice, "make_backend", make)
+    options = EngineOptions(weights=str(weights))
+    with closing(EnginePool(options, start_build=Build(weights))) as pool:
+        report, out = run(pool)
+    with closing(EnginePool(replace(options, engine="cuda"))) as pool:
+        _, expected = run(pool)
+    return report.engines, out, expected
+
+
+TOOK_OVER = "tensorrt was built meanwhile and took over after 1 frames"
+
+
+@pytest.mark.parametrize("room", [3, 4, 5])
+def test_an_engine_without_room_beside_the_running_one_opens_when_that_is_closed(
+    weights, monkeypatch, room
+):
+    """With some room beside it, it would hold fewer frames at once for the rest of the run."""
+    device = HostDevice(room)
+    engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
+    assert out == expected
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+    assert len(PROGRAMS) == 1
+    assert free_slots(device) == room
+
+
+@pytest.mark.parametrize("room", [6, 16])
+def test_with_room_for_both_no_frame_waits_for_the_running_one_to_close(weights, monkeypatch, room):
+    device = HostDevice(room)
+    engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
+    assert out == expected
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+
+
+def test_an_engine_that_does_not_fit_alone_either_leaves_the_run_to_the_first(weights, monkeypatch):
+    devices = {"tensorrt": HostDevice(room=0), "cuda": HostDevice(room=3)}
+    engines, out, expected = swapping(weights, monkeypatch, devices)
+    assert out == expected
+    assert [spec.name for spec in engines] == ["cuda"]
+    being_built, told = engines[0].notes
+    assert "tensorrt is being built" in being_built
+    assert told.startswith("tensorrt was built and cannot run: ") and "no room for a frame" in told
+    assert len(PROGRAMS) == 1
+    assert free_slots(devices["cuda"]) == 3
+
+
+def test_where_the_first_does_not_come_back_the_next_engine_goes_on(weights, monkeypatch):
+    class Shrinking(HostDevice):
+        """Somebody else takes what was given back."""
+
+        def release(self):
+            if not self.streams:
+                self.room = 0
+
+    small = Shrinking(room=3)
+    backend("cuda", weights, HostDevice()).open(GRAY).close()  # its verdict
+    devices = {"tensorrt": HostDevice(room=0), "cuda": small}
+    answers = FakeDevice(2)
+
+    def make(name, *arguments):
+        if name not in KINDS:
+            return Fake(name, answers)
+        return KINDS[name](*arguments, device=devices[name])
+
+    monkeypatch.setattr(choice, "make_backend", make)
+    with closing(
+        EnginePool(EngineOptions(weights=str(weights)), start_build=Build(weights))
+    ) as pool:
+        report, out = run(pool)
+    assert [pts for pts, _ in out] == list(range(12)) and out[1:] == exact()[1:]
+    (spec,) = report.engines
+    assert spec.name == "openvino" and "goes on" not in " ".join(spec.notes)
+    kinds = [note.partition(":")[0] for note in spec.notes[1:]]
+    assert kinds == ["tensorrt was built and cannot run", "cuda cannot run"]
+    assert len(PROGRAMS) == 1
+
+
+def test_an_engine_that_cannot_run_for_other_reasons_leaves_the_running_one_open(
+    weights, monkeypatch
+):
+    class Broken(HostDevice):
+        def stream(self):
+            raise RuntimeError("an illegal memory access was encountered")
+
+    device = HostDevice()
+    devices = {"tensorrt": Broken(), "cuda": device}
+    engines, out, expected = swapping(weights, monkeypatch, devices)
+    assert out == expected
+    assert [spec.name for spec in engines] == ["cuda"]
+    assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda goes on: ")
+    assert "took over" not in engines[0].notes[-1]

@@ -71,6 +71,20 @@ def test_clips_come_out_darker_with_all_else_as_it_was(rig):
     assert rig.left_over() == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["two\nlines.mp4", "雨.mp4", "x" * 251 + ".mp4", "é" * 125 + "x.mkv", "x" * 251 + ".mov"],
+    ids=["newline", "unicode", "255 bytes", "255 bytes of unicode", "255 bytes of mov"],
+)
+def test_a_clip_with_sound_comes_through_whatever_its_name(rig, name):
+    source = rig.clip(name, frames=12, languages=("eng",))
+    tally = rig.run()
+    assert (len(tally.done), tally.failed) == (1, []), rig.events
+    output = rig.target / name
+    assert len(pictures(output)) == 12 and payloads(output, 1) == payloads(source, 1)
+    assert rig.left_over() == []
+
+
 def test_what_is_done_is_skipped_and_what_is_new_is_not(rig):
     rig.clip("a.mp4", frames=12)
     rig.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -66,7 +67,7 @@ def copied_manifest(target: Path) -> Iterator[tuple[Manifest, Path]]:
 @contextmanager
 def unmade_on_failure(target: Path) -> Iterator[None]:
     """Remove a target that was not there before where what is done meanwhile fails; no clip is planned yet."""
-    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    made = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
     try:
         yield
     except VderainError:

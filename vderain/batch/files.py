@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pathlib import Path
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.media.formats import container_for
 from vderain.media.images import READABLE as PICTURE_EXTENSIONS
-from vderain.media.publish import looking_at
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips
@@ -219,7 +219,7 @@ def places_of(listed: Sequence[Path]) -> list[tuple[Path, Path]]:
         for path, place in inside.items()
         if place.is_absolute() or place.parts[:1] == ("..",)
     }
-    folders = [place if path.is_dir() else place.parent for path, place in away.items()]
+    folders = [place if os.path.isdir(path) else place.parent for path, place in away.items()]
     if folders:
         shared = os.path.commonpath(folders)
         inside |= {path: place.relative_to(shared) for path, place in away.items()}
@@ -234,12 +234,13 @@ def read_list(text: str) -> list[Path]:
 
 
 def _kind(source: Path) -> str:
-    with looking_at(source):
-        if source.is_dir():
-            return "folder"
-        if source.exists():
-            return "file"
-    raise SourceError(f"{source}: there is no such file or folder")
+    try:
+        about = source.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceError(f"{source}: there is no such file or folder") from None
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from None
+    return "folder" if stat.S_ISDIR(about.st_mode) else "file"
 
 
 def _walk(folder: Path, target: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:

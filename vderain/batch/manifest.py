@@ -107,7 +107,7 @@ class Manifest:
 
     def __init__(self, path: Path, *, copy: Path | None = None) -> None:
         self._path = path
-        if copy is not None and path.exists():
+        if copy is not None and os.path.exists(path):
             self._copy_to(copy)
         try:
             (copy or path).parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -256,7 +257,7 @@ def _sources(paths: tuple[Path, ...], is_listed: bool) -> tuple[list[Path], Path
     *sources, target = paths
     if not sources and not is_listed:
         raise OptionError(f"{target}: is the target; name the clips or their folder before it")
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not target.is_dir():
         raise OptionError(f"{target}: is a file; the last argument is the folder to write to")
     return sources, target
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -179,8 +179,8 @@ def _track_problems(source: _Content, output: _Content) -> Iterator[str]:
             ),
             None,
         )
-        beside = Path(f"{output.path}.{track.index}.{track.codec}.bin")
-        if beside.exists():
+        # Path.exists would raise where this is longer than a name can be.
+        if os.path.exists(f"{output.path}.{track.index}.{track.codec}.bin"):
             continue
         if found is None:
             if track.packets or track.kind == "attachment":

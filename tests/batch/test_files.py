@@ -73,6 +73,17 @@ def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(
     ]  # fmt: skip
 
 
+def test_what_is_no_regular_file_is_told_and_left_out(tmp_path):
+    put(tmp_path, "in/a.mp4", "elsewhere/b.mp4")
+    os.mkfifo(tmp_path / "in/pipe.mp4")
+    (tmp_path / "in/linked.mp4").symlink_to(tmp_path / "elsewhere/b.mp4")
+    archive = Archive([tmp_path / "in"], tmp_path / "out")
+    assert [str(found.output) for found in archive.clips()] == ["a.mp4", "linked.mp4"]
+    assert archive.unread == {tmp_path / "in/pipe.mp4": "is no regular file"}
+    with pytest.raises(SourceError, match="pipe.mp4: cannot be read"):
+        Archive([tmp_path / "in/pipe.mp4"], tmp_path / "out").found()
+
+
 def test_a_source_of_which_nothing_can_be_read_is_an_error_that_says_so(tmp_path, unreadable):
     put(tmp_path / "in", "a.mp4")
     unreadable.add("in")

@@ -142,21 +142,24 @@ class Archive:
             inside = path.relative_to(folder)
             # "lost+found/*" keeps its clips away, and so the folder too.
             if not self._is_excluded(path.name, str(inside), f"{inside}/"):
-                self._note(path, error)
+                self._fail(path, error)
 
         return _walk(folder, Path(os.path.realpath(self._target)), fail)
 
-    def _note(self, path: Path, error: OSError) -> None:
+    def _fail(self, path: Path, error: OSError) -> None:
         """Remember what cannot be read; what is gone meanwhile is none of it."""
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or path in self.unread:
-            return
-        self.unread[path] = error.strerror or type(error).__name__
-        self._on_unread(path, self.unread[path])
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._leave_out(path, error.strerror or type(error).__name__)
+
+    def _leave_out(self, path: Path, reason: str) -> None:
+        if path not in self.unread:
+            self.unread[path] = reason
+            self._on_unread(path, reason)
 
     def _nothing(self) -> str:
         """Why there is no clip, and what to do."""
         names = ", ".join(str(folder) for folder in self._folders)
-        if not self._folders:
+        if not self._folders and not self.unread:
             return f"{self._target}: there is no clip to derain outside of it; check what is named"
         files = [path for folder in self._folders for path in self._files_below(folder)]
         if self.unread:
@@ -189,7 +192,10 @@ class Archive:
         try:
             about = source.stat()
         except OSError as error:
-            self._note(source, error)
+            self._fail(source, error)
+            return None
+        if not stat.S_ISREG(about.st_mode):  # who opens a pipe waits for ever
+            self._leave_out(source, "is no regular file")
             return None
         return Found(source, output_name(inside, self._encode), about.st_size, about.st_mtime_ns)
 

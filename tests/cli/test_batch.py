@@ -1,5 +1,6 @@
 """The command as a user runs it, kills it, and runs it again."""
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from tests.live.fakes import until
 from tests.media.synth import STEP, payloads, pictures, write
 from vderain.batch.archive import open_manifest
 from vderain.batch.files import Found
+from vderain.batch.runner import BatchStoppedError
 from vderain.cli import cli, main
 
 FAST = ("--preset", "ultrafast", "--segment", "1")
@@ -194,6 +196,19 @@ def test_a_broken_clip_is_named_and_the_others_are_done(folder):
     done = batch(folder / "in", folder / "out", *FAST, "--retries", 0)
     assert done.returncode == 3 and "is set aside" in done.stderr
     assert "2 clips derained" in done.stderr and "1 set aside" in done.stderr
+
+
+def test_a_full_disk_that_takes_no_report_either_is_still_told(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("vderain.batch.runner.assemble", full)
+    monkeypatch.setattr("vderain.batch.report.write_whole", full)
+    arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference"]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert isinstance(done.exception, BatchStoppedError), done.exception
+    assert "make room and give the same command again" in str(done.exception)
+    assert "the report cannot be written (No space left on device)" in done.stderr
 
 
 def test_killed_at_any_moment_it_goes_on(tmp_path):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vderain.batch.options import BatchOptions, Settings
 from vderain.cli import INTERRUPTED
 from vderain.cli.options import options_of, pick
-from vderain.errors import OptionError, SourceError
+from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -146,7 +146,6 @@ def _work(
 ) -> int:
     """Derain what was found; the exit code."""
     from vderain.batch.archive import join_series, open_manifest, unmade_on_failure, work_through
-    from vderain.batch.report import write_report
 
     is_interrupted = False
     with ExitStack() as stack:
@@ -161,11 +160,12 @@ def _work(
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
-            if not (watch and settings.batch.join):
-                return INTERRUPTED
-            is_interrupted = True  # watching ends in no other way, and series are joined at the end
+            is_interrupted = True
         finally:  # also of a batch that was stopped
-            write_report(target, target, manifest.clips(), seconds=batch.tally.seconds)
+            is_ending = is_interrupted or sys.exc_info()[1] is not None
+            _write_report(manifest, target, batch.tally, bar, is_ending=is_ending)
+        if is_interrupted and not (watch and settings.batch.join):
+            return INTERRUPTED  # watching ends in no other way, and series are joined at the end
         replaced = batch.tally.done if settings.encode.overwrite else ()
         whole = not settings.batch.join or join_series(manifest, target, bar.tell, replaced)
     if is_interrupted:
@@ -174,6 +174,21 @@ def _work(
         died = 0 if crew is None else crew.deaths
         click.echo(_summary(batch.tally, target, died), err=True)
     return batch.tally.exit_code if whole and not archive.unread else 3
+
+
+def _write_report(
+    manifest: Manifest, target: Path, tally: Tally, bar: _Bar, *, is_ending: bool
+) -> None:
+    """Write the report; where the batch is ending for another reason, that one is told last, and counts."""
+    from vderain.batch.report import write_report
+
+    try:
+        write_report(target, target, manifest.clips(), seconds=tally.seconds)
+    except SinkError as error:
+        if not is_ending:
+            raise
+        bar.close()
+        click.echo(f"vderain: {error}", err=True)
 
 
 def _batch(

@@ -80,7 +80,7 @@ def test_what_is_no_regular_file_is_told_and_left_out(tmp_path):
     archive = Archive([tmp_path / "in"], tmp_path / "out")
     assert [str(found.output) for found in archive.clips()] == ["a.mp4", "linked.mp4"]
     assert archive.unread == {tmp_path / "in/pipe.mp4": "is no regular file"}
-    with pytest.raises(SourceError, match="pipe.mp4: cannot be read"):
+    with pytest.raises(SourceError, match=r"pipe\.mp4: cannot be read"):
         Archive([tmp_path / "in/pipe.mp4"], tmp_path / "out").found()
 
 

@@ -130,6 +130,23 @@ def test_a_manifest_of_another_version_is_left_alone(path):
         Manifest(path)
 
 
+def test_a_manifest_that_is_read_only_says_so_and_what_to_do(path, monkeypatch):
+    Manifest(path).close()
+
+    class Refuses(sqlite3.Connection):
+        def execute(self, *_):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda p, **o: connect(p, factory=Refuses, **o))
+    with pytest.raises(SinkError, match="is the disk full"):
+        Manifest(path)
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != path.parent)
+    with pytest.raises(SinkError, match="is read-only; make it writable") as error:
+        Manifest(path)
+    assert str(path.parent) in str(error.value)
+
+
 def test_a_target_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SinkError, match="cannot be made"):

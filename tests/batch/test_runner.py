@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, noisy, payloads, pictures, samples, streams, times
+from vderain.batch.archive import open_manifest
 from vderain.batch.gating import Gated
 from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
@@ -236,6 +238,62 @@ def test_an_output_that_was_removed_is_made_again_with_what_lies_beside_it(rig):
     rig.run()
     output.unlink()
     assert beside.exists() and len(rig.run().done) == 1 and output.exists()
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Folders that take no files from now on; for root, permissions do not bind."""
+    folders = set()
+    access, link, replaces = os.access, os.link, os.replace
+
+    def refused(move):
+        def moved(source, destination, **options):
+            if Path(destination).parent in folders:
+                number = errno.EACCES
+                raise PermissionError(number, os.strerror(number), source, None, destination)
+            move(source, destination, **options)
+
+        return moved
+
+    monkeypatch.setattr(os, "link", refused(link))
+    monkeypatch.setattr(os, "replace", refused(replaces))
+    monkeypatch.setattr(os, "access", lambda p, m: Path(p) not in folders and access(p, m))
+    return folders
+
+
+def test_a_folder_of_the_target_that_takes_no_files_is_named_before_the_work(rig, closed):
+    rig.clip("day/a.mp4", frames=12)
+    rig.clip("b.mp4", frames=12)
+    place = rig.target / "day"
+    place.mkdir(parents=True)
+    closed.add(place)
+    executor = Recorded(rig.engine)
+    tally = rig.run(executor)
+    assert executor.jobs == [("b.mp4", 0)] and len(tally.done) == 1
+    reason = rig.rows()["a.mp4"].reason
+    assert reason.startswith(f"{place}: ") and reason.endswith("writable, then --retry-failed")
+
+
+def test_a_folder_of_the_target_that_takes_no_files_at_the_end_is_named(rig, closed):
+    rig.clip("day/a.mp4", frames=12)
+    place = rig.target / "day"
+
+    class Closes(Recorded):
+        def run(self, next_job):
+            for outcome in super().run(next_job):
+                closed.add(place)
+                yield outcome
+
+    executor = Closes(rig.engine)
+    rig.run(executor)
+    assert len(executor.jobs) == 1, "what is derained stays"
+    told = [text for name, text in rig.events]
+    assert len(told) == 2 and all(f"{place}: no file can be put there (" in text for text in told)
+    closed.clear()
+    with open_manifest(rig.target) as manifest:
+        manifest.forgive()
+    executor = Recorded(rig.engine)
+    assert len(rig.run(executor).done) == 1 and executor.jobs == []
 
 
 def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):

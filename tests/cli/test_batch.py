@@ -179,7 +179,7 @@ def test_a_batch_that_is_refused_makes_nothing(folder, arguments, code, says):
         (["{}/in", "{}/in"], 2, "is the source itself"),
         (["{}/out"], 2, "name the clips or their folder before it"),
         (["{}/in", "{}/in/20260101_120100_R.mkv"], 2, "is a file"),
-        (["{}/in", "/proc/nothing"], 1, "cannot be written"),
+        (["{}/in", "/proc/nothing"], 1, "make it writable, or choose another target folder"),
         (["{}/in", "{}/" + "x" * 256], 1, "File name too long"),
         (["/" + "x" * 256, "{}/out"], 1, "cannot be read (File name too long)"),
         (["{}/in", "{}/out", "--weights", "none.safetensors"], 1, "no such weights file"),

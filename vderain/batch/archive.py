@@ -48,7 +48,10 @@ def open_manifest(target: Path) -> Manifest:
         for name in ("segments", "clips"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(f"{target}: cannot be written ({error.strerror})") from None
+        raise SinkError(
+            f"{target}: cannot be written ({error.strerror}); make it writable, or choose another target"
+            " folder"
+        ) from None
     return Manifest(folder / _MANIFEST)
 
 

@@ -341,4 +341,10 @@ class Manifest:
             return SinkError(
                 f"{self._path}: is damaged; remove it, and outputs that are there will be kept"
             )
+        # SQLite says "disk I/O error" for some of what it may not write.
+        for path in (self._path.parent, *self._path.parent.glob(f"{self._path.name}*")):
+            if not os.access(path, os.W_OK):
+                return SinkError(
+                    f"{path}: is read-only; make it writable, and give the same command again"
+                )
         return SinkError(f"{self._path}: cannot be written ({error}); is the disk full?")

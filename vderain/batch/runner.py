@@ -14,7 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vderain.batch.clip_files import check_unchanged, is_as_written, look_at, name_all, sync
+from vderain.batch.clip_files import (
+    check_place,
+    check_unchanged,
+    is_as_written,
+    look_at,
+    name_all,
+    sync,
+)
 from vderain.batch.cutting import cut
 from vderain.batch.files import WORK_FOLDER, Found
 from vderain.batch.gating import Gated, Gating
@@ -157,6 +164,7 @@ class Batch:
             self._tell(clip, f"skipped: {why}; --overwrite replaces it")
             return
         clip = self._as_it_is_now(clip)
+        check_place(output.parent)
         self._check_space(clip)
         segments = self.manifest.segments(clip.id)
         if not segments or clip.settings != self._identity:
@@ -301,7 +309,6 @@ class Batch:
         # After a kill between here and the end, the output is known to be ours.
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
-        place.mkdir(parents=True, exist_ok=True)
         name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
@@ -370,8 +377,9 @@ class Batch:
         while cause is not None:
             number = getattr(cause, "errno", None)  # FFmpeg's errors have one too
             if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                remedy = "make it writable" if number == errno.EROFS else "make room"
                 raise BatchStoppedError(
-                    f"{self.target}: {os.strerror(number)}; what is done is kept: make room and"
+                    f"{self.target}: {os.strerror(number)}; what is done is kept: {remedy} and"
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,23 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
     assert len(pictures(output)) == 25, said
     assert "failed" not in said
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
+
+
+def test_watching_goes_on_where_a_name_collides(tmp_path):
+    def arrive():
+        clip(tmp_path / "a.avi.mkv")
+        (tmp_path / "a.avi.mkv").rename(tmp_path / "in" / "a.avi.mkv")
+        clip(tmp_path / "in" / "b.mp4")
+
+    (tmp_path / "in").mkdir()
+    pts = tuple(range(25))
+    write(tmp_path / "in/a.avi", pts=pts, time_base=Fraction(1, 25), codec="mpeg4")
+    said = watched(
+        tmp_path, "b.mp4", "--settle", 0,
+        meanwhile=lambda: (until((tmp_path / "out/a.avi.mkv").exists, 60), arrive()),
+    )  # fmt: skip
+    assert said.count("would both be written to a.avi.mkv, and is left out") == 1
+    assert "interrupted: 2 of 2 clips done" in said
 
 
 def test_watching_joins_series_when_it_is_stopped(tmp_path):

@@ -256,7 +256,7 @@ def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
         yield list(archive.clips())
         return
     while True:
-        found = settled.new(archive.clips())
+        found = settled.new(archive.clips(lenient=True))  # one name that collides ends no watching
         if found:
             yield found
         else:

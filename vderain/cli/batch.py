@@ -101,12 +101,12 @@ def batch(
     )
     archive = Archive(
         sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode,
-        on_unread=_tell_unread,
+        on_left_out=_tell_left_out,
     )  # fmt: skip
     found = list(archive.clips()) if watch else archive.found()  # refused before anything is made
     if dry_run:
         _show_plan(target, found, settings, retry_failed=retry_failed)
-        sys.exit(3 if archive.unread else 0)
+        sys.exit(3 if archive.left_out else 0)
     sys.exit(
         _work(
             archive, target, settings, found,
@@ -173,7 +173,7 @@ def _work(
     if not quiet:
         died = 0 if crew is None else crew.deaths
         click.echo(_summary(batch.tally, target, died), err=True)
-    return batch.tally.exit_code if whole and not archive.unread else 3
+    return batch.tally.exit_code if whole and not archive.left_out else 3
 
 
 def _write_report(
@@ -234,11 +234,11 @@ def _batch(
     return batch, crew
 
 
-def _tell_unread(path: Path, reason: str) -> None:
+def _tell_left_out(path: Path, reason: str) -> None:
     """A folder or clip that is left out is a loss, told with --quiet too."""
     tqdm.write(
-        f"vderain: {path}: cannot be read ({reason}), and is left out; make it readable and give the same"
-        " command again, or --exclude it",
+        f"vderain: {path}: {reason}, and is left out; put that right and give the same command again,"
+        " or --exclude it",
         file=sys.stderr,
     )
 

@@ -526,3 +526,23 @@ def test_why_nothing_is_copied_is_recorded(rig):
     rig.run()
     record = rig.rows()["a.mp4"].record
     assert record["frames_copied"] == 0 and "--codec hevc" in record["not_copied"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "10", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}),
+        ("libx265", {"x265-params": "keyint=9:bframes=2:b-adapt=0:log-level=none"}),
+    ],
+)
+def test_that_nothing_is_copied_of_open_groups_is_recorded_where_some_are_dry(rig, codec, options):
+    rig.clip("a.mp4", frames=60, codec=codec, options=options)
+    encode = replace(rig.settings.encode, codec="h264" if codec == "libx264" else "hevc")
+    rig.settings = replace(gated(rig, "smart-copy"), encode=encode)
+    for numbers, is_told in (((1, 2, 3), True), ((), False)):
+        rig.gating = DryAt(*numbers)
+        rig.run()
+        record = rig.rows()["a.mp4"].record
+        assert record["frames_copied"] == 0
+        assert ("groups of pictures are open" in record["not_copied"]) == is_told
+        (rig.target / "a.mp4").unlink()

@@ -39,6 +39,9 @@ from vderain.report import damage_losses
 _log = logging.getLogger(__name__)
 _SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
 _SPARE_BYTES = 64 << 20
+_OPEN = (
+    "its dry groups of pictures are open: frames of one are made of another, so none stands alone"
+)
 
 
 class BatchStoppedError(SinkError):
@@ -202,6 +205,8 @@ class Batch:
         gated = self._gating.look(index) if self._gating is not None else Gated()
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
+        if any(copied or ()) and all(segment.kind != "copy" for segment in segments):
+            obstacle = _OPEN
         record: dict[str, Any] = {
             "codec": index.codec,
             "frames": index.frames,

@@ -510,6 +510,16 @@ def test_dry_groups_are_copied_bit_by_bit(rig):
     assert np.mean(before[30].astype(int) - after[30]) == pytest.approx(5, abs=0.5)
 
 
+def test_that_a_clip_goes_on_is_told_only_where_some_of_it_was_derained_before(rig):
+    rig.clip(frames=60)
+    rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 4)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    assert rig.events == []
+    rig.run()
+    assert rig.events[0] == ("a.mp4", "goes on: 1 of 3 segments are done")
+
+
 def test_dry_frames_are_encoded_as_they_are(rig):
     source = rig.clip(frames=30)
     encode = replace(rig.settings.encode, codec="ffv1", preset=None)

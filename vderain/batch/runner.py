@@ -176,9 +176,10 @@ class Batch:
         if not left:
             self._complete(clip)
             return
-        if len(left) < len(segments):
-            done = len(segments) - len(left)
-            self._tell(clip, f"goes on: {done} of {len(segments)} segments are done")
+        derained = [segment for segment in segments if segment.kind == "derain"]
+        if len(left) < len(derained):  # those to copy are done from the beginning
+            done = len(derained) - len(left)
+            self._tell(clip, f"goes on: {done} of {len(derained)} segments are done")
         frames = [sum(s.frames for s in part) for part in (left, segments)]
         self._left_frames[clip.id] = max(1, frames[0])
         self._pace.begin(clip, frames[0] / max(1, frames[1]))

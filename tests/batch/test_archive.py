@@ -1,5 +1,6 @@
 """A whole batch: what waits, what it goes on with."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ def test_a_joined_file_that_was_there_before_is_left_alone_and_told(rig):
         clips = [clip.id for clip in manifest.clips()]
         assert join_series(manifest, rig.target, lambda clip, text: None, clips)
     assert len(pictures(rig.target / name)) == 50
+
+
+def test_a_joined_file_has_the_time_of_the_last_clip_of_its_recording(rig):
+    for second in range(2):
+        source = rig.clip(f"20260101_12000{second}_F.mp4", frames=25)
+        os.utime(source, (1e9 + second, 1e9 + second))
+    rig.run()
+    with open_manifest(rig.target) as manifest:
+        assert join_series(manifest, rig.target, lambda clip, text: None)
+    assert os.stat(rig.target / "20260101_120000_F-joined.mp4").st_mtime == 1e9 + 1
 
 
 class Clock:

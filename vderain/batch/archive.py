@@ -245,6 +245,9 @@ def _join(
     except VderainError as error:
         tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
         return False
+    with suppress(OSError):
+        # When the recording ended: what a camera that cuts nothing would have left.
+        os.utime(target / name, ns=(series[-1].mtime_ns, series[-1].mtime_ns))
     manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
     tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
     return not report.losses

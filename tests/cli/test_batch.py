@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from tests.batch.conftest import CLOSED, Killed, Rig
 from tests.batch.test_runner import KillAfter
 from tests.live.fakes import until
 from tests.media.synth import STEP, payloads, pictures, write
-from vderain.batch.archive import open_manifest
+from vderain.batch.archive import Plan, open_manifest
+from vderain.batch.estimate import Estimate
 from vderain.batch.files import Found
 from vderain.batch.runner import BatchStoppedError
 from vderain.cli import cli, main
@@ -82,7 +84,26 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
     assert done.returncode == 0, done.stderr
     assert "2 clips to derain" in done.stdout and "20260101_120100_R.mkv" in done.stdout
     assert "if all are like the 2 clips that were tried" in done.stdout
+    assert "GB are free, enough" in done.stdout
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("more", [("--dry-run",), ()])
+def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, more):
+    # Each clip finds room for itself.
+    usage = shutil._ntuple_diskusage(10**12, 10**12, 80 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(Plan, "size_bytes", 90 << 20)
+    estimated = Estimate(sampled=2, output_bytes=90 << 20)
+    monkeypatch.setattr("vderain.batch.estimate.estimate", lambda *_, **__: estimated)
+    arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", *more]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    said = done.stdout if more else done.stderr
+    assert done.exit_code == 0, done.stderr
+    assert (
+        "out: 0.1 GB are free, and 2 clips may need 0.2; the batch stops where it is full" in said
+    )
+    assert (folder / "out" / "20260101_120100_R.mkv").exists() == (not more)
 
 
 def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):

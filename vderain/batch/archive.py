@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vderain.batch.clip_files import is_as_written
+from vderain.batch.clip_files import is_as_written, room_for
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Joined, Manifest
@@ -39,6 +39,15 @@ class Plan:
     def size_bytes(self) -> int:
         """Of the clips that wait."""
         return sum(clip.size_bytes for clip in self.waiting)
+
+    def room_bytes(self, output_bytes: int | None = None) -> int:
+        """What all outputs need, and what lies beside them while the largest clip is in work.
+
+        Outputs are taken to be as large as their clips where ``output_bytes`` does not tell.
+        """
+        outputs = self.size_bytes if output_bytes is None else output_bytes
+        beside = max((room_for(clip) - clip.size_bytes for clip in self.waiting), default=0)
+        return round(outputs + beside) if self.waiting else 0
 
 
 def open_manifest(target: Path) -> Manifest:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from vderain.batch.manifest import ClipRow
 from vderain.errors import SinkError, SourceError
 from vderain.media.publish import name_file
 
+_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
+_SPARE_BYTES = 64 << 20
 _TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
@@ -69,6 +72,17 @@ def look_at(clip: ClipRow) -> os.stat_result:
         return clip.source.stat()
     except FileNotFoundError:
         raise SourceError(f"{clip.source}: is gone since the batch was planned") from None
+
+
+def room_for(clip: ClipRow) -> float:
+    """Bytes that a clip in work may need, its output among them."""
+    return clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
+
+
+def free_bytes(target: Path) -> int:
+    """What is free where a folder is, or would be made."""
+    there = next(folder for folder in (target, *target.parents) if os.path.exists(folder))
+    return shutil.disk_usage(there).free
 
 
 def check_unchanged(clip: ClipRow) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 from vderain.batch.clip_files import (
     check_place,
     check_unchanged,
+    free_bytes,
     is_as_written,
     look_at,
     name_all,
+    room_for,
     sync,
 )
 from vderain.batch.cutting import cut
@@ -37,8 +39,6 @@ from vderain.media.verify import problems_of
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
-_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
-_SPARE_BYTES = 64 << 20
 _OPEN = (
     "its dry groups of pictures are open: frames of one are made of another, so none stands alone"
 )
@@ -367,8 +367,7 @@ class Batch:
         return self._work / "segments" / f"{clip.id}-{segment.number}.nut"
 
     def _check_space(self, clip: ClipRow) -> None:
-        needed = clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
-        free = shutil.disk_usage(self._work).free
+        needed, free = room_for(clip), free_bytes(self._work)
         if free < needed:
             raise BatchStoppedError(
                 f"{self.target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"

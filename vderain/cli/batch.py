@@ -129,7 +129,10 @@ def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_fa
         engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
         ahead = plan(manifest, target, found, settings)
         needed = estimate(ahead.waiting, settings, engine, folder, margin=_margin(settings))
-        click.echo("\n".join(_told(ahead, needed)))
+        lines = _told(ahead, needed)
+        output_bytes = needed.output_bytes if needed.sampled else None
+        lines.append(_room(ahead, target, output_bytes) or f"{target}: {_free(target)}, enough")
+        click.echo("\n".join(lines))
 
 
 def _work(
@@ -155,8 +158,14 @@ def _work(
             if retry_failed:
                 manifest.forgive()
             batch, crew = _batch(manifest, target, settings, bar, stack, ray=ray, sources=sources)
+
+        def tell_plan(ahead: Plan) -> None:
+            bar.plan(ahead)
+            if short := _room(ahead, target):
+                bar.say(short)
+
         try:
-            work_through(archive, batch, found=found, watch=watch, on_plan=bar.plan)
+            work_through(archive, batch, found=found, watch=watch, on_plan=tell_plan)
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
@@ -292,6 +301,25 @@ def _told(ahead: Plan, needed: Estimate) -> list[str]:
             f" are like the {_clips(needed.sampled)} that were tried"
         )
     return lines
+
+
+def _room(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
+    """What is said where all outputs together may not fit; nothing where they do."""
+    from vderain.batch.clip_files import free_bytes
+
+    needed = ahead.room_bytes(output_bytes)
+    if needed <= free_bytes(target):
+        return ""
+    return (
+        f"{target}: {_free(target)}, and {_clips(len(ahead.waiting))} may need {needed / 1e9:.1f};"
+        " the batch stops where it is full, and the same command goes on when there is room"
+    )
+
+
+def _free(target: Path) -> str:
+    from vderain.batch.clip_files import free_bytes
+
+    return f"{free_bytes(target) / 1e9:.1f} GB are free"
 
 
 def _summary(tally: Tally, target: Path, died: int) -> str:

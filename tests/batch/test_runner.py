@@ -87,6 +87,19 @@ def test_a_clip_with_sound_comes_through_whatever_its_name(rig, name):
     assert rig.left_over() == []
 
 
+def test_what_lies_beside_a_clip_of_a_long_name_has_a_shorter_one(rig):
+    name = "雨" * 80 + ".mp4"
+    rig.clip(name, frames=12, data=True)
+    encode = replace(rig.settings.encode, codec="ffv1", preset=None)
+    rig.settings = replace(rig.settings, encode=encode)
+    tally = rig.run()
+    assert (len(tally.done), tally.failed) == (1, []), rig.events
+    (beside,) = rig.target.glob("*.bin")
+    assert beside.name.startswith("雨" * 70) and beside.name.endswith(".1.bin_data.bin")
+    assert beside.read_bytes().startswith(b"GPS0GPS1")
+    assert beside.with_name(beside.name + ".jsonl").exists()
+
+
 def test_what_is_done_is_skipped_and_what_is_new_is_not(rig):
     rig.clip("a.mp4", frames=12)
     rig.run()

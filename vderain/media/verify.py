@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -22,6 +22,7 @@ from vderain.media.opening import (
     open_container,
     pick_video,
 )  # fmt: skip
+from vderain.media.sidecar import place_beside
 
 _SHOWN = 3  # times that differ, in a message
 
@@ -179,8 +180,7 @@ def _track_problems(source: _Content, output: _Content) -> Iterator[str]:
             ),
             None,
         )
-        # Path.exists would raise where this is longer than a name can be.
-        if os.path.exists(f"{output.path}.{track.index}.{track.codec}.bin"):
+        if place_beside(Path(output.path), track.index, track.codec).exists():
             continue
         if found is None:
             if track.packets or track.kind == "attachment":

@@ -6,9 +6,10 @@
 
 ``kills`` generates clips of various containers, codecs, lengths and tracks, some of them broken, runs
 ``vderain batch`` over them once without and once with SIGKILL at random moments, and compares every
-output's decoded frames, the list of what failed, and what lies around. ``hour`` runs one long clip: memory,
-how right the estimate was after a twentieth of the work, and what a kill costs. ``gate`` runs one batch of
-which a fifth rains without the rain gate and with either of its ways.
+output's decoded frames, which outputs there are, what the reports tell of every clip, and what lies
+around. ``hour`` runs one long clip: memory, how right the estimate was after a twentieth of the work, and
+what a kill costs. ``gate`` runs one batch of which a fifth rains without the rain gate and with either of
+its ways.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import sys
 import tempfile
 import termios
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -108,6 +110,35 @@ def strays(target: Path) -> list[Path]:
     return [p for p in hidden if not p.name.startswith("manifest")] + list(target.rglob("*.part*"))
 
 
+def told(target: Path) -> set[tuple[str, str, str]]:
+    """Source, state and reason of every clip in the report."""
+    clips = json.loads((target / "report.json").read_text())["clips"]
+    return {
+        (clip["source"], clip["state"], clip["reason"].replace(str(target), "TARGET"))
+        for clip in clips
+    }
+
+
+def compare(whole: Path, out: Path) -> None:
+    """Print what two batches over the same clips differ in."""
+    expected, got = outputs(whole), outputs(out)
+    print(f"outputs {len(expected)} and {len(got)}")
+    different = [name for name in expected if got.get(name, expected[name]) != expected[name]]
+    for what, names in (
+        ("different", different),
+        ("missing", sorted(set(expected) - set(got))),
+        ("surplus", sorted(set(got) - set(expected))),
+    ):
+        print(f"{what}: {names or 'none'}")
+    ours, theirs = told(out), told(whole)
+    states = Counter(state for _, state, _ in ours)
+    print(
+        "told of clips:", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    )
+    print(f"told otherwise than uninterrupted: {sorted(ours ^ theirs) or 'none'}")
+    print(f"strays: {strays(out) or 'none'}")
+
+
 def kills(folder: Path, count: int, times: int, seed: int) -> None:
     broken = generate(folder / "in", count, seed)
     since = time.monotonic()
@@ -131,11 +162,8 @@ def kills(folder: Path, count: int, times: int, seed: int) -> None:
             killed += 1
     last = subprocess.run(command(folder / "in", folder / "out"), capture_output=True, text=True)
     print(f"killed {killed} times: {time.monotonic() - since:.0f} s, exit {last.returncode}")
-    expected, got = outputs(folder / "whole"), outputs(folder / "out")
-    different = [name for name in expected if got.get(name) != expected[name]]
-    print(f"{count} clips, {broken} made broken; outputs {len(expected)} and {len(got)}")
-    print(f"different or missing: {different or 'none'}")
-    print(f"strays: {strays(folder / 'out') or 'none'}")
+    print(f"{count} clips, {broken} made broken")
+    compare(folder / "whole", folder / "out")
 
 
 @dataclass(frozen=True)

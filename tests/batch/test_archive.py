@@ -1,5 +1,7 @@
 """A whole batch: what waits, what it goes on with."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.media.synth import pictures
 from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
 from vderain.batch.files import Found
 from vderain.batch.options import BatchOptions
+from vderain.batch.report import write_report
 from vderain.interfaces import EngineSpec
 from vderain.options import EngineOptions
 
@@ -86,6 +89,16 @@ def test_a_joined_file_that_was_there_before_is_left_alone_and_told(rig):
     assert len(pictures(rig.target / name)) == 50
 
 
+def test_a_joined_file_has_the_time_of_the_last_clip_of_its_recording(rig):
+    for second in range(2):
+        source = rig.clip(f"20260101_12000{second}_F.mp4", frames=25)
+        os.utime(source, (1e9 + second, 1e9 + second))
+    rig.run()
+    with open_manifest(rig.target) as manifest:
+        assert join_series(manifest, rig.target, lambda clip, text: None)
+    assert os.stat(rig.target / "20260101_120000_F-joined.mp4").st_mtime == 1e9 + 1
+
+
 class Clock:
     now = 0.0
 
@@ -114,13 +127,76 @@ def test_a_clip_waits_until_it_has_not_changed_for_a_while():
     assert settled.new(iter([found("a", size=21)])) == [found("a", size=21)]
 
 
-def test_clocks_that_go_backwards_and_empty_files_are_no_trouble():
+def test_times_of_the_future_and_empty_files_are_no_trouble():
     clock = Clock()
     settled = Settled(BatchOptions(settle_s=1.0), clock)
     future = found("a", mtime=10**20)
     assert settled.new(iter([future, found("empty", size=0)])) == []
     clock.now = 2.0
     assert settled.new(iter([future, found("empty", size=0)])) == [future]
+
+
+class Falling:
+    """A clock that is set back by an hour whenever somebody looks."""
+
+    def __init__(self):
+        self.now_s = 1e9
+
+    def __call__(self):
+        self.now_s -= 3600.0
+        return self.now_s
+
+
+def test_a_batch_whose_clock_goes_backwards_goes_on_and_ends(rig, monkeypatch):
+    source = rig.clip("a.mp4", frames=60)
+    os.utime(source, (4e9, 4e9))
+    clock = Falling()
+    monkeypatch.setattr(time, "time", clock)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    executor = Recorded(rig.engine)
+    tally = rig.run(executor)
+    assert (len(tally.done), len(executor.jobs)) == (1, 2), "what was done counts"
+    assert os.stat(rig.target / "a.mp4").st_mtime == 4e9
+    executor = Recorded(rig.engine)
+    assert rig.run(executor).exit_code == 0 and executor.jobs == []
+    assert rig.left_over() == []
+    # Of a process that is gone, and by this clock not there yet.
+    unfinished = rig.target / f".vderain-{1 << 30}-00000000.part"
+    unfinished.touch()
+    with open_manifest(rig.target) as manifest:
+        assert write_report(rig.target, rig.target, manifest.clips()).done == 1
+    assert unfinished.exists() and clock.now_s < 1e9
+
+
+def test_a_source_whose_time_falls_in_mid_work_is_begun_anew(rig):
+    source = rig.clip("a.mp4", frames=60)
+    os.utime(source, (2e9, 2e9))
+
+    class SetsBack(Recorded):
+        def run(self, next_job):
+            for outcome in super().run(next_job):
+                os.utime(source, (1e9, 1e9))
+                yield outcome
+
+    executor = SetsBack(rig.engine)
+    tally = rig.run(executor)
+    assert (len(tally.done), len(executor.jobs)) == (1, 6)
+    assert os.stat(rig.target / "a.mp4").st_mtime == 1e9
+    assert len(pictures(rig.target / "a.mp4")) == 60 and rig.left_over() == []
+
+
+def test_a_clip_whose_time_falls_has_changed():
+    clock = Clock()
+    settled = Settled(BatchOptions(settle_s=10.0), clock)
+    for now_s, mtime, is_ready in (
+        (0.0, 9, False),
+        (9.0, 5, False),
+        (18.0, 5, False),
+        (19.0, 5, True),
+    ):
+        clock.now = now_s
+        assert bool(settled.new(iter([found("a", mtime=mtime)]))) == is_ready
 
 
 def test_a_joined_file_grows_with_its_series(rig):

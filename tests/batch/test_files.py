@@ -64,13 +64,24 @@ def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(
     told = []
     archive = Archive(
         [tmp_path / "in"], tmp_path / "out", exclude=["lost+found/*"],
-        on_unread=lambda path, reason: told.append((path, reason)),
+        on_left_out=lambda path, reason: told.append((path, reason)),
     )  # fmt: skip
     for _ in range(2):
         assert [str(found.output) for found in archive.clips()] == ["a.mp4"]
-    assert told == list(archive.unread.items()) == [
-        (tmp_path / "in/closed", "Permission denied")
+    assert told == list(archive.left_out.items()) == [
+        (tmp_path / "in/closed", "cannot be read (Permission denied)")
     ]  # fmt: skip
+
+
+def test_what_is_no_regular_file_is_told_and_left_out(tmp_path):
+    put(tmp_path, "in/a.mp4", "elsewhere/b.mp4")
+    os.mkfifo(tmp_path / "in/pipe.mp4")
+    (tmp_path / "in/linked.mp4").symlink_to(tmp_path / "elsewhere/b.mp4")
+    archive = Archive([tmp_path / "in"], tmp_path / "out")
+    assert [str(found.output) for found in archive.clips()] == ["a.mp4", "linked.mp4"]
+    assert archive.left_out == {tmp_path / "in/pipe.mp4": "is no regular file"}
+    with pytest.raises(SourceError, match=r"pipe\.mp4: is no regular file"):
+        Archive([tmp_path / "in/pipe.mp4"], tmp_path / "out").found()
 
 
 def test_a_source_of_which_nothing_can_be_read_is_an_error_that_says_so(tmp_path, unreadable):
@@ -103,6 +114,25 @@ def test_two_clips_with_one_output_are_refused(tmp_path):
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SourceError, match="no such file"):
         Archive([tmp_path / "nothing"], tmp_path / "out")
+
+
+def test_of_two_clips_with_one_output_the_later_is_left_out_where_that_is_wanted(tmp_path):
+    told = []
+    for first, later in (("a.avi", "a.avi.mkv"), ("b.avi.mkv", "b.avi")):
+        put(tmp_path / "in", first)
+        archive = Archive(
+            [tmp_path / "in"], tmp_path / "out", include=[f"{first[0]}*"],
+            on_left_out=lambda path, reason: told.append((path.name, reason)),
+        )  # fmt: skip
+        assert [found.source.name for found in archive.clips(lenient=True)] == [first]
+        put(tmp_path / "in", later, f"{first[0]}c.mp4")
+        for _ in range(2):
+            names = {found.source.name for found in archive.clips(lenient=True)}
+            assert names == {first, f"{first[0]}c.mp4"}
+        (name, reason) = told.pop()
+        assert name == later and f"in/{first} would both be written" in reason and told == []
+        (tmp_path / "in" / first).unlink()
+        assert later in {found.source.name for found in archive.clips(lenient=True)}
 
 
 def test_listed_paths_keep_their_folders(tmp_path, monkeypatch):

@@ -121,6 +121,44 @@ def test_a_damaged_manifest_is_named(path, content):
         Manifest(path)
 
 
+def garbled(content, page):
+    """Some pages of a database of many are overwritten, behind the first, which tells what is where."""
+    for number in (2, 5, 8, 11):
+        content[number * page : (number + 1) * page] = b"\xa5" * page
+
+
+def cut_short(content, page):
+    del content[len(content) // 2 // page * page :]
+
+
+def misspelt(content, page):
+    """The structure is whole, what stands in it is not."""
+    content[:] = content.replace(b'{"note"', b'{"note\n')
+
+
+@pytest.mark.parametrize("damage", [garbled, cut_short, misspelt])
+def test_a_manifest_that_is_damaged_inside_is_named_with_what_to_do(path, damage):
+    with Manifest(path) as manifest:
+        for number in range(60):
+            clip = manifest.add(Found(Path(f"/in/{number}.mp4"), Path(f"{number}.mp4"), 1, 1))
+            manifest.cut(
+                clip.id, [Segment(n, n, n + 1, 1) for n in range(9)], "how", note="x" * 500
+            )
+            manifest.finish_segment(clip.id, 0, {"note": "x" * 500})
+    content = bytearray(path.read_bytes())
+    damage(content, 4096)
+    path.write_bytes(content)
+
+    def read_and_change():
+        with Manifest(path) as manifest:
+            for clip in manifest.clips():
+                manifest.segments(clip.id)
+                manifest.set_state(clip.id, "failed")
+
+    with pytest.raises(SinkError, match="is damaged; remove it, and outputs"):
+        read_and_change()
+
+
 def test_a_manifest_of_another_version_is_left_alone(path):
     Manifest(path).close()
     with sqlite3.connect(path) as db:
@@ -128,6 +166,23 @@ def test_a_manifest_of_another_version_is_left_alone(path):
     db.close()
     with pytest.raises(SinkError, match="another version"):
         Manifest(path)
+
+
+def test_a_manifest_that_is_read_only_says_so_and_what_to_do(path, monkeypatch):
+    Manifest(path).close()
+
+    class Refuses(sqlite3.Connection):
+        def execute(self, *_):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda p, **o: connect(p, factory=Refuses, **o))
+    with pytest.raises(SinkError, match="is the disk full"):
+        Manifest(path)
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != path.parent)
+    with pytest.raises(SinkError, match="is read-only; make it writable") as error:
+        Manifest(path)
+    assert str(path.parent) in str(error.value)
 
 
 def test_a_target_that_cannot_be_made_is_named(tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, noisy, payloads, pictures, samples, streams, times
+from vderain.batch.archive import open_manifest
 from vderain.batch.gating import Gated
 from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
@@ -69,6 +71,33 @@ def test_clips_come_out_darker_with_all_else_as_it_was(rig):
     )
     assert difference == pytest.approx(5, abs=0.5)
     assert rig.left_over() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two\nlines.mp4", "雨.mp4", "x" * 251 + ".mp4", "é" * 125 + "x.mkv", "x" * 251 + ".mov"],
+    ids=["newline", "unicode", "255 bytes", "255 bytes of unicode", "255 bytes of mov"],
+)
+def test_a_clip_with_sound_comes_through_whatever_its_name(rig, name):
+    source = rig.clip(name, frames=12, languages=("eng",))
+    tally = rig.run()
+    assert (len(tally.done), tally.failed) == (1, []), rig.events
+    output = rig.target / name
+    assert len(pictures(output)) == 12 and payloads(output, 1) == payloads(source, 1)
+    assert rig.left_over() == []
+
+
+def test_what_lies_beside_a_clip_of_a_long_name_has_a_shorter_one(rig):
+    name = "雨" * 80 + ".mp4"
+    rig.clip(name, frames=12, data=True)
+    encode = replace(rig.settings.encode, codec="ffv1", preset=None)
+    rig.settings = replace(rig.settings, encode=encode)
+    tally = rig.run()
+    assert (len(tally.done), tally.failed) == (1, []), rig.events
+    (beside,) = rig.target.glob("*.bin")
+    assert beside.name.startswith("雨" * 70) and beside.name.endswith(".1.bin_data.bin")
+    assert beside.read_bytes().startswith(b"GPS0GPS1")
+    assert beside.with_name(beside.name + ".jsonl").exists()
 
 
 def test_what_is_done_is_skipped_and_what_is_new_is_not(rig):
@@ -222,6 +251,62 @@ def test_an_output_that_was_removed_is_made_again_with_what_lies_beside_it(rig):
     rig.run()
     output.unlink()
     assert beside.exists() and len(rig.run().done) == 1 and output.exists()
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Folders that take no files from now on; for root, permissions do not bind."""
+    folders = set()
+    access, link, replaces = os.access, os.link, os.replace
+
+    def refused(move):
+        def moved(source, destination, **options):
+            if Path(destination).parent in folders:
+                number = errno.EACCES
+                raise PermissionError(number, os.strerror(number), source, None, destination)
+            move(source, destination, **options)
+
+        return moved
+
+    monkeypatch.setattr(os, "link", refused(link))
+    monkeypatch.setattr(os, "replace", refused(replaces))
+    monkeypatch.setattr(os, "access", lambda p, m: Path(p) not in folders and access(p, m))
+    return folders
+
+
+def test_a_folder_of_the_target_that_takes_no_files_is_named_before_the_work(rig, closed):
+    rig.clip("day/a.mp4", frames=12)
+    rig.clip("b.mp4", frames=12)
+    place = rig.target / "day"
+    place.mkdir(parents=True)
+    closed.add(place)
+    executor = Recorded(rig.engine)
+    tally = rig.run(executor)
+    assert executor.jobs == [("b.mp4", 0)] and len(tally.done) == 1
+    reason = rig.rows()["a.mp4"].reason
+    assert reason.startswith(f"{place}: ") and reason.endswith("writable, then --retry-failed")
+
+
+def test_a_folder_of_the_target_that_takes_no_files_at_the_end_is_named(rig, closed):
+    rig.clip("day/a.mp4", frames=12)
+    place = rig.target / "day"
+
+    class Closes(Recorded):
+        def run(self, next_job):
+            for outcome in super().run(next_job):
+                closed.add(place)
+                yield outcome
+
+    executor = Closes(rig.engine)
+    rig.run(executor)
+    assert len(executor.jobs) == 1, "what is derained stays"
+    told = [text for name, text in rig.events]
+    assert len(told) == 2 and all(f"{place}: no file can be put there (" in text for text in told)
+    closed.clear()
+    with open_manifest(rig.target) as manifest:
+        manifest.forgive()
+    executor = Recorded(rig.engine)
+    assert len(rig.run(executor).done) == 1 and executor.jobs == []
 
 
 def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
@@ -438,6 +523,16 @@ def test_dry_groups_are_copied_bit_by_bit(rig):
     assert np.mean(before[30].astype(int) - after[30]) == pytest.approx(5, abs=0.5)
 
 
+def test_that_a_clip_goes_on_is_told_only_where_some_of_it_was_derained_before(rig):
+    rig.clip(frames=60)
+    rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 4)
+    with pytest.raises(Killed):
+        rig.run(KillAfter(rig.engine, 1))
+    assert rig.events == []
+    rig.run()
+    assert rig.events[0] == ("a.mp4", "goes on: 1 of 3 segments are done")
+
+
 def test_dry_frames_are_encoded_as_they_are(rig):
     source = rig.clip(frames=30)
     encode = replace(rig.settings.encode, codec="ffv1", preset=None)
@@ -454,3 +549,23 @@ def test_why_nothing_is_copied_is_recorded(rig):
     rig.run()
     record = rig.rows()["a.mp4"].record
     assert record["frames_copied"] == 0 and "--codec hevc" in record["not_copied"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "10", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}),
+        ("libx265", {"x265-params": "keyint=9:bframes=2:b-adapt=0:log-level=none"}),
+    ],
+)
+def test_that_nothing_is_copied_of_open_groups_is_recorded_where_some_are_dry(rig, codec, options):
+    rig.clip("a.mp4", frames=60, codec=codec, options=options)
+    encode = replace(rig.settings.encode, codec="h264" if codec == "libx264" else "hevc")
+    rig.settings = replace(gated(rig, "smart-copy"), encode=encode)
+    for numbers, is_told in (((1, 2, 3), True), ((), False)):
+        rig.gating = DryAt(*numbers)
+        rig.run()
+        record = rig.rows()["a.mp4"].record
+        assert record["frames_copied"] == 0
+        assert ("groups of pictures are open" in record["not_copied"]) == is_told
+        (rig.target / "a.mp4").unlink()

@@ -1,22 +1,31 @@
 """The command as a user runs it, kills it, and runs it again."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests.batch.conftest import CLOSED, Killed, Rig
 from tests.batch.test_runner import KillAfter
+from tests.engines.conftest import write_weights
 from tests.live.fakes import until
-from tests.media.synth import STEP, payloads, pictures, write
-from vderain.batch.archive import open_manifest
+from tests.media.synth import STEP, payloads, pictures, samples, write
+from tests.networks import TEMPORAL
+from vderain.batch.archive import Plan, open_manifest
+from vderain.batch.estimate import Estimate
 from vderain.batch.files import Found
+from vderain.batch.runner import BatchStoppedError
 from vderain.cli import cli, main
 
 FAST = ("--preset", "ultrafast", "--segment", "1")
@@ -79,7 +88,26 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
     assert done.returncode == 0, done.stderr
     assert "2 clips to derain" in done.stdout and "20260101_120100_R.mkv" in done.stdout
     assert "if all are like the 2 clips that were tried" in done.stdout
+    assert "GB are free, enough" in done.stdout
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("more", [("--dry-run",), ()])
+def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, more):
+    # Each clip finds room for itself.
+    usage = shutil._ntuple_diskusage(10**12, 10**12, 80 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(Plan, "size_bytes", 90 << 20)
+    estimated = Estimate(sampled=2, output_bytes=90 << 20)
+    monkeypatch.setattr("vderain.batch.estimate.estimate", lambda *_, **__: estimated)
+    arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", *more]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    said = done.stdout if more else done.stderr
+    assert done.exit_code == 0, done.stderr
+    assert (
+        "out: 0.1 GB are free, and 2 clips may need 0.2; the batch stops where it is full" in said
+    )
+    assert (folder / "out" / "20260101_120100_R.mkv").exists() == (not more)
 
 
 def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
@@ -177,7 +205,9 @@ def test_a_batch_that_is_refused_makes_nothing(folder, arguments, code, says):
         (["{}/in", "{}/in"], 2, "is the source itself"),
         (["{}/out"], 2, "name the clips or their folder before it"),
         (["{}/in", "{}/in/20260101_120100_R.mkv"], 2, "is a file"),
-        (["{}/in", "/proc/nothing"], 1, "cannot be written"),
+        (["{}/in", "/proc/nothing"], 1, "make it writable, or choose another target folder"),
+        (["{}/in", "{}/" + "x" * 256], 1, "File name too long"),
+        (["/" + "x" * 256, "{}/out"], 1, "cannot be read (File name too long)"),
         (["{}/in", "{}/out", "--weights", "none.safetensors"], 1, "no such weights file"),
     ],
 )
@@ -194,24 +224,89 @@ def test_a_broken_clip_is_named_and_the_others_are_done(folder):
     assert "2 clips derained" in done.stderr and "1 set aside" in done.stderr
 
 
-def test_killed_at_any_moment_it_goes_on(tmp_path):
-    source = tmp_path / "in" / "long.mp4"
-    clip(source, frames=150)
-    reference = batch(tmp_path / "in", tmp_path / "whole", *FAST)
-    assert reference.returncode == 0, reference.stderr
-    for delay_s in (0.9, 1.3, 1.7):
-        process = subprocess.Popen(
-            command(tmp_path / "in", tmp_path / "out", *FAST), stderr=subprocess.DEVNULL
-        )
-        time.sleep(delay_s)
+def test_a_full_disk_that_takes_no_report_either_is_still_told(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("vderain.batch.runner.assemble", full)
+    monkeypatch.setattr("vderain.batch.report.write_whole", full)
+    arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference"]
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert isinstance(done.exception, BatchStoppedError), done.exception
+    assert "make room and give the same command again" in str(done.exception)
+    assert "the report cannot be written (No space left on device)" in done.stderr
+
+
+def killed_after(folder, count):
+    """Run the command and kill it when so many more segments are complete."""
+    segments = folder / "out" / ".vderain-batch" / "segments"
+    before = set(segments.glob("*.nut"))
+    process = subprocess.Popen(
+        command(folder / "in", folder / "out", *FAST, "--retries", 1), stderr=subprocess.DEVNULL
+    )
+    seen = set()
+
+    def is_reached():
+        seen.update(set(segments.glob("*-*.nut")) - before)  # a clip that is done has none any more
+        return len(seen) >= count or process.poll() is not None
+
+    try:
+        until(is_reached, 60)
+    finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    done = batch(tmp_path / "in", tmp_path / "out", *FAST)
-    assert done.returncode == 0, done.stderr
-    assert payloads(tmp_path / "out/long.mp4", 0) == payloads(tmp_path / "whole/long.mp4", 0)
+    return process.returncode
+
+
+def told_in(target):
+    clips = json.loads((target / "report.json").read_text())["clips"]
+    return {(clip["output"], clip["state"], clip["reason"], clip["frames"]) for clip in clips}
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path):
+    frames = {"long.mp4": 150, "other.mkv": 90}
+    for name, count in frames.items():
+        clip(tmp_path / "in" / name, frames=count, languages=("eng",))
+    (tmp_path / "in" / "middle.mp4").write_bytes(b"no video" * 100)
+    reference = batch(tmp_path / "in", tmp_path / "whole", *FAST, "--retries", 1)
+    assert reference.returncode == 3 and "2 clips derained" in reference.stderr, reference.stderr
+    for count in (1, 4, 3):
+        assert killed_after(tmp_path, count) == -signal.SIGKILL, "it is not over"
+        with open_manifest(tmp_path / "out") as manifest:
+            states = {row.output.name: row.state for row in manifest.clips()}
+            segments = [s for row in manifest.clips() for s in manifest.segments(row.id)]
+        assert "planned" in states.values()
+        is_begun = any(s.is_done for s in segments) or "done" in states.values()
+        assert is_begun or count == 1, "the last one may be on the disk, and not in the manifest"
+    done = batch(tmp_path / "in", tmp_path / "out", *FAST, "--retries", 1)
+    assert done.returncode == 3, done.stderr
+    for name in frames:
+        for track in (0, 1):
+            got, expected = (payloads(tmp_path / each / name, track) for each in ("out", "whole"))
+            assert got == expected
+    assert told_in(tmp_path / "out") == told_in(tmp_path / "whole")
     hidden = tmp_path / "out" / ".vderain-batch"
     left = [p for p in hidden.rglob("*") if p.is_file() and "manifest" not in p.name]
     assert left == []
+
+
+@pytest.mark.parametrize("frames", [3, 5])
+def test_a_network_that_looks_at_several_frames_sees_them_across_cuts(tmp_path, frames):
+    clip(tmp_path / "in" / "a.mkv", frames=60)
+    weights = tmp_path / "temporal.safetensors"
+    write_weights(weights, replace(TEMPORAL, frames=frames))
+    chosen = ["--codec", "ffv1", "--engine", "reference", "--weights", str(weights), "--quiet"]
+    uncut = CliRunner().invoke(
+        cli, ["run", str(tmp_path / "in/a.mkv"), str(tmp_path / "a.mkv"), *chosen]
+    )
+    assert uncut.exit_code == 0, uncut.stderr
+    folders = [str(tmp_path / "in"), str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, ["batch", *folders, *chosen, "--segment", "1"])
+    assert done.exit_code == 0, done.stderr
+    whole, parts = (pictures(tmp_path / place) for place in ("a.mkv", "out/a.mkv"))
+    assert len(whole) == len(parts) == 60
+    different = [n for n in range(60) if not np.array_equal(samples(whole[n]), samples(parts[n]))]
+    assert different == []
 
 
 def test_interrupted_it_stops_and_says_so(tmp_path):
@@ -277,6 +372,23 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
     assert len(pictures(output)) == 25, said
     assert "failed" not in said
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
+
+
+def test_watching_goes_on_where_a_name_collides(tmp_path):
+    def arrive():
+        clip(tmp_path / "a.avi.mkv")
+        (tmp_path / "a.avi.mkv").rename(tmp_path / "in" / "a.avi.mkv")
+        clip(tmp_path / "in" / "b.mp4")
+
+    (tmp_path / "in").mkdir()
+    pts = tuple(range(25))
+    write(tmp_path / "in/a.avi", pts=pts, time_base=Fraction(1, 25), codec="mpeg4")
+    said = watched(
+        tmp_path, "b.mp4", "--settle", 0,
+        meanwhile=lambda: (until((tmp_path / "out/a.avi.mkv").exists, 60), arrive()),
+    )  # fmt: skip
+    assert said.count("would both be written to a.avi.mkv, and is left out") == 1
+    assert "interrupted: 2 of 2 clips done" in said
 
 
 def test_watching_joins_series_when_it_is_stopped(tmp_path):

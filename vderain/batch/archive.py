@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vderain.batch.clip_files import is_as_written
+from vderain.batch.clip_files import is_as_written, room_for
 from vderain.batch.files import WORK_FOLDER, Archive, Found
 from vderain.batch.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow, Joined, Manifest
@@ -39,6 +40,15 @@ class Plan:
         """Of the clips that wait."""
         return sum(clip.size_bytes for clip in self.waiting)
 
+    def room_bytes(self, output_bytes: int | None = None) -> int:
+        """What all outputs need, and what lies beside them while the largest clip is in work.
+
+        Outputs are taken to be as large as their clips where ``output_bytes`` does not tell.
+        """
+        outputs = self.size_bytes if output_bytes is None else output_bytes
+        beside = max((room_for(clip) - clip.size_bytes for clip in self.waiting), default=0)
+        return round(outputs + beside) if self.waiting else 0
+
 
 def open_manifest(target: Path) -> Manifest:
     """The manifest of a target, which is made if it is not there. Raises SinkError, also while another batch runs."""
@@ -47,7 +57,10 @@ def open_manifest(target: Path) -> Manifest:
         for name in ("segments", "clips"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(f"{target}: cannot be written ({error.strerror})") from None
+        raise SinkError(
+            f"{target}: cannot be written ({error.strerror}); make it writable, or choose another target"
+            " folder"
+        ) from None
     return Manifest(folder / _MANIFEST)
 
 
@@ -66,7 +79,7 @@ def copied_manifest(target: Path) -> Iterator[tuple[Manifest, Path]]:
 @contextmanager
 def unmade_on_failure(target: Path) -> Iterator[None]:
     """Remove a target that was not there before where what is done meanwhile fails; no clip is planned yet."""
-    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    made = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
     try:
         yield
     except VderainError:
@@ -241,6 +254,9 @@ def _join(
     except VderainError as error:
         tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
         return False
+    with suppress(OSError):
+        # When the recording ended: what a camera that cuts nothing would have left.
+        os.utime(target / name, ns=(series[-1].mtime_ns, series[-1].mtime_ns))
     manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
     tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
     return not report.losses
@@ -252,7 +268,7 @@ def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
         yield list(archive.clips())
         return
     while True:
-        found = settled.new(archive.clips())
+        found = settled.new(archive.clips(lenient=True))  # one name that collides ends no watching
         if found:
             yield found
         else:

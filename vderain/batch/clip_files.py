@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from vderain.batch.manifest import ClipRow
 from vderain.errors import SinkError, SourceError
 from vderain.media.publish import name_file
 
+_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
+_SPARE_BYTES = 64 << 20
 _TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
@@ -24,11 +27,16 @@ def is_as_written(target: Path, clip: ClipRow) -> bool:
 
 
 def name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> None:
-    """Give a video, and first what lies beside it in ``folder``, their names in ``place``.
+    """Give a video, and first what lies beside it in ``folder``, their names in ``place``, which is made where needed.
 
     Where no video of the name is there, files named after it are what a killed attempt, or an output
-    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way.
+    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way,
+    and where ``place`` takes no files.
     """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(place, error.strerror) from error
     is_left_behind = not os.path.lexists(place / partial.name)
     beside = [path for path in sorted(folder.iterdir()) if path != partial]
     for path in [*beside, partial]:
@@ -39,6 +47,23 @@ def name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> No
             name_file(path, named, overwrite=overwrite or replaces)
         except FileExistsError:
             raise SinkError(f"{named}: was made by another program in the meantime") from None
+        except OSError as error:
+            raise _unwritable(place, error.strerror) from error
+
+
+def check_place(place: Path) -> None:
+    """Raise SinkError where a folder, or that which it is to be made in, takes no files."""
+    there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise SinkError(f"{there}: is in the way of a folder; remove it, then --retry-failed")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(there, "it is read-only")
+
+
+def _unwritable(place: Path, reason: str | None) -> SinkError:
+    return SinkError(
+        f"{place}: no file can be put there ({reason}); make it writable, then --retry-failed"
+    )
 
 
 def look_at(clip: ClipRow) -> os.stat_result:
@@ -47,6 +72,17 @@ def look_at(clip: ClipRow) -> os.stat_result:
         return clip.source.stat()
     except FileNotFoundError:
         raise SourceError(f"{clip.source}: is gone since the batch was planned") from None
+
+
+def room_for(clip: ClipRow) -> float:
+    """Bytes that a clip in work may need, its output among them."""
+    return clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
+
+
+def free_bytes(target: Path) -> int:
+    """What is free where a folder is, or would be made."""
+    there = next(folder for folder in (target, *target.parents) if os.path.exists(folder))
+    return shutil.disk_usage(there).free
 
 
 def check_unchanged(clip: ClipRow) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pathlib import Path
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.media.formats import container_for
 from vderain.media.images import READABLE as PICTURE_EXTENSIONS
-from vderain.media.publish import looking_at
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips
@@ -45,12 +45,12 @@ class Archive:
             path below the source; all videos where empty.
         exclude: patterns of which none may match.
         encode: decides which containers can be written.
-        on_unread: is told of each folder or file that cannot be read, with the reason, once.
+        on_left_out: is told of each folder or file that is left out, with the reason, once.
 
     Raises SourceError for a source that does not exist, OptionError for a target that is a source.
 
     Attributes:
-        unread: what could not be read so far, with the reason, besides what patterns exclude.
+        left_out: what could not be taken so far, with the reason, besides what patterns exclude.
 
     """
 
@@ -63,10 +63,11 @@ class Archive:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encode: EncodeOptions | None = None,
-        on_unread: Callable[[Path, str], None] | None = None,
+        on_left_out: Callable[[Path, str], None] | None = None,
     ) -> None:
-        self.unread: dict[Path, str] = {}
-        self._on_unread = on_unread or (lambda path, reason: None)
+        self.left_out: dict[Path, str] = {}
+        self._on_left_out = on_left_out or (lambda path, reason: None)
+        self._owners: dict[Path, Path] = {}  # of outputs, over all looks
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._encode = encode or EncodeOptions()
         self._target = target
@@ -101,31 +102,42 @@ class Archive:
             raise SourceError(self._nothing())
         return found
 
-    def clips(self) -> Iterator[Found]:
+    def clips(self, *, lenient: bool = False) -> Iterator[Found]:
         """Every clip that is there now, in the order of the folders; files that vanish meanwhile are left out.
 
-        Raises OptionError where two clips would have one output, or a clip would be its own.
+        Raises OptionError where two clips would have one output, or a clip would be its own; ``lenient``
+        leaves out the one that was found later.
         """
-        outputs: dict[Path, Path] = {}
+        seen: dict[Path, Path] = {}
         for source, inside in self._candidates():
             found = self._found(source, inside)
             if found is None:
                 continue
-            other = outputs.get(found.output)
+            other = seen.get(found.output)
             if other is not None and other.absolute() == source.absolute():
                 continue  # named twice, or with its folder
-            if other is not None:
-                raise OptionError(
-                    f"{source}: and {other} would both be written to {found.output}; rename one, or"
-                    " run one batch for each"
-                )
-            output = self._target / found.output
-            if os.path.lexists(output) and _is_place_of(output, source):
-                raise OptionError(
-                    f"{source}: would be written over itself; choose another target folder"
-                )
-            outputs[found.output] = source
+            refusal = self._refusal(found, other)
+            if refusal and not lenient:
+                raise OptionError(f"{source}: {refusal[0]}; {refusal[1]}")
+            if refusal:
+                self._leave_out(source, refusal[0])
+                continue
+            seen[found.output] = self._owners[found.output] = source
             yield found
+
+    def _refusal(self, found: Found, other: Path | None) -> tuple[str, str] | None:
+        """Why a clip cannot have its output, of which ``other`` has the name too, and what to do."""
+        if other is None:
+            before = self._owners.get(found.output, found.source)
+            is_another = before.absolute() != found.source.absolute()
+            other = before if is_another and os.path.lexists(before) else None
+        if other is not None:
+            why = f"and {other} would both be written to {found.output}"
+            return why, "rename one, or run one batch for each"
+        output = self._target / found.output
+        if os.path.lexists(output) and _is_place_of(output, found.source):
+            return "would be written over itself", "choose another target folder"
+        return None
 
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
         """Files, and their places in the target."""
@@ -142,26 +154,29 @@ class Archive:
             inside = path.relative_to(folder)
             # "lost+found/*" keeps its clips away, and so the folder too.
             if not self._is_excluded(path.name, str(inside), f"{inside}/"):
-                self._note(path, error)
+                self._fail(path, error)
 
         return _walk(folder, Path(os.path.realpath(self._target)), fail)
 
-    def _note(self, path: Path, error: OSError) -> None:
+    def _fail(self, path: Path, error: OSError) -> None:
         """Remember what cannot be read; what is gone meanwhile is none of it."""
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or path in self.unread:
-            return
-        self.unread[path] = error.strerror or type(error).__name__
-        self._on_unread(path, self.unread[path])
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._leave_out(path, f"cannot be read ({error.strerror or type(error).__name__})")
+
+    def _leave_out(self, path: Path, reason: str) -> None:
+        if path not in self.left_out:
+            self.left_out[path] = reason
+            self._on_left_out(path, reason)
 
     def _nothing(self) -> str:
         """Why there is no clip, and what to do."""
         names = ", ".join(str(folder) for folder in self._folders)
-        if not self._folders:
+        if not self._folders and not self.left_out:
             return f"{self._target}: there is no clip to derain outside of it; check what is named"
         files = [path for folder in self._folders for path in self._files_below(folder)]
-        if self.unread:
-            path, reason = next(iter(self.unread.items()))
-            return f"{path}: cannot be read ({reason}), and no clip was found elsewhere"
+        if self.left_out:
+            path, reason = next(iter(self.left_out.items()))
+            return f"{path}: {reason}, and no clip was found elsewhere"
         if any(path.suffix.lower() in VIDEO_EXTENSIONS for path in files):
             patterns = [f"--include {pattern!r}" for pattern in self._include]
             patterns += [f"--exclude {pattern!r}" for pattern in self._exclude]
@@ -189,7 +204,10 @@ class Archive:
         try:
             about = source.stat()
         except OSError as error:
-            self._note(source, error)
+            self._fail(source, error)
+            return None
+        if not stat.S_ISREG(about.st_mode):  # who opens a pipe waits for ever
+            self._leave_out(source, "is no regular file")
             return None
         return Found(source, output_name(inside, self._encode), about.st_size, about.st_mtime_ns)
 
@@ -219,7 +237,7 @@ def places_of(listed: Sequence[Path]) -> list[tuple[Path, Path]]:
         for path, place in inside.items()
         if place.is_absolute() or place.parts[:1] == ("..",)
     }
-    folders = [place if path.is_dir() else place.parent for path, place in away.items()]
+    folders = [place if os.path.isdir(path) else place.parent for path, place in away.items()]
     if folders:
         shared = os.path.commonpath(folders)
         inside |= {path: place.relative_to(shared) for path, place in away.items()}
@@ -234,12 +252,13 @@ def read_list(text: str) -> list[Path]:
 
 
 def _kind(source: Path) -> str:
-    with looking_at(source):
-        if source.is_dir():
-            return "folder"
-        if source.exists():
-            return "file"
-    raise SourceError(f"{source}: there is no such file or folder")
+    try:
+        about = source.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceError(f"{source}: there is no such file or folder") from None
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from None
+    return "folder" if stat.S_ISDIR(about.st_mode) else "file"
 
 
 def _walk(folder: Path, target: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:

@@ -41,8 +41,10 @@ def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
 def joined_name(first_output: Path) -> Path:
     """The file that a recording becomes, beside its first clip."""
     ending = _JOINED + first_output.suffix
-    stem = os.fsencode(first_output.stem)[: LONGEST_NAME_BYTES - len(os.fsencode(ending))]
-    return first_output.with_name(os.fsdecode(stem) + ending)
+    stem = first_output.stem
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME_BYTES:
+        stem = stem[:-1]  # whole characters: half of one is no text to other programs
+    return first_output.with_name(stem + ending)
 
 
 def _touch(before: ClipRow, after: ClipRow) -> bool:

@@ -18,6 +18,7 @@ State = Literal["planned", "done", "failed", "skipped"]
 Kind = Literal["derain", "copy"]
 
 _SCHEMA = 1
+_DAMAGED = ("not a database", "malformed", "Could not decode")  # in the words of SQLite
 _TABLES = """
 CREATE TABLE IF NOT EXISTS clip (
     id INTEGER PRIMARY KEY,
@@ -107,7 +108,7 @@ class Manifest:
 
     def __init__(self, path: Path, *, copy: Path | None = None) -> None:
         self._path = path
-        if copy is not None and path.exists():
+        if copy is not None and os.path.exists(path):
             self._copy_to(copy)
         try:
             (copy or path).parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +175,8 @@ class Manifest:
         """What became of a clip; ``record`` is added to what is known of it."""
         with self._changing():
             (text,) = self._one("SELECT record FROM clip WHERE id = ?", clip) or ("{}",)
-            known = json.dumps({**json.loads(text), **record})
+            with self._reading():
+                known = json.dumps({**json.loads(text), **record})
             self._db.execute(
                 "UPDATE clip SET state = ?, reason = ?, record = ? WHERE id = ?",
                 (state, reason, known, clip),
@@ -207,15 +209,16 @@ class Manifest:
 
     def segments(self, clip: int) -> list[Segment]:
         """The segments of a clip in their order, none where it is not cut yet."""
-        rows = self._db.execute(
-            "SELECT number, start_pts, end_pts, frames, kind, record FROM segment"
-            " WHERE clip = ? ORDER BY number",
-            (clip,),
-        )
-        return [
-            Segment(number, start_pts, end_pts, frames, kind, json.loads(record or "null"))
-            for number, start_pts, end_pts, frames, kind, record in rows
-        ]
+        with self._reading():
+            rows = self._db.execute(
+                "SELECT number, start_pts, end_pts, frames, kind, record FROM segment"
+                " WHERE clip = ? ORDER BY number",
+                (clip,),
+            )
+            return [
+                Segment(number, start_pts, end_pts, frames, kind, json.loads(record or "null"))
+                for number, start_pts, end_pts, frames, kind, record in rows
+            ]
 
     def cut(self, clip: int, segments: Sequence[Segment], settings: str, **record: Any) -> None:
         """Fix where a clip is cut, and the settings that all of its segments are made with."""
@@ -294,29 +297,41 @@ class Manifest:
         self._db.execute(f"PRAGMA user_version = {_SCHEMA}")
 
     def _select(self, where: str, *values: Any) -> list[ClipRow]:
-        rows = self._db.execute(
-            "SELECT id, source, output, size_bytes, mtime_ns, state, attempts, reason, settings, record"
-            f" FROM clip {where}",
-            values,
-        )
-        return [
-            ClipRow(
-                id=row[0],
-                source=Path(os.fsdecode(row[1])),
-                output=Path(os.fsdecode(row[2])),
-                size_bytes=row[3],
-                mtime_ns=row[4],
-                state=row[5],
-                attempts=row[6],
-                reason=row[7],
-                settings=row[8],
-                record=json.loads(row[9]),
+        with self._reading():
+            rows = self._db.execute(
+                "SELECT id, source, output, size_bytes, mtime_ns, state, attempts, reason, settings, record"
+                f" FROM clip {where}",
+                values,
             )
-            for row in rows
-        ]
+            return [
+                ClipRow(
+                    id=row[0],
+                    source=Path(os.fsdecode(row[1])),
+                    output=Path(os.fsdecode(row[2])),
+                    size_bytes=row[3],
+                    mtime_ns=row[4],
+                    state=row[5],
+                    attempts=row[6],
+                    reason=row[7],
+                    settings=row[8],
+                    record=json.loads(row[9]),
+                )
+                for row in rows
+            ]
 
     def _one(self, query: str, *values: Any) -> Any:
-        return self._db.execute(query, values).fetchone()
+        with self._reading():
+            return self._db.execute(query, values).fetchone()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What the file holds may be damaged anywhere, and is noticed where it is read."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+        except (ValueError, TypeError):  # of what is no JSON, or no text, any more
+            raise self._damaged() from None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -337,8 +352,17 @@ class Manifest:
             return SinkError(
                 f"{self._path.parent.parent}: another batch is at work there; wait for it, or stop it"
             )
-        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
-            return SinkError(
-                f"{self._path}: is damaged; remove it, and outputs that are there will be kept"
-            )
+        if any(words in str(error) for words in _DAMAGED):
+            return self._damaged()
+        # SQLite says "disk I/O error" for some of what it may not write.
+        for path in (self._path.parent, *self._path.parent.glob(f"{self._path.name}*")):
+            if not os.access(path, os.W_OK):
+                return SinkError(
+                    f"{path}: is read-only; make it writable, and give the same command again"
+                )
         return SinkError(f"{self._path}: cannot be written ({error}); is the disk full?")
+
+    def _damaged(self) -> SinkError:
+        return SinkError(
+            f"{self._path}: is damaged; remove it, and outputs that are there will be kept"
+        )

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vderain.batch.clip_files import check_unchanged, is_as_written, look_at, name_all, sync
+from vderain.batch.clip_files import (
+    check_place,
+    check_unchanged,
+    free_bytes,
+    is_as_written,
+    look_at,
+    name_all,
+    room_for,
+    sync,
+)
 from vderain.batch.cutting import cut
 from vderain.batch.files import WORK_FOLDER, Found
 from vderain.batch.gating import Gated, Gating
@@ -30,8 +39,9 @@ from vderain.media.verify import problems_of
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
-_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
-_SPARE_BYTES = 64 << 20
+_OPEN = (
+    "its dry groups of pictures are open: frames of one are made of another, so none stands alone"
+)
 
 
 class BatchStoppedError(SinkError):
@@ -157,6 +167,7 @@ class Batch:
             self._tell(clip, f"skipped: {why}; --overwrite replaces it")
             return
         clip = self._as_it_is_now(clip)
+        check_place(output.parent)
         self._check_space(clip)
         segments = self.manifest.segments(clip.id)
         if not segments or clip.settings != self._identity:
@@ -165,9 +176,10 @@ class Batch:
         if not left:
             self._complete(clip)
             return
-        if len(left) < len(segments):
-            done = len(segments) - len(left)
-            self._tell(clip, f"goes on: {done} of {len(segments)} segments are done")
+        derained = [segment for segment in segments if segment.kind == "derain"]
+        if len(left) < len(derained):  # those to copy are done from the beginning
+            done = len(derained) - len(left)
+            self._tell(clip, f"goes on: {done} of {len(derained)} segments are done")
         frames = [sum(s.frames for s in part) for part in (left, segments)]
         self._left_frames[clip.id] = max(1, frames[0])
         self._pace.begin(clip, frames[0] / max(1, frames[1]))
@@ -194,6 +206,8 @@ class Batch:
         gated = self._gating.look(index) if self._gating is not None else Gated()
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
+        if any(copied or ()) and all(segment.kind != "copy" for segment in segments):
+            obstacle = _OPEN
         record: dict[str, Any] = {
             "codec": index.codec,
             "frames": index.frames,
@@ -301,7 +315,6 @@ class Batch:
         # After a kill between here and the end, the output is known to be ours.
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
-        place.mkdir(parents=True, exist_ok=True)
         name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
@@ -354,8 +367,7 @@ class Batch:
         return self._work / "segments" / f"{clip.id}-{segment.number}.nut"
 
     def _check_space(self, clip: ClipRow) -> None:
-        needed = clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
-        free = shutil.disk_usage(self._work).free
+        needed, free = room_for(clip), free_bytes(self._work)
         if free < needed:
             raise BatchStoppedError(
                 f"{self.target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"
@@ -370,8 +382,9 @@ class Batch:
         while cause is not None:
             number = getattr(cause, "errno", None)  # FFmpeg's errors have one too
             if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                remedy = "make it writable" if number == errno.EROFS else "make room"
                 raise BatchStoppedError(
-                    f"{self.target}: {os.strerror(number)}; what is done is kept: make room and"
+                    f"{self.target}: {os.strerror(number)}; what is done is kept: {remedy} and"
                     " give the same command again"
                 ) from error
             cause = cause.__cause__ or cause.__context__

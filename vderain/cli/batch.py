@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from vderain.batch.options import BatchOptions, Settings
 from vderain.cli import INTERRUPTED
 from vderain.cli.options import options_of, pick
-from vderain.errors import OptionError, SourceError
+from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ def batch(
     )
     archive = Archive(
         sources, target, listed=named, include=include, exclude=exclude, encode=settings.encode,
-        on_unread=_tell_unread,
+        on_left_out=_tell_left_out,
     )  # fmt: skip
     found = list(archive.clips()) if watch else archive.found()  # refused before anything is made
     if dry_run:
         _show_plan(target, found, settings, retry_failed=retry_failed)
-        sys.exit(3 if archive.unread else 0)
+        sys.exit(3 if archive.left_out else 0)
     sys.exit(
         _work(
             archive, target, settings, found,
@@ -128,7 +129,10 @@ def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_fa
         engine = stack.enter_context(closing(open_engine(pinned(manifest, settings.engine))))
         ahead = plan(manifest, target, found, settings)
         needed = estimate(ahead.waiting, settings, engine, folder, margin=_margin(settings))
-        click.echo("\n".join(_told(ahead, needed)))
+        lines = _told(ahead, needed)
+        output_bytes = needed.output_bytes if needed.sampled else None
+        lines.append(_room(ahead, target, output_bytes) or f"{target}: {_free(target)}, enough")
+        click.echo("\n".join(lines))
 
 
 def _work(
@@ -145,7 +149,6 @@ def _work(
 ) -> int:
     """Derain what was found; the exit code."""
     from vderain.batch.archive import join_series, open_manifest, unmade_on_failure, work_through
-    from vderain.batch.report import write_report
 
     is_interrupted = False
     with ExitStack() as stack:
@@ -155,16 +158,23 @@ def _work(
             if retry_failed:
                 manifest.forgive()
             batch, crew = _batch(manifest, target, settings, bar, stack, ray=ray, sources=sources)
+
+        def tell_plan(ahead: Plan) -> None:
+            bar.plan(ahead)
+            if short := _room(ahead, target):
+                bar.say(short)
+
         try:
-            work_through(archive, batch, found=found, watch=watch, on_plan=bar.plan)
+            work_through(archive, batch, found=found, watch=watch, on_plan=tell_plan)
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"vderain: interrupted: {bar.interrupted}", err=True)
-            if not (watch and settings.batch.join):
-                return INTERRUPTED
-            is_interrupted = True  # watching ends in no other way, and series are joined at the end
+            is_interrupted = True
         finally:  # also of a batch that was stopped
-            write_report(target, target, manifest.clips(), seconds=batch.tally.seconds)
+            is_ending = is_interrupted or sys.exc_info()[1] is not None
+            _write_report(manifest, target, batch.tally, bar, is_ending=is_ending)
+        if is_interrupted and not (watch and settings.batch.join):
+            return INTERRUPTED  # watching ends in no other way, and series are joined at the end
         replaced = batch.tally.done if settings.encode.overwrite else ()
         whole = not settings.batch.join or join_series(manifest, target, bar.tell, replaced)
     if is_interrupted:
@@ -172,7 +182,22 @@ def _work(
     if not quiet:
         died = 0 if crew is None else crew.deaths
         click.echo(_summary(batch.tally, target, died), err=True)
-    return batch.tally.exit_code if whole and not archive.unread else 3
+    return batch.tally.exit_code if whole and not archive.left_out else 3
+
+
+def _write_report(
+    manifest: Manifest, target: Path, tally: Tally, bar: _Bar, *, is_ending: bool
+) -> None:
+    """Write the report; where the batch is ending for another reason, that one is told last, and counts."""
+    from vderain.batch.report import write_report
+
+    try:
+        write_report(target, target, manifest.clips(), seconds=tally.seconds)
+    except SinkError as error:
+        if not is_ending:
+            raise
+        bar.close()
+        click.echo(f"vderain: {error}", err=True)
 
 
 def _batch(
@@ -218,11 +243,11 @@ def _batch(
     return batch, crew
 
 
-def _tell_unread(path: Path, reason: str) -> None:
+def _tell_left_out(path: Path, reason: str) -> None:
     """A folder or clip that is left out is a loss, told with --quiet too."""
     tqdm.write(
-        f"vderain: {path}: cannot be read ({reason}), and is left out; make it readable and give the same"
-        " command again, or --exclude it",
+        f"vderain: {path}: {reason}, and is left out; put that right and give the same command again,"
+        " or --exclude it",
         file=sys.stderr,
     )
 
@@ -256,7 +281,7 @@ def _sources(paths: tuple[Path, ...], is_listed: bool) -> tuple[list[Path], Path
     *sources, target = paths
     if not sources and not is_listed:
         raise OptionError(f"{target}: is the target; name the clips or their folder before it")
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not target.is_dir():
         raise OptionError(f"{target}: is a file; the last argument is the folder to write to")
     return sources, target
 
@@ -276,6 +301,25 @@ def _told(ahead: Plan, needed: Estimate) -> list[str]:
             f" are like the {_clips(needed.sampled)} that were tried"
         )
     return lines
+
+
+def _room(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
+    """What is said where all outputs together may not fit; nothing where they do."""
+    from vderain.batch.clip_files import free_bytes
+
+    needed = ahead.room_bytes(output_bytes)
+    if needed <= free_bytes(target):
+        return ""
+    return (
+        f"{target}: {_free(target)}, and {_clips(len(ahead.waiting))} may need {needed / 1e9:.1f};"
+        " the batch stops where it is full, and the same command goes on when there is room"
+    )
+
+
+def _free(target: Path) -> str:
+    from vderain.batch.clip_files import free_bytes
+
+    return f"{free_bytes(target) / 1e9:.1f} GB are free"
 
 
 def _summary(tally: Tally, target: Path, died: int) -> str:

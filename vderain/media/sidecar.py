@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from vderain.media.publish import Destination
+
+_LONGEST_NAME_BYTES = 255  # of most file systems
+
+
+def place_beside(output: Path, index: int, codec: str) -> Path:
+    """Where the payloads of a track are kept; the output's name is cut where there is no room for both."""
+    name, ending = output.name, f".{index}.{codec}.bin"
+    while name and len(os.fsencode(f"{name}{ending}.jsonl")) > _LONGEST_NAME_BYTES:
+        name = name[:-1]
+    return output.parent / f"{name}{ending}"
 
 
 class Sidecar:
@@ -23,7 +34,7 @@ class Sidecar:
     def __init__(
         self, output: Path, stream: Any, codec: str, *, source: str, overwrite: bool
     ) -> None:
-        base = f"{output}.{stream.index}.{codec}.bin"
+        base = str(place_beside(output, stream.index, codec))
         self._places = (Destination(base), Destination(f"{base}.jsonl"))
         for place in self._places:
             place.check(source, overwrite=overwrite)

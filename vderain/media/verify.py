@@ -22,6 +22,7 @@ from vderain.media.opening import (
     open_container,
     pick_video,
 )  # fmt: skip
+from vderain.media.sidecar import place_beside
 
 _SHOWN = 3  # times that differ, in a message
 
@@ -179,8 +180,7 @@ def _track_problems(source: _Content, output: _Content) -> Iterator[str]:
             ),
             None,
         )
-        beside = Path(f"{output.path}.{track.index}.{track.codec}.bin")
-        if beside.exists():
+        if place_beside(Path(output.path), track.index, track.codec).exists():
             continue
         if found is None:
             if track.packets or track.kind == "attachment":

@@ -134,7 +134,7 @@ def _rewritten(
     path, card = find_weights(source.stem, str(source))
     network = load_network(path, card)
     if scores:
-        card = replace(card, scores=scores)
+        card = replace(card, scores={**card.scores, **scores})  # what a precision loses stays known
     if clean is not None:
         card = replace(card, int8=clean_scales(network, clean))
     return write_weights(network, weights, card)

@@ -145,6 +145,8 @@ def test_weights_get_scores_on_their_card_and_keep_the_rest(run, tmp_path):
     card = export_weights(run, first)
     again = export_weights(first, scored, scores={"dev": {"psnr_after_db": 30.0}})
     assert again.scores == {"dev": {"psnr_after_db": 30.0}}
+    lost = export_weights(scored, tmp_path / "third.safetensors", scores={"psnr_lost_db": {}})
+    assert lost.scores == {"dev": {"psnr_after_db": 30.0}, "psnr_lost_db": {}}
     assert (again.sha256, again.int8, again.training) == (card.sha256, card.int8, card.training)
 
 

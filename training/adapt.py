@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -38,7 +37,10 @@ _log = logging.getLogger(__name__)
 _LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage counts as dry
 _BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is not asked
 _MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
-_LEAST_GAIN_DB = 0.05  # on the held-back part, that counts as one
+_LEAST_GAIN_DB = 0.05  # on the held-back part, between looks
+_WORTH_DB = (
+    0.2  # there, from which adapted weights are taken: looks at the same frames choose the best
+)
 _DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
 _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
 _DRY_PICTURES = 12
@@ -116,7 +118,7 @@ class Adaptation:
                 footage.held_back, read_lessons(footage.held_back, derain), strict=True
             )
         ]
-        own = self._dry_frames(derain)
+        own = self._dry_frames(derain, on_note)
         other = shipped_pictures()
         if config.replay:
             other += read_frames([Path(one) for one in config.replay], _OTHER_PICTURES)
@@ -174,8 +176,8 @@ class Adaptation:
             dry_share=dry_share,
         )
 
-    def _dry_frames(self, derain: Derain) -> list[Picture]:
-        """Frames of the user's dry footage; clips among it must not show rain."""
+    def _dry_frames(self, derain: Derain, on_note: Callable[[str], None]) -> list[Picture]:
+        """Frames of the user's dry footage; clips among it must not show rain, as far as that can be told."""
         if not self.config.dry:
             return []
         paths = [Path(one) for one in self.config.dry]
@@ -185,8 +187,9 @@ class Adaptation:
             for clip in [path] if path.is_file() else find_clips(path, tests=True):
                 try:
                     some = read_footage([clip], 6, self.config.seed)
-                except SourceError:
-                    continue  # pictures, and clips too short or too still to tell
+                except SourceError:  # a picture, or a clip too short or too still
+                    on_note(f"{clip}: whether it rains there cannot be told; it is taken for dry")
+                    continue
                 if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
                     raise SourceError(f"{clip}: shows rain; --dry wants footage without any")
         return read_frames(paths, 60)
@@ -197,7 +200,6 @@ class Adaptation:
         if not self.looks:
             self.looks.append(self._look(self.original, 0))
             on_look(self.looks[0])
-        begun = time.monotonic()
 
         def step(progress: Any) -> None:
             on_step(progress)
@@ -210,7 +212,7 @@ class Adaptation:
             self.looks.append(look)
             self._save()
             on_look(look)
-            late = time.monotonic() - begun > 60 * self.config.minutes
+            late = trainer.seconds > 60 * self.config.minutes  # those before a stop among them
             if late or self._since_best() >= self.config.patience:
                 trainer.stop()
 
@@ -290,10 +292,13 @@ class Adaptation:
 
     def judge(self) -> Verdict:
         """Compare adapted with original weights on the held-back part."""
-        original, changed = (self._scores(network) for network in (self.original, self.best))
+        before, after = (self._scores(network) for network in (self.original, self.best))
+        original, changed = RealScores.mean(before), RealScores.mean(after)
         first, best = self.looks[0], self.best_look
         gain = changed.agreement_db - original.agreement_db
-        adapted = best.step > 0 and gain >= _LEAST_GAIN_DB
+        pairs = zip(before, after, strict=True)
+        gained = [bool(b.agreement_db > a.agreement_db) for a, b in pairs]
+        adapted = best.step > 0 and gain >= _WORTH_DB and 2 * sum(gained) > len(gained)
         if adapted:
             reason = (
                 f"adapted: {len(self.held_back)} held-back frames come {gain:.2f} dB nearer to what the frames"
@@ -301,7 +306,7 @@ class Adaptation:
                 f" ({first.dry_db:.1f} before); on other rain they {self._cost()}"
             )
         else:
-            reason = f"the original weights are kept: {self._why_not()}"
+            reason = f"the original weights are kept: {self._why_not(gain, gained)}"
         return Verdict(
             adapted, reason, original, changed, tuple(self.looks), best, self.trainer.seconds
         )
@@ -311,7 +316,12 @@ class Adaptation:
         change = "lose" if best < first else "gain"
         return f"{change} {abs(best - first):.2f} dB ({first:.2f} before)"
 
-    def _why_not(self) -> str:
+    def _why_not(self, gained_db: float, gained: Sequence[bool]) -> str:
+        if self.best_look.step > 0:
+            return (
+                f"{sum(gained)} of {len(gained)} held-back frames come nearer to what the frames around them tell,"
+                f" {gained_db:.2f} dB on average; less than {_WORTH_DB} dB, or half of them, may be chance"
+            )
         first = self.looks[0]
         harmful = [look for look in self.looks if not self._does_no_harm(look)]
         if harmful:
@@ -326,7 +336,8 @@ class Adaptation:
                 return f"a gain of {gain:.2f} dB on held-back frames came with {cost}"
         return "training brought held-back frames no nearer to what the frames around them tell"
 
-    def _scores(self, network: ChangeNetwork) -> RealScores:
+    def _scores(self, network: ChangeNetwork) -> list[RealScores]:
+        """Of each held-back piece that can be judged; the same ones for all weights."""
         found = []
         for one in self.held_back:
             results = one.derained
@@ -338,7 +349,7 @@ class Adaptation:
             raise SourceError(
                 f"{', '.join(self.config.footage)}: the held-back part moves too much to be judged"
             )
-        return RealScores.mean(found)
+        return found
 
     def write(self, weights: Path, verdict: Verdict) -> None:
         """Write the weights that the verdict chose, with a card that says so. Raises SinkError."""

@@ -72,9 +72,12 @@ def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
         learnt += _spread(clip, 0, end, max(2, round(count * share)))
         held_back += _spread(clip, end, length, max(2, round(count / _HELD_PIECES * share)))
     notes: list[str] = []
+    sizes: dict[Path, tuple[int, ...]] = {}
     rng = np.random.default_rng(seed)
     footage = Footage(
-        tuple(_read(learnt, rng, notes)), tuple(_read(held_back, rng, notes)), tuple(notes)
+        tuple(_read(learnt, rng, notes, sizes)),
+        tuple(_read(held_back, rng, notes, sizes)),
+        tuple(notes),
     )
     _check(footage, [str(path) for path in paths])
     return footage
@@ -143,7 +146,10 @@ def _spread(clip: Path, start: int, end: int, count: int) -> list[ClipFile]:
 
 
 def _read(
-    windows: Sequence[ClipFile], rng: np.random.Generator, notes: list[str]
+    windows: Sequence[ClipFile],
+    rng: np.random.Generator,
+    notes: list[str],
+    sizes: dict[Path, tuple[int, ...]],
 ) -> Iterator[Piece]:
     for window in windows:
         name = f"{window.path.name}, frame {window.start + WINDOW // 2}"
@@ -156,8 +162,10 @@ def _read(
             notes.append(f"left out: {told}")
             _log.warning("left out: %s", told)
             continue
+        if sizes.setdefault(window.path, frames[0].shape) != frames[0].shape:
+            raise SourceError(f"{window.path}: its frames differ in size")
         rows, columns = (
-            _part(rng, *sizes) for sizes in zip(frames[0].shape[:2], _LARGEST, strict=True)
+            _part(rng, *side) for side in zip(frames[0].shape[:2], _LARGEST, strict=True)
         )
         yield Piece(name, tuple(np.ascontiguousarray(frame[rows, columns]) for frame in frames))
 

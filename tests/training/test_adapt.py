@@ -11,6 +11,7 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.build import build_network
 from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
+from vderain.training import adapt
 from vderain.training.adapt import Adaptation, Look, shows_rain
 from vderain.training.adapt_report import write_page
 from vderain.training.answers import derain_stack
@@ -43,7 +44,7 @@ def unpolished(tmp_path_factory):
     return path
 
 
-def adaptation(run, clip, weights, *settings, dry=(), replay=()):
+def adaptation(run, clip, weights, *settings, dry=(), replay=(), on_note=lambda note: None):
     small = [
         "patch=32",
         "batch=4",
@@ -55,7 +56,7 @@ def adaptation(run, clip, weights, *settings, dry=(), replay=()):
     config = adapt_config(
         "tiny", str(weights), {"footage": [clip], "dry": dry, "replay": replay}, [*small, *settings]
     )
-    return Adaptation(config, run, lambda note: None)
+    return Adaptation(config, run, on_note)
 
 
 def trained(one):
@@ -67,10 +68,10 @@ def trained(one):
 def test_weights_that_gain_on_held_back_frames_are_written_with_a_card_that_says_so(
     tmp_path, clip, unpolished
 ):
-    settings = ("steps=40", "checkpoint_every=20", "learning_rate=1e-3", "kept_share=0.0")
+    settings = ("steps=120", "checkpoint_every=40", "learning_rate=1e-3", "kept_share=0.0")
     one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.5")
     looks = trained(one)
-    assert [look.step for look in looks] == [0, 20, 40]
+    assert [look.step for look in looks] == [0, 40, 80, 120]
     verdict = one.judge()
     assert verdict.adapted and "dB nearer" in verdict.reason, looks
     assert "on other rain they" in verdict.reason
@@ -200,6 +201,33 @@ def test_footage_without_rain_is_refused(tmp_path, weights, frames):
 def test_dry_footage_that_rains_is_refused(tmp_path, clip, weights):
     with pytest.raises(SourceError, match=r"clip: shows rain; --dry wants footage without"):
         adaptation(tmp_path / "run", clip, weights, dry=[clip])
+
+
+def test_dry_footage_that_cannot_be_told_from_rain_is_named(tmp_path, clip, weights):
+    short = write_frames(tmp_path / "short", with_rain([scene()] * 13))
+    notes = []
+    adaptation(tmp_path / "run", clip, weights, dry=[short], on_note=notes.append)
+    assert any("short: whether it rains there cannot be told" in note for note in notes)
+
+
+def test_a_gain_too_small_to_mean_anything_keeps_the_original_weights(
+    tmp_path, clip, unpolished, monkeypatch
+):
+    settings = ("steps=40", "checkpoint_every=20", "learning_rate=1e-3", "kept_share=0.0")
+    one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.5")
+    trained(one)
+    monkeypatch.setattr(adapt, "_WORTH_DB", 0.0)
+    assert one.judge().adapted
+    monkeypatch.setattr(adapt, "_WORTH_DB", 60.0)
+    verdict = one.judge()
+    assert not verdict.adapted and "held-back frames come nearer" in verdict.reason
+
+
+def test_the_minutes_of_a_stopped_run_count(tmp_path, clip, weights):
+    one = adaptation(tmp_path / "run", clip, weights, "steps=20", "minutes=1", "patience=50")
+    one.trainer.seconds = 61.0
+    trained(one)
+    assert one.trainer.step == 2  # the first look
 
 
 def test_nlcl_weights_keep_their_statistics(tmp_path, clip, unpolished):

@@ -52,10 +52,11 @@ def test_a_video_damaged_in_the_middle_still_teaches(tmp_path):
     assert len(footage.learnt) >= 6 and footage.held_back
 
 
-def test_frames_of_several_sizes_are_refused(tmp_path):
+@pytest.mark.parametrize("windows", [3, 30])  # with 3, none has frames of both sizes
+def test_frames_of_several_sizes_are_refused(tmp_path, windows):
     frames = [*with_rain([scene()] * 20), *with_rain([scene(0, (80, 100))] * 20)]
     with pytest.raises(SourceError, match="differ in size"):
-        read_footage([write_frames(tmp_path / "clip", frames)], 30)
+        read_footage([write_frames(tmp_path / "clip", frames)], windows)
 
 
 @pytest.mark.parametrize(("count", "told"), [(1, "no clips|1 frame"), (12, "12 frames, too few")])

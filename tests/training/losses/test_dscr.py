@@ -183,17 +183,22 @@ def test_trained_heads_prefer_clean_backgrounds_and_streaks_to_rain_and_texture(
     assert scores[0][1] < scores[1][1] - 0.1
 
 
-def test_gradients_of_the_rain_side(encoder):
-    options = replace(SMALL, background=False, temperature=0.5, patch_px=6, window_px=6)
+@pytest.mark.parametrize(("side", "answer"), [
+    ("rain", "real_streaks"), ("background", "real_repaired"), ("background", "repaired"),
+])  # fmt: skip
+def test_gradients_of_either_side(encoder, side, answer):
+    others = {name: name == side for name in ("rain", "background")}
+    options = replace(SMALL, **others, temperature=0.5, patch_px=6, window_px=6)
     loss = DualContrast(encoder, options).double()
     parts = batch(synthetic=1, real=1, clean_crops=1)
     doubled = {name: getattr(parts, name).detach().double() for name in parts.__slots__[:-1]}
 
-    def term(streaks):
-        return loss(ContrastBatch(**{**doubled, "real_streaks": streaks}), seeded()).rain
+    def term(answered):
+        return getattr(loss(ContrastBatch(**{**doubled, answer: answered}), seeded()), side)
 
-    streaks = doubled["real_streaks"].clone().requires_grad_()
-    assert torch.autograd.gradcheck(term, streaks, fast_mode=True)
+    answered = doubled[answer].clone().requires_grad_()
+    assert torch.autograd.grad(term(answered), answered)[0].abs().sum() > 0
+    assert torch.autograd.gradcheck(term, answered, fast_mode=True)
 
 
 def test_crops_share_their_window_and_small_ones_stay():

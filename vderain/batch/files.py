@@ -13,6 +13,7 @@ from pathlib import Path
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.media.formats import container_for
 from vderain.media.images import READABLE as PICTURE_EXTENSIONS
+from vderain.media.publish import LONGEST_NAME_BYTES
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips
@@ -20,7 +21,6 @@ VIDEO_EXTENSIONS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .wmv .asf .flv .3gp .3g2 .mxf .h264 .264"
     " .hevc .265 .ogv .dav".split()
 )
-LONGEST_NAME_BYTES = 255  # of most file systems
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from vderain.batch.files import LONGEST_NAME_BYTES, Found
+from vderain.batch.files import Found
 from vderain.batch.manifest import ClipRow
 from vderain.batch.series import read_name, series_of
+from vderain.media.publish import fitted_name
 
 _TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips
 _JOINED = "-joined"
@@ -40,11 +40,7 @@ def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
 
 def joined_name(first_output: Path) -> Path:
     """The file that a recording becomes, beside its first clip."""
-    ending = _JOINED + first_output.suffix
-    stem = first_output.stem
-    while len(os.fsencode(stem + ending)) > LONGEST_NAME_BYTES:
-        stem = stem[:-1]  # whole characters: half of one is no text to other programs
-    return first_output.with_name(stem + ending)
+    return first_output.with_name(fitted_name(first_output.stem, _JOINED + first_output.suffix))
 
 
 def _touch(before: ClipRow, after: ClipRow) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from vderain.errors import SinkError, SourceError
 
 _HIDDEN = re.compile(r"\.vderain-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
+LONGEST_NAME_BYTES = 255  # of most file systems
 _LEFT_ALONE_S = 600  # a process of another machine may still write what is younger
 
 
@@ -33,6 +34,13 @@ def refuse_name(path: str, error: type[SourceError] | type[SinkError]) -> None:
 def hidden_name(extension: str = "") -> str:
     """A name for unfinished output: short, since that of the output may be as long as can be."""
     return f".vderain-{os.getpid()}-{secrets.token_hex(4)}.part{extension}"
+
+
+def fitted_name(name: str, ending: str, *, spare: int = 0) -> str:
+    """``name`` with ``ending`` behind it; cut where a file system would not take both and ``spare`` bytes more."""
+    while name and len(os.fsencode(name + ending)) + spare > LONGEST_NAME_BYTES:
+        name = name[:-1]  # whole characters: half of one is no text to other programs
+    return name + ending
 
 
 def sweep(folder: Path) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from vderain.media.publish import Destination
+from vderain.media.publish import Destination, fitted_name
 
-_LONGEST_NAME_BYTES = 255  # of most file systems
+_TIMES = ".jsonl"
 
 
 def place_beside(output: Path, index: int, codec: str) -> Path:
     """Where the payloads of a track are kept; the output's name is cut where there is no room for both."""
-    name, ending = output.name, f".{index}.{codec}.bin"
-    while name and len(os.fsencode(f"{name}{ending}.jsonl")) > _LONGEST_NAME_BYTES:
-        name = name[:-1]
-    return output.parent / f"{name}{ending}"
+    ending = f".{index}.{codec}.bin"
+    return output.parent / fitted_name(output.name, ending, spare=len(_TIMES))
 
 
 class Sidecar:
@@ -35,7 +32,7 @@ class Sidecar:
         self, output: Path, stream: Any, codec: str, *, source: str, overwrite: bool
     ) -> None:
         base = str(place_beside(output, stream.index, codec))
-        self._places = (Destination(base), Destination(f"{base}.jsonl"))
+        self._places = (Destination(base), Destination(base + _TIMES))
         for place in self._places:
             place.check(source, overwrite=overwrite)
         self._header = {

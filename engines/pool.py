@@ -305,7 +305,7 @@ class EnginePool:
             return backend.open(fmt)
         except (EngineBuildError, EngineLoadError):
             plain = self._made(name, options)
-            if plain is backend:
+            if plain is backend or isinstance(backend, BuildsSlowly):  # minutes for the same end
                 raise
             return plain.open(fmt)
 

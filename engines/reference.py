@@ -102,10 +102,7 @@ class ReferenceEngine:
             with torch.inference_mode(), _limited_threads(self._threads), _exact():
                 changes = self._planes_network(*inputs)
                 return tuple(change[0, 0].contiguous().cpu().numpy() for change in changes)
-        except (
-            RuntimeError,
-            MemoryError,
-        ) as error:  # torch's word for all that goes wrong, memory included
+        except (RuntimeError, MemoryError) as error:  # torch's words for all that goes wrong
             raise EngineFailedError(f"the reference engine failed: {error}") from error
 
 

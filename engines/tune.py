@@ -213,9 +213,11 @@ def _store(
     path = cache.private_path(PROFILE)
     if path is None:
         return
-    best = {choice.engine: choice for choice in reversed(ranked)}  # the fastest of each comes last
+    best: dict[str, Choice] = {}
+    for one in ranked:
+        best.setdefault(one.engine, one)
     known = {key: [asdict(one) for one in values] for key, values in _stored(cache).items()}
-    known[_key(card, options)] = [asdict(one) for one in ranked if best[one.engine] is one]
+    known[_key(card, options)] = [asdict(one) for one in best.values()]
     told = {"schema": SCHEMA, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
     cache.keep(path, json.dumps({**told, "at": str(fmt), "choices": known}, indent=2).encode())
 

@@ -129,6 +129,20 @@ def test_a_profile_whose_precision_fails_here_is_done_without(weights, folder, m
     pool.close()
 
 
+def test_a_profile_is_no_reason_to_build_for_minutes_twice(weights, monkeypatch):
+    def failing(fmt):
+        raise EngineBuildError("does not build")
+
+    built = []
+    plain = SimpleNamespace(open=built.append)
+    slow = SimpleNamespace(open=failing, is_built=lambda fmt: False)
+    pool = EnginePool(EngineOptions(weights=weights, engine="reference"))
+    monkeypatch.setattr(pool, "_made", lambda name, options: plain)
+    with pytest.raises(EngineBuildError, match="does not build"):
+        pool._running(slow, "reference", pool._options, PlaneFormat("gray", 8, 8))
+    assert not built
+
+
 def test_a_profile_from_before_a_gpu_was_there_is_not_taken(weights, folder, monkeypatch):
     call("tune", "--size", "8x8", "--seconds", "1", "--weights", weights)
     _, card = find_weights("fast", weights)

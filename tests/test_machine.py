@@ -1,41 +1,36 @@
 """What the machine says of itself."""
 
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 
 from vderain import machine
 
 
-class Driver:
+def driver(*names):
     """NVIDIA's driver with GPUs of these names."""
 
-    def __init__(self, *names):
-        self.names = names
-
-    def cuInit(self, flags):  # noqa: N802  # the driver's own names
-        return 0 if self.names else 100
-
-    def cuDeviceGetCount(self, count):  # noqa: N802
-        count._obj.value = len(self.names)
+    def put(place, value):
+        place._obj.value = value
         return 0
 
-    def cuDriverGetVersion(self, version):  # noqa: N802
-        version._obj.value = 13000
+    def name(buffer, length, device):
+        buffer.value = names[device.value].encode()
         return 0
 
-    def cuDeviceGet(self, device, index):  # noqa: N802
-        device._obj.value = index
-        return 0
-
-    def cuDeviceGetName(self, name, length, device):  # noqa: N802
-        name.value = self.names[device.value].encode()
-        return 0
+    return SimpleNamespace(
+        cuInit=lambda flags: 0 if names else 100,
+        cuDeviceGetCount=lambda count: put(count, len(names)),
+        cuDriverGetVersion=lambda version: put(version, 13000),
+        cuDeviceGet=put,
+        cuDeviceGetName=name,
+    )
 
 
 @pytest.mark.parametrize("names", [(), ("NVIDIA H100",), ("NVIDIA A2", "NVIDIA L4")])
 def test_gpus_are_known_by_what_the_driver_calls_them(monkeypatch, names):
-    monkeypatch.setattr(ctypes, "CDLL", lambda library: Driver(*names))
+    monkeypatch.setattr(ctypes, "CDLL", lambda library: driver(*names))
     assert machine.nvidia_gpu_names() == tuple(f"{name}, CUDA 13000" for name in names)
     assert machine.has_nvidia_gpu() == bool(names)
 

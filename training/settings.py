@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -13,6 +14,7 @@ from typing import Any
 from vderain.errors import OptionError
 
 _SHIPPED = files("vderain.training") / "configs"
+_BARE = re.compile(r"[\w-]+", re.ASCII)  # a key that needs no quotes
 _SCORED = {"dev"}  # configurations that list sets to score
 
 
@@ -67,7 +69,9 @@ def overrides_between(settings: Mapping[str, Any], wanted: Mapping[str, Any]) ->
         text
         for name, value in wanted.items()
         if name not in settings or settings[name] != value
-        for text in _texts(name, settings.get(name), value)
+        for text in _texts(
+            name if _BARE.fullmatch(name) else json.dumps(name), settings.get(name), value
+        )
     ]
 
 
@@ -81,7 +85,8 @@ def _texts(name: str, known: Any, value: Any) -> list[str]:
 def _toml(value: Any) -> str:
     """A value as TOML has it; of tables the entries that are not None."""
     if isinstance(value, dict):
-        held = ", ".join(f"{k} = {_toml(v)}" for k, v in value.items() if v is not None)
+        named = {k if _BARE.fullmatch(k) else json.dumps(k): v for k, v in value.items()}
+        held = ", ".join(f"{k} = {_toml(v)}" for k, v in named.items() if v is not None)
         return f"{{{held}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"

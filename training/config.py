@@ -129,6 +129,7 @@ class NlclTrainConfig(RunConfig):
         "brightening",
         "encoder_rate",
         "encoder_batch",
+        "layers",
         "centres",
         "background_patches",
         "rain_patches",
@@ -181,6 +182,11 @@ class NlclTrainConfig(RunConfig):
         "own", "Normalise with each picture's own statistics, as published, or with none (unit): such a"
         " run begins near the identity.",
         choices=("own", "unit"),
+    )  # fmt: skip
+    layers: str = option(
+        "own", "What the layer contrast compares: layers as they are through heads of their own, as published, or"
+        " their pattern through heads that learn it from clean pictures (pattern; ours).",
+        choices=("own", "pattern"),
     )  # fmt: skip
     centres: int = option(1, "Places of a patch whose like are looked for.", low=1, high=1024)
     background_patches: int = option(8, "Self-similar patches of a background.", low=2, high=1600)

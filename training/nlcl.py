@@ -25,11 +25,12 @@ from vderain.training.losses.contrastive import labelled_contrast, location_cont
 from vderain.training.losses.encoders import (
     Discriminator,
     ProjectionHeads,
+    frozen,
     frozen_levels,
     lsgan_discriminator_loss,
     lsgan_generator_loss,
 )
-from vderain.training.losses.layers import layer_picture
+from vderain.training.losses.layers import layer_picture, pattern_picture
 from vderain.training.objective import Objective
 from vderain.training.pictures import CLIPS, PICTURES
 from vderain.training.sampling import draw_centres, features_at, non_local_neighbours
@@ -114,7 +115,9 @@ class NlclObjective(Objective):
         # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
-            terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
+            terms["layer_contrast"] = self._layer_contrast(
+                background, rain, judged, 2 * batch.clean - 1
+            )
         if config.location_contrast and finite:
             # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
             with gathering_nothing(network):
@@ -160,41 +163,49 @@ class NlclObjective(Objective):
 
     def _frozen_score(self, deepest: Tensor) -> Tensor:
         """The discriminator's scores of its deepest level; its own parameters learn nothing from them."""
-        tail = self.discriminator.tail
-        detached = {name: value.detach() for name, value in tail.named_parameters()}
-        scores: Tensor = torch.func.functional_call(tail, detached, (deepest,))
+        scores: Tensor = frozen(self.discriminator.tail, deepest)
         return scores
 
-    def _layer_contrast(self, background: Tensor, rain: Tensor, judged: list[Tensor]) -> Tensor:
+    def _layer_contrast(
+        self, background: Tensor, rain: Tensor, judged: list[Tensor], clean: Tensor
+    ) -> Tensor:
         """Self-similar patches of a layer pull together, the layers push apart; mean over all levels."""
-        config = self._config
-        size = (background.shape[2], background.shape[3])
-        sides = (
-            (background, judged, self.background_heads, config.background_patches),
-            (
-                rain,
-                frozen_levels(self.discriminator, layer_picture(rain)),
-                self.rain_heads,
-                config.rain_patches,
-            ),
+        if self._config.layers == "pattern":
+            return self._pattern_contrast(background, rain, clean)
+        of_rain = frozen_levels(self.discriminator, layer_picture(rain))
+        return _apart(
+            self.background_heads(self._similar(background, judged)),
+            self.rain_heads(self._similar(rain, of_rain, rain=True)),
         )
-        vectors, counts = [], []
-        for picture, levels, heads, count in sides:
-            places = self._self_similar(picture.detach(), count)
-            projected = heads(features_at(levels, places.flatten(1, 2), size))
-            vectors.append([level.unflatten(1, places.shape[1:3]) for level in projected])
-            counts.append(count)
-        labels = torch.arange(2).repeat_interleave(torch.tensor(counts)).to(background.device)
-        losses = [
-            labelled_contrast(torch.cat((of_background, of_rain), -2), labels)
-            for of_background, of_rain in zip(*vectors, strict=True)
-        ]
-        return torch.stack(losses).mean()
 
-    def _self_similar(self, picture: Tensor, count: int) -> Tensor:
-        """The patches most like those of ``centres`` places, (N, centres, count, 2)."""
-        centres = draw_centres(picture, self._config.centres, generator=self._generator)
-        return non_local_neighbours(picture, centres, count=count)
+    def _pattern_contrast(self, background: Tensor, rain: Tensor, clean: Tensor) -> Tensor:
+        """The same with one set of heads, which sees the pattern alone and learns from clean pictures (ours).
+
+        With heads of their own the layers are told apart whatever they show, and with one set that learns
+        from backgrounds too, by how strong they are or by whatever mark the generators leave in them.
+        """
+        levels = [
+            frozen_levels(self.discriminator, pattern_picture(layer))
+            for layer in (background, clean, rain)
+        ]
+        of_background = self._similar(background, levels[0])
+        of_clean = self._similar(clean, levels[1])
+        of_rain = self._similar(rain, levels[2], rain=True)
+        heads = self.background_heads
+        learnt = _apart(heads(of_clean), heads([level.detach() for level in of_rain]))
+        dry = [torch.cat(both, -2) for both in zip(of_background, of_clean, strict=True)]
+        return learnt + _apart(frozen(heads, dry), frozen(heads, of_rain))
+
+    def _similar(self, layer: Tensor, levels: list[Tensor], *, rain: bool = False) -> list[Tensor]:
+        """Features of the patches most like those of ``centres`` places, (N, centres, patches, C) per level."""
+        config, layer = self._config, layer.detach()
+        busy = rain and config.layers == "pattern"  # where a layer is empty it has no pattern
+        centres = draw_centres(layer, config.centres, busy=busy, generator=self._generator)
+        count = config.rain_patches if rain else config.background_patches
+        places = non_local_neighbours(layer, centres, count=count)
+        size = (layer.shape[2], layer.shape[3])
+        found = features_at(levels, places.flatten(1, 2), size)
+        return [level.reshape(*places.shape[:3], -1) for level in found]
 
     def _both_locations(
         self,
@@ -248,6 +259,17 @@ def _answers(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
     """Each picture's background, (1, 3, H, W), for the discriminator alone."""
     with gathering_nothing(network):
         return [network(signed[k : k + 1]).float() for k in range(len(signed))]
+
+
+def _apart(background: Sequence[Tensor], rain: Sequence[Tensor]) -> Tensor:
+    """The layer contrast of vectors (N, centres, patches, D) per level; mean over the levels."""
+    counts = torch.tensor([levels[0].shape[-2] for levels in (background, rain)])
+    labels = torch.arange(2).repeat_interleave(counts).to(rain[0].device)
+    losses = [
+        labelled_contrast(torch.cat(both, -2), labels)
+        for both in zip(background, rain, strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 def footage_tables(folders: Sequence[Path], *, rainy: bool) -> dict[str, dict[str, Any]]:

@@ -112,14 +112,15 @@ def test_every_parameter_has_one_optimiser_and_the_right_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("term", "heads"),
+    ("term", "layers", "heads"),
     [
-        ("layer_contrast", ("objective.background_heads", "objective.rain_heads")),
-        ("location_contrast", ("objective.location_heads",)),
+        ("layer_contrast", "own", ("objective.background_heads", "objective.rain_heads")),
+        ("layer_contrast", "pattern", ("objective.background_heads",)),
+        ("location_contrast", "own", ("objective.location_heads",)),
     ],
 )
-def test_each_contrast_trains_its_own_heads_at_every_level(tmp_path, term, heads):
-    trainer = Trainer(only(term), tmp_path)
+def test_each_contrast_trains_its_own_heads_at_every_level(tmp_path, term, layers, heads):
+    trainer = Trainer(only(term, layers=layers), tmp_path)
     moved = names_that_moved(trainer, lambda: trainer.train_step(batch_of()))
     every_head = named(trainer, "objective.background", "objective.rain_", "objective.location")
     assert moved & every_head == named(trainer, *heads)
@@ -149,10 +150,33 @@ def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, m
     assert seen == 2 * [judged] + 6 * [drawn]
 
 
-@pytest.mark.parametrize("term", ["layer_contrast", "location_contrast"])
+def test_heads_that_learn_the_pattern_learn_nothing_from_the_network_they_judge(tmp_path):
+    trainer = Trainer(only("layer_contrast", layers="pattern"), tmp_path)
+    heads = trainer.objective.background_heads
+
+    def learnt():
+        heads.zero_grad()
+        trainer.objective(trainer.network, batch_of(), 0)["loss"].backward()
+        return torch.cat([p.grad.flatten() for p in heads.parameters()])
+
+    before = learnt()
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.mul_(1.3)
+    assert torch.equal(learnt(), before)
+    with torch.no_grad():
+        for parameter in trainer.objective.rain.parameters():
+            parameter.mul_(1.3)
+    assert not torch.equal(learnt(), before)
+
+
+@pytest.mark.parametrize(
+    ("term", "layers"),
+    [("layer_contrast", "own"), ("layer_contrast", "pattern"), ("location_contrast", "own")],
+)
 @pytest.mark.parametrize(("size", "count"), [((32, 48), 3), ((50, 33), 1)])
-def test_every_picture_of_any_batch_and_shape_takes_part(tmp_path, term, size, count):
-    trainer = Trainer(only(term), tmp_path)
+def test_every_picture_of_any_batch_and_shape_takes_part(tmp_path, term, layers, size, count):
+    trainer = Trainer(only(term, layers=layers), tmp_path)
     batch = batch_of(size, count)
     sides = [batch.rainy] if term == "layer_contrast" else [batch.rainy, batch.clean]
     for side in sides:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +39,15 @@ class Encoder(Protocol):
         """Of the module."""
 
 
+def frozen(module: nn.Module, inputs: Any) -> Any:
+    """The module's answer with gradients to its inputs, none to its own parameters."""
+    detached = {name: value.detach() for name, value in module.named_parameters()}
+    return torch.func.functional_call(module, detached, (inputs,))
+
+
 def frozen_levels(encoder: Encoder, pictures: Tensor) -> list[Tensor]:
     """The encoder's levels with gradients to the pictures, none to the encoder's own parameters."""
-    module = cast(nn.Module, encoder)
-    detached = {name: value.detach() for name, value in module.named_parameters()}
-    levels: list[Tensor] = torch.func.functional_call(module, detached, (pictures,))
+    levels: list[Tensor] = frozen(cast(nn.Module, encoder), pictures)
     return levels
 
 

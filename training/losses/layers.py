@@ -20,11 +20,20 @@ _GAINS = (0.5, 1.5)
 _MIXED_SHARE = 0.5
 _EXPOSURES = (0.8, 1.2)
 _HIGH_PASS_PX = 9
+_TEXTURE_PX = 15
+_PATTERN_RMS = 0.05
 
 
 def layer_picture(layers: Tensor) -> Tensor:
     """A layer in a picture's range, 0.5 + layer / 2: no rain is mid-grey, and [-1, 1] becomes [0, 1]."""
     return 0.5 + 0.5 * layers
+
+
+def pattern_picture(layers: Tensor) -> Tensor:
+    """What layers (L, 3, H, W) show and not how strongly: around mid-grey, at one RMS of fine texture."""
+    rms = high_pass(layers, _TEXTURE_PX).square().mean((1, 2, 3), keepdim=True).sqrt()
+    even = layers - layers.mean((2, 3), keepdim=True)
+    return 0.5 + _PATTERN_RMS * even / (rms + _DRY_RMS)
 
 
 def rainy_rows(layers: Tensor) -> Tensor:

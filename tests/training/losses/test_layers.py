@@ -8,6 +8,7 @@ from vderain.training.losses.layers import (
     draw_rows,
     high_pass,
     layer_picture,
+    pattern_picture,
     rainy_rows,
 )
 
@@ -19,6 +20,14 @@ def seeded(seed=0):
 def test_a_layer_becomes_a_picture_around_mid_grey():
     layer = torch.tensor([-1.0, 0.0, 0.2, 1.0])
     assert torch.allclose(layer_picture(layer), torch.tensor([0.0, 0.5, 0.6, 1.0]))
+
+
+def test_a_pattern_is_the_same_however_strong_the_layer_is():
+    layer = torch.rand(1, 3, 32, 32, generator=seeded())
+    strong, faint = pattern_picture(layer), pattern_picture(0.3 * layer + 0.2)
+    assert torch.allclose(strong, faint, atol=0.02)
+    assert float(high_pass(strong, 15).std()) == pytest.approx(0.05, rel=0.1)
+    assert torch.equal(pattern_picture(torch.zeros_like(layer)), torch.full_like(layer, 0.5))
 
 
 def test_dry_layers_are_told_from_faint_rain():

@@ -181,8 +181,8 @@ class NlclObjective(Objective):
     def _pattern_contrast(self, background: Tensor, rain: Tensor, clean: Tensor) -> Tensor:
         """The same with one set of heads, which sees the pattern alone and learns from clean pictures (ours).
 
-        With heads of their own the layers are told apart whatever they show, and with one set that learns
-        from backgrounds too, by how strong they are or by whatever mark the generators leave in them.
+        Heads of their own tell the layers apart whatever they show, and one set for both tells them by how
+        strong they are; what learns from clean pictures cannot be taught by the backgrounds that it judges.
         """
         levels = [
             frozen_levels(self.discriminator, pattern_picture(layer))

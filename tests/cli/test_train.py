@@ -1,6 +1,13 @@
 """``vderain train`` and ``vderain export`` in this process, on clips and pictures made here."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tests.networks import TINY
@@ -70,6 +77,36 @@ def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
         call(train, *arguments, "--steps", steps)
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert (state["step"], state["history"]) == (3, ["from step 2: steps 2 -> 3"])
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path):
+    save(tmp_path / "clean" / "a.png", noise(0))
+    arguments = ["fast", "--clean", str(tmp_path / "clean"), *SMALL, "--steps", "150"]
+    arguments += ["--set", "checkpoint_every=1"]  # most of the time is spent writing
+    whole, killed = (tmp_path / name for name in ("whole", "killed"))
+    call(train, *arguments, "--run", whole)
+    for more in (3, 20):
+        assert killed_after(more, [*arguments, "--run", str(killed)], killed) == -signal.SIGKILL
+    call(train, *arguments, "--run", killed)
+    kept, wanted = (load_checkpoint(run / "checkpoint.pt") for run in (killed, whole))
+    assert kept["step"] == 150
+    for name, value in wanted["averaged"].items():
+        assert torch.equal(kept["averaged"][name], value), name
+
+
+def killed_after(count, arguments, run):
+    """Train in a process of its own and kill it when so many more checkpoints are written; its exit code."""
+    checkpoint = run / "checkpoint.pt"
+    written = set()
+    command = [sys.executable, "-m", "vderain", "train", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    give_up = time.monotonic() + 120
+    while len(written) <= count and process.poll() is None and time.monotonic() < give_up:
+        if checkpoint.exists():
+            written.add(checkpoint.stat().st_mtime_ns)
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def test_pairs_are_not_taken_for_clean_pictures(tmp_path):

@@ -69,9 +69,7 @@ def overrides_between(settings: Mapping[str, Any], wanted: Mapping[str, Any]) ->
         text
         for name, value in wanted.items()
         if name not in settings or settings[name] != value
-        for text in _texts(
-            name if _BARE.fullmatch(name) else json.dumps(name), settings.get(name), value
-        )
+        for text in _texts(_key(name), settings.get(name), value)
     ]
 
 
@@ -82,11 +80,14 @@ def _texts(name: str, known: Any, value: Any) -> list[str]:
     return [f"{name}={_toml(value)}"]
 
 
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
 def _toml(value: Any) -> str:
     """A value as TOML has it; of tables the entries that are not None."""
     if isinstance(value, dict):
-        named = {k if _BARE.fullmatch(k) else json.dumps(k): v for k, v in value.items()}
-        held = ", ".join(f"{k} = {_toml(v)}" for k, v in named.items() if v is not None)
+        held = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
         return f"{{{held}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"

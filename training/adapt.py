@@ -38,9 +38,7 @@ _LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage cou
 _BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is not asked
 _MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
 _LEAST_GAIN_DB = 0.05  # on the held-back part, between looks
-_WORTH_DB = (
-    0.2  # there, from which adapted weights are taken: looks at the same frames choose the best
-)
+_WORTH_DB = 0.2  # there, from which adapted weights are taken: the best of many looks flatters
 _DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
 _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
 _DRY_PICTURES = 12

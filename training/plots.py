@@ -131,15 +131,30 @@ def along(
 ) -> str:
     """Lines over ascending ``places``, two at least, with the axes' ``labels``."""
     colours = colours or {name: _colour(number) for number, name in enumerate(lines)}
-    values = [value for line in lines.values() for value in line]
-    axes = _Axes((560, 220), (places[0], places[-1]), _span(values))
+    points = [list(zip(places, line, strict=True)) for line in lines.values()]
+    drawn = line_plot(points, labels, [colours[name] for name in lines])
+    return f"<b>{escape(title)}</b>{drawn}{_legend(colours)}"
+
+
+def line_plot(
+    lines: Sequence[Sequence[tuple[float, float]]],
+    labels: tuple[str, str],
+    colours: Sequence[str],
+    *,
+    size: tuple[int, int] = (560, 220),
+    least_room: float = 0.5,
+) -> str:
+    """An SVG of lines of (x, y), ascending in x, two points at least; ``least_room`` is left above and below."""
+    every = [point for line in lines for point in line]
+    x_span = (min(x for x, _ in every), max(x for x, _ in every))
+    axes = _Axes(size, x_span, _span([y for _, y in every], least_room))
     drawn = "".join(
-        f'<polyline stroke="{colours[name]}" points="'
-        + " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in zip(places, line, strict=True))
+        f'<polyline stroke="{colour}" points="'
+        + " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line)
         + '"/>'
-        for name, line in lines.items()
+        for line, colour in zip(lines, colours, strict=True)
     )
-    return f"<b>{escape(title)}</b>" + axes.svg(axes.frame(*labels), drawn) + _legend(colours)
+    return axes.svg(axes.frame(*labels), drawn)
 
 
 def _legend(colours: Mapping[str, str]) -> str:
@@ -158,10 +173,10 @@ def _db(value: float) -> float:
     return min(value, CEILING_DB)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def _span(values: Sequence[float], least_room: float = 0.5) -> tuple[float, float]:
     """The values' range with a little room."""
     low, high = min(values), max(values)
-    room = max(0.5, (high - low) * 0.06)
+    room = max(least_room, (high - low) * 0.06)
     return low - room, high + room
 
 

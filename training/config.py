@@ -185,7 +185,7 @@ class NlclTrainConfig(RunConfig):
     )  # fmt: skip
     layers: str = option(
         "own", "What the layer contrast compares: layers as they are through heads of their own, as published, or"
-        " their pattern through heads that learn it from clean pictures (pattern; ours).",
+        " their pattern at one amplitude through one set of heads (pattern; ours).",
         choices=("own", "pattern"),
     )  # fmt: skip
     centres: int = option(1, "Places of a patch whose like are looked for.", low=1, high=1024)

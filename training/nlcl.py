@@ -115,9 +115,7 @@ class NlclObjective(Objective):
         # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
-            terms["layer_contrast"] = self._layer_contrast(
-                background, rain, judged, 2 * batch.clean - 1
-            )
+            terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
             # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
             with gathering_nothing(network):
@@ -166,35 +164,21 @@ class NlclObjective(Objective):
         scores: Tensor = frozen(self.discriminator.tail, deepest)
         return scores
 
-    def _layer_contrast(
-        self, background: Tensor, rain: Tensor, judged: list[Tensor], clean: Tensor
-    ) -> Tensor:
-        """Self-similar patches of a layer pull together, the layers push apart; mean over all levels."""
-        if self._config.layers == "pattern":
-            return self._pattern_contrast(background, rain, clean)
-        of_rain = frozen_levels(self.discriminator, layer_picture(rain))
-        return _apart(
-            self.background_heads(self._similar(background, judged)),
-            self.rain_heads(self._similar(rain, of_rain, rain=True)),
-        )
+    def _layer_contrast(self, background: Tensor, rain: Tensor, judged: list[Tensor]) -> Tensor:
+        """Self-similar patches of a layer pull together, the layers push apart; mean over all levels.
 
-    def _pattern_contrast(self, background: Tensor, rain: Tensor, clean: Tensor) -> Tensor:
-        """The same with one set of heads, which sees the pattern alone and learns from clean pictures (ours).
-
-        Heads of their own tell the layers apart whatever they show, and one set for both tells them by how
-        strong they are; what learns from clean pictures cannot be taught by the backgrounds that it judges.
+        Heads of their own tell the layers apart whatever these show, and one set for both by how strong they
+        are; so patterns have one set, and one amplitude (ours).
         """
-        levels = [
-            frozen_levels(self.discriminator, pattern_picture(layer))
-            for layer in (background, clean, rain)
-        ]
-        of_background = self._similar(background, levels[0])
-        of_clean = self._similar(clean, levels[1])
-        of_rain = self._similar(rain, levels[2], rain=True)
-        heads = self.background_heads
-        learnt = _apart(heads(of_clean), heads([level.detach() for level in of_rain]))
-        dry = [torch.cat(both, -2) for both in zip(of_background, of_clean, strict=True)]
-        return learnt + _apart(frozen(heads, dry), frozen(heads, of_rain))
+        background_heads, rain_heads, shown = self.background_heads, self.rain_heads, layer_picture
+        if self._config.layers == "pattern":
+            rain_heads, shown = background_heads, pattern_picture
+            judged = frozen_levels(self.discriminator, shown(background))
+        of_rain = frozen_levels(self.discriminator, shown(rain))
+        return _apart(
+            background_heads(self._similar(background, judged)),
+            rain_heads(self._similar(rain, of_rain, rain=True)),
+        )
 
     def _similar(self, layer: Tensor, levels: list[Tensor], *, rain: bool = False) -> list[Tensor]:
         """Features of the patches most like those of ``centres`` places, (N, centres, patches, C) per level."""

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from vderain.errors import OptionError
 from vderain.live.access import Guard, is_loopback
+from vderain.live.connections import MOST, PatientConnection
 from vderain.live.preview import WIDTHS, Pair, still_png
 from vderain.live.session import CameraSession
 from vderain.live.station import Station
@@ -79,7 +80,8 @@ class PageServer:
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=2,
-            limit_concurrency=200,
+            limit_concurrency=MOST,
+            http=PatientConnection,
             h11_max_incomplete_event_size=16_384,
         )
         self._server = uvicorn.Server(config)

@@ -98,9 +98,9 @@ class Recent:
         self._seen = ()
 
 
-def newest_clip(recent: tuple[Seen, ...], frames: int) -> Clip:
+def newest_clip(recent: tuple[Seen, ...], frames: int, aligner: Aligner) -> Clip:
     """The clip of ``frames`` frames for the last of ``recent``; no frame of the future is waited for."""
-    stretch = _Stretch(Window(frames))
+    stretch = _Stretch(Window(frames), _aligner=aligner)
     for seen in recent:
         stretch.add(seen)
     return stretch.last_clip()

@@ -11,7 +11,7 @@ from tests.fakes import OffsetEngine, gray_frame
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.live.control import TierControl, ladder
 from vderain.live.feed import Feed
-from vderain.live.interfaces import Captured
+from vderain.live.interfaces import LiveFrame
 from vderain.live.stats import CameraStats
 
 RATE = 50
@@ -55,7 +55,7 @@ class FakeCamera:
                     return
                 frame = self.make_frame(index)
                 index += 1
-                yield Captured(frame, time.monotonic())
+                yield LiveFrame(frame, time.monotonic())
 
     def cancel(self):
         self.cancelled.set()
@@ -110,11 +110,11 @@ class Sightings(list):
 
     @property
     def levels(self):
-        return [int(emitted.dry.planes[0][0, 0]) for emitted in self]
+        return [int(frame.dry.planes[0][0, 0]) for frame in self]
 
     @property
     def flags(self):
-        return list(dict.fromkeys(emitted.flag for emitted in self))
+        return list(dict.fromkeys(frame.flag for frame in self))
 
 
 def feed(name="gate", *, passthrough=True, frame_s=0.02):

@@ -62,15 +62,12 @@ def test_pair_is_the_same_frame_twice(page):
 
 
 def test_pictures_are_made_without_complaints(capfd):
-    from fractions import Fraction
-
     from tests.fakes import gray_frame
-    from vderain.live.control import PASSTHROUGH
-    from vderain.live.feed import Emitted
+    from vderain.live.interfaces import LiveFrame
     from vderain.live.preview import Preview, still_png
 
-    preview, frame = Preview(), gray_frame(50, 0)
-    preview.put(Emitted(frame, frame, PASSTHROUGH, 0.0, Fraction(0)))
+    preview = Preview()
+    preview.put(LiveFrame(gray_frame(50, 0), arrived_s=0.0))
     assert still_png(preview.pair)[1:4] == b"PNG"
     assert preview.stacked_jpeg(preview.pair, 320)[:2] == b"\xff\xd8"
     assert capfd.readouterr().err == ""  # OpenCV's, of options that a format does not have

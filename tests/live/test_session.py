@@ -8,8 +8,8 @@ import pytest
 from tests.fakes import gray_frame
 from tests.live.fakes import FakeCamera, SlowEngine, feed, until
 from vderain.errors import LoginError, SourceError, UnusableError
-from vderain.live.derainer import Derainer
 from vderain.live.options import LiveOptions
+from vderain.live.scheduler import Scheduler
 from vderain.live.session import CameraSession, SessionParts
 from vderain.live.shelf import EngineShelf
 from vderain.live.states import State
@@ -30,19 +30,19 @@ def run():
             return step
 
         shelf = EngineShelf(lambda rung: SlowEngine())
-        derainer = Derainer(shelf)
-        derainer.start()
+        scheduler = Scheduler(shelf)
+        scheduler.start()
         camera, _ = feed()
         live = LiveOptions(**{"timeout_s": 0.5, "backoff_max_s": 1.0, **options})
-        session = CameraSession("gate", SessionParts(connect, None, None, camera, derainer), live)
+        session = CameraSession("gate", SessionParts(connect, None, None, camera, scheduler), live)
         session.start()
-        made.append((session, derainer, shelf))
+        made.append((session, scheduler, shelf))
         return session
 
     yield start
-    for session, derainer, shelf in made:
+    for session, scheduler, shelf in made:
         session.stop()
-        derainer.stop()
+        scheduler.stop()
         shelf.close()
 
 
@@ -51,7 +51,7 @@ def test_frames_flow_and_a_file_ends(run):
     assert until(lambda: session.connection.state is State.ENDED)
     assert session.stats.snapshot().frames["decoded"] == 30
     pair = session.preview.pair
-    assert pair.emitted.rainy.planes[0][0, 0] == 100 and pair.emitted.dry.planes[0][0, 0] == 95
+    assert pair.frame.rainy.planes[0][0, 0] == 100 and pair.frame.dry.planes[0][0, 0] == 95
 
 
 def test_a_camera_that_breaks_off_is_connected_again(run):
@@ -130,7 +130,7 @@ def test_times_go_on_over_a_reconnection(run):
     session = run(FakeCamera([20, SourceError("gone")]), FakeCamera([10**6]))
     seen = []
     take = session.feed.emit
-    session.feed.emit = lambda emitted: (seen.append(emitted.time_s), take(emitted))
+    session.feed.emit = lambda frame: (seen.append(frame.time_s), take(frame))
     assert until(lambda: session.connection.connects == 2)
     until(lambda: len(seen) > 30)
     assert seen == sorted(seen) and max(b - a for a, b in pairwise(seen)) > 0.5
@@ -147,8 +147,6 @@ def test_another_size_gets_another_engine(run):
         return Frame(planes, big, pts=index, time_base=gray_frame(0, 0).time_base)
 
     session = run(FakeCamera([10**6], make_frame=frames))
-    assert until(
-        lambda: session.preview.pair and session.preview.pair.emitted.dry.format.width == 12
-    )
-    formats = {entry.fmt.width for entry in session._parts.derainer.shelf.entries()}
+    assert until(lambda: session.preview.pair and session.preview.pair.frame.dry.format.width == 12)
+    formats = {entry.fmt.width for entry in session._parts.scheduler.shelf.entries()}
     assert formats == {6, 12}

@@ -14,9 +14,7 @@ from tests.live.fakes import until
 from tests.media.synth import STEP, Video, painted, write
 from vderain.frames import Frame, PlaneFormat
 from vderain.live.broadcast import Broadcast
-from vderain.live.control import PASSTHROUGH
-from vderain.live.feed import Emitted
-from vderain.live.interfaces import Captured
+from vderain.live.interfaces import LiveFrame
 from vderain.live.preview import Pair, Preview
 from vderain.live.states import RetryOptions
 from vderain.live.stats import CameraStats
@@ -33,7 +31,7 @@ QUARTERS = [(a, 0, 0, d) for a, d in SIGNS] + [(0, b, c, 0) for b, c in SIGNS]  
 def captured(path):
     camera = CameraSource(str(path), CameraOptions(), EncodeOptions())
     try:
-        return [item for item in camera if isinstance(item, Captured)], camera.info
+        return [item for item in camera if isinstance(item, LiveFrame)], camera.info
     finally:
         camera.close()
 
@@ -85,7 +83,7 @@ def test_a_turned_file_comes_upright(tmp_path, degrees):
     path = write_turned(tmp_path / "phone.mp4", degrees)
     items, info = captured(path)
     turns = degrees // 90
-    frame = items[0].frame
+    frame = items[0].rainy
     assert frame.rotation == 0
     assert (frame.format.width, frame.format.height) == ((48, 64) if turns % 2 else (64, 48))
     assert (info.width, info.height) == (frame.format.width, frame.format.height)
@@ -96,7 +94,7 @@ def test_a_turned_file_comes_upright(tmp_path, degrees):
 def test_a_mirrored_file_comes_as_it_is_seen(tmp_path):
     items, _ = captured(write_turned(tmp_path / "selfie.mp4", 0, hflip=True))
     stored = painted(Video(), 0, 0).to_ndarray()[:48]
-    assert np.array_equal(items[0].frame.planes[0], np.fliplr(stored))
+    assert np.array_equal(items[0].rainy.planes[0], np.fliplr(stored))
 
 
 def test_a_phone_clip_is_recorded_upright(watch, tmp_path):
@@ -138,7 +136,7 @@ def test_a_new_size_has_pixels_of_its_own_shape(tmp_path):
     with open(one, "ab") as both, open(two, "rb") as second:
         both.write(second.read())
     items, _ = captured(one)
-    shapes = {(item.frame.format.width, item.pixel_shape) for item in items}
+    shapes = {(item.rainy.format.width, item.pixel_shape) for item in items}
     assert shapes == {(64, PAL), (96, Fraction(1))}
 
 
@@ -153,9 +151,8 @@ def test_another_shape_of_pixels_gets_another_encoder():
     broadcast = Broadcast("gate", [], make_encoder, stats, RetryOptions(), timeout_s=1.0)
     broadcast.start()
     for index, shape in enumerate((PAL, PAL, Fraction(1))):
-        frame = gray_frame(100, index)
         time_s = Fraction(index, 25)
-        broadcast.put(Emitted(frame, frame, PASSTHROUGH, 0.0, time_s, pixel_shape=shape), None)
+        broadcast.put(LiveFrame(gray_frame(100, index), 0.0, shape, time_s), None)
         assert until(lambda done=index + 1: stats.snapshot().frames.get("emitted") == done)
     broadcast.stop()
     assert asked == [PAL, Fraction(1)]
@@ -165,7 +162,7 @@ def test_another_shape_of_pixels_gets_another_encoder():
 def test_the_page_shows_square_pixels(width, size):
     fmt = PlaneFormat("gray", 704, 576, full_range=True)
     frame = Frame((np.full((576, 704), 90, np.uint8),), fmt, 0, Fraction(1, 25))
-    pair = Pair(1, Emitted(frame, frame, PASSTHROUGH, 0.0, Fraction(0), pixel_shape=PAL))
+    pair = Pair(1, LiveFrame(frame, 0.0, PAL))
     picture = cv2.imdecode(np.frombuffer(Preview().stacked_jpeg(pair, width), np.uint8), 1)
     wide, high = size
     assert picture.shape == (2 * high, wide, 3)

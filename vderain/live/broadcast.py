@@ -12,8 +12,7 @@ from typing import Any
 
 from vderain.errors import VderainError
 from vderain.frames import Frame, PlaneFormat
-from vderain.live.feed import Emitted
-from vderain.live.interfaces import Outlet, Sound, Streams, VideoEncoder
+from vderain.live.interfaces import LiveFrame, Outlet, Sound, Streams, VideoEncoder
 from vderain.live.outputs import OutletWorker
 from vderain.live.states import RetryOptions
 from vderain.live.stats import CameraStats
@@ -57,7 +56,7 @@ class Broadcast:
             OutletWorker(make, stats, retry, timeout_s=timeout_s, ask_key=self._ask_key)
             for make in outlets
         ]
-        self._frames: deque[tuple[Emitted, Fraction | None]] = deque()
+        self._frames: deque[tuple[LiveFrame, Fraction | None]] = deque()
         self._ready = threading.Condition()
         self._stopping = False
         self._wants_key = False
@@ -75,10 +74,10 @@ class Broadcast:
             worker.start()
         self._thread.start()
 
-    def put(self, emitted: Emitted, rate: Fraction | None) -> None:
+    def put(self, frame: LiveFrame, rate: Fraction | None) -> None:
         """A frame is ready; the oldest that waits is dropped where the encoder is behind."""
         with self._ready:
-            self._frames.append((emitted, rate))
+            self._frames.append((frame, rate))
             dropped = len(self._frames) > _WAITING_FRAMES
             if dropped:
                 self._frames.popleft()
@@ -132,29 +131,29 @@ class Broadcast:
                     if self._stopping:
                         return
                     continue
-                emitted, rate = self._frames.popleft()
+                frame, rate = self._frames.popleft()
             try:
                 with self._stats.busy("encode"):
-                    self._encode_one(emitted, rate)
+                    self._encode_one(frame, rate)
             except VderainError as error:
                 self._encoder_failed(str(error))
             except Exception as error:  # the camera must go on
                 self._encoder_failed(f"unexpected {type(error).__name__}: {error}")
 
-    def _encode_one(self, emitted: Emitted, rate: Fraction | None) -> None:
-        frame = emitted.dry
-        if self._encoder is None or (frame.format, emitted.pixel_shape) != self._encoded:
+    def _encode_one(self, live: LiveFrame, rate: Fraction | None) -> None:
+        frame = live.dry
+        if self._encoder is None or (frame.format, live.pixel_shape) != self._encoded:
             if time.monotonic() < self._retry_s:
                 self._stats.dropped("encoder")
                 return
-            self._open(frame, rate, emitted.pixel_shape)
+            self._open(frame, rate, live.pixel_shape)
         assert self._encoder is not None
         key, self._wants_key = self._wants_key, False
-        for packet in self._encoder.encode(frame, emitted.time_s, key=key):
+        for packet in self._encoder.encode(frame, live.time_s, key=key):
             for worker in self.workers:
                 worker.put(packet)
         self._stats.frame("emitted")
-        self._stats.latency("emit", time.monotonic() - emitted.arrived_s)
+        self._stats.latency("emit", time.monotonic() - live.arrived_s)
 
     def _open(self, frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> None:
         """A new encoder for a new format; outlets begin a new stream."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, Protocol
 
+from vderain.clips import Seen
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 
@@ -14,15 +15,35 @@ PacketKind = Literal["video", "audio", "aac"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Captured:
-    """A decoded frame and when its packet arrived, in seconds of ``time.monotonic``.
+class LiveFrame:
+    """A camera's frame on its way from the decoder to the outputs; each stage fills in what it knows.
 
-    ``pixel_shape`` is the width of a pixel by its height.
+    Attributes:
+        rainy: the decoded frame.
+        arrived_s: when its packet came, in seconds of ``time.monotonic``.
+        pixel_shape: width of a pixel by its height.
+        time_s: its place on the session's time line.
+        recent: the frame, last, and decoded neighbours before it, also such as were never derained; none
+            from before a reconnection, a gap or a change of format.
+        derained: the result; None where the frame passes through.
+        tier: name of the rung that derained it.
+        flag: why the frame passes through, "" where it is derained.
+
     """
 
-    frame: Frame
+    rainy: Frame
     arrived_s: float
     pixel_shape: Fraction = Fraction(1)
+    time_s: Fraction = Fraction(0)
+    recent: tuple[Seen, ...] = ()
+    derained: Frame | None = None
+    tier: str = "passthrough"
+    flag: str = ""
+
+    @property
+    def dry(self) -> Frame:
+        """What the outputs get."""
+        return self.rainy if self.derained is None else self.derained
 
 
 class Camera(Protocol):
@@ -49,7 +70,7 @@ class Camera(Protocol):
     def is_live(self) -> bool:
         """Whether its end means that it will come back, as with a network camera."""
 
-    def __iter__(self) -> Iterator[Captured | PassedPacket]:
+    def __iter__(self) -> Iterator[LiveFrame | PassedPacket]:
         """Frames in presentation order, packets as they come; may be iterated once."""
 
     def cancel(self) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from vderain.frames import Frame, PlaneFormat
-from vderain.live.feed import Emitted
+from vderain.live.interfaces import LiveFrame
 from vderain.media.rgb import Image, planes_to_rgb
 
 WIDTHS = (320, 640, 960, 1280)
@@ -22,7 +22,7 @@ class Pair:
     """The same frame twice; ``number`` counts the frames emitted so far."""
 
     number: int
-    emitted: Emitted
+    frame: LiveFrame
 
 
 class Preview:
@@ -33,11 +33,11 @@ class Preview:
         self._pair: Pair | None = None
         self._stacked: tuple[int, int, bytes] = (-1, 0, b"")
 
-    def put(self, emitted: Emitted) -> None:
+    def put(self, frame: LiveFrame) -> None:
         """A frame was emitted."""
         with self._lock:
             number = self._pair.number + 1 if self._pair is not None else 1
-            self._pair = Pair(number, emitted)
+            self._pair = Pair(number, frame)
 
     @property
     def pair(self) -> Pair | None:
@@ -49,8 +49,8 @@ class Preview:
         number, kept, data = self._stacked
         if (number, kept) == (pair.number, width):
             return data  # several viewers look at the same frame
-        emitted = pair.emitted
-        rainy, dry = (_shrunk(f, width, emitted.pixel_shape) for f in (emitted.rainy, emitted.dry))
+        shown = pair.frame
+        rainy, dry = (_shrunk(f, width, shown.pixel_shape) for f in (shown.rainy, shown.dry))
         data = _encoded(".jpg", np.vstack((rainy, dry)))
         self._stacked = (pair.number, width, data)
         return data
@@ -58,7 +58,7 @@ class Preview:
 
 def still_png(pair: Pair) -> bytes:
     """Rainy on the left, dry on the right, in full size, as PNG."""
-    rainy, dry = (planes_to_rgb(f.planes, f.format) for f in (pair.emitted.rainy, pair.emitted.dry))
+    rainy, dry = (planes_to_rgb(f.planes, f.format) for f in (pair.frame.rainy, pair.frame.dry))
     return _encoded(".png", np.hstack((rainy, dry)))
 
 

@@ -22,7 +22,7 @@ def station_report(station: Station) -> dict[str, Any]:
     return {
         "seconds": round(time.monotonic() - station.started_s, 1),
         "engines": [each for i, each in enumerate(specs) if each not in specs[:i]],
-        "engine_hangs": station.derainer.hangs,
+        "engine_hangs": station.scheduler.hangs,
         "cameras": [_camera(session) for session in station.sessions],
     }
 

@@ -147,12 +147,12 @@ class _Views:
         if pair is None:
             return Response(status_code=204)
         data = await run_in_threadpool(session.preview.stacked_jpeg, pair, width)
-        emitted = pair.emitted
+        frame = pair.frame
         headers = {
             "x-vderain-frame": str(pair.number),
-            "x-vderain-tier": emitted.rung.name,
-            "x-vderain-passed": "1" if emitted.dry is emitted.rainy else "0",
-            "x-vderain-age-ms": str(round(1000 * (time.monotonic() - emitted.arrived_s))),
+            "x-vderain-tier": frame.tier,
+            "x-vderain-passed": "1" if frame.derained is None else "0",
+            "x-vderain-age-ms": str(round(1000 * (time.monotonic() - frame.arrived_s))),
         }
         return Response(data, media_type="image/jpeg", headers=headers)
 

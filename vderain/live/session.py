@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,11 +15,11 @@ from vderain.errors import LoginError, SourceError, UnusableError, VderainError
 from vderain.frames import PassedPacket, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.live.broadcast import Broadcast
-from vderain.live.derainer import Derainer
-from vderain.live.feed import NEIGHBOURS, Emitted, Feed, Waiting
-from vderain.live.interfaces import Camera, Captured, Sound
+from vderain.live.feed import NEIGHBOURS, Feed
+from vderain.live.interfaces import Camera, LiveFrame, Sound
 from vderain.live.options import LiveOptions
 from vderain.live.preview import Preview
+from vderain.live.scheduler import Scheduler
 from vderain.live.states import FINAL, Connection, RetryOptions
 from vderain.live.stats import CameraStats
 from vderain.live.timeline import Timeline
@@ -45,7 +45,7 @@ class SessionParts:
     make_sound: Callable[[Any], Sound] | None
     broadcast: Broadcast | None
     feed: Feed
-    derainer: Derainer
+    scheduler: Scheduler
 
 
 class CameraSession:
@@ -84,7 +84,7 @@ class CameraSession:
 
     def start(self) -> None:
         """Begin to read."""
-        self._parts.derainer.add(self.feed)
+        self._parts.scheduler.add(self.feed)
         if self.broadcast is not None:
             self.broadcast.start()
         self._spawn()
@@ -107,7 +107,7 @@ class CameraSession:
         """End: the outlets are completed first, then the connection is let go."""
         life = self._life
         life.cancel()
-        self._parts.derainer.remove(self.feed)
+        self._parts.scheduler.remove(self.feed)
         if self.broadcast is not None:
             self.broadcast.stop()
         if life.thread is not None:
@@ -161,7 +161,7 @@ class CameraSession:
                 if life.stop.is_set():
                     return False
                 life.alive()
-                if isinstance(item, Captured):
+                if isinstance(item, LiveFrame):
                     self._take(item)
                 elif sound is not None:
                     self._pass_on(item)
@@ -200,17 +200,16 @@ class CameraSession:
             self.sound_failures += sound.failures
             sound.close()
 
-    def _take(self, item: Captured) -> None:
-        frame = item.frame
+    def _take(self, item: LiveFrame) -> None:
+        frame = item.rainy
         self.connection.alive()
         self.stats.frame("decoded")
         if frame.format != self.format:
             self.format = frame.format
             self.feed.control.restart(time.monotonic())
         time_s = self._timeline.place(frame.pts * frame.time_base, item.arrived_s)
-        recent = self._recent.add(frame)
-        waiting = Waiting(frame, recent, item.arrived_s, time_s, item.pixel_shape)
-        self._parts.derainer.put(self.feed, waiting)
+        placed = replace(item, time_s=time_s, recent=self._recent.add(frame))
+        self._parts.scheduler.put(self.feed, placed)
 
     def _pass_on(self, item: PassedPacket) -> None:
         packet = item.payload
@@ -220,14 +219,14 @@ class CameraSession:
         offset_s = self._timeline.place(time_s, time.monotonic()) - time_s
         self.broadcast.sound_packet(packet, offset_s)
 
-    def _emit(self, emitted: Emitted) -> None:
-        """Take a frame from the derainer; in its thread, so without waiting for anything."""
-        self.preview.put(emitted)
+    def _emit(self, frame: LiveFrame) -> None:
+        """Take a frame from the scheduler; in its thread, so without waiting for anything."""
+        self.preview.put(frame)
         if self.broadcast is not None:
-            self.broadcast.put(emitted, self.info.frame_rate if self.info else None)
+            self.broadcast.put(frame, self.info.frame_rate if self.info else None)
         else:
             self.stats.frame("emitted")
-            self.stats.latency("emit", time.monotonic() - emitted.arrived_s)
+            self.stats.latency("emit", time.monotonic() - frame.arrived_s)
 
     def _count_errors(self, camera: Camera, seen: int) -> int:
         now = camera.stats.decode_failures

@@ -32,6 +32,17 @@ class Entry:
         self.failures = 0
         self.retry_s = 0.0
         self.in_flight = 0
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """A clip is submitted."""
+        with self._lock:
+            self.in_flight += 1
+
+    def end(self) -> None:
+        """Its answer came."""
+        with self._lock:
+            self.in_flight = max(0, self.in_flight - 1)
 
     @property
     def has_room(self) -> bool:

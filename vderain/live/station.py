@@ -16,10 +16,10 @@ from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
 from vderain.live.control import Rung, TierControl, ladder
-from vderain.live.derainer import Derainer
 from vderain.live.feed import Feed
 from vderain.live.interfaces import Camera, Outlet, Sound, VideoEncoder
 from vderain.live.options import LiveOptions
+from vderain.live.scheduler import Scheduler
 from vderain.live.session import CameraSession, SessionParts, retry_options
 from vderain.live.shelf import EngineShelf
 from vderain.live.stats import CameraStats
@@ -66,7 +66,7 @@ class Station:
         self._outputs = [output for plan in plans for output in plan.outputs]
         self._shelf = EngineShelf(open_engine_for)
         timeout_s = max(plan.live.engine_timeout_s for plan in plans)
-        self.derainer = Derainer(self._shelf, strength=strength, timeout_s=timeout_s)
+        self.scheduler = Scheduler(self._shelf, strength=strength, timeout_s=timeout_s)
         self.sessions = [self._session(plan, options) for plan in plans]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -81,7 +81,7 @@ class Station:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self.derainer.start()
+        self.scheduler.start()
         for session in self.sessions:
             session.start()
         self._thread = threading.Thread(target=self._look_after, name="vderain-watch", daemon=True)
@@ -107,7 +107,7 @@ class Station:
             thread.start()
         for thread in stops:
             thread.join()
-        self.derainer.stop()
+        self.scheduler.stop()
         if self._thread is not None:
             self._thread.join()
         self._shelf.close()
@@ -133,13 +133,13 @@ class Station:
             plan.name,
             TierControl(rungs, time.monotonic()),
             stats,
-            emit=lambda emitted: None,  # the session puts its own here
+            emit=lambda frame: None,  # the session puts its own here
             passthrough=passthrough,
         )
         broadcast = _broadcast(plan, stats) if plan.outputs else None
         make_sound = _sound_maker(plan) if plan.live.audio == "auto" else None
         parts = SessionParts(
-            partial(_open_camera, plan), make_sound, broadcast, feed, self.derainer
+            partial(_open_camera, plan), make_sound, broadcast, feed, self.scheduler
         )
         return CameraSession(plan.name, parts, plan.live)
 
@@ -149,7 +149,7 @@ class Station:
             ticks += 1
             for session in self.sessions:
                 session.tick()
-            self.derainer.check()
+            self.scheduler.check()
             if ticks % _RETAIN_EVERY == 0:
                 known = [session.format for session in self.sessions]
                 self._shelf.retain({fmt for fmt in known if fmt is not None})

@@ -87,5 +87,5 @@ def unready(station: Station) -> int:
     """How many cameras have no frame of the last seconds to show."""
     now_s = time.monotonic()
     pairs = [session.preview.pair for session in station.sessions]
-    fresh = [p for p in pairs if p is not None and now_s - p.emitted.arrived_s < _FRESH_S]
+    fresh = [p for p in pairs if p is not None and now_s - p.frame.arrived_s < _FRESH_S]
     return len(pairs) - len(fresh)

@@ -41,7 +41,7 @@ class _Cameras(Collector):
         yield from _frames(known)
         yield from _work(known)
         hangs = CounterMetricFamily("vderain_engine_hangs", "Engines that did not answer in time")
-        hangs.add_metric([], self._station.derainer.hangs)
+        hangs.add_metric([], self._station.scheduler.hangs)
         yield hangs
         used = self._station.gpu_bytes
         if used is not None:

@@ -21,7 +21,7 @@ from av.stream import Discard
 from vderain.errors import LoginError, SourceError, UnusableError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
-from vderain.live.interfaces import Captured
+from vderain.live.interfaces import LiveFrame
 from vderain.live.upright import AS_STORED, Posture
 from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
@@ -116,7 +116,7 @@ class CameraSource:
         """The stream of the sound, None where there is none."""
         return self._audio
 
-    def __iter__(self) -> Iterator[Captured | PassedPacket]:
+    def __iter__(self) -> Iterator[LiveFrame | PassedPacket]:
         """Frames and packets of the sound, as they come."""
         for packet in self._packets():
             if self._stop.is_set():
@@ -273,7 +273,7 @@ class CameraSource:
             else:
                 yield from self._filter.push(picture)
 
-    def _captured(self, picture: av.VideoFrame) -> Captured:
+    def _captured(self, picture: av.VideoFrame) -> LiveFrame:
         arrived_s = time.monotonic()
         if picture.pts is not None:
             arrived_s = self._arrivals.pop(picture.pts, arrived_s)
@@ -297,7 +297,7 @@ class CameraSource:
             tags=tags,
             discontinuity=self._decoder.take_gap() or self._clock.jumped,
         )
-        return Captured(frame, arrived_s, self._info.sample_aspect_ratio)
+        return LiveFrame(frame, arrived_s, self._info.sample_aspect_ratio)
 
     def _look_at(self, picture: av.VideoFrame) -> None:
         """How pictures of this size stand, and what shape their pixels have."""

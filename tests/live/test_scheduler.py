@@ -1,60 +1,65 @@
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
 from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, feed, until
+from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
-from vderain.live.derainer import Derainer
-from vderain.live.feed import Waiting
+from vderain.live.interfaces import LiveFrame
+from vderain.live.scheduler import Scheduler
 from vderain.live.shelf import EngineShelf
 
 
 @pytest.fixture
 def station():
-    """A derainer over engines that ``make(rung)`` gives; stopped at the end."""
+    """A scheduler over engines that ``make(rung)`` gives; stopped at the end."""
     made = []
 
     def build(make, **options):
         shelf = EngineShelf(make)
-        derainer = Derainer(shelf, **options)
-        derainer.start()
-        made.append((derainer, shelf))
-        return derainer
+        scheduler = Scheduler(shelf, **options)
+        scheduler.start()
+        made.append((scheduler, shelf))
+        return scheduler
 
     yield build
-    for derainer, shelf in made:
-        derainer.stop()
+    for scheduler, shelf in made:
+        scheduler.stop()
         shelf.close()
 
 
-def show(derainer, camera, count, *, rate=50, start=0):
+def live(frame, recent, time_s):
+    return LiveFrame(frame, time.monotonic(), time_s=time_s, recent=recent)
+
+
+def show(scheduler, camera, count, *, rate=50, start=0):
     for index in range(start, start + count):
         frame = gray_frame(100, index)
-        waiting = Waiting(frame, (Seen(frame),), time.monotonic(), Fraction(index, rate))
-        derainer.put(camera, waiting)
+        scheduler.put(camera, live(frame, (Seen(frame),), Fraction(index, rate)))
         time.sleep(1 / rate)
 
 
 def test_frames_are_derained_in_order(station):
     camera, seen = feed()
-    derainer = station(lambda rung: SlowEngine())
-    derainer.add(camera)
-    show(derainer, camera, 40)
+    scheduler = station(lambda rung: SlowEngine())
+    scheduler.add(camera)
+    show(scheduler, camera, 40)
     assert until(lambda: len(seen) >= 30)
     assert set(seen.levels[-20:]) == {95}
-    times = [emitted.time_s for emitted in seen]
+    times = [frame.time_s for frame in seen]
     assert times == sorted(set(times))
     assert camera.stats.snapshot().frames["derained"] == len(seen)
 
 
 def test_a_slow_network_drops_frames_and_never_gets_late(station):
     camera, seen = feed(passthrough=False)
-    derainer = station(lambda rung: SlowEngine(0.04, slots=1))
-    derainer.add(camera)
-    show(derainer, camera, 100)
+    scheduler = station(lambda rung: SlowEngine(0.04, slots=1))
+    scheduler.add(camera)
+    show(scheduler, camera, 100)
     counts = camera.stats.snapshot()
     assert counts.drops["late"] >= 30
     assert len(seen) + sum(counts.drops.values()) >= 97
@@ -72,14 +77,14 @@ def test_the_tier_steps_down_under_load_and_up_again(station):
         engines[rung.name] = SlowEngine(0.06 if rung.scale == 1.0 else 0.001, slots=1)
         return engines[rung.name]
 
-    derainer = station(make)
-    derainer.add(camera)
+    scheduler = station(make)
+    scheduler.add(camera)
     stop = threading.Event()
 
     def play():
         index = 0
         while not stop.is_set():
-            show(derainer, camera, 10, start=index)
+            show(scheduler, camera, 10, start=index)
             index += 10
 
     player = threading.Thread(target=play)
@@ -97,12 +102,12 @@ def test_the_tier_steps_down_under_load_and_up_again(station):
 def test_a_broken_engine_lets_the_picture_through_flagged(station):
     camera, seen = feed()
     engine = SlowEngine()
-    derainer = station(lambda rung: engine)
-    derainer.add(camera)
-    show(derainer, camera, 20)
+    scheduler = station(lambda rung: engine)
+    scheduler.add(camera)
+    show(scheduler, camera, 20)
     assert until(lambda: 95 in seen.levels)
     engine.fail = True
-    show(derainer, camera, 20, start=20)
+    show(scheduler, camera, 20, start=20)
     assert until(lambda: seen[-1].flag == "the network failed" and seen.levels[-1] == 100)
     assert camera.stats.snapshot().engine_failures >= 1
     assert engine.closed
@@ -114,9 +119,9 @@ def test_without_passthrough_nothing_is_sent_then(station):
     def broken(rung):
         raise RuntimeError("no such device")
 
-    derainer = station(broken)
-    derainer.add(camera)
-    show(derainer, camera, 20)
+    scheduler = station(broken)
+    scheduler.add(camera)
+    show(scheduler, camera, 20)
     assert seen == [] and camera.stats.snapshot().drops["engine"] >= 10
 
 
@@ -128,30 +133,32 @@ def test_an_engine_that_hangs_is_left_behind_and_the_picture_goes_on(station):
         engines.append(SlowEngine())
         return engines[-1]
 
-    derainer = station(make, timeout_s=0.3)
-    derainer.add(camera)
-    show(derainer, camera, 10)
+    scheduler = station(make, timeout_s=0.3)
+    scheduler.add(camera)
+    show(scheduler, camera, 10)
     assert until(lambda: 95 in seen.levels)
     engines[0].hang.set()
     for round_ in range(12):
-        show(derainer, camera, 5, start=10 + 5 * round_)
-        derainer.check()
-    assert derainer.hangs == 1
+        show(scheduler, camera, 5, start=10 + 5 * round_)
+        scheduler.check()
+    assert scheduler.hangs == 1
     assert until(lambda: seen.flags[-1] == "the network failed")
     before = len(seen)
     engines[0].hang.clear()  # its late answers must not come out
     time.sleep(0.2)
     assert all(e.flag for e in seen[before:])
-    times = [emitted.time_s for emitted in seen]
+    times = [frame.time_s for frame in seen]
     assert times == sorted(times)
 
 
 def test_engine_time_is_shared_fairly(station):
-    derainer = station(lambda rung: SlowEngine(0.01, slots=1))
+    scheduler = station(lambda rung: SlowEngine(0.01, slots=1))
     cameras = [feed(f"camera {number}", passthrough=False) for number in range(3)]
     for camera, _ in cameras:
-        derainer.add(camera)
-    threads = [threading.Thread(target=show, args=(derainer, camera, 150)) for camera, _ in cameras]
+        scheduler.add(camera)
+    threads = [
+        threading.Thread(target=show, args=(scheduler, camera, 150)) for camera, _ in cameras
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -168,13 +175,13 @@ def test_a_better_network_waits_while_it_opens(station):
         opened.wait(10)
         return SlowEngine()
 
-    derainer = station(make)
-    derainer.add(camera)
-    show(derainer, camera, 20)
+    scheduler = station(make)
+    scheduler.add(camera)
+    show(scheduler, camera, 20)
     assert seen == [] and camera.stats.snapshot().drops["opening"] >= 10
     opened.set()
-    until(lambda: derainer.shelf.entries()[0].state == "ready")
-    show(derainer, camera, 20, start=20)
+    until(lambda: scheduler.shelf.entries()[0].state == "ready")
+    show(scheduler, camera, 20, start=20)
     assert until(lambda: 95 in seen.levels) and set(seen.levels) == {95}
 
 
@@ -182,17 +189,46 @@ def test_a_network_of_several_frames_gets_neighbours_that_were_never_derained(st
     engine = SlowEngine(0.06, slots=1)
     engine.frames = 3
     camera, seen = feed(passthrough=False)
-    derainer = station(lambda rung: engine)
-    derainer.add(camera)
+    scheduler = station(lambda rung: engine)
+    scheduler.add(camera)
     recent = Recent(5)
     for index in range(60):
         frame = gray_frame(index, index)
-        derainer.put(
-            camera, Waiting(frame, recent.add(frame), time.monotonic(), Fraction(index, 50))
-        )
+        scheduler.put(camera, live(frame, recent.add(frame), Fraction(index, 50)))
         time.sleep(0.02)
     assert until(lambda: len(seen) >= 5)
     assert camera.stats.snapshot().drops["late"] > 10
-    for emitted in seen:
-        assert emitted.dry.planes[0][0, 0] == max(0, int(emitted.rainy.planes[0][0, 0]) - 5)
+    for frame in seen:
+        assert frame.dry.planes[0][0, 0] == max(0, int(frame.rainy.planes[0][0, 0]) - 5)
     assert {len(clip.neighbours) for clip in engine.clips} == {2}
+
+
+def test_each_camera_has_one_aligner_for_all_its_frames(station, monkeypatch):
+    made = []
+    make = Aligner.__init__
+    monkeypatch.setattr(Aligner, "__init__", lambda self: (made.append(self), make(self))[1])
+    engine = SlowEngine()
+    engine.frames = 3
+    scheduler = station(lambda rung: engine)
+    cameras = [feed(name) for name in ("gate", "yard")]
+    for camera, seen in cameras:
+        scheduler.add(camera)
+        show(scheduler, camera, 20)
+        assert until(lambda seen=seen: len(seen) >= 10)
+    assert len(made) == 2
+
+
+def test_an_engine_that_adds_the_change_itself_does_so_for_cameras(station):
+    class Adds(SlowEngine):
+        def derain(self, clip, adding):
+            self.asked = adding
+            return SimpleNamespace(result=lambda: [plane + 7 for plane in clip.planes])
+
+    camera, seen = feed()
+    engine = Adds()
+    scheduler = station(lambda rung: engine, strength=0.5)
+    scheduler.add(camera)
+    show(scheduler, camera, 20)
+    assert until(lambda: 107 in seen.levels) and set(seen.levels) == {107}
+    assert {frame.tier for frame in seen} == {"fast"}
+    assert (engine.asked.strength, engine.asked.on_device) == (0.5, False)

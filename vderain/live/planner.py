@@ -1,0 +1,156 @@
+"""Decides which camera's frame is next, and what is done with it: fair shares, tiers, fallbacks and probes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from vderain.frames import Frame, PlaneFormat
+from vderain.live.control import PASSTHROUGH, Rung
+from vderain.live.feed import Feed
+from vderain.live.interfaces import LiveFrame
+from vderain.live.shelf import EngineShelf, Entry
+
+logger = logging.getLogger(__name__)
+
+_OPENING_S = 2.0  # how long frames are dropped, while an engine opens, before they pass through
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What is done with a frame: the engine of ``entry`` derains it, or it passes through where that is None.
+
+    The result of a probe is thrown away: only its time counts.
+    """
+
+    feed: Feed
+    frame: LiveFrame
+    rung: Rung
+    entry: Entry | None = None
+    flag: str = ""
+    is_probe: bool = False
+
+
+class Planner:
+    """The decisions for all cameras; waits for nothing. The caller guards it with a lock."""
+
+    def __init__(self, shelf: EngineShelf) -> None:
+        self._shelf = shelf
+        self.feeds: list[Feed] = []
+
+    def next_task(self) -> Task | None:
+        """A frame of the camera that used the least engine time; None where there is nothing to do now."""
+        ready = sorted((feed for feed in self.feeds if len(feed.ring)), key=lambda f: f.used_s)
+        for feed in ready:
+            task = self._task(feed)
+            if task is not None:
+                return task
+        return self._probe()
+
+    def judge(self, task: Task, cost_s: float) -> None:
+        """A probe took ``cost_s`` of engine time, infinity where the engine failed: go up, or stay."""
+        feed = task.feed
+        feed.probing = False
+        slots = task.entry.engine.slots if task.entry is not None and task.entry.engine else 1
+        if feed.control.rung == task.rung:  # it has moved meanwhile
+            return
+        # A single probe has the engine's other slots idle: that they help is not counted on.
+        spare = self._spare(feed, slots)
+        if feed.control.probed(cost_s, feed.frame_s, spare, time.monotonic()):
+            log_rung(feed)
+
+    def _task(self, feed: Feed) -> Task | None:
+        """Take the camera's frame, if what it needs has room now."""
+        now_s = time.monotonic()
+        newest = feed.ring.newest
+        if newest is None:
+            return None
+        entry = self._entry(feed, newest.rainy)
+        if entry is not None and not entry.has_room:
+            return None
+        frame, late = feed.ring.take()
+        feed.stats.dropped("late", late)
+        if frame is None:
+            return None
+        if entry is not None and entry.fmt != _upright(frame.rainy):
+            entry = self._entry(feed, frame.rainy)  # the format has just changed
+        if entry is not None and entry.has_room:
+            feed.missing_since_s = None
+            if entry.rung != feed.control.rung:  # a fallback says nothing of the rung that opens
+                feed.control.restart(now_s)
+            return Task(feed, frame, entry.rung, entry)
+        if feed.control.rung.tier is None:
+            return Task(feed, frame, PASSTHROUGH, flag="the network is too slow")
+        return self._without_engine(feed, frame, now_s)
+
+    def _without_engine(self, feed: Feed, frame: LiveFrame, now_s: float) -> Task | None:
+        """No engine is ready: wait a moment for one that opens, then let the frames pass through."""
+        entry = self._shelf.get(feed.control.rung, _upright(frame.rainy))
+        if entry.state == "ready":  # since a moment ago
+            if entry.has_room:
+                return Task(feed, frame, entry.rung, entry)
+            feed.stats.dropped("late")
+            return None
+        feed.missing_since_s = feed.missing_since_s or now_s
+        feed.control.restart(now_s)
+        opening = entry.state == "opening" and entry.failures == 0
+        if opening and now_s - feed.missing_since_s < _OPENING_S:
+            feed.stats.dropped("opening")
+            return None
+        if not feed.passthrough:
+            feed.stats.dropped("opening" if opening else "engine")
+            return None
+        flag = "the network is being prepared" if opening else "the network failed"
+        return Task(feed, frame, PASSTHROUGH, flag=flag)
+
+    def _entry(self, feed: Feed, frame: Frame) -> Entry | None:
+        """The engine for a frame: of its rung, else of the nearest that is ready; None to pass through."""
+        if feed.control.rung.tier is None:
+            return None
+        rungs, level = feed.control.rungs, feed.control.level
+        fmt = _upright(frame)
+        wanted = self._shelf.get(rungs[level], fmt)
+        if wanted.state == "ready":
+            return wanted
+        for rung in (*rungs[level + 1 :], *reversed(rungs[:level])):
+            if rung.tier is None:
+                continue
+            # A cheaper one is opened only where the wanted one failed; else two would build at once.
+            opens = wanted.state == "failed"
+            entry = self._shelf.get(rung, fmt) if opens else self._shelf.peek(rung, fmt)
+            if entry is not None and entry.state == "ready":
+                return entry
+        return None
+
+    def _probe(self) -> Task | None:
+        """A frame that is done already, for a better rung that a camera may go back to."""
+        now_s = time.monotonic()
+        for feed in self.feeds:
+            frame = feed.last
+            better = None if feed.probing else feed.control.wants_probe(now_s)
+            if better is None or frame is None:
+                continue
+            entry = self._shelf.get(better, _upright(frame.rainy))
+            if entry.state == "ready" and entry.has_room:
+                feed.probing = True
+                return Task(feed, frame, better, entry, is_probe=True)
+        return None
+
+    def _spare(self, feed: Feed, slots: int) -> float:
+        """The share of the engines' time that other cameras leave."""
+        others = [other for other in self.feeds if other is not feed]
+        used = sum(other.stats.rate("derained") * other.cost_s for other in others)
+        return max(0.0, 1.0 - used / slots)
+
+
+def log_rung(feed: Feed) -> None:
+    """Log that a camera has another rung now."""
+    logger.warning(
+        "%s goes to %s", feed.name, feed.control.rung.name,
+        extra={"camera": feed.name, "tier": feed.control.rung.name},
+    )  # fmt: skip
+
+
+def _upright(frame: Frame) -> PlaneFormat:
+    return frame.format.rotated(frame.rotation // 90)

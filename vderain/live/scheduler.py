@@ -1,0 +1,271 @@
+"""Takes the newest frames of all cameras to the engines, in two threads: one submits, one collects.
+
+An engine that does not answer blocks nothing but these two. They are left behind with what they hold, and two
+others go on with the next frames.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from vderain.alignment import Aligner
+from vderain.clips import newest_clip, turned
+from vderain.frames import Plane
+from vderain.interfaces import Adding, PendingPlanes
+from vderain.live.feed import Feed
+from vderain.live.interfaces import LiveFrame
+from vderain.live.planner import Planner, Task, log_rung
+from vderain.live.shelf import EngineShelf
+from vderain.network.change import derained
+
+logger = logging.getLogger(__name__)
+
+_IDLE_S = 0.2  # how soon a stop is noticed
+_AWAY_S = 1.0
+_COST_FRAMES = 25  # over which the cost of a frame is averaged
+_JOIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InFlight:
+    """A task between submission and answer; no answer comes for a frame that passes through."""
+
+    task: Task
+    answer: PendingPlanes | None = None
+    submitted_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Threads:
+    """The two threads and what they hold, by the name of the thread."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    submitted: queue.Queue[_InFlight | None] = field(default_factory=queue.Queue)
+    held: dict[str, tuple[Task, float]] = field(default_factory=dict)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    @contextmanager
+    def holding(self, name: str, task: Task) -> Iterator[None]:
+        """A thread works on a task."""
+        self.held[name] = task, time.monotonic()
+        try:
+            yield
+        finally:
+            self.held.pop(name, None)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the slower of the two has worked on its task."""
+        now_s = time.monotonic()
+        return max((now_s - since_s for _, since_s in list(self.held.values())), default=0.0)
+
+    def abandon(self) -> list[Task]:
+        """Leave both threads behind; the tasks that they held, and those between them."""
+        self.stop.set()
+        tasks = [task for task, _ in list(self.held.values())]
+        while not self.submitted.empty():
+            item = self.submitted.get_nowait()
+            tasks += [] if item is None else [item.task]
+        self.submitted.put(None)
+        return tasks
+
+
+class Scheduler:
+    """Shares the engines among the cameras; each frame is emitted derained, or as it came.
+
+    Args:
+        shelf: where engines come from; closed by the caller.
+        strength: share of the rain to take out.
+        timeout_s: an engine that does not answer for so long is left behind.
+
+    """
+
+    def __init__(
+        self, shelf: EngineShelf, *, strength: float = 1.0, timeout_s: float = 10.0
+    ) -> None:
+        self.shelf = shelf
+        self.shelf.on_ready = self.wake
+        self.hangs = 0
+        self._strength = strength
+        self._timeout_s = timeout_s
+        self._planner = Planner(shelf)
+        self._work = threading.Condition()
+        self._threads: _Threads | None = None
+
+    def add(self, feed: Feed) -> None:
+        """Serve a camera from now on."""
+        with self._work:
+            self._planner.feeds.append(feed)
+
+    def remove(self, feed: Feed) -> None:
+        """Serve it no more."""
+        with self._work:
+            if feed in self._planner.feeds:
+                self._planner.feeds.remove(feed)
+
+    def put(self, feed: Feed, frame: LiveFrame) -> None:
+        """A frame was decoded."""
+        now_s = time.monotonic()
+        if now_s - feed.seen_s > _AWAY_S:  # what it did not use while it was away is not owed to it
+            others = [other.used_s for other in self._planner.feeds if other is not feed]
+            feed.used_s = max(feed.used_s, min(others, default=0.0))
+        feed.seen_s = now_s
+        feed.control.arrived()
+        if feed.control.update(now_s):
+            log_rung(feed)
+        feed.stats.dropped("late", feed.ring.put(frame))
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        with self._work:
+            self._work.notify_all()
+
+    def start(self) -> None:
+        """Begin to work."""
+        threads = self._threads = _Threads()
+        for run, name in ((self._submit, "submit"), (self._collect, "collect")):
+            threads.threads.append(
+                threading.Thread(target=run, args=(threads,), name=f"vderain-{name}", daemon=True)
+            )
+        for thread in threads.threads:
+            thread.start()
+
+    def check(self) -> None:
+        """Replace the threads where an engine hangs; to be called now and then."""
+        threads = self._threads
+        if threads is None or threads.busy_s <= self._timeout_s:
+            return
+        self.hangs += 1
+        for task in threads.abandon():
+            if task.entry is not None:
+                reason = f"no answer for {self._timeout_s:g} s"
+                self.shelf.fail(task.entry, reason, hung=True)
+                task.feed.stats.engine_failures += 1
+            task.feed.probing = False
+            task.feed.aligner = Aligner()  # the old one may be in use by a thread left behind
+            task.feed.stats.dropped("engine", not task.is_probe)
+        self.start()
+
+    def stop(self) -> None:
+        """End; frames in flight are dropped."""
+        threads, self._threads = self._threads, None
+        if threads is None:
+            return
+        threads.stop.set()
+        threads.submitted.put(None)
+        self.wake()
+        for thread in threads.threads:
+            thread.join(timeout=2 * _IDLE_S + _JOIN_S)
+
+    def _submit(self, threads: _Threads) -> None:
+        while not threads.stop.is_set():
+            task = self._next_task()
+            if task is None:
+                continue
+            with threads.holding("submit", task):
+                try:
+                    item = self._started(task)
+                except Exception as error:  # whatever it is, the other frames go on
+                    if not threads.stop.is_set():
+                        self._failed(task, error)
+                    continue
+            if not threads.stop.is_set():
+                threads.submitted.put(item)
+
+    def _next_task(self) -> Task | None:
+        """None after a short wait without any."""
+        with self._work:
+            task = self._planner.next_task()
+            if task is None:
+                self._work.wait(_IDLE_S)
+                task = self._planner.next_task()
+            return task
+
+    def _started(self, task: Task) -> _InFlight:
+        """Align a frame's neighbours and submit the clip; raises what the engine raises."""
+        feed, entry = task.feed, task.entry
+        if entry is None:
+            return _InFlight(task)
+        engine = entry.engine
+        if engine is None or entry.spec is None:
+            raise RuntimeError("the engine was taken out")
+        with feed.stats.busy("align"):
+            clip = newest_clip(task.frame.recent, entry.spec.frames, feed.aligner)
+        submitted_s = time.monotonic()
+        entry.begin()
+        return _InFlight(task, derained(engine, clip, Adding(self._strength)), submitted_s)
+
+    def _collect(self, threads: _Threads) -> None:
+        idle_since_s = 0.0
+        while (item := threads.submitted.get()) is not None and not threads.stop.is_set():
+            task = item.task
+            with threads.holding("collect", task):
+                try:
+                    planes = None if item.answer is None else item.answer.result()
+                    if threads.stop.is_set():  # left behind; two other threads have gone on
+                        return
+                    network_s = time.monotonic() - item.submitted_s
+                    # What the frame takes of the engine: not the time in which it waited for an earlier one.
+                    cost_s = min(network_s, time.monotonic() - idle_since_s)
+                    self._deliver(task, planes, network_s, cost_s)
+                except Exception as error:  # whatever it is, the other frames go on
+                    if not threads.stop.is_set():
+                        self._failed(task, error)
+            if task.entry is not None and not threads.stop.is_set():
+                task.entry.end()
+            idle_since_s = time.monotonic()
+            self.wake()
+
+    def _deliver(
+        self, task: Task, planes: Sequence[Plane] | None, network_s: float, cost_s: float
+    ) -> None:
+        """Emit a frame with its planes, or as it came where there are none; or judge a probe."""
+        feed, rainy = task.feed, task.frame.rainy
+        if planes is None:
+            self._emit(task, replace(task.frame, flag=task.flag))
+            return
+        if task.is_probe:
+            with self._work:
+                self._planner.judge(task, cost_s)
+            return
+        feed.stats.latency("network", network_s)
+        feed.stats.add_busy("network", cost_s)
+        dry = replace(rainy, planes=turned(planes, -rainy.rotation // 90))
+        self._emit(task, replace(task.frame, derained=dry, tier=task.rung.name, flag=task.flag))
+        feed.used_s += cost_s
+        feed.cost_s += (cost_s - feed.cost_s) / _COST_FRAMES
+
+    def _failed(self, task: Task, error: BaseException) -> None:
+        """The engine failed on this frame: it passes through, where that is allowed."""
+        feed = task.feed
+        if task.entry is not None:
+            self.shelf.fail(task.entry, str(error) or type(error).__name__)
+        feed.stats.engine_failures += 1
+        if task.is_probe:
+            with self._work:
+                self._planner.judge(task, float("inf"))
+        elif feed.passthrough:
+            self._emit(task, replace(task.frame, flag="the network failed"))
+        else:
+            feed.stats.dropped("engine")
+
+    def _emit(self, task: Task, frame: LiveFrame) -> None:
+        feed = task.feed
+        if feed.flag != frame.flag:
+            logger.warning(
+                "%s %s", feed.name, f"passes through: {frame.flag}" if frame.flag else "is derained",
+                extra={"camera": feed.name, "flag": frame.flag},
+            )  # fmt: skip
+        feed.flag = frame.flag
+        feed.stats.frame("passed" if frame.derained is None else "derained")
+        feed.stats.latency("derained", time.monotonic() - frame.arrived_s)
+        feed.emit(replace(frame, recent=()))  # encoders need no neighbours
+        feed.control.done()
+        feed.last = task.frame

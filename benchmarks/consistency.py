@@ -25,7 +25,7 @@ from vderain.metrics import psnr
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.cache import PictureCache
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.datasets import Samples, load_sources
 from vderain.training.losses.supervised import PENALTIES
 from vderain.training.patches import cropped

@@ -31,7 +31,7 @@ from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.network.fold import with_frames
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.cache import PictureCache
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.datasets import load_sources
 from vderain.training.patches import PatchSampler
 from vderain.training.pictures import ClipFile, read_window

@@ -20,7 +20,7 @@ import cv2
 
 from vderain.machine import cpu_fields, cpu_model
 from vderain.training.cache import PictureCache
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.datasets import load_sources
 from vderain.training.feed import paired_sampler
 from vderain.training.patches import PatchSampler, UnpairedSampler

@@ -16,7 +16,7 @@ import click
 import torch
 
 from vderain.machine import cpu_fields, cpu_model
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.trainer import Trainer, TrainProgress
 
 WARM_UP = 20  # steps, in which the queue of batches fills

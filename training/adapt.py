@@ -20,7 +20,7 @@ from vderain.training.adapt_objective import AdaptObjective
 from vderain.training.answers import derain_frames, derain_middle, derain_picture
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.colours import draw_chart
-from vderain.training.config import AdaptConfig
+from vderain.training.config.methods import AdaptConfig
 from vderain.training.export import write_weights
 from vderain.training.folders import find_clips
 from vderain.training.footage import Footage, Piece, read_footage, read_frames

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.config import AdaptConfig
+from vderain.training.config.methods import AdaptConfig
 from vderain.training.distributed import World
 from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast

@@ -16,7 +16,7 @@ from vderain.errors import OptionError, SinkError
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
 from vderain.network.config import NetworkConfig
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.weights import find_weights, load_network
 
 _PARTS = {"rainy": np.int16, "background": np.uint8, "streaks": np.float16, "detail": np.float16}

@@ -26,12 +26,12 @@ from vderain.training.answers import derain_picture
 from vderain.training.cache import PictureCache
 from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
-from vderain.training.config import NlclTrainConfig, TrainConfig, load_config, state_config
+from vderain.training.config.base import RunConfig
+from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
+from vderain.training.config.settings import overrides_between
 from vderain.training.datasets import load_sources
 from vderain.training.distributed import World
 from vderain.training.rain import Picture
-from vderain.training.run_config import RunConfig
-from vderain.training.settings import overrides_between
 from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vderain.errors import SourceError
 from vderain.training.cache import PictureCache
-from vderain.training.config import NlclTrainConfig, TrainConfig
+from vderain.training.config.base import RunConfig
+from vderain.training.config.methods import NlclTrainConfig, TrainConfig
 from vderain.training.datasets import Samples, Source, load_sources
 from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
@@ -23,7 +24,6 @@ from vderain.training.layouts import find_samples
 from vderain.training.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.run_config import RunConfig
 from vderain.training.sequences import reach
 
 _log = logging.getLogger(__name__)

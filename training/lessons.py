@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vderain.training.answers import middle_clip
 from vderain.training.colours import draw_chart, recoloured
-from vderain.training.config import AdaptConfig
+from vderain.training.config.methods import AdaptConfig
 from vderain.training.footage import Piece
 from vderain.training.keeping import OtherRain
 from vderain.training.stacks import network_input, stacked_alone, stacked_still

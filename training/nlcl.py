@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vderain.errors import SourceError
 from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
-from vderain.training.config import NlclTrainConfig
+from vderain.training.config.methods import NlclTrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.feed import UnpairedBatch, unpaired_batches
 from vderain.training.losses.contrastive import labelled_contrast, location_contrast

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.feed import StepBatch, step_batches
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast

@@ -29,7 +29,8 @@ from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import (
+from vderain.training.config.base import RunConfig
+from vderain.training.config.methods import (
     AnyTrainConfig,
     NlclTrainConfig,
     TrainConfig,
@@ -39,7 +40,6 @@ from vderain.training.distributed import World, average_gradients, broadcast_sta
 from vderain.training.export import hardware
 from vderain.training.nlcl import NlclObjective
 from vderain.training.objective import Batch, Objective
-from vderain.training.run_config import RunConfig
 from vderain.training.semi_drdnet import SemiDrdnetObjective
 from vderain.weights import find_weights, load_network
 

@@ -15,7 +15,7 @@ WORKER = """
 import sys
 import torch
 from tests.networks import TINY
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.distributed import joined_world
 from vderain.training.trainer import Trainer
 from pathlib import Path

@@ -15,7 +15,7 @@ from vderain.network.card import Card
 from vderain.network.fold import fold
 from vderain.network.quantize import quantizable
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import TrainConfig, load_config
+from vderain.training.config.methods import TrainConfig, load_config
 from vderain.training.distributed import World
 from vderain.training.export import command, export_weights, hardware, read_scores
 from vderain.training.trainer import Trainer

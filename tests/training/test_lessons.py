@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.training.rainy_clips import save_unchanging, scene, with_rain
-from vderain.training.config import adapt_config
+from vderain.training.config.methods import adapt_config
 from vderain.training.footage import Piece
 from vderain.training.keeping import OtherRain
 from vderain.training.lessons import (

@@ -16,7 +16,7 @@ from vderain.network.card import Card
 from vderain.network.config import NlclConfig
 from vderain.network.nlcl import NlclNetwork
 from vderain.options import EngineOptions
-from vderain.training.config import NlclTrainConfig, TrainConfig
+from vderain.training.config.methods import NlclTrainConfig, TrainConfig
 from vderain.training.distributed import World
 from vderain.training.evaluate import network_cost
 from vderain.training.export import export_weights

@@ -13,7 +13,7 @@ from vderain.errors import OptionError, SinkError, SourceError, TrainingError, W
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config import TrainConfig
+from vderain.training.config.methods import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.feed import step_batches
 from vderain.training.trainer import Trainer

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from vderain.training.adapt import Look
-    from vderain.training.config import AdaptConfig
+    from vderain.training.config.methods import AdaptConfig
     from vderain.training.trainer import TrainProgress
 
 _PATH = click.Path(path_type=Path)
@@ -71,7 +71,7 @@ def adapt(
     from vderain.media.publish import folder_for_work
     from vderain.training.adapt import Adaptation
     from vderain.training.adapt_report import write_page
-    from vderain.training.config import adapt_config
+    from vderain.training.config.methods import adapt_config
     from vderain.training.export import check_output
 
     check_output(weights, overwrite=overwrite)

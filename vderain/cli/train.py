@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.config import AnyTrainConfig
+    from vderain.training.config.methods import AnyTrainConfig
     from vderain.training.trainer import Trainer, TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -114,7 +114,7 @@ def _loaded(
     steps: int | None,
 ) -> AnyTrainConfig:
     """CONFIG with what the command line says."""
-    from vderain.training.config import NlclTrainConfig, load_config, method_of
+    from vderain.training.config.methods import NlclTrainConfig, load_config, method_of
     from vderain.training.datasets import clean_tables
     from vderain.training.nlcl import footage_tables
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vderain.errors import OptionError
-from vderain.training.config import NlclTrainConfig, TrainConfig, load_config, state_config
+from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
 
 SOURCES = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 

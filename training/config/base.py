@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from vderain.errors import OptionError
 from vderain.network.config import AnyConfig
 from vderain.options import check_options, option
-from vderain.training.settings import overridden, read_settings
+from vderain.training.config.settings import overridden, read_settings
 
 DEFAULT_METHOD = "semi_drdnet"  # where a configuration or an early checkpoint names none
 # What a resumed run may change: how long, how often and from where, never what is trained.

@@ -15,8 +15,8 @@ from vderain.errors import OptionError
 from vderain.network.card import Card
 from vderain.network.config import TIERS, AnyConfig, NetworkConfig, NlclConfig
 from vderain.options import option
-from vderain.training.run_config import DEFAULT_METHOD, RunConfig, default_of, read_run
-from vderain.training.settings import overridden
+from vderain.training.config.base import DEFAULT_METHOD, RunConfig, default_of, read_run
+from vderain.training.config.settings import overridden
 from vderain.weights import find_weights
 
 

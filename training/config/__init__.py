@@ -1,0 +1,1 @@
+"""Settings of the training methods: defaults, bounds, TOML files and overrides."""

@@ -24,7 +24,7 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.training.answers import derain_frames
 from vderain.training.footage import clip_length
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.streaks import Picture
+from vderain.training.rain.streaks import Picture
 from vderain.weights import find_weights, load_network
 
 SLANT_DEG = 74.0  # from the vertical; the renderer's reach 60

@@ -30,7 +30,7 @@ from vderain.training.datasets import Samples, load_sources
 from vderain.training.losses.supervised import PENALTIES
 from vderain.training.patches import cropped
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.rain import Picture, add_rain, recompress
+from vderain.training.rain.render import Picture, add_rain, recompress
 from vderain.training.sequences import SequenceMaker
 from vderain.training.stacks import network_input
 from vderain.weights import find_weights, load_network

@@ -35,7 +35,7 @@ from vderain.training.config.methods import TrainConfig
 from vderain.training.datasets import load_sources
 from vderain.training.patches import PatchSampler
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.rain import Picture, render_clip
+from vderain.training.rain.render import Picture, render_clip
 from vderain.training.sequences import SequenceMaker
 from vderain.training.stacks import grey
 from vderain.weights import find_weights, load_network

@@ -14,7 +14,7 @@ import numpy as np
 
 from vderain.training.footage import clip_length
 from vderain.training.pictures import CLIPS, ClipFile, read_window
-from vderain.training.rain import RAIN_KINDS, Picture, render_kind
+from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
 
 FRAMES = 14  # of a clip
 PLACES = (0.2, 0.6)  # of a source, where a clip is cut

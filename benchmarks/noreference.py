@@ -23,8 +23,8 @@ from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.answers import derain_frames
 from vderain.training.noreference import RealScores, score_result
 from vderain.training.pictures import ClipFile, read_window
-from vderain.training.streaks import Picture
-from vderain.training.temporal import view
+from vderain.training.rain.streaks import Picture
+from vderain.training.rain.temporal import view
 from vderain.weights import find_weights, load_network
 
 FRAMES, WINDOW = 15, 7  # read of each clip, and scored in its middle

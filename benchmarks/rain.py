@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from vderain.machine import cpu_fields, cpu_model
-from vderain.training.rain import (
+from vderain.training.rain.render import (
     RAIN_KINDS,
     RAIN_MODELS,
     Picture,

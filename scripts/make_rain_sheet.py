@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from vderain.errors import SourceError
-from vderain.training.rain import Picture, add_rain, render_clip, render_kind
+from vderain.training.rain.render import Picture, add_rain, render_clip, render_kind
 
 CELL = (400, 225)  # width, height
 COLUMNS = 3

@@ -13,7 +13,7 @@ import numpy as np
 
 from vderain import Derainer, EngineOptions
 from vderain.training.datasets import Source, open_source_folder
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 TILE = (480, 320)
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.rain import draw_streaks
+from vderain.training.rain.render import draw_streaks
 
 SIZE = (640, 360)
 FRAMES = 100

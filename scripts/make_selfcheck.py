@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vderain.training.rain import Picture, add_rain
+from vderain.training.rain.render import Picture, add_rain
 
 SIZE = (320, 180)
 TARGET = Path(__file__).parents[1] / "vderain" / "weights" / "selfcheck.npz"

@@ -27,8 +27,8 @@ from vderain.training.footage import Footage, Piece, read_footage, read_frames
 from vderain.training.keeping import OtherRain, probe, shipped_pictures
 from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.noreference import RealScores, score_result
-from vderain.training.streaks import Picture
-from vderain.training.temporal import View
+from vderain.training.rain.streaks import Picture
+from vderain.training.rain.temporal import View
 from vderain.training.trainer import Trainer
 from vderain.weights import find_weights, load_network
 

@@ -17,7 +17,7 @@ from vderain.training.answers import derain_middle
 from vderain.training.noreference import RealScores
 from vderain.training.page import SCRIPT, STYLE, compared
 from vderain.training.plots import along
-from vderain.training.streaks import Picture
+from vderain.training.rain.streaks import Picture
 
 _SHOWN = 4
 _GAIN = 2  # how much brighter a rain layer is shown than it is

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from vderain.clips import Window, clips
 from vderain.network.base import ChangeNetwork
 from vderain.training.pictures import picture_frame
+from vderain.training.rain.streaks import Picture
 from vderain.training.stacks import network_input, stacked_alone
-from vderain.training.streaks import Picture
 
 
 def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:

@@ -22,7 +22,7 @@ from vderain.training.pictures import (
     read_reference,
     read_spread,
 )
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 _log = logging.getLogger(__name__)
 _DISK_MB = 20_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 _CHART_SIZE = (288, 384)
 _UNCHANGED = 0.6  # share of patches that keep their colours

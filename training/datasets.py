@@ -13,7 +13,7 @@ from vderain.errors import OptionError, SourceError
 from vderain.training.cache import PictureCache
 from vderain.training.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
 from vderain.training.pictures import CLIPS, PICTURES, ClipFrame
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 __all__ = [
     "READERS",

@@ -16,7 +16,7 @@ from vderain.errors import SourceError
 from vderain.interfaces import Engine
 from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
 from vderain.network.config import AnyConfig
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 from vderain.training.shots import Prepared, Shot, Timing
 from vderain.training.suite import INPUT, Kind, Results, TestSet
 

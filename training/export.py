@@ -31,7 +31,7 @@ from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_c
 from vderain.training.config.settings import overrides_between
 from vderain.training.datasets import load_sources
 from vderain.training.distributed import World
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from vderain.training.datasets import Samples, Source, load_sources
 from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
 from vderain.training.layouts import find_samples
-from vderain.training.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.pictures import ClipFile, read_window
+from vderain.training.rain.mining import MinedLayer, draw_mined, mine_streaks
 from vderain.training.sequences import reach
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from vderain.training.cache import PictureCache
 from vderain.training.datasets import load_sources
 from vderain.training.folders import find_clips
 from vderain.training.pictures import CLIPS, PICTURES, ClipFile, read_window, sequence_files
-from vderain.training.streaks import Picture
+from vderain.training.rain.streaks import Picture
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from vderain.training.colours import draw_chart
 from vderain.training.datasets import Sample
 from vderain.training.footage import read_frames
 from vderain.training.patches import PatchSampler
-from vderain.training.streaks import Picture
+from vderain.training.rain.streaks import Picture
 
 _SHIPPED = Path(__file__).parent / "replay"
 _CHARTS = 24

@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.streaks import Picture
-from vderain.training.temporal import View
+from vderain.training.rain.streaks import Picture
+from vderain.training.rain.temporal import View
 
 _Grey = npt.NDArray[np.float32]
 _FEWEST_PX = 500  # that must be valid

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from vderain.errors import OptionError
 from vderain.training.colours import recoloured
 from vderain.training.datasets import Sample
-from vderain.training.mining import MinedLayer
-from vderain.training.rain import Picture, add_rain, recompress
+from vderain.training.rain.mining import MinedLayer
+from vderain.training.rain.render import Picture, add_rain, recompress
 from vderain.training.sequences import SequenceMaker, moving_view, with_objects
 from vderain.training.stacks import network_input, stacked_alone
 

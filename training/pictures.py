@@ -23,7 +23,7 @@ from vderain.media.picture import read_picture as decode_picture
 from vderain.media.rgb import planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.colours import draw_chart
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".y4m"})

@@ -9,7 +9,7 @@ from vderain.errors import SourceError
 from vderain.training.footage import read_footage
 from vderain.training.lessons import read_lessons
 from vderain.training.noreference import RealScores, score_result
-from vderain.training.streaks import Picture
+from vderain.training.rain.streaks import Picture
 from vderain.training.suite import INPUT, OURS
 
 _PIECES = 10

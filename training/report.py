@@ -30,7 +30,7 @@ from vderain.training.evaluate import (
 )
 from vderain.training.noreference import RealScores
 from vderain.training.page import MARK, Shown, render
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 from vderain.training.shots import Shot, Timing
 from vderain.training.suite import INPUT, OURS, TestSet
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from vderain.alignment import Aligner, aligned, thumbnail
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 from vderain.training.stacks import grey, stacked
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it

@@ -25,7 +25,7 @@ from vderain.training.pictures import (
     picture_frame,
     read_picture,
 )
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 from vderain.training.suite import (
     INPUT,
     OURS,

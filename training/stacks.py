@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vderain.alignment import in_order_of_brightness, luma
 from vderain.frames import Plane, PlaneFormat
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 
 def grey(picture: Picture) -> Plane:

@@ -12,7 +12,7 @@ from vderain.errors import OptionError, SourceError
 from vderain.training.folders import held_back
 from vderain.training.layouts import LAYOUTS, Source, find_samples
 from vderain.training.pictures import CLIPS, PICTURES, ClipFrame, Reference, natural, read_reference
-from vderain.training.rain import Picture
+from vderain.training.rain.render import Picture
 
 Kind = Literal["pairs", "video", "clean"]
 LAYOUT_NAMES = tuple(name for name, layout in LAYOUTS.items() if layout.role == "paired")

@@ -12,7 +12,7 @@ from vderain.batch.meter import RainMeter
 from vderain.errors import OptionError
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import EngineSpec
-from vderain.training.rain import render_kind
+from vderain.training.rain.render import render_kind
 
 RATE = 10
 

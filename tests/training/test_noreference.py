@@ -4,7 +4,7 @@ import pytest
 
 from tests.training.rainy_clips import scene, with_rain
 from vderain.training.noreference import RealScores, rain_direction, score_result
-from vderain.training.temporal import view
+from vderain.training.rain.temporal import view
 
 TRUTH = scene()
 FRAMES = with_rain([TRUTH] * 7)

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from vderain.training.light import Mist, draw_mist, drop_light, is_dark, lamp_light, uneven
+from vderain.training.rain.scattering import (
+    Mist,
+    draw_mist,
+    drop_light,
+    is_dark,
+    lamp_light,
+    uneven,
+)
 
 
 def scene():

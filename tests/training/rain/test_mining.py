@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from vderain.errors import SourceError
-from vderain.training.mining import draw_mined, mine_streaks
-from vderain.training.streaks import draw_streaks
+from vderain.training.rain.mining import draw_mined, mine_streaks
+from vderain.training.rain.streaks import draw_streaks
 
 SHAPE = (120, 160)
 FRAMES = 7

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vderain.training.streaks import Drops, Storm, Streaks, draw_streaks, paint, visible_gain
+from vderain.training.rain.streaks import Drops, Storm, Streaks, draw_streaks, paint, visible_gain
 
 STORM = Storm(focal_px=700, exposure_s=1 / 100, rain_mm_per_h=50)
 SHAPE = (96, 128)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.streaks import Layer, Streaks, paint, visible_gain
+from vderain.training.rain.streaks import Layer, Streaks, paint, visible_gain
 
 
 def draw_overlay(

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import SourceError
-from vderain.training.mining import camera_motion, robust_distance
-from vderain.training.streaks import Layer, Picture
+from vderain.training.rain.mining import camera_motion, robust_distance
+from vderain.training.rain.streaks import Layer, Picture
 
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Stack = npt.NDArray[np.uint8]  # (T, H, W, 3), each as the centre frame sees it

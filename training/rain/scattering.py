@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.streaks import Layer, Picture
+from vderain.training.rain.streaks import Layer, Picture
 
 Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit levels; light may exceed 255
 

@@ -4,7 +4,7 @@ import pytest
 from tests.training.rainy_clips import SIZE, pan, scene, with_rain
 from vderain.errors import SourceError
 from vderain.metrics import psnr
-from vderain.training.temporal import view
+from vderain.training.rain.temporal import view
 
 
 def test_the_median_of_a_still_scene_is_dry_and_its_rain_is_found():

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 
 from vderain.errors import OptionError
-from vderain.training.light import (
+from vderain.training.rain.mining import MinedLayer, draw_mined
+from vderain.training.rain.overlays import draw_curtain, draw_overlay
+from vderain.training.rain.scattering import (
     Colours,
     Mist,
     draw_mist,
@@ -20,9 +22,7 @@ from vderain.training.light import (
     partial,
     uneven,
 )
-from vderain.training.mining import MinedLayer, draw_mined
-from vderain.training.overlays import draw_curtain, draw_overlay
-from vderain.training.streaks import Drops, Layer, Picture, Storm, draw_streaks, visible_gain
+from vderain.training.rain.streaks import Drops, Layer, Picture, Storm, draw_streaks, visible_gain
 
 __all__ = [
     "RAIN_KINDS",

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.training.overlays import (
+from vderain.training.rain.overlays import (
     draw_curtain,
     draw_overlay,
     line_streaks,

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 from vderain.errors import OptionError
-from vderain.training import rain
-from vderain.training.light import partial
-from vderain.training.rain import (
+from vderain.training.rain import render
+from vderain.training.rain.render import (
     RAIN_KINDS,
     RAIN_MODELS,
     add_rain,
@@ -13,7 +12,8 @@ from vderain.training.rain import (
     render_clip,
     render_kind,
 )
-from vderain.training.streaks import Storm
+from vderain.training.rain.scattering import partial
+from vderain.training.rain.streaks import Storm
 
 GREY = np.full((96, 128, 3), 90, np.uint8)
 DARK = np.full((96, 128, 3), 30, np.uint8)
@@ -97,9 +97,9 @@ def test_strengths_spread_from_drizzle_to_storm():
 
 def steady(monkeypatch, storm):
     """Render clips of one storm, without mist and gusts."""
-    monkeypatch.setattr(rain, "draw_storm", lambda *_, **__: storm)
-    monkeypatch.setattr(rain, "draw_mist", lambda *_: None)
-    monkeypatch.setattr(rain, "uneven", lambda _, layer: layer)
+    monkeypatch.setattr(render, "draw_storm", lambda *_, **__: storm)
+    monkeypatch.setattr(render, "draw_mist", lambda *_: None)
+    monkeypatch.setattr(render, "uneven", lambda _, layer: layer)
 
 
 def test_near_drops_leave_while_the_dry_pixels_stay(monkeypatch):
@@ -173,10 +173,10 @@ def test_recompression_keeps_the_picture_and_its_colours():
 
 
 def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
-    monkeypatch.setattr(rain, "_PARTIAL_SHARE", 0.0)
+    monkeypatch.setattr(render, "_PARTIAL_SHARE", 0.0)
 
     def changes(share):
-        monkeypatch.setattr(rain, "_FAINT_SHARE", share)
+        monkeypatch.setattr(render, "_FAINT_SHARE", share)
         pictures = rendered(GREY, range(60))
         return np.array([np.abs(picture.astype(int) - GREY).mean() for picture in pictures])
 
@@ -187,12 +187,12 @@ def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
 
 
 def test_some_rain_is_seen_in_part_of_the_picture_in_all_frames_alike(monkeypatch):
-    monkeypatch.setattr(rain, "_FAINT_SHARE", 0.0)
+    monkeypatch.setattr(render, "_FAINT_SHARE", 0.0)
     clean = [GREY] * 3
 
     def dry_share(share):
         """How much of each scene stays as it is in all of its frames."""
-        monkeypatch.setattr(rain, "_PARTIAL_SHARE", share)
+        monkeypatch.setattr(render, "_PARTIAL_SHARE", share)
         scenes = [np.stack(add_rain(np.random.default_rng(k), clean)) for k in range(40)]
         return np.array([(scene == GREY).all((0, 3)).mean() for scene in scenes])
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import SourceError
-from vderain.training.streaks import Layer, Picture
+from vderain.training.rain.streaks import Layer, Picture
 
 Grey = npt.NDArray[np.uint8]  # (H, W), or (T, H, W) for T frames
 MinedLayer = npt.NDArray[np.float32]  # (H, W, 3) or (H, W), light to add; 1 is white

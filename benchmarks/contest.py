@@ -30,14 +30,14 @@ from vderain.frames import RGB_LUMA_WEIGHTS
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.network.fold import with_frames
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.cache import PictureCache
 from vderain.training.config.methods import TrainConfig
-from vderain.training.datasets import load_sources
-from vderain.training.patches import PatchSampler
-from vderain.training.pictures import ClipFile, read_window
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.images import ClipFile, read_window
+from vderain.training.data.patches import PatchSampler
+from vderain.training.data.sources import load_sources
+from vderain.training.data.stacks import grey
+from vderain.training.data.synthetic_clips import SequenceMaker
 from vderain.training.rain.render import Picture, render_clip
-from vderain.training.sequences import SequenceMaker
-from vderain.training.stacks import grey
 from vderain.weights import find_weights, load_network
 
 HELD_BACK = (
@@ -159,7 +159,7 @@ def make_pool(data: Path, folder: Path, samples: int) -> tuple[Window, Window]:
     """(S, P, P, 30) windows, aligned and not, and their backgrounds (S, P, P, 3); kept in ``folder``."""
     kept = folder / "pool.npz"
     if not kept.exists():
-        import vderain.training.patches as patches
+        import vderain.training.data.patches as patches
 
         clips = folder / "clips"
         clips.mkdir(parents=True, exist_ok=True)

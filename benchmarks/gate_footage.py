@@ -12,8 +12,8 @@ import av
 import cv2
 import numpy as np
 
-from vderain.training.footage import clip_length
-from vderain.training.pictures import CLIPS, ClipFile, read_window
+from vderain.training.data.footage import clip_length
+from vderain.training.data.images import CLIPS, ClipFile, read_window
 from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
 
 FRAMES = 14  # of a clip

@@ -19,12 +19,12 @@ import click
 import cv2
 
 from vderain.machine import cpu_fields, cpu_model
-from vderain.training.cache import PictureCache
 from vderain.training.config.methods import TrainConfig
-from vderain.training.datasets import load_sources
-from vderain.training.feed import paired_sampler
-from vderain.training.patches import PatchSampler, UnpairedSampler
-from vderain.training.sequences import reach
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.loader import paired_sampler
+from vderain.training.data.patches import PatchSampler, UnpairedSampler
+from vderain.training.data.sources import load_sources
+from vderain.training.data.synthetic_clips import reach
 
 WARM_UP, MEASURED = 2, 20  # batches
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from vderain import Derainer, EngineOptions
-from vderain.training.datasets import Source, open_source_folder
+from vderain.training.data.sources import Source, open_source_folder
 from vderain.training.rain.render import Picture
 
 TILE = (480, 320)

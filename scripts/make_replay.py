@@ -14,7 +14,7 @@ import click
 import cv2
 import numpy as np
 
-from vderain.training.pictures import read_spread
+from vderain.training.data.images import read_spread
 
 SIZE = (384, 256)
 QUALITY = 82

@@ -19,11 +19,11 @@ from vderain.network.base import ChangeNetwork
 from vderain.training.adapt_objective import AdaptObjective
 from vderain.training.answers import derain_frames, derain_middle, derain_picture
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.colours import draw_chart
 from vderain.training.config.methods import AdaptConfig
+from vderain.training.data.augment import draw_chart
+from vderain.training.data.folders import find_clips
+from vderain.training.data.footage import Footage, Piece, read_footage, read_frames
 from vderain.training.export import write_weights
-from vderain.training.folders import find_clips
-from vderain.training.footage import Footage, Piece, read_footage, read_frames
 from vderain.training.keeping import OtherRain, probe, shipped_pictures
 from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.noreference import RealScores, score_result

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from vderain.clips import Window, clips
 from vderain.network.base import ChangeNetwork
-from vderain.training.pictures import picture_frame
+from vderain.training.data.images import picture_frame
+from vderain.training.data.stacks import network_input, stacked_alone
 from vderain.training.rain.streaks import Picture
-from vderain.training.stacks import network_input, stacked_alone
 
 
 def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:

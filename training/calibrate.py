@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.quantize import calibrate
-from vderain.training.cache import PictureCache
-from vderain.training.datasets import Sample, Samples, clean_tables, load_sources
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.sources import Sample, Samples, clean_tables, load_sources
+from vderain.training.data.stacks import network_input, stacked_still
 from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
-from vderain.training.stacks import network_input, stacked_still
 
 PICTURES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
 _SEED = 6

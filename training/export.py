@@ -23,13 +23,13 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
 from vderain.training.answers import derain_picture
-from vderain.training.cache import PictureCache
 from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
 from vderain.training.config.base import RunConfig
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
 from vderain.training.config.settings import overrides_between
-from vderain.training.datasets import load_sources
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.sources import load_sources
 from vderain.training.distributed import World
 from vderain.training.rain.render import Picture
 from vderain.weights import find_weights, load_network, save_network

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from vderain.training.answers import middle_clip
-from vderain.training.colours import draw_chart, recoloured
 from vderain.training.config.methods import AdaptConfig
-from vderain.training.footage import Piece
+from vderain.training.data.augment import draw_chart, recoloured
+from vderain.training.data.footage import Piece
+from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.keeping import OtherRain
 from vderain.training.rain.streaks import Layer, Picture
 from vderain.training.rain.temporal import Mask, View, view
-from vderain.training.stacks import network_input, stacked_alone, stacked_still
 
 REAL, MADE, DRY, KEPT = range(4)  # kinds of samples, as AdaptBatch.kinds holds them
 

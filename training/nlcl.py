@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vderain.errors import SourceError
 from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
 from vderain.training.config.methods import NlclTrainConfig
+from vderain.training.data.images import CLIPS, PICTURES
+from vderain.training.data.loader import UnpairedBatch, unpaired_batches
 from vderain.training.distributed import World, average_gradients
-from vderain.training.feed import UnpairedBatch, unpaired_batches
 from vderain.training.losses.contrastive import labelled_contrast, location_contrast
 from vderain.training.losses.encoders import (
     Discriminator,
@@ -32,7 +33,6 @@ from vderain.training.losses.encoders import (
 )
 from vderain.training.losses.layers import layer_picture, pattern_picture
 from vderain.training.objective import Objective
-from vderain.training.pictures import CLIPS, PICTURES
 from vderain.training.sampling import draw_centres, features_at, non_local_neighbours
 
 _BETAS = (0.5, 0.999)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vderain.errors import SourceError
-from vderain.training.footage import read_footage
+from vderain.training.data.footage import read_footage
 from vderain.training.lessons import read_lessons
 from vderain.training.noreference import RealScores, score_result
 from vderain.training.rain.streaks import Picture

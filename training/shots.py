@@ -18,7 +18,7 @@ from vderain.media import open_source
 from vderain.media.rgb import planes_to_rgb
 from vderain.network.change import apply_change
 from vderain.options import EncodeOptions, RunOptions
-from vderain.training.pictures import (
+from vderain.training.data.images import (
     CLIPS,
     PICTURES,
     PictureFile,

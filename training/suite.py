@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.folders import held_back
-from vderain.training.layouts import LAYOUTS, Source, find_samples
-from vderain.training.pictures import CLIPS, PICTURES, ClipFrame, Reference, natural, read_reference
+from vderain.training.data.folders import held_back
+from vderain.training.data.images import (
+    CLIPS,
+    PICTURES,
+    ClipFrame,
+    Reference,
+    natural,
+    read_reference,
+)
+from vderain.training.data.layouts import LAYOUTS, Source, find_samples
 from vderain.training.rain.render import Picture
 
 Kind = Literal["pairs", "video", "clean"]

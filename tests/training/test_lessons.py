@@ -6,7 +6,7 @@ import torch
 
 from tests.training.rainy_clips import save_unchanging, scene, with_rain
 from vderain.training.config.methods import adapt_config
-from vderain.training.footage import Piece
+from vderain.training.data.footage import Piece
 from vderain.training.keeping import OtherRain
 from vderain.training.lessons import (
     DRY,

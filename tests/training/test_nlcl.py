@@ -17,10 +17,10 @@ from vderain.network.config import NlclConfig
 from vderain.network.nlcl import NlclNetwork
 from vderain.options import EngineOptions
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig
+from vderain.training.data.loader import UnpairedBatch, step_batches
 from vderain.training.distributed import World
 from vderain.training.evaluate import network_cost
 from vderain.training.export import export_weights
-from vderain.training.feed import UnpairedBatch, step_batches
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.nlcl import NlclObjective, footage_tables
 from vderain.training.trainer import Trainer

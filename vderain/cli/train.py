@@ -115,7 +115,7 @@ def _loaded(
 ) -> AnyTrainConfig:
     """CONFIG with what the command line says."""
     from vderain.training.config.methods import NlclTrainConfig, load_config, method_of
-    from vderain.training.datasets import clean_tables
+    from vderain.training.data.sources import clean_tables
     from vderain.training.nlcl import footage_tables
 
     found = method_of(config, settings)

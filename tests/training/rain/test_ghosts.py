@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from vderain.training.answers import derain_stack, stacked_clips
+from vderain.training.data.stacks import stacked_alone
 from vderain.training.rain.render import render_clip
-from vderain.training.stacks import stacked_alone
 from vderain.weights import find_weights, load_network
 
 COUNT, MIDDLE = 7, 3

@@ -5,8 +5,8 @@ import pytest
 
 from tests.training.folders import level, noise, save
 from vderain.errors import OptionError, SourceError
-from vderain.training.cache import PictureCache
-from vderain.training.datasets import (
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.sources import (
     READERS,
     Source,
     load_sources,

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.training.folders import level, save
-from vderain.training.folders import find_clips
+from vderain.training.data.folders import find_clips
 
 
 @pytest.mark.parametrize(

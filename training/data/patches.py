@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import OptionError
-from vderain.training.colours import recoloured
-from vderain.training.datasets import Sample
+from vderain.training.data.augment import recoloured
+from vderain.training.data.sources import Sample
+from vderain.training.data.stacks import network_input, stacked_alone
+from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, with_objects
 from vderain.training.rain.mining import MinedLayer
 from vderain.training.rain.render import Picture, add_rain, recompress
-from vderain.training.sequences import SequenceMaker, moving_view, with_objects
-from vderain.training.stacks import network_input, stacked_alone
 
 # (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3 + T - 1, P, P)
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -35,7 +35,7 @@ class PatchSampler:
     """Batches of augmented patches with ground truth, seeded.
 
     Args:
-        sources: samples by name, pairs or clean pictures; a list, or ``datasets.Samples``.
+        sources: samples by name, pairs or clean pictures; a list, or ``sources.Samples``.
         shares: how often each is drawn, by the same names.
         patch: side of a patch in pixels.
         batch: patches in a batch.

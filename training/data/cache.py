@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vderain.training.pictures import (
+from vderain.training.data.images import (
     ClipFrame,
     PictureFile,
     Reference,

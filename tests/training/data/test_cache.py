@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from tests.training.folders import noise, save, write_clip
-from vderain.training import cache as cache_module
-from vderain.training.cache import PictureCache
-from vderain.training.pictures import ClipFrame, PictureFile, read_picture
+from vderain.training.data import cache as cache_module
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.images import ClipFrame, PictureFile, read_picture
 
 ONE = 48 * 64 * 3 / 1e6  # megabytes of a picture of `noise`
 

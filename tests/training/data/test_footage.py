@@ -5,7 +5,7 @@ import pytest
 from tests.training.folders import save
 from tests.training.rainy_clips import scene, with_rain, write_frames
 from vderain.errors import SourceError
-from vderain.training.footage import WINDOW, read_footage, read_frames
+from vderain.training.data.footage import WINDOW, read_footage, read_frames
 
 
 @pytest.fixture(scope="module")

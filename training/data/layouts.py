@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 
 from vderain.errors import OptionError, SourceError
-from vderain.training import naming
-from vderain.training.folders import files_below, find_clips, held_back
-from vderain.training.naming import Key, Side
-from vderain.training.pictures import (
+from vderain.training.data import naming
+from vderain.training.data.folders import files_below, find_clips, held_back
+from vderain.training.data.images import (
     CLIPS,
     PICTURES,
     Chart,
@@ -31,6 +30,7 @@ from vderain.training.pictures import (
     half_of,
     read_picture,
 )
+from vderain.training.data.naming import Key, Side
 
 _CHARTS = 160
 # And neither train nor norain.

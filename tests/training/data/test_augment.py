@@ -1,7 +1,7 @@
 import numpy as np
 
-from vderain.training.colours import draw_chart, recoloured
-from vderain.training.datasets import READERS
+from vderain.training.data.augment import draw_chart, recoloured
+from vderain.training.data.sources import READERS
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
 

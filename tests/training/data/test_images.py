@@ -3,7 +3,7 @@ import pytest
 
 from tests.training.folders import level, noise, save, write_clip
 from vderain.errors import SourceError
-from vderain.training.pictures import (
+from vderain.training.data.images import (
     Chart,
     ClipFile,
     half_of,

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from vderain.alignment import Aligner, aligned, thumbnail
+from vderain.training.data.stacks import grey, stacked
 from vderain.training.rain.render import Picture
-from vderain.training.stacks import grey, stacked
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera

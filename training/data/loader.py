@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from vderain.errors import SourceError
-from vderain.training.cache import PictureCache
 from vderain.training.config.base import RunConfig
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig
-from vderain.training.datasets import Samples, Source, load_sources
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.images import ClipFile, read_window
+from vderain.training.data.layouts import find_samples
+from vderain.training.data.patches import Batch, PatchSampler, UnpairedSampler
+from vderain.training.data.sources import Samples, Source, load_sources
+from vderain.training.data.synthetic_clips import reach
 from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
-from vderain.training.layouts import find_samples
-from vderain.training.patches import Batch, PatchSampler, UnpairedSampler
-from vderain.training.pictures import ClipFile, read_window
 from vderain.training.rain.mining import MinedLayer, draw_mined, mine_streaks
-from vderain.training.sequences import reach
 
 _log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches

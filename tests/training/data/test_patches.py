@@ -5,10 +5,10 @@ import pytest
 
 from tests.training.folders import noise, save, write_clip
 from vderain.errors import OptionError
-from vderain.training import patches
-from vderain.training.cache import PictureCache
-from vderain.training.datasets import Sample, load_sources
-from vderain.training.patches import PatchSampler, UnpairedSampler
+from vderain.training.data import patches
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.patches import PatchSampler, UnpairedSampler
+from vderain.training.data.sources import Sample, load_sources
 
 RNG = np.random.default_rng(0)
 CLEAN = {"clean": [Sample(None, RNG.integers(0, 256, (50, 70, 3), np.uint8))]}

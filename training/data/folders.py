@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from vderain.training.pictures import CLIPS, PICTURES, natural
+from vderain.training.data.images import CLIPS, PICTURES, natural
 
 _HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
 _SEQUENCE = 5  # pictures in a folder that are taken for a clip

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.cache import PictureCache
-from vderain.training.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
-from vderain.training.pictures import CLIPS, PICTURES, ClipFrame
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.images import CLIPS, PICTURES, ClipFrame
+from vderain.training.data.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
 from vderain.training.rain.render import Picture
 
 __all__ = [

@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.training import sequences
-from vderain.training.sequences import SequenceMaker, moving_view, reach, with_objects
-from vderain.training.stacks import grey
+from vderain.training.data import synthetic_clips
+from vderain.training.data.stacks import grey
+from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, reach, with_objects
 
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((300, 400, 3), np.float32), (0, 0), 2)
 TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
@@ -90,7 +90,9 @@ def test_things_move_on_their_own_before_a_still_picture():
 
 def test_a_thing_keeps_its_colour_up_to_its_edge(monkeypatch):
     still = [np.full((64, 64, 3), 200, np.uint8)] * 3
-    monkeypatch.setattr(sequences, "_surface", lambda rng, picture: np.full_like(picture, 100))
+    monkeypatch.setattr(
+        synthetic_clips, "_surface", lambda rng, picture: np.full_like(picture, 100)
+    )
     for seed in range(40):
         for frame in with_objects(np.random.default_rng(seed), still, [-1, 0, 1]):
             assert frame.min() >= 100 and frame.max() <= 200

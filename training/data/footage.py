@@ -14,10 +14,10 @@ from vderain.errors import SourceError
 from vderain.frames import Frame
 from vderain.media import open_source
 from vderain.options import EncodeOptions, RunOptions
-from vderain.training.cache import PictureCache
-from vderain.training.datasets import load_sources
-from vderain.training.folders import find_clips
-from vderain.training.pictures import CLIPS, PICTURES, ClipFile, read_window, sequence_files
+from vderain.training.data.cache import PictureCache
+from vderain.training.data.folders import find_clips
+from vderain.training.data.images import CLIPS, PICTURES, ClipFile, read_window, sequence_files
+from vderain.training.data.sources import load_sources
 from vderain.training.rain.streaks import Picture
 
 _log = logging.getLogger(__name__)

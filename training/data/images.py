@@ -22,7 +22,7 @@ from vderain.media import open_source
 from vderain.media.picture import read_picture as decode_picture
 from vderain.media.rgb import planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
-from vderain.training.colours import draw_chart
+from vderain.training.data.augment import draw_chart
 from vderain.training.rain.render import Picture
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})

@@ -1,0 +1,1 @@
+"""Training samples: layouts of data sets on disk, decoding, patches and batches."""

@@ -16,7 +16,7 @@ from vderain.training.distributed import World
 from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
-from vderain.training.objective import Objective
+from vderain.training.methods.objective import Objective
 
 _RISE = 30  # steps over which the learning rate rises
 _BETAS = (0.9, 0.999)

@@ -38,9 +38,9 @@ from vderain.training.config.methods import (
 )
 from vderain.training.distributed import World, average_gradients, broadcast_state
 from vderain.training.export import hardware
-from vderain.training.nlcl import NlclObjective
-from vderain.training.objective import Batch, Objective
-from vderain.training.semi_drdnet import SemiDrdnetObjective
+from vderain.training.methods.nlcl.objective import NlclObjective
+from vderain.training.methods.objective import Batch, Objective
+from vderain.training.methods.semi_drdnet import SemiDrdnetObjective
 from vderain.weights import find_weights, load_network
 
 _log = logging.getLogger(__name__)

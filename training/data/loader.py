@@ -22,8 +22,8 @@ from vderain.training.data.layouts import find_samples
 from vderain.training.data.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.data.sources import Samples, Source, load_sources
 from vderain.training.data.synthetic_clips import reach
-from vderain.training.distill import TeacherPool
 from vderain.training.distributed import World
+from vderain.training.methods.distillation import TeacherPool
 from vderain.training.rain.mining import MinedLayer, draw_mined, mine_streaks
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,11 @@ from torch import Tensor
 
 from vderain.errors import OptionError
 from vderain.training.losses.encoders import ProjectionHeads
-from vderain.training.sampling import at_least_float32, features_at, non_local_neighbours
+from vderain.training.methods.nlcl.sampling import (
+    at_least_float32,
+    features_at,
+    non_local_neighbours,
+)
 
 TEMPERATURE = 0.07  # of NLCL's public code
 

@@ -116,7 +116,7 @@ def _loaded(
     """CONFIG with what the command line says."""
     from vderain.training.config.methods import NlclTrainConfig, load_config, method_of
     from vderain.training.data.sources import clean_tables
-    from vderain.training.nlcl import footage_tables
+    from vderain.training.methods.nlcl.objective import footage_tables
 
     found = method_of(config, settings)
     if method is not None and found != method:

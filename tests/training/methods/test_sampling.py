@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from vderain.errors import OptionError
-from vderain.training.sampling import box_mean, draw_centres, features_at, non_local_neighbours
+from vderain.training.methods.nlcl.sampling import (
+    box_mean,
+    draw_centres,
+    features_at,
+    non_local_neighbours,
+)
 
 
 def slow_neighbours(picture, centre, count, patch_px, window_px, farthest):

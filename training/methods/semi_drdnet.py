@@ -18,7 +18,7 @@ from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator, Encoder, Vgg19Features
 from vderain.training.losses.supervised import supervised_loss
-from vderain.training.objective import Objective
+from vderain.training.methods.objective import Objective
 
 _ENCODER_RATE, _ENCODER_BETAS = 2e-4, (0.5, 0.999)  # of NLCL's discriminator
 

@@ -22,7 +22,7 @@ from vderain.training.distributed import World
 from vderain.training.evaluate import network_cost
 from vderain.training.export import export_weights
 from vderain.training.losses.encoders import Discriminator
-from vderain.training.nlcl import NlclObjective, footage_tables
+from vderain.training.methods.nlcl.objective import NlclObjective, footage_tables
 from vderain.training.trainer import Trainer
 from vderain.weights import save_network
 
@@ -138,9 +138,9 @@ def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, m
         return features_at(levels, locations, size)
 
     from vderain.training.losses import contrastive
-    from vderain.training.sampling import features_at
+    from vderain.training.methods.nlcl.sampling import features_at
 
-    monkeypatch.setattr("vderain.training.nlcl.features_at", spy)
+    monkeypatch.setattr("vderain.training.methods.nlcl.objective.features_at", spy)
     monkeypatch.setattr(contrastive, "features_at", spy)
     trainer = Trainer(config(), tmp_path)
     trainer.objective(trainer.network, batch_of(), 0)

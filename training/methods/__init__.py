@@ -1,0 +1,1 @@
+"""The training methods: what each of them minimises in a step."""

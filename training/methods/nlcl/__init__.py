@@ -1,0 +1,1 @@
+"""NLCL: unpaired training by non-local contrastive learning."""

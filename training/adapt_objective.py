@@ -14,7 +14,7 @@ from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.distributed import World
 from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
-from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
+from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.methods.objective import Objective
 
@@ -26,7 +26,7 @@ class AdaptObjective(Objective):
     """Mean absolute error of the derained patches where their target is known, and of kept answers' change.
 
     What is to be kept is held to what the original weights answer.
-    The contrast is that of Semi-DRDNet's semi-supervised training (``losses.dscr``), with patches of the
+    The contrast is that of Semi-DRDNet's semi-supervised training (``losses.dual_contrast``), with patches of the
     footage as its real rain; both of its weights are 0 by default (training/RESULTS.md says why).
     """
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from vderain.errors import OptionError
-from vderain.training.losses import dscr
+from vderain.training.losses import dual_contrast
 from vderain.training.losses.contrastive import contrast
-from vderain.training.losses.dscr import ContrastBatch, ContrastOptions, DualContrast
+from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
 
 SMALL = ContrastOptions(
@@ -94,8 +94,10 @@ def test_the_encoder_learns_in_its_own_step_alone(encoder):
 
 def test_a_side_that_is_off_is_not_computed(encoder, monkeypatch):
     calls = []
-    real = dscr.frozen_levels
-    monkeypatch.setattr(dscr, "frozen_levels", lambda e, x: calls.append(len(x)) or real(e, x))
+    real = dual_contrast.frozen_levels
+    monkeypatch.setattr(
+        dual_contrast, "frozen_levels", lambda e, x: calls.append(len(x)) or real(e, x)
+    )
     both = DualContrast(encoder, SMALL)(batch(), seeded())
     cost = sum(calls)
     calls.clear()
@@ -124,7 +126,7 @@ def compared_sets(monkeypatch, loss, *args):
         seen.append((anchors, positives, negatives, options))
         return contrast(anchors, positives, negatives, **options)
 
-    monkeypatch.setattr(dscr, "contrast", spy)
+    monkeypatch.setattr(dual_contrast, "contrast", spy)
     terms = loss(*args)
     return terms, seen
 
@@ -172,7 +174,9 @@ def test_trained_heads_prefer_clean_backgrounds_and_streaks_to_rain_and_texture(
         optimizer.zero_grad()
         sum(loss(truth, seeded(step))).backward()
         optimizer.step()
-    texture = dscr.high_pass(smooth(3, 8)) + 0.05 * torch.rand(3, 3, 36, 44, generator=seeded())
+    texture = dual_contrast.high_pass(smooth(3, 8)) + 0.05 * torch.rand(
+        3, 3, 36, 44, generator=seeded()
+    )
     wrong = replace(some, repaired=some.rainy, real_repaired=some.real_rainy, real_streaks=texture)
     with torch.no_grad():
         scores = [

@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 
 from vderain.metrics import mean_psnr, psnr
-from vderain.training.answers import derain_frames
 from vderain.training.data.footage import clip_length
 from vderain.training.data.images import ClipFile, read_window
+from vderain.training.evaluation.predict import derain_frames
 from vderain.training.rain.streaks import Picture
 from vderain.weights import find_weights, load_network
 

@@ -28,9 +28,9 @@ from torch import nn
 from vderain.metrics import psnr
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import CoarseStage, RainBlock, SemiDRDNet
-from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.data.images import ClipFile, read_picture, read_window
 from vderain.training.data.stacks import stacked_alone
+from vderain.training.evaluation.predict import derain_stack, stacked_clips
 from vderain.weights import find_weights, load_network, save_network
 
 SIDES = (320, 480)

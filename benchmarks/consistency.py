@@ -23,7 +23,6 @@ from torch import Tensor
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.metrics import psnr
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.config.methods import TrainConfig
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.images import ClipFile, read_window
@@ -31,6 +30,7 @@ from vderain.training.data.patches import cropped
 from vderain.training.data.sources import Samples, load_sources
 from vderain.training.data.stacks import network_input
 from vderain.training.data.synthetic_clips import SequenceMaker
+from vderain.training.evaluation.predict import derain_stack, stacked_clips
 from vderain.training.losses.supervised import PENALTIES
 from vderain.training.rain.render import Picture, add_rain, recompress
 from vderain.weights import find_weights, load_network

@@ -20,9 +20,9 @@ import numpy as np
 
 from vderain.metrics import psnr
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.answers import derain_frames
 from vderain.training.data.images import ClipFile, read_window
-from vderain.training.noreference import RealScores, score_result
+from vderain.training.evaluation.noreference import RealScores, score_result
+from vderain.training.evaluation.predict import derain_frames
 from vderain.training.rain.streaks import Picture
 from vderain.training.rain.temporal import view
 from vderain.weights import find_weights, load_network

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.answers import derain_stack, middle_clip
 from vderain.training.data.images import ClipFile, read_window
 from vderain.training.data.stacks import grey
+from vderain.training.evaluation.predict import derain_stack, middle_clip
 from vderain.training.rain.streaks import Picture
 from vderain.weights import find_weights, load_network
 

@@ -13,10 +13,10 @@ import numpy as np
 from vderain.errors import SinkError
 from vderain.media.publish import write_whole
 from vderain.training.adapt import Adaptation, Verdict
-from vderain.training.answers import derain_middle
-from vderain.training.noreference import RealScores
-from vderain.training.page import SCRIPT, STYLE, compared
-from vderain.training.plots import along
+from vderain.training.evaluation.noreference import RealScores
+from vderain.training.evaluation.page import SCRIPT, STYLE, compared
+from vderain.training.evaluation.plots import along
+from vderain.training.evaluation.predict import derain_middle
 from vderain.training.rain.streaks import Picture
 
 _SHOWN = 4

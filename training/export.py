@@ -22,7 +22,6 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
-from vderain.training.answers import derain_picture
 from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
 from vderain.training.config.base import RunConfig
@@ -31,6 +30,7 @@ from vderain.training.config.settings import overrides_between
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.sources import load_sources
 from vderain.training.distributed import World
+from vderain.training.evaluation.predict import derain_picture
 from vderain.training.rain.render import Picture
 from vderain.weights import find_weights, load_network, save_network
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
-from vderain.training.answers import derain_stack
 from vderain.training.data.augment import draw_chart
 from vderain.training.data.footage import read_frames
 from vderain.training.data.patches import PatchSampler
 from vderain.training.data.sources import Sample
+from vderain.training.evaluation.predict import derain_stack
 from vderain.training.rain.streaks import Picture
 
 _SHIPPED = Path(__file__).parent / "replay"

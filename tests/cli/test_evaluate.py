@@ -5,8 +5,14 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from tests.training.evaluation.test_evaluate import (
+    flickering_clip,
+    noise,
+    save,
+    save_frames,
+    save_pairs,
+)
 from tests.training.rainy_clips import save_unchanging, scene, with_rain, write_frames
-from tests.training.test_evaluate import flickering_clip, noise, save, save_frames, save_pairs
 from vderain.cli.evaluate import evaluate
 from vderain.errors import VderainError
 

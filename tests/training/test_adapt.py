@@ -14,9 +14,9 @@ from vderain.network.nlcl import begin_near_identity
 from vderain.training import adapt
 from vderain.training.adapt import Adaptation, Look, shows_rain
 from vderain.training.adapt_report import write_page
-from vderain.training.answers import derain_stack
 from vderain.training.config.methods import adapt_config
 from vderain.training.data.footage import read_footage
+from vderain.training.evaluation.predict import derain_stack
 from vderain.training.lessons import read_lessons
 from vderain.weights import find_weights, load_network, save_network
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vderain.interfaces import Engine
-    from vderain.training.evaluate import Item
-    from vderain.training.noreference import RealScores
-    from vderain.training.shots import Shot, Timing
-    from vderain.training.suite import Results, TestSet
+    from vderain.training.evaluation.noreference import RealScores
+    from vderain.training.evaluation.scores import Item
+    from vderain.training.evaluation.shots import Shot, Timing
+    from vderain.training.evaluation.suite import Results, TestSet
 
 _PATH = click.Path(path_type=Path)
 
@@ -111,9 +111,15 @@ def evaluate(
     vderain evaluate --rainy dashcam.mp4                  # no ground truth needed
     vderain evaluate --pairs DIR --results other=DIR2 --report scores
     """
-    from vderain.training.evaluate import evaluate as score
-    from vderain.training.report import Evaluation, ReportFolder, check_json, table, write_json
-    from vderain.training.suite import load_suite, make_set, unique
+    from vderain.training.evaluation.report import (
+        Evaluation,
+        ReportFolder,
+        check_json,
+        table,
+        write_json,
+    )
+    from vderain.training.evaluation.scores import evaluate as score
+    from vderain.training.evaluation.suite import load_suite, make_set, unique
 
     data = os.environ.get("VDERAIN_DATA")
     sets = load_suite(suite, Path(data) if data else None) if suite else []
@@ -171,15 +177,15 @@ def evaluate(
 
 def _real(clip: Path, engine: Engine, timing: Timing) -> Mapping[str, RealScores]:
     """Scores without ground truth."""
-    from vderain.training.real import score_footage
-    from vderain.training.shots import derain_rgb
+    from vderain.training.evaluation.real import score_footage
+    from vderain.training.evaluation.shots import derain_rgb
 
     return score_footage(clip, lambda frames: derain_rgb(frames, engine, timing))
 
 
 def _results(given: tuple[str, ...]) -> list[Results]:
     """The folders of ``--results NAME=DIR``."""
-    from vderain.training.suite import Results
+    from vderain.training.evaluation.suite import Results
 
     found: list[Results] = []
     for text in given:
@@ -194,7 +200,7 @@ def _results(given: tuple[str, ...]) -> list[Results]:
 
 def _network(options: EngineOptions) -> dict[str, Any]:
     """What the report says of the network that ran."""
-    from vderain.training.evaluate import network_cost
+    from vderain.training.evaluation.scores import network_cost
     from vderain.weights import find_weights
 
     path, card = find_weights(options.tier, options.weights)

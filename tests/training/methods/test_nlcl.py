@@ -19,7 +19,7 @@ from vderain.options import EngineOptions
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig
 from vderain.training.data.loader import UnpairedBatch, step_batches
 from vderain.training.distributed import World
-from vderain.training.evaluate import network_cost
+from vderain.training.evaluation.scores import network_cost
 from vderain.training.export import export_weights
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.methods.nlcl.objective import NlclObjective, footage_tables

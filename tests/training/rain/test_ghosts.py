@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.training.answers import derain_stack, stacked_clips
 from vderain.training.data.stacks import stacked_alone
+from vderain.training.evaluation.predict import derain_stack, stacked_clips
 from vderain.training.rain.render import render_clip
 from vderain.weights import find_weights, load_network
 

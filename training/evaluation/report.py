@@ -20,7 +20,9 @@ from vderain.errors import SinkError
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.media.publish import hidden_name, looking_at, refuse_name, sweep
 from vderain.network.card import Card
-from vderain.training.evaluate import (
+from vderain.training.evaluation.noreference import RealScores
+from vderain.training.evaluation.page import MARK, Shown, render
+from vderain.training.evaluation.scores import (
     Item,
     NetworkCost,
     Scores,
@@ -28,11 +30,9 @@ from vderain.training.evaluate import (
     group_means,
     to_plain,
 )
-from vderain.training.noreference import RealScores
-from vderain.training.page import MARK, Shown, render
+from vderain.training.evaluation.shots import Shot, Timing
+from vderain.training.evaluation.suite import INPUT, OURS, TestSet
 from vderain.training.rain.render import Picture
-from vderain.training.shots import Shot, Timing
-from vderain.training.suite import INPUT, OURS, TestSet
 
 SCHEMA = 1
 ERROR_GAIN = 4  # how much brighter an error is shown than it is

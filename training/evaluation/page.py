@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from vderain.training.plots import curves, scatter
-from vderain.training.suite import INPUT
+from vderain.training.evaluation.plots import curves, scatter
+from vderain.training.evaluation.suite import INPUT
 
 if TYPE_CHECKING:
-    from vderain.training.evaluate import Scores, SetScores
-    from vderain.training.report import Evaluation
+    from vderain.training.evaluation.report import Evaluation
+    from vderain.training.evaluation.scores import Scores, SetScores
 
 MARK = '<meta name="generator" content="vderain evaluate">'
 

@@ -8,10 +8,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from vderain.metrics import CEILING_DB
-from vderain.training.suite import INPUT
+from vderain.training.evaluation.suite import INPUT
 
 if TYPE_CHECKING:
-    from vderain.training.evaluate import SetScores
+    from vderain.training.evaluation.scores import SetScores
 
 _COLOURS = 8  # --c0 to --c7 of the page
 _LEFT, _BOTTOM, _TOP, _RIGHT = 54, 36, 10, 12

@@ -8,12 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.training.test_evaluate import Darkening, flickering_clip, noise, save, save_pairs
+from tests.training.evaluation.test_evaluate import (
+    Darkening,
+    flickering_clip,
+    noise,
+    save,
+    save_pairs,
+)
 from vderain.errors import SinkError
 from vderain.network.card import Card
 from vderain.network.config import NetworkConfig
-from vderain.training.evaluate import NetworkCost, evaluate
-from vderain.training.report import (
+from vderain.training.evaluation.report import (
     Evaluation,
     ReportFolder,
     check_json,
@@ -22,7 +27,8 @@ from vderain.training.report import (
     table,
     write_json,
 )
-from vderain.training.suite import Results, make_set
+from vderain.training.evaluation.scores import NetworkCost, evaluate
+from vderain.training.evaluation.suite import Results, make_set
 
 ODD = 'a<b>&"c'  # a name that a page must not take for HTML
 

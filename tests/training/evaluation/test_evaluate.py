@@ -10,7 +10,7 @@ from vderain.errors import OptionError, SourceError
 from vderain.interfaces import EngineSpec
 from vderain.metrics import flicker, psnr, ssim
 from vderain.network.config import NetworkConfig
-from vderain.training.evaluate import (
+from vderain.training.evaluation.scores import (
     Item,
     Scores,
     SetScores,
@@ -20,7 +20,7 @@ from vderain.training.evaluate import (
     score_picture,
     to_plain,
 )
-from vderain.training.suite import Results, load_suite, make_set, unique
+from vderain.training.evaluation.suite import Results, load_suite, make_set, unique
 
 
 class Darkening:

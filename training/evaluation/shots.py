@@ -25,8 +25,7 @@ from vderain.training.data.images import (
     picture_frame,
     read_picture,
 )
-from vderain.training.rain.render import Picture
-from vderain.training.suite import (
+from vderain.training.evaluation.suite import (
     INPUT,
     OURS,
     Pair,
@@ -36,6 +35,7 @@ from vderain.training.suite import (
     find_pairs,
     refuse_sizes,
 )
+from vderain.training.rain.render import Picture
 
 _SMALLEST_PX = 11  # the window of SSIM
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vderain.errors import SourceError
 from vderain.training.data.footage import read_footage
+from vderain.training.evaluation.noreference import RealScores, score_result
+from vderain.training.evaluation.suite import INPUT, OURS
 from vderain.training.lessons import read_lessons
-from vderain.training.noreference import RealScores, score_result
 from vderain.training.rain.streaks import Picture
-from vderain.training.suite import INPUT, OURS
 
 _PIECES = 10
 

@@ -16,9 +16,9 @@ from vderain.errors import SourceError
 from vderain.interfaces import Engine
 from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
 from vderain.network.config import AnyConfig
+from vderain.training.evaluation.shots import Prepared, Shot, Timing
+from vderain.training.evaluation.suite import INPUT, Kind, Results, TestSet
 from vderain.training.rain.render import Picture
-from vderain.training.shots import Prepared, Shot, Timing
-from vderain.training.suite import INPUT, Kind, Results, TestSet
 
 _COST_SIZE = (720, 1280)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.training.rainy_clips import scene, with_rain
-from vderain.training.noreference import RealScores, rain_direction, score_result
+from vderain.training.evaluation.noreference import RealScores, rain_direction, score_result
 from vderain.training.rain.temporal import view
 
 TRUTH = scene()

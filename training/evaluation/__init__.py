@@ -1,0 +1,1 @@
+"""Scores of derained images and clips, and the report of them."""

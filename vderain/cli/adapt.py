@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.adapt import Look
+    from vderain.training.adapt.run import Look
     from vderain.training.config.methods import AdaptConfig
     from vderain.training.trainer import TrainProgress
 
@@ -69,8 +69,8 @@ def adapt(
     vderain run rainy.mp4 dry.mp4 --weights mycamera.safetensors
     """
     from vderain.media.publish import folder_for_work
-    from vderain.training.adapt import Adaptation
-    from vderain.training.adapt_report import write_page
+    from vderain.training.adapt.page import write_page
+    from vderain.training.adapt.run import Adaptation
     from vderain.training.config.methods import adapt_config
     from vderain.training.export import check_output
 

@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from tests.training.rainy_clips import save_unchanging, scene, with_rain
-from vderain.training.config.methods import adapt_config
-from vderain.training.data.footage import Piece
-from vderain.training.keeping import OtherRain
-from vderain.training.lessons import (
+from vderain.training.adapt.retention import OtherRain
+from vderain.training.adapt.samples import (
     DRY,
     KEPT,
     MADE,
@@ -18,6 +16,8 @@ from vderain.training.lessons import (
     LessonSampler,
     read_lessons,
 )
+from vderain.training.config.methods import adapt_config
+from vderain.training.data.footage import Piece
 
 TRUTH = scene()
 

@@ -11,13 +11,13 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.build import build_network
 from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
-from vderain.training import adapt
-from vderain.training.adapt import Adaptation, Look, shows_rain
-from vderain.training.adapt_report import write_page
+from vderain.training.adapt import run
+from vderain.training.adapt.page import write_page
+from vderain.training.adapt.run import Adaptation, Look, shows_rain
+from vderain.training.adapt.samples import read_lessons
 from vderain.training.config.methods import adapt_config
 from vderain.training.data.footage import read_footage
 from vderain.training.evaluation.predict import derain_stack
-from vderain.training.lessons import read_lessons
 from vderain.weights import find_weights, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -216,9 +216,9 @@ def test_a_gain_too_small_to_mean_anything_keeps_the_original_weights(
     settings = ("steps=40", "checkpoint_every=20", "learning_rate=1e-3", "kept_share=0.0")
     one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.5")
     trained(one)
-    monkeypatch.setattr(adapt, "_WORTH_DB", 0.0)
+    monkeypatch.setattr(run, "_WORTH_DB", 0.0)
     assert one.judge().adapted
-    monkeypatch.setattr(adapt, "_WORTH_DB", 60.0)
+    monkeypatch.setattr(run, "_WORTH_DB", 60.0)
     verdict = one.judge()
     assert not verdict.adapted and "held-back frames come nearer" in verdict.reason
 

@@ -16,7 +16,9 @@ import torch
 from vderain.errors import SourceError, TrainingError
 from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
-from vderain.training.adapt_objective import AdaptObjective
+from vderain.training.adapt.objective import AdaptObjective
+from vderain.training.adapt.retention import OtherRain, probe, shipped_pictures
+from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart
@@ -25,8 +27,6 @@ from vderain.training.data.footage import Footage, Piece, read_footage, read_fra
 from vderain.training.evaluation.noreference import RealScores, score_result
 from vderain.training.evaluation.predict import derain_frames, derain_middle, derain_picture
 from vderain.training.export import write_weights
-from vderain.training.keeping import OtherRain, probe, shipped_pictures
-from vderain.training.lessons import DryPool, Lesson, LessonSampler, read_lessons
 from vderain.training.rain.streaks import Picture
 from vderain.training.rain.temporal import View
 from vderain.training.trainer import Trainer

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vderain.training.adapt.retention import OtherRain
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart, recoloured
 from vderain.training.data.footage import Piece
 from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.evaluation.predict import middle_clip
-from vderain.training.keeping import OtherRain
 from vderain.training.rain.streaks import Layer, Picture
 from vderain.training.rain.temporal import Mask, View, view
 

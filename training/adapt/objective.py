@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.training.adapt.samples import KEPT, MADE, REAL, AdaptBatch, LessonSampler
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.distributed import World
-from vderain.training.lessons import KEPT, MADE, REAL, AdaptBatch, LessonSampler
 from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.methods.objective import Objective

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.training.rainy_clips import scene
-from vderain.training.keeping import OtherRain, shipped_pictures
+from vderain.training.adapt.retention import OtherRain, shipped_pictures
 
 
 def rain(**options):

@@ -12,7 +12,7 @@ import numpy as np
 
 from vderain.errors import SinkError
 from vderain.media.publish import write_whole
-from vderain.training.adapt import Adaptation, Verdict
+from vderain.training.adapt.run import Adaptation, Verdict
 from vderain.training.evaluation.noreference import RealScores
 from vderain.training.evaluation.page import SCRIPT, STYLE, compared
 from vderain.training.evaluation.plots import along

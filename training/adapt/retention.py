@@ -20,7 +20,7 @@ from vderain.training.data.sources import Sample
 from vderain.training.evaluation.predict import derain_stack
 from vderain.training.rain.streaks import Picture
 
-_SHIPPED = Path(__file__).parent / "replay"
+_SHIPPED = Path(__file__).parents[1] / "replay"
 _CHARTS = 24
 _CHART_SHARE = 0.1  # beside the others
 _PROBES = 32

@@ -1,0 +1,1 @@
+"""Adaptation of weights to unlabelled rainy footage."""

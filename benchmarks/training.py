@@ -17,7 +17,7 @@ import torch
 
 from vderain.machine import cpu_fields, cpu_model
 from vderain.training.config.methods import TrainConfig
-from vderain.training.trainer import Trainer, TrainProgress
+from vderain.training.train import Trainer, TrainProgress
 
 WARM_UP = 20  # steps, in which the queue of batches fills
 

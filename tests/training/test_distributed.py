@@ -17,7 +17,7 @@ import torch
 from tests.networks import TINY
 from vderain.training.config.methods import TrainConfig
 from vderain.training.distributed import joined_world
-from vderain.training.trainer import Trainer
+from vderain.training.train import Trainer
 from pathlib import Path
 
 torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import TrainConfig, load_config
 from vderain.training.distributed import World
 from vderain.training.export import command, export_weights, hardware, read_scores
-from vderain.training.trainer import Trainer
+from vderain.training.train import Trainer
 from vderain.weights import find_weights, load_network, save_network
 
 

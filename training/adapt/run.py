@@ -29,7 +29,7 @@ from vderain.training.evaluation.predict import derain_frames, derain_middle, de
 from vderain.training.export import write_weights
 from vderain.training.rain.streaks import Picture
 from vderain.training.rain.temporal import View
-from vderain.training.trainer import Trainer
+from vderain.training.train import Trainer
 from vderain.weights import find_weights, load_network
 
 _log = logging.getLogger(__name__)

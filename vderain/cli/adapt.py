@@ -12,7 +12,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from vderain.training.adapt.run import Look
     from vderain.training.config.methods import AdaptConfig
-    from vderain.training.trainer import TrainProgress
+    from vderain.training.train import TrainProgress
 
 _PATH = click.Path(path_type=Path)
 

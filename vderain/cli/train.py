@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from vderain.training.config.methods import AnyTrainConfig
-    from vderain.training.trainer import Trainer, TrainProgress
+    from vderain.training.train import Trainer, TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
@@ -74,7 +74,7 @@ def train(
     vderain train --method nlcl --rainy my_rain --clean my_clips --run my_nlcl   # no pairs at all
     """
     from vderain.training.distributed import joined_world
-    from vderain.training.trainer import Trainer
+    from vderain.training.train import Trainer
 
     if config is None and method is None:
         raise click.UsageError("name a CONFIG, or a --method")

@@ -23,7 +23,7 @@ from vderain.training.evaluation.scores import network_cost
 from vderain.training.export import export_weights
 from vderain.training.losses.encoders import Discriminator
 from vderain.training.methods.nlcl.objective import NlclObjective, footage_tables
-from vderain.training.trainer import Trainer
+from vderain.training.train import Trainer
 from vderain.weights import save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,7 @@ from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import TrainConfig
 from vderain.training.data.loader import step_batches
 from vderain.training.distributed import World
-from vderain.training.trainer import Trainer
+from vderain.training.train import Trainer
 from vderain.weights import save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -315,7 +315,7 @@ def test_a_gradient_that_overflows_in_any_process_skips_the_step_in_all(
     trainer = Trainer(config(precision="float16"), tmp_path / "run")
     before = [p.clone() for p in trainer.network.parameters()]
     batch = next(step_batches(trainer.config, data, tmp_path, 0, trainer.world))
-    monkeypatch.setattr("vderain.training.trainer.average_gradients", infinite)
+    monkeypatch.setattr("vderain.training.train.average_gradients", infinite)
     trainer.train_step(batch)
     assert all(map(torch.equal, before, trainer.network.parameters()))
 

@@ -109,8 +109,9 @@ class EncodeOptions:
     )
     interlaced: str = option(
         "refuse",
-        "What to do with interlaced video: refuse, or deinterlace first.",
-        choices=("refuse", "deinterlace"),
+        "What to do with video that is flagged as interlaced: refuse, deinterlace first, or keep its frames"
+        " as they are, where they are progressive and the flag is wrong.",
+        choices=("refuse", "deinterlace", "keep"),
     )
     pipe_format: str = option(
         "matroska", "Container written to standard output.", choices=("matroska", "y4m")

@@ -266,7 +266,8 @@ class CameraSource:
             if picture.interlaced_frame and self._encode.interlaced == "refuse":
                 raise UnusableError(
                     f"{self._name}: is interlaced, which this network was not trained on; use"
-                    " --interlaced deinterlace to turn it into full pictures first"
+                    " --interlaced deinterlace to turn it into full frames first, or --interlaced keep"
+                    " where only the flag is wrong"
                 )
             if self._filter is None:
                 yield picture

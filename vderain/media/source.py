@@ -195,7 +195,8 @@ class VideoSource:
         if self._interlaced and self._encode.interlaced == "refuse":
             raise SourceError(
                 f"{self._name}: is interlaced, which this network was not trained on; use"
-                " --interlaced deinterlace to turn it into full pictures first"
+                " --interlaced deinterlace to turn it into full frames first, or --interlaced keep where only"
+                " the flag is wrong"
             )
         return ahead
 
@@ -388,6 +389,11 @@ class VideoSource:
             )
         if self._interlaced and self._filter is not None:
             notes.append(f"{self._interlaced} interlaced frames were deinterlaced")
+        elif self._interlaced and self._encode.interlaced == "keep":
+            notes.append(
+                f"{self._interlaced} frames flagged as interlaced were taken as they are, and are flagged"
+                " as progressive in the output"
+            )
         elif self._interlaced:
             self._lose(
                 [

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
@@ -279,6 +280,26 @@ def test_the_advice_on_a_change_of_size_counts_from_the_start_that_was_asked_for
     assert part[1] == pytest.approx(whole[1], abs=0.002)
 
 
+def test_a_crop_on_the_left_gives_the_width_that_the_stream_says(tmp_path):
+    whole, cropped = synth.write(tmp_path / "whole.ts"), tmp_path / "cropped.ts"
+    with av.open(whole) as container, av.open(str(cropped), "w") as output:
+        stream = container.streams.video[0]
+        crop = BitStreamFilterContext("h264_metadata=crop_left=6:crop_right=2", stream)
+        copy = output.add_stream_from_template(stream, opaque=True)
+        for packet in (p for p in container.demux(stream) if p.size):
+            for changed in crop.filter(packet):
+                changed.stream = copy
+                output.mux(changed)
+
+    synth.process(cropped, tmp_path / "out.mkv", codec="ffv1")
+
+    for before, after in zip(
+        synth.pictures(whole), synth.pictures(tmp_path / "out.mkv"), strict=True
+    ):
+        assert np.array_equal(synth.samples(before)[:, 6:-2], synth.samples(after))
+        assert np.array_equal(synth.samples(before, 1)[:, 3:-1], synth.samples(after, 1))
+
+
 def test_interlaced_frames_that_come_late_are_a_loss(tmp_path, monkeypatch):
     clip = TestInterlaced().clip(tmp_path)
     monkeypatch.setattr("vderain.media.source._LOOK_AHEAD", 0)
@@ -314,6 +335,21 @@ class TestInterlaced:
         assert synth.times(tmp_path / "out.mp4") == synth.times(clip)
         assert not any(picture.interlaced_frame for picture in synth.pictures(tmp_path / "out.mp4"))
         assert "12 interlaced frames were deinterlaced" in stats.notes
+
+    def test_is_kept_as_it_is_where_only_the_flag_is_wrong(self, tmp_path):
+        clip = self.clip(tmp_path)
+
+        stats, _ = synth.process(clip, tmp_path / "out.mkv", interlaced="keep", codec="ffv1")
+
+        for before, after in zip(
+            synth.pictures(clip), synth.pictures(tmp_path / "out.mkv"), strict=True
+        ):
+            assert np.array_equal(synth.samples(before), synth.samples(after))
+            assert not after.interlaced_frame
+        assert stats.losses == []
+        assert any(
+            "12 frames flagged as interlaced were taken as they are" in n for n in stats.notes
+        )
 
     def test_full_pictures_pass_the_deinterlacer_untouched(self, tmp_path):
         clip = synth.write(tmp_path / "in.mkv")

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.codec.context import Flags
 from av.filter import Graph
 
 from vderain.errors import SourceError
@@ -30,6 +31,8 @@ class Decoder:
     def __init__(self, stream: Any, name: str, stats: SourceStats, clock: FrameClock) -> None:
         self._context = stream.codec_context
         self._context.thread_type = "AUTO"
+        # Without it, a crop on the left that is no multiple of the alignment is left out.
+        self._context.flags |= Flags.unaligned
         self._name = name
         self._stats = stats
         self._clock = clock

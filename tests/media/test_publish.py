@@ -22,6 +22,9 @@ def clip(tmp_path):
     return synth.write(tmp_path / "in.mp4")
 
 
+RGB = {"codec": "ffv1", "pix_fmt": "bgr0"}
+
+
 def fail(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -122,6 +125,16 @@ def test_an_existing_output_is_replaced_only_when_asked(tmp_path, clip):
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
     synth.process(clip, tmp_path / "out.mp4", overwrite=True)
     assert len(synth.pictures(tmp_path / "out.mp4")) == 10
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_a_link_to_nothing_is_refused_before_any_work(tmp_path, clip, name):
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    source = clip if name == "out.mp4" else synth.write(tmp_path / "rgb.mkv", **RGB)
+    opened = open_source(str(source), run=RunOptions(), encode=EncodeOptions())
+    with pytest.raises(SinkError, match=rf"{name}: is a link to a \w+ that does not exist"):
+        open_sink(str(tmp_path / name), opened, EncodeOptions())
+    opened.close()
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])

@@ -257,6 +257,10 @@ class _Folder:
         with looking_at(self.path):
             if not place.is_dir():
                 raise SinkError(f"{self.path}: the folder {place} does not exist; create it first")
+            if not self.path.exists() and os.path.lexists(self.path):
+                raise SinkError(
+                    f"{self.path}: is a link to a folder that does not exist; remove it, or choose another name"
+                )
             if self.path.exists():
                 if os.path.exists(source) and self.path.samefile(source):
                     raise SinkError(f"{self.path}: is the input itself; choose another output")

@@ -149,8 +149,14 @@ class Destination:
             if self.path.is_dir():
                 raise SinkError(f"{self.path}: is a folder; name a file in it")
             exists = self.path.exists()
+            is_dangling = not exists and os.path.lexists(self.path)
             if exists and os.path.exists(source) and self.path.samefile(source):
                 raise SinkError(f"{self.path}: is the input itself; choose another output")
+        if is_dangling and not overwrite:
+            raise SinkError(
+                f"{self.path}: is a link to a file that does not exist; remove it, use --overwrite to replace"
+                " it, or choose another name"
+            )
         if exists and not overwrite:
             raise SinkError(f"{self.path}: exists already; use --overwrite to replace it")
         if not os.access(folder, os.W_OK | os.X_OK):

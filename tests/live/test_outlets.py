@@ -33,24 +33,31 @@ def clip(tmp_path, seconds=4, **changes):
         ("recordings/", RecordingOutlet),
         ("recordings", RecordingOutlet),
         ("dry.mp4", RecordingOutlet),
+        ("dry.mkv", RecordingOutlet),
+        ("www/dry.TS", RecordingOutlet),
     ],
 )
 def test_what_an_output_is_follows_from_its_name(path, kind):
     assert type(open_outlet(path, LiveOptions())) is kind
 
 
-@pytest.mark.parametrize("path", ["http://h/x", "dry.avi", "dry.mkv"])
+@pytest.mark.parametrize("path", ["http://h/x", "dry.avi", "dry.webm"])
 def test_what_cannot_be_an_output_is_told(path):
     with pytest.raises(OptionError):
         open_outlet(path, LiveOptions())
 
 
-def test_a_file_name_becomes_the_beginning_of_every_segment(watch, tmp_path):
-    station = watch(clip(tmp_path), tmp_path / "dry.mp4")
+@pytest.mark.parametrize(
+    ("suffix", "format"), [(".mp4", "mp4"), (".mkv", "matroska"), (".ts", "mpegts")]
+)
+def test_a_file_name_becomes_the_beginning_of_every_segment(watch, tmp_path, suffix, format):
+    station = watch(clip(tmp_path, languages=("eng",)), tmp_path / f"dry{suffix}")
     assert until(lambda: station.sessions[0].ended, 20)
     station.stop()
-    (segment,) = tmp_path.glob("dry-*.mp4")
+    (segment,) = tmp_path.glob(f"dry-*{suffix}")
     with av.open(str(segment)) as container:
+        assert format in container.format.name
+        assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
         assert sum(1 for _ in container.decode(video=0)) >= 60
 
 
@@ -82,6 +89,13 @@ def test_a_segment_being_written_by_another_is_left_alone(tmp_path):
     assert recover(tmp_path) == [tmp_path / "20260101-000000.mp4"]
     (tmp_path / "broken.mp4.part").write_bytes(b"not a video")
     assert recover(tmp_path) == [] and (tmp_path / "broken.mp4.part").exists()
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_recordings_of_every_kind_that_were_cut_off_get_their_names(tmp_path, suffix):
+    whole = Path(write(tmp_path / f"whole{suffix}")).read_bytes()
+    (tmp_path / f"cut{suffix}.part").write_bytes(whole[: len(whole) * 9 // 10])
+    assert recover(tmp_path) == [tmp_path / f"cut{suffix}"]
 
 
 def test_recovery_never_replaces_a_recording(tmp_path):

@@ -20,6 +20,7 @@ SOUNDS = {
     "rtp_mpegts": ("aac", "mp3", "mp2", "ac3"),
     "hls": ("aac", "mp3", "ac3"),
     "mp4": ("aac", "mp3", "ac3", "opus", "alac", "flac"),
+    "matroska": ("aac", "mp3", "ac3", "opus", "alac", "flac", "vorbis", "pcm_s16le"),
 }
 
 

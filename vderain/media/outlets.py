@@ -16,7 +16,7 @@ from vderain.live.interfaces import EncodedPacket, Outlet, Streams
 from vderain.live.options import LiveOptions
 from vderain.media.muxed import SOUNDS, Muxed, reason_of
 from vderain.media.reach import TcpReceiver, reach, tls_options
-from vderain.media.recording import RecordingOutlet
+from vderain.media.recording import RECORDINGS, RecordingOutlet
 from vderain.media.urls import check_slashes, escaped_login, is_url, shown
 
 _SEGMENT_S = "2"
@@ -31,7 +31,7 @@ _MUXERS = {
 
 
 def open_outlet(path: str, options: LiveOptions) -> Outlet:
-    """The outlet of a path or URL: by its scheme, ``.m3u8``, ``.mp4``, or as a folder of recordings.
+    """The outlet of a path or URL: by its scheme, ``.m3u8``, by one of RECORDINGS, or as a folder of MP4 recordings.
 
     Nothing is opened yet. Raises OptionError for what cannot be an output.
     """
@@ -49,12 +49,13 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
     if suffix == ".m3u8":
         return HlsOutlet(Path(path))
     length_s = options.segment_minutes * 60
-    if suffix == ".mp4":
-        return RecordingOutlet(Path(path).parent, Path(path).stem + "-", length_s)
+    if suffix in RECORDINGS:
+        prefix = Path(path).stem + "-"
+        return RecordingOutlet(Path(path).parent, prefix, length_s, suffix=suffix)
     if suffix and not Path(path).is_dir() and re.fullmatch(r"\.[a-z]\w{1,3}", suffix):
         raise OptionError(
-            f"{path}: live video is recorded as .mp4 files; name a folder, a .mp4 file, an .m3u8"
-            " playlist, or a URL"
+            f"{path}: live video is recorded as {', '.join(RECORDINGS)} files; name one of these, a folder,"
+            " an .m3u8 playlist, or a URL"
         )
     return RecordingOutlet(Path(path), "", length_s)
 
@@ -63,7 +64,7 @@ def make_folder(path: str) -> None:
     """Make the folder that a local output lies in, and try to write there. Raises SinkError."""
     if is_url(path):
         return
-    is_file = Path(path).suffix.lower() in (".m3u8", ".mp4")
+    is_file = Path(path).suffix.lower() in (".m3u8", *RECORDINGS)
     folder = Path(path).parent if is_file else Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,8 @@ def takes_sound(path: str, codec: str) -> bool:
     if is_url(path):
         muxer = _MUXERS.get(path.split("://", 1)[0].lower(), "")
     else:
-        muxer = "hls" if path.lower().endswith(".m3u8") else "mp4"
+        suffix = Path(path).suffix.lower()
+        muxer = "hls" if suffix == ".m3u8" else RECORDINGS.get(suffix, RECORDINGS[".mp4"])[0]
     return codec in SOUNDS.get(muxer, ())
 
 

@@ -1,4 +1,4 @@
-"""A recording in segments: a complete MP4 every so many minutes, of which a crash takes nothing."""
+"""A recording in segments: a complete file every so many minutes, of which a crash takes nothing."""
 
 from __future__ import annotations
 
@@ -21,25 +21,39 @@ try:
 except ImportError:  # Windows: what a crash leaves keeps its name there
     fcntl = None  # type: ignore[assignment]
 
-_PART = ".mp4.part"
-# Fragments while it is written, so that every one that is on the disk plays; a plain MP4 when closed.
-_FLAGS = "hybrid_fragmented+frag_keyframe"
+_PART = ".part"
+_INTERLEAVE = {"max_interleave_delta": "500000"}  # microseconds that sound waits for a frame
+# Extension -> FFmpeg's muxer and its options. MP4: fragments while it is written, so that every one that
+# is on the disk plays, and a plain file when closed. Matroska and MPEG-TS play as far as they are written.
+RECORDINGS: dict[str, tuple[str, dict[str, str]]] = {
+    ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe", **_INTERLEAVE}),
+    ".mkv": ("matroska", _INTERLEAVE),
+    ".ts": ("mpegts", _INTERLEAVE),
+}
 
 
 class RecordingOutlet:
-    """``Outlet`` that writes ``<prefix><date>-<time>.mp4`` into a folder, a new one every ``length_s``.
+    """``Outlet`` that writes ``<prefix><date>-<time><suffix>`` into a folder, a new file every ``length_s``.
 
-    A segment has the name ``...mp4.part`` until it is complete. What a killed process left so is
-    given its name when the next recording into that folder begins: it plays up to its last keyframe.
+    ``suffix`` is a key of RECORDINGS. A segment has the name ``....part`` until it is complete. What a
+    killed process left so is given its name when the next recording into that folder begins: it plays up
+    to its last keyframe.
     """
 
     is_network = False
 
     def __init__(
-        self, folder: Path, prefix: str, length_s: float, now: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        prefix: str,
+        length_s: float,
+        now: Callable[[], float] = time.time,
+        *,
+        suffix: str = ".mp4",
     ) -> None:
         self.confirmed = False
-        self.name = str(folder / f"{prefix}*.mp4")
+        self.name = str(folder / f"{prefix}*{suffix}")
+        self._suffix = suffix
         self._folder = folder
         self._prefix = prefix
         self._length_s = length_s
@@ -95,10 +109,10 @@ class RecordingOutlet:
     def _begin(self, time_s: float) -> None:
         assert self._streams is not None
         path = self._free_name()
-        self._file = open(path.with_name(path.name + ".part"), "xb")  # noqa: SIM115  # closed with its segment
+        self._file = open(path.with_name(path.name + _PART), "xb")  # noqa: SIM115  # closed with its segment
         _lock(self._file)
-        options = {"movflags": _FLAGS, "max_interleave_delta": "500000"}
-        self._muxed = Muxed(self._file, "mp4", self._streams, options)
+        muxer, options = RECORDINGS[self._suffix]
+        self._muxed = Muxed(self._file, muxer, self._streams, options)
         self.confirmed = True
         if self._muxed.note:
             self._notes[f"{self.name}: {self._muxed.note}"] = None
@@ -117,7 +131,7 @@ class RecordingOutlet:
         finally:
             file.close()
         partial = Path(file.name)
-        path = partial.with_name(partial.name.removesuffix(".part"))
+        path = partial.with_name(partial.name.removesuffix(_PART))
         name_file(partial, path, overwrite=False)
         self.segments.append(path)
 
@@ -125,8 +139,8 @@ class RecordingOutlet:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self._now()))
         for number in range(1000):
             suffix = f"-{number + 1}" if number else ""
-            path = self._folder / f"{self._prefix}{stamp}{suffix}.mp4"
-            if not path.exists() and not path.with_name(path.name + ".part").exists():
+            path = self._folder / f"{self._prefix}{stamp}{suffix}{self._suffix}"
+            if not path.exists() and not path.with_name(path.name + _PART).exists():
                 return path
         raise SinkError(f"{self._folder}: holds a thousand recordings of one second")
 
@@ -134,11 +148,12 @@ class RecordingOutlet:
 def recover(folder: Path) -> list[Path]:
     """Give segments that killed processes left their names, where they hold pictures; returns them."""
     recovered = []
-    for partial in sorted(folder.glob(f"*{_PART}")) if fcntl is not None else ():
+    left = (path for suffix in RECORDINGS for path in folder.glob(f"*{suffix}{_PART}"))
+    for partial in sorted(left) if fcntl is not None else ():
         with suppress(OSError), partial.open("rb") as file:
             if not _lock(file) or not _plays(partial):
                 continue
-            path = partial.with_name(partial.name.removesuffix(".part"))
+            path = partial.with_name(partial.name.removesuffix(_PART))
             name_file(partial, path, overwrite=False)
             recovered.append(path)
     return recovered

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import string
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote_from_bytes
 
 import cv2
@@ -13,10 +14,12 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, until
 from vderain.errors import OptionError
 from vderain.interfaces import EngineSpec
 from vderain.live.access import is_loopback
+from vderain.live.interfaces import LiveFrame
 from vderain.live.server import PageServer, check_address
 from vderain.options import EngineOptions
 
@@ -62,15 +65,54 @@ def test_pair_is_the_same_frame_twice(page):
 
 
 def test_pictures_are_made_without_complaints(capfd):
-    from tests.fakes import gray_frame
-    from vderain.live.interfaces import LiveFrame
-    from vderain.live.preview import Preview, still_png
+    from vderain.live.preview import Preview
 
     preview = Preview()
     preview.put(LiveFrame(gray_frame(50, 0), arrived_s=0.0))
-    assert still_png(preview.pair)[1:4] == b"PNG"
+    assert preview.still_png(preview.pair)[1:4] == b"PNG"
     assert preview.stacked_jpeg(preview.pair, 320)[:2] == b"\xff\xd8"
     assert capfd.readouterr().err == ""  # OpenCV's, of options that a format does not have
+
+
+def test_a_number_of_thousands_of_digits_names_no_camera(page, caplog):
+    address, station = page()
+    assert shown(station)
+    for name in ("pair.jpg", "still.png"):
+        answer = httpx.get(f"{address}/api/cameras/{'1' * 5000}/{name}")
+        assert (answer.status_code, "Traceback" in caplog.text) == (404, False)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_may_link_to_the_page_and_ask_for_nothing_else(page, site):
+    address, station = page()
+    assert shown(station)
+    for path in ROUTES[1:]:
+        answer = httpx.get(address + path, headers={"sec-fetch-site": site})
+        assert answer.status_code == 403, path
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert httpx.get(address, headers={"sec-fetch-site": site}).status_code == 200
+    for own in ("same-origin", "none"):
+        answer = httpx.get(f"{address}/api/cameras", headers={"sec-fetch-site": own})
+        assert answer.status_code == 200
+
+
+def test_a_still_is_made_once_for_all_who_ask_within_a_second(monkeypatch):
+    from vderain.live import preview as module
+
+    made = []
+    encoded = module._encoded
+    monkeypatch.setattr(module, "_encoded", lambda *args: made.append(args[0]) or encoded(*args))
+    preview, frame = module.Preview(), gray_frame(50, 0)
+    with ThreadPoolExecutor() as visitors:
+        stills = []
+        for _ in range(6):
+            preview.put(LiveFrame(frame, arrived_s=0.0))
+            stills.append(visitors.submit(preview.still_png, preview.pair))
+        assert len({still.result() for still in stills}) == 1
+    assert made == [".png"]
+    monkeypatch.setattr(module, "_STILL_S", 0.0)
+    preview.still_png(preview.pair)
+    assert made == [".png", ".png"]
 
 
 def test_a_newer_frame_is_waited_for(page, monkeypatch):
@@ -209,7 +251,19 @@ def hostile(dice):
         "app.py",
     )
     climbs = ("../", "..%2f", "%2e%2e/", "..\\", "..%5c", "%252e%252e%252f", "....//", "/")
-    numbers = ("-1", "1", "99999999999999999999", "0x0", "1e9", "٣", "NaN", "%00", "0/..", "..")
+    numbers = (
+        "-1",
+        "1",
+        "99999999999999999999",
+        "9" * 5000,
+        "0x0",
+        "1e9",
+        "٣",
+        "NaN",
+        "%00",
+        "0/..",
+        "..",
+    )
     for _ in range(150):
         start = dice.choice(("/", "/api/", "/api/cameras/", "/app.js/", "//", "/static/", "/page/"))
         yield start + dice.choice(climbs) * dice.randrange(1, 8) + dice.choice(files)

@@ -19,6 +19,7 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
 }
 
 
@@ -38,7 +39,8 @@ class Guard:
     With a token, every request needs it: as ``Authorization: Bearer``, as a cookie, or once as
     ``?token=`` in the address, which sets the cookie and vanishes from the address. Without one the
     server listens on the loopback only, and a page of another site that had its own name point there is
-    turned away by the ``Host`` header.
+    turned away by the ``Host`` header. Other sites may link to the page, and ask for nothing else:
+    browsers name who asks in ``Sec-Fetch-Site``.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -66,6 +68,9 @@ class Guard:
         """The answer to a request that may not pass, None for one that may."""
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("only GET\n", 405, {"allow": "GET, HEAD"})
+        site = request.headers.get("sec-fetch-site", "none")
+        if site not in ("none", "same-origin") and request.url.path != "/":
+            return PlainTextResponse("only this page may ask\n", 403)
         if self._token is None:
             if not is_loopback(_host(request)):
                 return PlainTextResponse("this server answers to localhost only\n", 421)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from vderain.media.rgb import Image, planes_to_rgb
 
 WIDTHS = (320, 640, 960, 1280)
 _QUALITY = 85
+_STILL_S = 1.0  # a still is given out for so long: making one is the dearest thing that a visitor can ask for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +34,8 @@ class Preview:
         self._lock = threading.Lock()
         self._pair: Pair | None = None
         self._stacked: tuple[int, int, bytes] = (-1, 0, b"")
+        self._making_still = threading.Lock()
+        self._still: tuple[float, bytes] | None = None  # when it was made
 
     def put(self, frame: LiveFrame) -> None:
         """A frame was emitted."""
@@ -55,11 +59,15 @@ class Preview:
         self._stacked = (pair.number, width, data)
         return data
 
-
-def still_png(pair: Pair) -> bytes:
-    """Rainy on the left, dry on the right, in full size, as PNG."""
-    rainy, dry = (planes_to_rgb(f.planes, f.format) for f in (pair.frame.rainy, pair.frame.dry))
-    return _encoded(".png", np.hstack((rainy, dry)))
+    def still_png(self, pair: Pair) -> bytes:
+        """Rainy on the left, dry on the right, in full size, as PNG; of at most a second ago instead of ``pair``."""
+        with self._making_still:  # several visitors wait for one still
+            if self._still is not None and time.monotonic() - self._still[0] < _STILL_S:
+                return self._still[1]
+            frames = (pair.frame.rainy, pair.frame.dry)
+            data = _encoded(".png", np.hstack([planes_to_rgb(f.planes, f.format) for f in frames]))
+            self._still = time.monotonic(), data
+            return data
 
 
 def _shrunk(frame: Frame, width: int, pixel_shape: Fraction) -> Image:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from vderain.errors import OptionError
 from vderain.live.access import Guard, is_loopback
 from vderain.live.connections import MOST, PatientConnection
-from vderain.live.preview import WIDTHS, Pair, still_png
+from vderain.live.preview import WIDTHS, Pair
 from vderain.live.session import CameraSession
 from vderain.live.station import Station
 from vderain.live.status import camera_status, unready
@@ -41,8 +41,8 @@ def build_app(station: Station, *, token: str | None) -> Starlette:
     routes = [Route(path, _page(*page)) for path, page in _PAGE.items()]
     routes += [
         Route("/api/cameras", views.cameras),
-        Route("/api/cameras/{index:int}/pair.jpg", views.pair),
-        Route("/api/cameras/{index:int}/still.png", views.still),
+        Route("/api/cameras/{index}/pair.jpg", views.pair),
+        Route("/api/cameras/{index}/still.png", views.still),
         Route("/metrics", views.metrics),
         Route("/healthz", views.health),
         Route("/readyz", views.ready),
@@ -162,9 +162,9 @@ class _Views:
         pair = session.preview.pair if session is not None else None
         if session is None or pair is None:
             return _missing()
-        data = await run_in_threadpool(still_png, pair)
+        data = await run_in_threadpool(session.preview.still_png, pair)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"vderain-camera-{request.path_params['index'] + 1}-{stamp}.png"
+        name = f"vderain-camera-{_index(request) + 1}-{stamp}.png"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(data, media_type="image/png", headers=headers)
 
@@ -183,8 +183,7 @@ class _Views:
         return PlainTextResponse(text, 503 if count else 200)
 
     def _session(self, request: Request) -> CameraSession | None:
-        index = request.path_params["index"]
-        sessions = self._station.sessions
+        index, sessions = _index(request), self._station.sessions
         return sessions[index] if 0 <= index < len(sessions) else None
 
 
@@ -211,7 +210,16 @@ def _page(name: str, kind: str) -> Callable[[Request], Any]:
 
 def _number(request: Request, name: str, otherwise: int) -> int:
     """A number from the address; anything else counts as not given."""
-    text = request.query_params.get(name, "")
+    return _whole(request.query_params.get(name, ""), otherwise)
+
+
+def _index(request: Request) -> int:
+    """Which camera the path names; -1 for what is no number."""
+    return _whole(request.path_params["index"], -1)
+
+
+def _whole(text: str, otherwise: int) -> int:
+    """Python refuses to read numbers of thousands of digits, so no long ones are read."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 

@@ -27,6 +27,7 @@ from vderain.media.color import chroma_location, color_tags, hdr_name
 from vderain.media.decoding import Decoder, Deinterlacer
 from vderain.media.opening import check_file, codec_name, describe_track, input_name, pick_video
 from vderain.media.planes_io import PlaneReader, display_matrix
+from vderain.media.playlists import NO_LIST, is_list, local_options
 from vderain.media.reach import tls_options
 from vderain.media.timing import FrameClock
 from vderain.media.urls import escaped_login, is_device, is_url, redact
@@ -144,7 +145,8 @@ class CameraSource:
     def _connect(self) -> Any:
         if not self.is_live:
             try:
-                return _open(self._url, {}, None, self._name, self._options.timeout_s)
+                local = local_options(self._url)
+                return _open(self._url, local, None, self._name, self._options.timeout_s)
             except SourceError as error:  # nobody mends a file meanwhile
                 raise UnusableError(str(error)) from None
         if is_device(self._url):
@@ -354,6 +356,8 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
                 f"{name}: breaks off, or shows a certificate for another name or that --ca-file does"
                 " not vouch for"
             ) from None
+        if kind is None and not is_url(url) and is_list(url):
+            raise SourceError(f"{name}: {NO_LIST}") from None
         # A name server that does not answer is not waited for once more.
         if time.monotonic() - began_s < timeout_s and _lacks_address(url, error):
             raise SourceError(

@@ -16,6 +16,7 @@ from vderain.errors import SourceError
 from vderain.interfaces import Track, TrackKind
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.pipes import StandardInput
+from vderain.media.playlists import NO_LIST, is_list, local_options
 from vderain.media.publish import refuse_name
 from vderain.media.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
 
@@ -39,13 +40,14 @@ def open_container(
     options: dict[str, str] = {}
     timeout = None
     if pipe is not None:
-        file = pipe
+        file, options = pipe, local_options(path)
     elif is_url(path):
         file = escaped_login(path)
         options, timeout = input_options(path), _NETWORK_TIMEOUT_S
     else:
         check_file(path)
         file = f"file:{path}"  # so that a colon in the name is no protocol
+        options = local_options(path)
     try:
         container: InputContainer = av.open(
             file,
@@ -58,6 +60,8 @@ def open_container(
     except (av.FFmpegError, OSError) as error:
         if pipe is not None:
             pipe.reraise()
+        if not is_url(path) and is_list(path):
+            raise SourceError(f"{name}: {NO_LIST}") from None
         # The cause may hold a password.
         raise SourceError(f"{name}: {_advice(error, pipe)}") from None
     if container.format.name in _TEXT_FORMATS:

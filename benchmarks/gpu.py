@@ -46,8 +46,8 @@ TESTS = [
 ]
 PATHS = {  # decoder and encoder of a whole run
     "CPU": ["--codec", "h264"],
-    "NVDEC": ["--decoder", "nvdec", "--codec", "h264"],
-    "NVDEC, NVENC": ["--decoder", "nvdec", "--codec", "h264_nvenc"],
+    "NVDEC": ["--set", "decoder=nvdec", "--codec", "h264"],
+    "NVDEC, NVENC": ["--set", "decoder=nvdec", "--codec", "h264_nvenc"],
 }
 SIZES = ("1280x720", "1920x1080")
 SHARE_AIM = 0.45  # of the measured peak; what stays below it is profiled
@@ -76,7 +76,15 @@ def run_tests() -> tuple[str, bool]:
 def measured(weights: Path, engine: str, size: str, seconds: float, *options: str) -> dict | str:
     """What `vderain engine bench` found, or why it could not."""
     command = [sys.executable, "-m", "vderain", "engine", "bench", "--json", "--size", size]
-    command += ["--weights", str(weights), "--engine", engine, "--wait-engine", *options]
+    command += [
+        "--weights",
+        str(weights),
+        "--engine",
+        engine,
+        "--set",
+        "wait-engine=true",
+        *options,
+    ]
     done = subprocess.run(
         [*command, "--seconds", str(seconds)], capture_output=True, text=True, check=False
     )
@@ -152,7 +160,7 @@ def main(seconds: float, skip_tests: bool) -> None:
             weights = made_weights(Path(name), tier, config)
             for engine in ("tensorrt", "cuda"):
                 for size in SIZES:
-                    single = measured(weights, engine, size, seconds, "--slots", "1")
+                    single = measured(weights, engine, size, seconds, "--set", "slots=1")
                     for path, options in PATHS.items():
                         found = measured(weights, engine, size, seconds, *options)
                         runs.append(run_row(tier, engine, size, path, found))

@@ -133,7 +133,7 @@ def began(url, transport, cache, timeout_s):
         viewer.settimeout(timeout_s)
         since_s = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "vderain", "run", url, f"udp://127.0.0.1:{port}", "--log", "json",
+            [sys.executable, "-m", "vderain", "live", url, f"udp://127.0.0.1:{port}", "--log", "json",
              "--rtsp-transport", transport],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "VDERAIN_CACHE": cache},
         )  # fmt: skip

@@ -46,7 +46,8 @@ def scored(engine: str, precision: str, weights: str | None, every: int) -> dict
             precision,
             "--every",
             str(every),
-            "--wait-engine",
+            "--set",
+            "wait-engine=true",
         ]
         command += ["--weights", weights] if weights else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)

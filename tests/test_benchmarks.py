@@ -49,7 +49,7 @@ def test_what_was_measured_is_written_in_place_of_what_stood_there(gpu, monkeypa
         asked.append(options)
         if engine == "tensorrt" and size == "1920x1080":
             return "no room for a frame"
-        rate = 10.0 if "--slots" in options else 25.0
+        rate = 10.0 if "slots=1" in options else 25.0
         return {
             "engine": engine, "precision": "float16", "peak_precision": "float16",
             "rates": {"network": rate, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
@@ -80,7 +80,7 @@ def test_what_was_measured_is_written_in_place_of_what_stood_there(gpu, monkeypa
     assert "VDERAIN_DATA was not set" in text
     assert "below 45% of the peak:\n\nprofile of tensorrt 1280x720\n" in text
     assert "profile of tensorrt 1920x1080" not in text
-    assert ("--decoder", "nvdec", "--codec", "h264_nvenc") in asked
+    assert ("--set", "decoder=nvdec", "--codec", "h264_nvenc") in asked
 
 
 def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):

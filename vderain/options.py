@@ -15,9 +15,13 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    expert: bool = False,
 ) -> Any:
-    """A dataclass field that carries its help, bounds (inclusive) and choices as metadata."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    """A dataclass field that carries its help, bounds (inclusive) and choices as metadata.
+
+    ``expert``: few users need it; the command line takes it as ``--set NAME=VALUE``.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "expert": expert}
     return field(default=default, metadata=metadata)
 
 
@@ -45,31 +49,36 @@ class EngineOptions:
     """Which network runs, on what, and how exactly."""
 
     engine: str = option(
-        "auto", "What runs the network; auto takes the fastest usable one.",
+        "auto", "Inference engine; auto picks the fastest one that works.",
         choices=("auto", "tensorrt", "cuda", "openvino", "reference"),
     )  # fmt: skip
     precision: str = option(
-        "auto", "Arithmetic of the network; auto takes the fastest that passes the self-check.",
+        "auto", "Numeric precision; auto picks the fastest one that passes the self-check.",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, or an OpenVINO device such as GPU.")
-    tier: str = option("fast", "Which of the shipped weights to use.", choices=("fast",))
+    tier: str = option("fast", "Shipped weights to use.", choices=("fast",), expert=True)
     weights: str | None = option(
-        None, "A weights file of your own (.safetensors with its card beside it)."
+        None, "Use this weights file (.safetensors, with its .json card next to it)."
     )
     scale: float = option(
-        1.0, "Compute the change at this size of the picture.", low=0.25, high=1.0
+        1.0, "Run the network at this fraction of the frame size: faster, less exact.",
+        low=0.25, high=1.0,
+    )  # fmt: skip
+    threads: int = option(
+        0, "CPU threads for the network; 0 uses all.", low=0, high=1024, expert=True
     )
-    threads: int = option(0, "CPU threads for the network; 0 takes all.", low=0, high=1024)
     wait_engine: bool = option(
-        False,
-        "Wait for an engine that must be built for minutes, instead of beginning with another.",
-    )
+        False, "Wait for an engine that takes minutes to build; otherwise another one starts.",
+        expert=True,
+    )  # fmt: skip
     compiled: bool = option(
-        False,
-        "Let torch.compile make the cuda engine's kernels, which takes a minute for each size.",
+        False, "Compile the kernels of the cuda engine with torch.compile, a minute per frame size.",
+        expert=True,
+    )  # fmt: skip
+    slots: int = option(
+        0, "Frames in flight at once; 0 lets the engine decide.", low=0, high=16, expert=True
     )
-    slots: int = option(0, "Frames in flight at once; 0 leaves it to the engine.", low=0, high=16)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -84,39 +93,39 @@ class EncodeOptions:
     """
 
     codec: str = option(
-        "h264", "Video codec of the output.",
+        "h264", "Output video codec.",
         choices=("h264", "hevc", "av1", "ffv1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"),
     )  # fmt: skip
     crf: int | None = option(
         None,
-        "Constant quality, lower is better (default: 17 for h264, 19 for hevc, 24 for av1).",
+        "Constant quality; lower is better [default: 17 for h264, 19 for hevc, 24 for av1].",
         low=0,
         high=63,
     )
     preset: str | None = option(
-        None, "Encoder preset, in the encoder's own words (default: fast; 8 for av1)."
+        None, "Encoder preset, as the encoder names it [default: fast; 8 for av1]."
     )
     bitrate: int | None = option(
-        None, "Average bit rate in kbit/s, instead of --crf.", low=10, high=1_000_000
+        None, "Average bit rate in kbit/s, instead of a constant quality.", low=10, high=1_000_000
     )
     bit_depth: int | None = option(
-        None, "8 or 10 bits per sample in the output (default: as the input).", choices=(8, 10)
+        None, "Output bits per sample, 8 or 10 [default: as the input].", choices=(8, 10)
     )
     hdr: str = option(
         "refuse",
-        "What to do with PQ and HLG video: refuse, or keep (the network was not trained on it).",
+        "HDR video (PQ, HLG): refuse it, or keep HDR. The network was not trained on HDR.",
         choices=("refuse", "keep"),
     )
     interlaced: str = option(
         "refuse",
-        "What to do with video that is flagged as interlaced: refuse, deinterlace first, or keep its frames"
-        " as they are, where they are progressive and the flag is wrong.",
+        "Video flagged as interlaced: refuse it, deinterlace it first, or keep its frames (where they are"
+        " progressive and the flag is wrong).",
         choices=("refuse", "deinterlace", "keep"),
     )
     pipe_format: str = option(
-        "matroska", "Container written to standard output.", choices=("matroska", "y4m")
+        "matroska", "Container on standard output.", choices=("matroska", "y4m"), expert=True
     )
-    overwrite: bool = option(False, "Replace an existing output.")
+    overwrite: bool = option(False, "Replace existing output files.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -128,21 +137,26 @@ class EncodeOptions:
 class RunOptions:
     """What part of the input is derained, and how strongly."""
 
-    start_s: float = option(0.0, "Begin at this time, in seconds.", low=0.0, high=1e7)
-    duration_s: float | None = option(None, "Stop after this many seconds.", low=0.001, high=1e7)
-    strength: float = option(1.0, "Share of the rain to take out.", low=0.0, high=1.0)
+    start_s: float = option(0.0, "Start at this time, in seconds.", low=0.0, high=1e7)
+    duration_s: float | None = option(
+        None, "Process at most this many seconds.", low=0.001, high=1e7
+    )
+    strength: float = option(1.0, "Fraction of the rain to remove.", low=0.0, high=1.0)
     decoder: str = option(
         "software",
-        "What decodes video; nvdec is an NVIDIA GPU's decoder, whose pictures stay there (not yet run on a GPU).",
-        choices=("software", "nvdec"),
+        "Video decoder; nvdec decodes on an NVIDIA GPU and keeps the frames there (not yet run on a GPU).",
+        choices=("software", "nvdec"), expert=True,
     )  # fmt: skip
     lookahead: int | None = option(
         None,
-        "Frames that a frame may wait for, where the network looks at several [default: as the weights ask].",
+        "Maximum number of future frames used [default: as many as the weights ask for].",
         low=0,
         high=4,
+        expert=True,
     )
-    queue_frames: int = option(4, "Frames held between two stages.", low=1, high=64)
+    queue_frames: int = option(
+        4, "Frames buffered between two stages.", low=1, high=64, expert=True
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

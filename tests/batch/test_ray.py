@@ -191,7 +191,7 @@ def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster,
     rig.clip("day/a.mp4", frames=30, size=(128, 96), languages=("eng",))
     (rig.source / "broken.mp4").write_bytes(b"no video" * 100)
     command = [sys.executable, "-m", "vderain", "batch", "in", "dry", f"--ray={cluster}"]
-    command += ["--threads", "2", "--segment", "1", "--retries", "0", "--preset", "ultrafast"]
+    command += ["--set", "threads=2", "--segment", "1", "--retries", "0", "--preset", "ultrafast"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 3 and done.stdout == "", done.stderr
     assert "1 clip derained" in done.stderr and "1 set aside" in done.stderr

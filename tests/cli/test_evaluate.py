@@ -32,7 +32,7 @@ def test_every_kind_of_set_with_the_shipped_weights(tmp_path):
     save_frames(tmp_path / "other", [noise(number) for number in range(2)])
     done = call(
         "--pairs", pairs, "--video", rainy, truth, "--clean", tmp_path / "dry.png",
-        "--results", f"other={tmp_path / 'other'}", "--engine", "reference", "--threads", 1,
+        "--results", f"other={tmp_path / 'other'}", "--engine", "reference", "--set", "threads=1",
         "--report", tmp_path / "report", "--json", tmp_path / "scores.json",
     )  # fmt: skip
     assert done.exit_code == 0

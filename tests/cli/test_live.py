@@ -28,7 +28,7 @@ def clip(tmp_path, seconds):
 def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     source = clip(tmp_path, 60)
     outputs = (tmp_path / "recordings", tmp_path / "www" / "dry.m3u8")
-    command = [*RUN, "run", "--live", source, *map(str, outputs), "--log", "json"]
+    command = [*RUN, "live", source, *map(str, outputs), "--log", "json"]
     command += ["--report", str(tmp_path / "report.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -59,7 +59,7 @@ def test_the_report_names_what_failed_and_no_password(tmp_path):
     report = tmp_path / "report.json"
     words = ("--tries", "2", "--timeout", "1", "--report", report)
     url = "rtsp://admin:geheim@127.0.0.1:9/none"
-    assert vderain("run", url, tmp_path / "r", *words, timeout=120).returncode == 1
+    assert vderain("live", url, tmp_path / "r", *words, timeout=120).returncode == 1
     text = report.read_text()
     (camera,) = json.loads(text)["cameras"]
     assert camera["state"] == "failed" and camera["states"]["backoff"] == 1
@@ -69,14 +69,14 @@ def test_the_report_names_what_failed_and_no_password(tmp_path):
 
 
 def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
-    done = vderain("run", "--live", clip(tmp_path, 3), tmp_path / "recordings", timeout=120)
+    done = vderain("live", clip(tmp_path, 3), tmp_path / "recordings", timeout=120)
     assert done.returncode == 0, done.stderr
     assert "75 frames in" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_output_that_got_nothing_is_a_loss(tmp_path):
     outputs = ("rtsp://127.0.0.1:9/out", tmp_path / "recordings")
-    done = vderain("run", "--live", clip(tmp_path, 6), *outputs, timeout=120)
+    done = vderain("live", clip(tmp_path, 6), *outputs, timeout=120)
     assert done.returncode == 3, done.stderr
     (loss,) = [line for line in done.stderr.splitlines() if line.startswith("loss: ")]
     assert loss.startswith("loss: rtsp://127.0.0.1:9/out: nothing was sent (")
@@ -84,7 +84,7 @@ def test_an_output_that_got_nothing_is_a_loss(tmp_path):
 
 def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     url = "rtsp://admin:geheim@127.0.0.1:9/none"
-    done = vderain("run", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
+    done = vderain("live", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
     assert done.returncode == 1
     assert "failed: rtsp://***@127.0.0.1:9/none" in done.stderr
     assert "geheim" not in done.stderr and "Traceback" not in done.stderr
@@ -94,10 +94,10 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     ("words", "message"),
     [
         (["run", "a.mp4", "b.mp4", "c.mp4"], "c.mp4: only a live camera has several outputs"),
-        (["run", "a.mp4", "www/dry.m3u8"], "www/dry.m3u8: is for live video; --live"),
-        (["run", "a.mp4", "rtsp://u:p@h/x"], "rtsp://***@h/x: is for live video; --live"),
+        (["run", "a.mp4", "www/dry.m3u8"], "www/dry.m3u8: is for live video; vderain live"),
+        (["run", "a.mp4", "rtsp://u:p@h/x"], "rtsp://***@h/x: is for live video; vderain live"),
         (["run", "rtsp://h/a", "r", "--report", "no/report.json"], "its folder does not exist"),
-        (["run", "rtsp://h/a", "r", "--ca-file", "ca.pem"], "--ca-file ca.pem: cannot be read"),
+        (["live", "rtsp://h/a", "r", "--ca-file", "ca.pem"], "--ca-file ca.pem: cannot be read"),
         (["run", "rtsp://h/a", "tcp://h:5?listen=1"], "it does not listen"),
         (["run", "rtsp://h/a", "dry.avi"], "live video is recorded as .mp4"),
         (["run", "rtsp://h/a", "dry.mp4", "--codec", "av1"], "--codec av1"),
@@ -109,7 +109,7 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["run", "rtsp://h/a", "rtmp:/u:p@bad"], "rtmp:/...: looks like a URL that lacks a slash"),
         (["run", "rtsp://h/a", "rtmp:bad"], "rtmp:...: looks like a URL that lacks a slash"),
         (["run", "rtsp:/u:p@h/a", "r"], "rtsp:/...: looks like a URL that lacks a slash"),
-        (["run", "--live", "nope.mp4", "r"], "nope.mp4: there is no such file"),
+        (["live", "nope.mp4", "r"], "nope.mp4: there is no such file"),
         (["serve", "foo://x"], "foo://x: FFmpeg has no such protocol"),
         (["run", "rtsp://h/a", "/dev/null/rec/"], "/dev/null/rec/: cannot be the output"),
         (["run", "rtsp://h/a", "/dev/null/x.mp4"], "/dev/null/x.mp4: cannot be the output"),

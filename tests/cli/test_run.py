@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import av
-import click
 import pytest
 from click.testing import CliRunner
 
 from tests.media.synth import STEP, Video, pictures, write
-from vderain.cli.run import _FOR_LIVE, run
+from vderain.cli import cli
+from vderain.cli.run import run
 from vderain.errors import OptionError
 from vderain.live import station
 
@@ -58,7 +58,7 @@ def test_quiet_says_nothing(clip, tmp_path):
         (["{clip}", "{clip}", "--overwrite"], 1, ["rainy.mp4", "input"]),
         (["{clip}", "{exists}"], 1, ["exists.mp4", "--overwrite"]),
         (["{clip}", "{out}", "--codec", "mpeg9"], 2, ["--codec", "h264"]),
-        (["{clip}", "{out}", "--tier", "huge"], 2, ["--tier", "fast"]),
+        (["{clip}", "{out}", "--set", "tier=huge"], 2, ["tier", "fast"]),
         (["{clip}", "{out}", "--engine", "warp"], 2, ["--engine", "openvino"]),
         (["{clip}", "{out}", "--device", "NPU9"], 1, ["NPU9", "CPU"]),
         (["{clip}", "{out}", "--weights", "{missing}"], 1, ["missing.mp4", "weights"]),
@@ -106,18 +106,15 @@ def test_wrong_use_gets_one_clear_line_and_leaves_nothing(clip, tmp_path, argume
         ("--port", "8080"),
         ("--log", "text"),
         ("--audio", "none"),
-        ("--engine-timeout", "5"),
+        ("--set", "engine-timeout=5"),
+        ("--live",),
     ],
 )
-def test_options_of_live_cameras_are_refused_for_files(given, tmp_path):
-    for rainy in (str(SAMPLE), "https://user:secret@127.0.0.1:1/a.mp4"):
-        result = CliRunner().invoke(
-            run, [rainy, str(tmp_path / "dry.mp4"), *given], standalone_mode=False
-        )
-        assert isinstance(result.exception, OptionError)
-        for text in (given[0], "live cameras", "a.mp4" if "://" in rainy else SAMPLE.name):
-            assert text in str(result.exception)
-        assert "secret" not in str(result.exception)
+def test_options_of_live_cameras_are_those_of_vderain_live(given, tmp_path):
+    result = CliRunner().invoke(cli, ["run", str(SAMPLE), str(tmp_path / "dry.mp4"), *given])
+    assert result.exit_code == 2
+    name = given[1].partition("=")[0] if given[0] == "--set" else given[0]
+    assert f"{name} is for live cameras; use vderain live" in result.output
     assert not list(tmp_path.iterdir())
 
 
@@ -125,28 +122,33 @@ def test_options_of_live_cameras_are_refused_for_files(given, tmp_path):
     "given",
     [
         ("--start", "0"),
-        ("--lookahead", "1"),
-        ("--decoder", "nvdec"),
-        ("--queue-frames", "4"),
+        ("--set", "lookahead=1"),
+        ("--set", "decoder=nvdec"),
+        ("--set", "queue-frames=4"),
         ("--overwrite",),
-        ("--pipe-format", "y4m"),
+        ("--set", "pipe-format=y4m"),
     ],
 )
 def test_options_of_files_are_refused_for_live_cameras(given, tmp_path, monkeypatch):
     monkeypatch.setattr(station, "Station", None)  # nothing begins
-    for rainy in (["rtsp://user:secret@127.0.0.1:1/a"], [str(SAMPLE), "--live"]):
-        result = CliRunner().invoke(
-            run, [*rainy, str(tmp_path / "recordings"), *given], standalone_mode=False
-        )
-        assert isinstance(result.exception, OptionError)
-        assert f"{given[0]} is for files" in str(result.exception)
+    url, outputs = "rtsp://user:secret@127.0.0.1:1/a", str(tmp_path / "recordings")
+    name = given[1].partition("=")[0] if given[0] == "--set" else given[0]
+    result = CliRunner().invoke(run, [url, outputs, *given], standalone_mode=False)
+    assert isinstance(result.exception, OptionError)
+    assert f"{name} is for files" in str(result.exception)
+    result = CliRunner().invoke(cli, ["live", url, outputs, *given])
+    assert result.exit_code == 2 and f"{name} is for files" in result.output
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_refused_for_files_is_what_the_help_says_is_for_live_cameras():
-    options = [option for option in run.params if isinstance(option, click.Option)]
-    told = {option.name for option in options if (option.help or "").startswith("Live cameras: ")}
-    assert told - {"live"} == _FOR_LIVE
+def test_run_of_a_camera_is_vderain_live_with_its_defaults(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("vderain.cli.station.derain_camera", lambda *parts: seen.append(parts[:3]))
+    words = ["rtsp://user:secret@h/a", str(tmp_path / "r"), "http://h/b", "--crf", "30"]
+    for command in ("run", "live"):
+        assert CliRunner().invoke(cli, [command, *words, "--strength", "0.5"]).exit_code == 0
+    assert seen[0] == seen[1]
+    assert seen[0][0].name == "rtsp://***@h/a" and seen[0][0].encode.crf == 30
 
 
 def test_debug_shows_the_traceback(tmp_path):

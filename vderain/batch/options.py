@@ -14,28 +14,23 @@ class BatchOptions:
     """What a batch does besides deraining each clip."""
 
     order: str = option(
-        "name", "Which clips come first; chapters of a recording and cameras of one moment stay in order.",
+        "name", "Order of the clips; chapters of a recording and cameras of one moment stay together.",
         choices=("name", "oldest", "newest"),
     )  # fmt: skip
     gate: str = option(
         "off",
-        "Leave dry stretches alone: frames encodes them as they are, smart-copy copies whole dry"
-        " groups of pictures bit by bit where codec and container allow.",
+        "Leave dry parts as they are: frames encodes dry frames again, smart-copy copies whole dry GOPs bit"
+        " by bit where codec and container allow.",
         choices=("off", "frames", "smart-copy"),
     )
-    segment_s: float = option(
-        20.0, "Video that a kill may cost at most, in seconds.", low=1.0, high=3600.0
-    )
+    segment_s: float = option(20.0, "Checkpoint interval in seconds.", low=1.0, high=3600.0)
     retries: int = option(
         2, "How often a failed clip is tried again before it is set aside.", low=0, high=20
     )
     settle_s: float = option(
-        10.0,
-        "With --watch: seconds for which a new file must not change before it is taken.",
-        low=0.0,
-        high=3600.0,
-    )
-
+        10.0, "While watching: take a new file once it has not changed for this many seconds.",
+        low=0.0, high=3600.0,
+    )  # fmt: skip
     join: bool = option(
         False,
         "Also write each unbroken series of a camera's clips as one file, <first clip>-joined.",

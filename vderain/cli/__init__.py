@@ -15,8 +15,9 @@ from vderain import __version__
 from vderain.errors import VderainError
 
 _COMMANDS = {
-    "run": "Take the rain out of a video, a picture or a folder of pictures.",
-    "batch": "Take the rain out of an archive of clips; goes on where it was stopped.",
+    "run": "Take the rain out of a video, an image or a folder of images.",
+    "live": "Take the rain out of a live camera, until Ctrl-C.",
+    "batch": "Take the rain out of an archive of clips; resumes where it was stopped.",
     "serve": "Derain live cameras and show them, before and after, on a web page.",
     "train": "Make weights from pairs, or from clean footage alone.",
     "adapt": "Adapt weights to the rain of your own camera, from footage that nobody labelled.",

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vderain.batch.options import BatchOptions, Settings
 from vderain.cli import INTERRUPTED
-from vderain.cli.options import options_of, pick
+from vderain.cli.options import OptionsCommand, options_of, pick
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
@@ -32,7 +32,7 @@ _PATH = click.Path(path_type=Path)
 _NAMED = 10  # clips that --dry-run names
 
 
-@click.command()
+@click.command(cls=OptionsCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="SRC... DST", type=_PATH)
 @options_of(BatchOptions)
 @click.option(
@@ -49,7 +49,7 @@ _NAMED = 10  # clips that --dry-run names
 @click.option(
     "--ray", is_flag=False, flag_value="local", metavar="ADDRESS",
     help="Work on a Ray cluster: auto for the one that this machine is part of, HOST:PORT of its head, or"
-    " nothing for one on this machine alone. A worker has a GPU or --threads cores [4]. Needs vderain[ray].",
+    " nothing for one on this machine alone. A worker has a GPU, or four cores (--set threads=4). Needs vderain[ray].",
 )  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try clips again that were set aside.")
 @options_of(

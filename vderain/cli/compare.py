@@ -8,13 +8,13 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from vderain.cli.options import options_of, pick
+from vderain.cli.options import OptionsCommand, options_of, pick
 from vderain.media.compare import Mode, compare_files, compare_still, refuse_inputs
 from vderain.media.images import write_png
 from vderain.options import EncodeOptions
 
 
-@click.command()
+@click.command(cls=OptionsCommand)
 @click.argument("rainy")
 @click.argument("dry")
 @click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vderain.cli.options import options_of, pick
+from vderain.cli.options import OptionsCommand, options_of, pick
 from vderain.errors import OptionError
 from vderain.frames import LUMA_WEIGHTS, SUBSAMPLING, Matrix, PlaneFormat
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
@@ -23,9 +23,17 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LARGEST_PX = 1 << 15
+_NOT_MEASURED = (
+    *("start_s", "duration_s", "strength", "lookahead", "queue_frames"),
+    *("overwrite", "pipe_format"),
+)
 
 
-@click.group()
+class _Group(click.Group):
+    command_class = OptionsCommand
+
+
+@click.group(cls=_Group)
 def engine() -> None:
     """Build engines ahead of time, look after them, and measure them.
 
@@ -167,16 +175,13 @@ def _tell(choice: Choice) -> None:
               help="Size to measure at.")  # fmt: skip
 @click.option("--seconds", default=10.0, show_default=True, help="How long each stage is measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--decoder", default="software", show_default=True, help="As of run.")
-@options_of(EngineOptions, EncodeOptions)
-def bench(
-    size: tuple[int, int], seconds: float, as_json: bool, decoder: str, **values: Any
-) -> None:
+@options_of(EngineOptions, EncodeOptions, RunOptions, leave_out=_NOT_MEASURED)
+def bench(size: tuple[int, int], seconds: float, as_json: bool, **values: Any) -> None:
     """Measure every stage of a run at one size, and name the one that limits it."""
     from vderain.bench import bench as measure
 
     options, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
-    run = RunOptions(decoder=decoder)
+    run = pick(RunOptions, values)
     found = measure(options, encode, PlaneFormat("yuv420", *size), seconds, run=run)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _text(found))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from vderain.cli.options import options_of, pick
+from vderain.cli.options import OptionsCommand, options_of, pick
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=OptionsCommand)
 @click.option(
     "--pairs", type=_PATH, multiple=True, metavar="DIR", help="A folder of pairs; may be repeated."
 )

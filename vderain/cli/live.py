@@ -1,105 +1,58 @@
-"""What ``vderain run`` and ``vderain serve`` share for live cameras: run until the end or a signal."""
+"""``vderain live``: one live camera."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-import threading
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import Any
 
 import click
 
-from vderain.errors import OptionError
-from vderain.live.report import output_losses, session_notes
-from vderain.live.states import State
-from vderain.live.station import Station
+from vderain.cli.options import LOG, REPORT, OptionsCommand, flag_of, options_of, pick
+from vderain.live.logs import LogKind
+from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
+from vderain.media.urls import check_slashes, is_url, shown
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
-if TYPE_CHECKING:
-    from vderain.live.server import PageServer
-
-logger = logging.getLogger(__name__)
-
-
-def open_page(station: Station, host: str, port: int, token: str | None) -> PageServer:
-    """The web page of a station, listening but not yet started. Raises OptionError."""
-    try:
-        from vderain.live.server import PageServer
-    except ImportError as error:
-        raise OptionError(
-            f"the page needs {error.name}, which is not installed; pip install 'vderain[live]'"
-        ) from error
-    return PageServer(station, host, port, token)
+FOR_FILES = ("start_s", "decoder", "lookahead", "queue_frames", *ENCODE_FOR_FILES)
+_IS_FOR_FILES = "is for files; a live camera has no such option"
 
 
-def run_station(
-    station: Station,
-    duration_s: float | None,
-    *,
-    page: PageServer | None = None,
-    stays: bool = False,
-) -> int:
-    """Run until all cameras have ended, the time is over or a signal comes; returns the exit code.
+@click.command(cls=OptionsCommand, elsewhere={flag_of(name): _IS_FOR_FILES for name in FOR_FILES})
+@click.argument("url")
+@click.argument("outputs", nargs=-1, required=True, metavar="OUT...")
+@options_of(RunOptions, LiveOptions, EngineOptions, EncodeOptions, leave_out=FOR_FILES)
+@click.option(
+    "--port", type=click.IntRange(0, 65535),
+    help="Also show the page of vderain serve on this port, to this machine only.",
+)  # fmt: skip
+@LOG
+@REPORT
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors, no summary.")
+def live(
+    url: str,
+    outputs: tuple[str, ...],
+    port: int | None,
+    log: LogKind,
+    report: Path | None,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Take the rain out of the live camera at URL until Ctrl-C, and send the result to each OUT.
 
-    With ``stays`` the end of the cameras is no end: the page goes on to show their states. Raises
-    SinkError where a local output cannot be written, before anything begins.
+    URL is rtsp, rtmp, http, udp or a device such as /dev/video0; a file plays like a camera, at its own
+    pace. OUT is a URL to publish to, an HLS playlist, or a folder for recordings.
+
+    \b
+    vderain live rtsp://camera/stream rtsp://server/dry
+    vderain live rtsp://camera/stream recordings/ www/dry.m3u8 --port 8080
+    vderain live clip.mp4 recordings/                # try it without a camera
     """
-    station.make_folders()
-    try:
-        station.start()
-        if page is not None:
-            page.start()
-            logger.info("the page is at %s", page.address)
-        station.wait(duration_s, stays=stays)
-    except KeyboardInterrupt:
-        pass  # the way to end a camera: what was recorded is completed
-    finally:
-        if page is not None:
-            page.stop()
-        station.stop()
-    if any(session.connection.state is State.FAILED for session in station.sessions):
-        return 1
-    return 3 if any(output_losses(session) for session in station.sessions) else 0
+    from vderain.cli.station import Reporting, derain_camera
+    from vderain.live.station import CameraPlan
 
-
-def summary(station: Station) -> str:
-    """The lines that a person reads at the end."""
-    lines = []
-    for session in station.sessions:
-        counts = session.stats.snapshot()
-        frames = counts.frames
-        latency = counts.latency.get("emit")
-        late = ""
-        if latency is not None:
-            p50, p95 = (1000 * (latency.percentile(share) or 0) for share in (0.5, 0.95))
-            late = f", latency {p50:.0f} ms (95 %: {p95:.0f} ms)"
-        lines.append(
-            f"{session.name}: {frames.get('decoded', 0)} frames in, {frames.get('derained', 0)}"
-            f" derained, {frames.get('passed', 0)} passed through{late}"
-        )
-        drops = ", ".join(f"{count} {reason}" for reason, count in counts.drops.items())
-        lines += [f"dropped: {drops}"] if drops else []
-        lines += [f"reconnected: {session.connection.reconnects} times"]
-        if session.connection.state is State.FAILED:
-            lines.append(f"failed: {session.connection.reason}")
-        lines += [f"loss: {loss}" for loss in output_losses(session)]
-        lines += [f"note: {note}" for note in session_notes(session)]
-    return "\n".join(lines)
-
-
-def leave(code: int) -> NoReturn:
-    """End the process. Threads that hang in foreign code, left behind or building an engine, go with it.
-
-    The interpreter's own end would free what they use, which aborts. All outputs are complete by now.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if any(thread.name.startswith("vderain-") for thread in threading.enumerate()):
-        os._exit(code)
-    sys.exit(code)
-
-
-def show_summary(station: Station, *, quiet: bool) -> None:
-    """Print the summary to standard error."""
-    if not quiet:
-        click.echo(summary(station), err=True)
+    for path in (url, *outputs):
+        check_slashes(path)
+    name = shown(url) if is_url(url) else url
+    plan = CameraPlan(name, url, outputs, pick(LiveOptions, values), pick(EncodeOptions, values))
+    engine, run = pick(EngineOptions, values), pick(RunOptions, values)
+    derain_camera(plan, engine, run, Reporting(report, port, log, quiet))

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from vderain.cli.options import options_of, pick
+from vderain.cli.options import LOG, REPORT, OptionsCommand, options_of, pick
 from vderain.errors import OptionError
-from vderain.live.logs import LogKind, log_to_stderr
+from vderain.live.logs import LogKind
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.options import EncodeOptions, EngineOptions
 
 
-@click.command()
+@click.command(cls=OptionsCommand)
 @click.argument("cameras", nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -32,18 +32,11 @@ from vderain.options import EncodeOptions, EngineOptions
 )
 @click.option(
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,
-    help="Share of the rain to take out.",
+    help="Fraction of the rain to remove.",
 )  # fmt: skip
 @options_of(LiveOptions, EngineOptions, EncodeOptions, leave_out=ENCODE_FOR_FILES)
-@click.option(
-    "--log", type=click.Choice(["text", "json"]), default="text", show_default=True,
-    help="How events are written to standard error.",
-)  # fmt: skip
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what happened here at the end, as JSON.",
-)
+@LOG
+@REPORT
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def serve(
     cameras: tuple[str, ...],
@@ -65,11 +58,11 @@ def serve(
     vderain serve rtsp://camera/stream
     vderain serve cameras.toml --port 8080
     """
-    from vderain.cli.live import leave, open_page, run_station, show_summary
+    from vderain.cli.station import Reporting, finish, open_page, run_station
     from vderain.live.config import ServeConfig, camera_name, read_config
-    from vderain.live.report import station_report
+    from vderain.live.logs import log_to_stderr
     from vderain.live.station import CameraPlan, Station
-    from vderain.report import check_report_path, write_report
+    from vderain.report import check_report_path
 
     engine, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
     live = pick(LiveOptions, values)
@@ -86,7 +79,4 @@ def serve(
     station = Station(config.cameras, engine=config.engine, strength=strength)
     page = open_page(station, host, port, token)
     code = run_station(station, None, page=page, stays=True)
-    if report is not None:
-        write_report(report, station_report(station))
-    show_summary(station, quiet=quiet or log == "json")
-    leave(code)
+    finish(station, Reporting(report, port, log, quiet), code)

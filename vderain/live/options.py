@@ -19,42 +19,44 @@ class LiveOptions:
     """
 
     rtsp_transport: str = option(
-        "auto", "How RTSP brings its packets; auto takes tcp, and udp where a server refuses it.",
+        "auto", "RTSP transport; auto uses TCP, and UDP where the server refuses TCP.",
         choices=("auto", "tcp", "udp"),
     )  # fmt: skip
     timeout_s: float = option(
-        5.0, "A camera or an output that is silent for so long is given up and tried again.",
+        5.0, "Reconnect a camera or an output that is silent for this many seconds.",
         low=0.5, high=300.0,
     )  # fmt: skip
     tries: int = option(
-        0, "Attempts in a row before a camera counts as failed; 0 tries forever.", low=0, high=10**6
-    )
+        0, "Failed connection attempts in a row before a camera is given up; 0: never.",
+        low=0, high=10**6,
+    )  # fmt: skip
     login_tries: int = option(
-        3, "Attempts with a password that the camera refuses; many lock out who goes on.",
-        low=1, high=100,
+        3, "Attempts with a password that the camera refuses; many cameras lock the account.",
+        low=1, high=100, expert=True,
     )  # fmt: skip
     backoff_max_s: float = option(
-        5.0, "Longest time between two attempts to connect.", low=1.0, high=600.0
-    )
+        5.0, "Longest delay between two connection attempts, in seconds.",
+        low=1.0, high=600.0, expert=True,
+    )  # fmt: skip
     passthrough: str = option(
         "auto",
-        "auto sends the picture with its rain when the network fails or is far too slow; never"
-        " sends nothing then.",
+        "Send the rainy frames when the network fails or is far too slow (auto), or nothing (never).",
         choices=("auto", "never"),
     )
     engine_timeout_s: float = option(
-        10.0, "A network that does not answer for so long is replaced.", low=0.5, high=600.0
-    )
+        10.0, "Replace an engine that does not answer for this many seconds.",
+        low=0.5, high=600.0, expert=True,
+    )  # fmt: skip
     segment_minutes: float = option(
-        10.0, "Length of the files of a recording.", low=0.02, high=1440.0
+        10.0, "Length of each file of a recording, in minutes.", low=0.02, high=1440.0
     )
     ca_file: str | None = option(
         None,
-        "Take from rtsps, https and rtmps only certificates that those in this PEM file vouch for; without"
-        " it any is taken, as cameras sign their own.",
+        "Accept only certificates that this PEM file signs, for rtsps, https and rtmps [default: accept any,"
+        " since cameras sign their own].",
     )
     audio: str = option(
-        "auto", "auto copies sound, as AAC where an output takes no other; none drops it.",
+        "auto", "Copy the audio, as AAC where an output takes no other codec (auto), or drop it (none).",
         choices=("auto", "none"),
     )  # fmt: skip
 

@@ -95,6 +95,12 @@ class Ports:
         return (*self.planes, (1, self.means)) if self.means else self.planes
 
     @property
+    def floor(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of the padded floor of a clip with neighbours; empty for clips of one frame, and for tiles."""
+        has_neighbours = len(self.planes) > len(self.fmt.plane_shapes)
+        return self.planes[:1] if has_neighbours and not self.means else ()
+
+    @property
     def answers(self) -> tuple[tuple[int, int], ...]:
         """(H, W) of what the caller gets of each output."""
         return self.outputs if self.means else self.fmt.plane_shapes
@@ -172,6 +178,14 @@ class GpuSlot:
             self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in whole]
             self._fetched = [here(tuple(dry.shape), ports.sample) for dry in self._dry]
             self._strength = torch.ones((), device=there)
+            # The floor of the clip, where neighbours give one; the network does not take it.
+            self._floor = [
+                (
+                    here((1, 1, *shape), ports.sample),
+                    torch.zeros((1, 1, *shape), dtype=ports.sample, device=there),
+                )
+                for shape in ports.floor
+            ]
             self._launch: Launch | None = make_launch(self._taken, self._given, self._stream)
             self._add: Launch | None = None
             if self._dry:
@@ -188,6 +202,7 @@ class GpuSlot:
             self.download()
             return
         assert self._add is not None
+        self._send_floor(clip.floor)
         with self._device.on(self._stream):
             self._strength.fill_(adding.strength)
             self._add()
@@ -210,7 +225,8 @@ class GpuSlot:
 
         @torch.inference_mode()
         def step() -> None:
-            results = add_change(taken, self._given, self._ports.fmt, self._strength)
+            floor = self._floor[0][1] if self._floor else None
+            results = add_change(taken, self._given, self._ports.fmt, self._strength, floor)
             for dry, result in zip(self._dry, results, strict=True):
                 dry.copy_(result)
 
@@ -245,6 +261,15 @@ class GpuSlot:
                 arrived.copy_(sent, non_blocking=True)
                 if taken is not arrived:
                     taken.copy_(arrived)  # widened on the device, so that the bus carries less
+
+    def _send_floor(self, floor: Plane | None) -> None:
+        for sent, arrived in self._floor:
+            sent.zero_()  # also in the padding, where nothing is withheld
+            if floor is not None:
+                height, width = floor.shape
+                sent[0, 0].numpy()[:height, :width] = floor
+            with self._device.on(self._stream):
+                arrived.copy_(sent, non_blocking=True)
 
     def launch(self) -> None:
         """Queue the network."""
@@ -285,6 +310,7 @@ class GpuSlot:
             buffers.clear()
         for buffers in (self._dry, self._fetched):
             buffers.clear()
+        self._floor.clear()
         self._device.release()
 
 

@@ -8,6 +8,7 @@ from tests.fakes import packet
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Window, clips, newest_clip
 from vderain.frames import Frame, PlaneFormat
+from vderain.network.change import apply_change
 
 GRAY = PlaneFormat("gray", 96, 64, full_range=True)
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((160, 240), np.float32), (0, 0), 2)
@@ -221,3 +222,27 @@ def test_the_motion_between_two_frames_is_searched_once(frames, lookahead, monke
     collected(items, frames, lookahead)
     pairs = len(items) * lookahead
     assert len(searched) <= pairs + frames, "only at the ends no answer can be turned about"
+
+
+def test_a_line_that_all_frames_show_is_kept_whatever_is_taken_away():
+    items = pan(6)
+    for item in items:
+        item.planes[0][::9, 10:] = 250
+    for item, clip in list(zip(items, collected(items, 5, 2), strict=True))[2:-2]:
+        everything = (np.full((64, 96), -255, np.float32),)
+        left = apply_change(clip.planes, everything, clip.format, floor=clip.floor)[0]
+        lines = inner(item.planes[0]) == 250
+        assert np.mean(inner(left)[lines] > 200) > 0.95
+
+
+def test_a_streak_of_one_frame_lies_above_the_floor():
+    items = pan(5)
+    scene = items[2].planes[0].copy()
+    items[2].planes[0][20:40, 50] = 255
+    clip = collected(items, 5, 2)[2]
+    assert (clip.floor[20:40, 50] < scene[20:40, 50] + 8.0).all()
+
+
+@pytest.mark.parametrize("make", [lambda: collected(pan(1), 5)[0], lambda: collected(pan(3), 1)[0]])
+def test_a_frame_without_neighbours_has_no_floor(make):
+    assert make().floor is None

@@ -29,6 +29,7 @@ _FIT_PX = 0.7
 _FINE_PX = 2.0
 _LIKE_PX = 4.0  # blur over which explanations are compared: wider than a thumbnail's streaks
 _UNLIKE_LEVELS = 26  # difference of blurred thumbnails from which a place counts as unexplained
+_TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most frames
 _SAME_SCENE = 0.4  # unexplained share from which a neighbour shows another scene
 
 
@@ -113,22 +114,57 @@ class Aligner:
         return Motion(flow, _unlike(current, _warped(other, flow)))
 
 
-def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Plane:
-    """The neighbour's luma laid over the current frame's; the current samples where it does not show them.
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """A neighbour's luma as the current frame sees it.
 
-    All of them where it shows another scene.
+    Attributes:
+        luma: (H, W), the current frame's own samples where the neighbour does not show them.
+        hidden: (H, W) uint8, 1 at those places and 0 elsewhere; None where that is the whole frame.
+
     """
+
+    luma: Plane
+    hidden: Grey | None
+
+
+def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Aligned:
+    """The neighbour's luma aligned to the current frame's; hidden where it shows another scene."""
     if not motion.explains:
-        return luma
+        return Aligned(luma, None)
     height, width = luma.shape
     factors = np.array([width, height], np.float32) / motion.flow.shape[1::-1]
     flow = cv2.resize(motion.flow * factors.astype(np.float32), (width, height))
-    laid = np.asarray(_warped(neighbour, np.asarray(flow, np.float32).reshape(height, width, 2)))
+    warped = np.asarray(_warped(neighbour, np.asarray(flow, np.float32).reshape(height, width, 2)))
     unexplained = cv2.resize(motion.unexplained, (width, height))
-    _, unexplained = cv2.threshold(unexplained, 100, 255, cv2.THRESH_BINARY)
-    laid = laid.reshape(luma.shape)
-    cv2.copyTo(luma, unexplained.reshape(luma.shape), laid)
-    return laid
+    _, hidden = cv2.threshold(unexplained, 100, 1, cv2.THRESH_BINARY)
+    hidden, warped = np.asarray(hidden, np.uint8).reshape(luma.shape), warped.reshape(luma.shape)
+    cv2.copyTo(luma, hidden, warped)
+    return Aligned(warped, hidden)
+
+
+def floor_of(
+    neighbours: Sequence[Aligned], ordered: Sequence[Plane], bit_depth: int
+) -> Plane | None:
+    """The luma (H, W) that a frame must not be darkened below: what all frames show is no rain (ours).
+
+    Rain adds light, and hides a place in few frames. So the floor is the second darkest sample of the valid
+    neighbours, the darkest where fewer than three are valid, less a tolerance for noise and for rain in
+    most frames. Where no neighbour is valid the floor is 0, and where none is anywhere, None.
+
+    ``ordered`` are the neighbours' luma in order of brightness, the current samples where they are hidden.
+    """
+    hidden = [one.hidden for one in neighbours if one.hidden is not None]
+    if not hidden:
+        return None
+    absent = np.full(hidden[0].shape, len(neighbours) - len(hidden), np.uint8)
+    for mask in hidden:
+        absent += mask
+    floor = ordered[min(1, len(ordered) - 1)].copy()
+    np.copyto(floor, ordered[0], where=absent >= max(1, len(neighbours) - 2))
+    floor[absent == len(neighbours)] = 0
+    tolerance = floor.dtype.type(_TOLERANCE_LEVELS << (bit_depth - 8))
+    return np.asarray(np.maximum(floor, tolerance) - tolerance)
 
 
 def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vderain.alignment import (
+    Aligned,
     Aligner,
     Motion,
     Thumbnail,
     aligned,
+    floor_of,
     in_order_of_brightness,
     luma,
     thumbnail,
@@ -193,7 +195,9 @@ class _Stretch:
             self._next -= 1
             self._ahead = {pair: m for pair, m in self._ahead.items() if pair[0] > self._dropped}
             self._dropped += 1
-        return Clip(current.planes, current.format, in_order_of_brightness(laid))
+        ordered = in_order_of_brightness([one.luma for one in laid])
+        floor = floor_of(laid, ordered, current.format.bit_depth)
+        return Clip(current.planes, current.format, ordered, floor)
 
     def last_clip(self) -> Clip:
         """The clip of the newest frame, whatever was asked for before."""
@@ -208,11 +212,11 @@ class _Stretch:
         chosen: list[int | None] = [*sorted(others[: window.frames - 1])]
         return chosen + [None] * (window.frames - 1 - len(chosen))
 
-    def _laid_over(self, now: int, index: int | None) -> Plane:
-        """A neighbour's luma laid over the current one; this where it is missing."""
+    def _laid_over(self, now: int, index: int | None) -> Aligned:
+        """A neighbour's luma aligned to the current one; this, hidden, where there is no neighbour."""
         current = self._seen[now]
         if index is None:
-            return current.luma
+            return Aligned(current.luma, None)
         other, like = self._seen[index], None
         if index < now:
             like = self._ahead.pop((index + self._dropped, now + self._dropped), None)

@@ -253,13 +253,19 @@ class PassedPacket:
 class Clip:
     """What the network sees for one output frame: the frame, and the luma of its T - 1 neighbours.
 
-    ``planes`` of the frame are turned upright, as ``format`` says. ``neighbours`` are laid over it and in order
-    of brightness (``vderain.alignment``); where there are none the frame stands in for them.
+    Attributes:
+        planes: of the frame, turned upright, as ``format`` says.
+        neighbours: their luma, aligned to the frame and in order of brightness (``vderain.alignment``); the
+            frame's own luma where there is none.
+        floor: luma (H, W) that the change must not darken a pixel below (``alignment.floor_of``); None
+            where no neighbour is valid. The network does not see it.
+
     """
 
     planes: Sequence[Plane]
     format: PlaneFormat
     neighbours: Sequence[Plane] = ()
+    floor: Plane | None = None
 
     @property
     def inputs(self) -> tuple[Plane, ...]:

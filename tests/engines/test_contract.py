@@ -12,6 +12,7 @@ import torch
 from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
+from vderain.alignment import luma
 from vderain.engines import selfcheck
 from vderain.engines.cache import EngineCache
 from vderain.engines.contract import spec_from_card
@@ -262,6 +263,27 @@ def test_the_whole_picture_is_the_clips_with_its_change(open_one, weights, bit_d
         assert got.dtype == want.dtype and got.flags.writeable
         np.testing.assert_array_equal(got, want)
         assert (got != rainy).any()
+
+
+@pytest.mark.parametrize("layout", ["yuv420", "rgb"])
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_no_engine_darkens_a_frame_below_its_floor(open_one, temporal_weights, layout, bit_depth):
+    fmt = make_format(layout, 37, 23, bit_depth)
+    clip = make_clip(fmt, frames=3)
+    rng = np.random.default_rng(1)
+    floor = rng.integers(0, fmt.peak, fmt.plane_shapes[0]).astype(fmt.dtype)
+    engine = open_one(fmt, temporal_weights)
+    for one, strength in (
+        (replace(clip, floor=floor), 1.0),
+        (clip, 1.0),
+        (replace(clip, floor=floor), 50.0),
+    ):
+        change = engine.submit(one).result()
+        expected = apply_change(one.planes, change, fmt, strength=strength, floor=one.floor)
+        dry = derained(engine, one, Adding(strength)).result()
+        for got, want in zip(dry, expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+    assert (luma(dry, fmt) >= np.minimum(luma(clip.planes, fmt), floor)).all()
 
 
 def test_input_may_be_overwritten_after_submission(open_one, weights):

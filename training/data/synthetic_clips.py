@@ -62,7 +62,7 @@ class SequenceMaker:
                 laid.append(lumas[middle])
                 continue
             motion = self._aligner.motion(small[middle], small[index])
-            laid.append(aligned(lumas[middle], lumas[index], motion))
+            laid.append(aligned(lumas[middle], lumas[index], motion).luma)
         inner = [luma[m:-m, m:-m] for luma in laid]
         return stacked(frames[middle][m:-m, m:-m], inner)
 

@@ -225,7 +225,8 @@ def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:
     timing.seconds += elapsed
     timing.pictures += 1
     timing.ms_per_megapixel.append(1e9 * elapsed / (clip.format.width * clip.format.height))
-    return planes_to_rgb(apply_change(clip.planes, change, clip.format), clip.format)
+    planes = apply_change(clip.planes, change, clip.format, floor=clip.floor)
+    return planes_to_rgb(planes, clip.format)
 
 
 def _refuse_small(picture: Picture, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.frames import RGB_LUMA_WEIGHTS, Clip, Plane, PlaneFormat
 from vderain.interfaces import Adding, AddsChange, Engine, Pending, PendingPlanes
 
 
@@ -17,6 +17,7 @@ def apply_change(
     fmt: PlaneFormat,
     *,
     strength: float = 1.0,
+    floor: Plane | None = None,
 ) -> tuple[Plane, ...]:
     """Add a change, round, and keep the result within the range that the samples may have.
 
@@ -26,16 +27,78 @@ def apply_change(
         fmt: whose range bounds the result. Samples of the input outside it (footroom, headroom) stay
             where they are under a change of zero, and never move further out.
         strength: scales the change.
+        floor: luma samples (H, W) below which no pixel is darkened (``Clip.floor``).
 
     Returns:
-        New planes; equal to the input where |strength * change| < 0.5.
+        New planes; equal to the input where |strength * change| < 0.5. With a ``floor``, no luma sample is
+        below the lower one of the input and the floor. Chroma stays as it was where the floor withholds
+        more than half of the darkening of one of the pixels of a sample.
 
     """
     bounds = sample_bounds(fmt)
-    return tuple(
+    result = tuple(
         _add(plane, delta if strength == 1.0 else delta * np.float32(strength), *bound, fmt)
         for plane, delta, bound in zip(planes, change, bounds, strict=True)
     )
+    if floor is None:
+        return result
+    return (
+        _floored_rgb(planes, result, floor)
+        if fmt.layout == "rgb"
+        else _floored(planes, result, floor, fmt)
+    )
+
+
+def _floored(
+    planes: Sequence[Plane], result: Sequence[Plane], floor: Plane, fmt: PlaneFormat
+) -> tuple[Plane, ...]:
+    before, asked = planes[0], result[0]
+    luma = np.maximum(asked, np.minimum(before, floor))
+    if len(planes) == 1:
+        return (luma,)
+    withheld = np.asarray(cv2.subtract(luma, asked) > cv2.subtract(before, luma)).reshape(
+        luma.shape
+    )
+    if not withheld.any():
+        return (luma, *result[1:])
+    sx, sy = fmt.subsampling
+    if sx > 1:
+        withheld = withheld[:, ::2] | np.pad(withheld, ((0, 0), (0, luma.shape[1] % 2)))[:, 1::2]
+    if sy > 1:
+        withheld = withheld[::2] | np.pad(withheld, ((0, luma.shape[0] % 2), (0, 0)))[1::2]
+    chroma = (
+        np.where(withheld, plane, moved)
+        for plane, moved in zip(planes[1:], result[1:], strict=True)
+    )
+    return (luma, *chroma)
+
+
+def _floored_rgb(
+    planes: Sequence[Plane], result: Sequence[Plane], floor: Plane
+) -> tuple[Plane, ...]:
+    """Shorten the change of each pixel, rounding upwards, until its luma is at the floor."""
+    before = _rgb_luma(planes)
+    after = _rgb_luma(result)
+    lowest = np.minimum(np.rint(before), floor.astype(np.float32))
+    low = np.rint(after) < lowest
+    if not low.any():
+        return tuple(result)
+    share = (before[low] - lowest[low]) / (before[low] - after[low])
+    shortened = []
+    for plane, moved in zip(planes, result, strict=True):
+        start = plane[low].astype(np.float32)
+        end = moved[low].astype(np.float32)
+        new = moved.copy()
+        new[low] = np.ceil(start + np.clip(share, 0, 1) * (end - start)).astype(plane.dtype)
+        shortened.append(new)
+    return tuple(shortened)
+
+
+def _rgb_luma(planes: Sequence[Plane]) -> Plane:
+    red, green, blue = (
+        np.float32(weight) * plane for weight, plane in zip(RGB_LUMA_WEIGHTS, planes, strict=True)
+    )
+    return np.asarray(red + green + blue)
 
 
 def derained(engine: Engine, clip: Clip, adding: Adding) -> PendingPlanes:
@@ -54,8 +117,10 @@ class _Added:
         self._strength = strength
 
     def result(self) -> tuple[Plane, ...]:
-        planes, fmt = self._clip.planes, self._clip.format
-        return apply_change(planes, self._change.result(), fmt, strength=self._strength)
+        clip, change = self._clip, self._change.result()
+        return apply_change(
+            clip.planes, change, clip.format, strength=self._strength, floor=clip.floor
+        )
 
 
 def sample_bounds(fmt: PlaneFormat) -> tuple[tuple[int, int], ...]:

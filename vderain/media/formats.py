@@ -38,7 +38,6 @@ class Container:
     Attributes:
         codecs: values of ``--codec`` that it holds and that players expect in it.
         rotates: whether the display matrix is written.
-        data: whether data tracks are kept so that they can be found again.
         negative_times: whether a track may begin before zero; else all tracks are moved.
         timestamps: False where it stores a frame rate and no times.
 
@@ -48,21 +47,20 @@ class Container:
     codecs: tuple[str, ...]
     rotates: bool = False
     attachments: bool = False
-    data: bool = False
     negative_times: bool = False
     timestamps: bool = True
 
 
-_MP4 = Container("mp4", ("h264", "hevc", "av1"), rotates=True, data=True, negative_times=True)
+_MP4 = Container("mp4", ("h264", "hevc", "av1"), rotates=True, negative_times=True)
 _MATROSKA = Container(
     "matroska", ("h264", "hevc", "av1", "ffv1"), rotates=True, attachments=True, negative_times=True
 )
-_TS = Container("mpegts", ("h264", "hevc"), data=True)
+_TS = Container("mpegts", ("h264", "hevc"))
 _Y4M = Container("yuv4mpegpipe", ("rawvideo",), timestamps=False)
 _BY_EXTENSION = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "hevc"), rotates=True, data=True, negative_times=True),
+    ".mov": Container("mov", ("h264", "hevc"), rotates=True, negative_times=True),
     ".mkv": _MATROSKA,
     ".webm": Container("webm", ("av1",), rotates=True),
     ".ts": _TS,

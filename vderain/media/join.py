@@ -15,6 +15,7 @@ from av.stream import Disposition
 
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.interfaces import SinkReport
+from vderain.media.carry.trial import first_packets
 from vderain.media.color import Mastering
 from vderain.media.cuts import nal_format
 from vderain.media.formats import Container, container_for, muxer_options, portable_metadata
@@ -251,6 +252,7 @@ class _Joining:
                 self._video.flush()
                 self._tracks.flush()
                 output.close()
+                self._tracks.mend(self._destination.partial)
         self._tracks.finish()
         return self._complete()
 
@@ -272,7 +274,11 @@ class _Joining:
             output.set_chapters(list(self._chapters()))
             muxer = Muxer(output)
             chosen = _Chosen([s for s in first.streams if self._is_common(s)])
-            template = Template(chosen, self._parts[0].video_index, (), None, Mastering())
+            samples = first_packets(self._parts[0].path, {s.index for s in chosen.streams})
+            template = Template(
+                *(chosen, self._parts[0].video_index, (), None, Mastering()),
+                samples={index: tuple(packets) for index, packets in samples.items()},
+            )
             self._tracks = mirror(
                 template, muxer, self._container, None, lambda: self._add_video(first, muxer)
             )

@@ -120,6 +120,8 @@ class VideoSink:
             self._drain()
             self._tracks.flush()
             self._output.close()
+            if self._destination is not None:
+                self._tracks.mend(self._destination.partial)
             self._tracks.finish()
             if self._pipe is not None:
                 self._pipe.flush()
@@ -170,7 +172,10 @@ class VideoSink:
             return
         self._output.set_chapters([*self._template.chapters])
         beside = None if self._destination is None else self._sidecar
-        self._tracks = mirror(self._template, self._muxer, self._format, beside, self._add_video)
+        self._tracks = mirror(
+            *(self._template, self._muxer, self._format, beside, self._add_video),
+            is_file=self._destination is not None,
+        )
 
     def _sidecar(self, stream: Any, codec: str) -> Sidecar:
         assert self._destination is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +15,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.color import (
     Mastering,
     chroma_location,
@@ -39,7 +40,7 @@ from vderain.media.opening import (
 from vderain.media.pipes import StandardInput
 from vderain.media.planes_io import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.timing import FrameClock, Span
-from vderain.media.urls import redact, shown
+from vderain.media.urls import is_url, redact, shown
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
@@ -54,7 +55,8 @@ class Template:
 
     ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
     where frames have the time ``zero_s``. ``display_matrix`` holds FFmpeg's nine integers, or is
-    None where nothing turns the picture.
+    None where nothing turns the picture. ``samples`` are some packets of the tracks beside the video, by
+    their index, as far as they are known; they may be copied only.
     """
 
     container: Any
@@ -64,6 +66,7 @@ class Template:
     mastering: Mastering
     start_s: Fraction = Fraction(0)
     zero_s: Fraction = Fraction(0)
+    samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class VideoSource:
@@ -76,7 +79,7 @@ class VideoSource:
     """
 
     def __init__(self, path: str, *, run: RunOptions, encode: EncodeOptions) -> None:
-        self._name = input_name(path)
+        self._name, self._path = input_name(path), path
         self._stats = SourceStats()
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
         self._reading = threading.Lock()
@@ -146,6 +149,7 @@ class VideoSource:
             self._mastering,
             (self._span.start_s or self._origin_s) - self._origin_s,
             self._origin_s if self._span.start_s is None else Fraction(0),
+            self._samples(),
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -340,6 +344,18 @@ class VideoSource:
                 continue
             shift = self._span.shift(unit)
             yield {**chapter, "start": max(0, start - shift), "end": end - shift}
+
+    def _samples(self) -> dict[int, tuple[Any, ...]]:
+        """Some packets of every track, of what was read already or else of the file's beginning."""
+        found: dict[int, list[Any]] = {}
+        for item in self._ahead:
+            if isinstance(item, PassedPacket):
+                found.setdefault(item.stream_index, []).append(item.payload)
+        others = {stream.index for stream in self._container.streams} - {self._stream.index}
+        missing = others - set(found)
+        if missing and not is_url(self._path) and can_reopen(self._path):
+            found.update(first_packets(self._path, missing))
+        return {index: tuple(packets[:SAMPLES]) for index, packets in found.items()}
 
     def _emptiness(self) -> str:
         if self._span == Span():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import av
@@ -12,6 +13,8 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from vderain.errors import SinkError
+from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
+from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.formats import Container, portable_metadata
 from vderain.media.opening import describe_track, is_container_track, track_name
 from vderain.media.sidecar import Sidecar
@@ -20,8 +23,6 @@ from vderain.media.subtitles import conversion
 from vderain.media.timing import DecodingTimes
 from vderain.media.urls import redact
 
-# MPEG-TS takes anything as private data that no player understands; these it really carries.
-_TS_SUBTITLES = ("dvb_subtitle", "dvb_teletext")
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 
@@ -100,7 +101,8 @@ def _with_payload(packet: Any, payload: bytes) -> Any:
 class Tracks:
     """All tracks beside the video, by their index in the input, and what is reported of them.
 
-    ``sidecars`` come with the loss that is reported where they are published.
+    ``sidecars`` come with the loss that is reported where they are published. ``wave_headers`` are those
+    of sound that Matroska holds under the tags of WAV.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Tracks:
     copied: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
+    wave_headers: list[bytes] = field(default_factory=list)
 
     def write(self, index: int, packet: Any) -> None:
         """Pass a packet on; a track that fails ends here, with a line in the report.
@@ -137,6 +140,11 @@ class Tracks:
         self.copied.pop(index, None)
         reason = redact(error.strerror or "")
         self.losses.append(f"{self.names[index]}: ends {where}, could not be written on ({reason})")
+
+    def mend(self, path: Path) -> None:
+        """What FFmpeg leaves to do in a complete file. Raises OSError."""
+        if self.wave_headers:
+            name_tracks(path, self.wave_headers)
 
     def finish(self) -> None:
         """Complete the sidecars, still under hidden names, and the report."""
@@ -171,14 +179,17 @@ def mirror(
     container: Container,
     keep_beside: Callable[[Any, str], Sidecar] | None,
     add_video: Callable[[], None],
+    *,
+    is_file: bool = True,
 ) -> Tracks:
     """Make every track of the input in the output, in the same order.
 
     ``add_video`` is called at the place of the video stream. ``keep_beside`` makes the sidecar of a
-    stream and its codec where the output cannot hold the track; it is None for a pipe. Raises what
-    these two raise, and av.FFmpegError and OSError; no sidecar is left then.
+    stream and its codec where the output cannot hold the track; it is None where there is none.
+    ``is_file`` says that ``mend`` can be called for the complete output, which a pipe takes away. Raises
+    what the two raise, and av.FFmpegError and OSError; no sidecar is left then.
     """
-    builder = _Mirror(muxer, container, keep_beside)
+    builder = _Mirror(template, muxer, container, keep_beside, is_file)
     try:
         for stream in template.container.streams:
             if stream.index == template.video_index:
@@ -196,11 +207,15 @@ class _Mirror:
 
     def __init__(
         self,
+        template: Template,
         muxer: Muxer,
         container: Container,
         keep_beside: Callable[[Any, str], Sidecar] | None,
+        is_file: bool,
     ) -> None:
         self.tracks = Tracks()
+        self._template = template
+        self._is_file = is_file
         self._muxer = muxer
         self._container = container
         self._sidecar = keep_beside
@@ -209,17 +224,43 @@ class _Mirror:
         """Copy a track, else convert it, else keep it beside the output."""
         name, codec = track_name(stream), describe_track(stream).codec
         self.tracks.names[stream.index] = name
-        reason = _unfit(stream, codec, self._container)
+        reason = self._obstacle(stream)
         converted = conversion(codec, self._container.muxer)
         if reason is None:
             self._copy(stream, name)
+        elif self._fits_by_wave_header(stream):
+            self._copy(stream, name, add_acm)
         elif converted is not None:
             self._convert(stream, name, *converted)
         else:
             self._keep_beside(stream, codec, reason)
 
-    def _copy(self, stream: Any, name: str) -> None:
-        added = self._muxer.container.add_stream_from_template(stream, opaque=True)
+    def _obstacle(self, stream: Any) -> str | None:
+        """Why the output's container cannot hold a track, or None."""
+        muxer = self._container.muxer
+        if stream.type == "attachment":
+            return None if self._container.attachments else f"{muxer} cannot hold it"
+        if stream.disposition & Disposition.attached_pic:
+            return obstacle(stream, muxer, None)
+        return obstacle(stream, muxer, self._samples(stream))
+
+    def _fits_by_wave_header(self, stream: Any) -> bool:
+        if self._container.muxer != "matroska" or stream.type != "audio" or not self._is_file:
+            return False
+        header = wave_header(stream)
+        if header is None:
+            return False
+        mend = partial(named, headers=[header])
+        if obstacle(stream, "matroska", self._samples(stream), add=add_acm, mend=mend) is not None:
+            return False
+        self.tracks.wave_headers.append(header)
+        return True
+
+    def _samples(self, stream: Any) -> tuple[Any, ...]:
+        return self._template.samples.get(stream.index, ())
+
+    def _copy(self, stream: Any, name: str, add: Add = add_copy) -> None:
+        added = add(self._muxer.container, stream)
         _copy_description(stream, added)
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         order = DecodingTimes() if video else None
@@ -255,22 +296,3 @@ def _copy_description(stream: Any, added: Any) -> None:
     added.metadata.clear()
     added.metadata.update(portable_metadata(stream.metadata))
     added.disposition = stream.disposition
-
-
-def _unfit(stream: Any, codec: str, container: Container) -> str | None:
-    """Why a container cannot hold a track, or None; muxers say it with the header only."""
-    refusal = f"{container.muxer} cannot hold it"
-    held = {
-        "attachment": container.attachments,
-        "data": container.data,
-        "subtitle": container.muxer != "mpegts" or codec in _TS_SUBTITLES,
-    }
-    if not held.get(stream.type, True):
-        return refusal
-    try:
-        with av.open(io.BytesIO(), "w", format=container.muxer) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return refusal
-    return None

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vderain.errors import OptionError, SinkError, TrainingError, WeightsError
-from vderain.media.publish import folder_for_work
+from vderain.files import folder_for_work
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig

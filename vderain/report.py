@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vderain.errors import SinkError
+from vderain.files import write_whole
 from vderain.interfaces import EngineSpec
-from vderain.media.publish import write_whole
 
 
 @dataclass(slots=True)

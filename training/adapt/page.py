@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vderain.errors import SinkError
-from vderain.media.publish import write_whole
+from vderain.files import write_whole
 from vderain.training.adapt.run import Adaptation, Verdict
 from vderain.training.evaluation.noreference import RealScores
 from vderain.training.evaluation.page import SCRIPT, STYLE, compared

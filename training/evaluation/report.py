@@ -17,8 +17,8 @@ import numpy as np
 
 from vderain import __version__
 from vderain.errors import SinkError
+from vderain.files import hidden_name, looking_at, refuse_name, sweep
 from vderain.machine import cpu_fields, cpu_model, package_version
-from vderain.media.publish import hidden_name, looking_at, refuse_name, sweep
 from vderain.network.card import Card
 from vderain.training.evaluation.noreference import RealScores
 from vderain.training.evaluation.page import MARK, Shown, render

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vderain.batch.manifest import ClipRow
 from vderain.errors import SinkError, SourceError
-from vderain.media.publish import name_file
+from vderain.files import name_file
 
 _SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
 _SPARE_BYTES = 64 << 20

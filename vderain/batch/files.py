@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vderain.errors import OptionError, SinkError, SourceError
+from vderain.files import LONGEST_NAME_BYTES
 from vderain.media.formats import container_for
 from vderain.media.images import READABLE as PICTURE_EXTENSIONS
-from vderain.media.publish import LONGEST_NAME_BYTES
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips

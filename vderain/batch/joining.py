@@ -10,7 +10,7 @@ from pathlib import Path
 from vderain.batch.files import Found
 from vderain.batch.manifest import ClipRow
 from vderain.batch.series import read_name, series_of
-from vderain.media.publish import fitted_name
+from vderain.files import fitted_name
 
 _TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips
 _JOINED = "-joined"

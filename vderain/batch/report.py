@@ -21,7 +21,7 @@ from vderain.batch.manifest import ClipRow
 from vderain.batch.report_page import render
 from vderain.batch.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError
-from vderain.media.publish import sweep, write_whole
+from vderain.files import sweep, write_whole
 
 PICTURES_FOLDER = "report-pictures"
 SCHEMA = 1

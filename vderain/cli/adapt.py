@@ -68,7 +68,7 @@ def adapt(
     vderain adapt dashcam/*.mp4 -o mycamera.safetensors
     vderain run rainy.mp4 dry.mp4 --weights mycamera.safetensors
     """
-    from vderain.media.publish import folder_for_work
+    from vderain.files import folder_for_work
     from vderain.training.adapt.page import write_page
     from vderain.training.adapt.run import Adaptation
     from vderain.training.config.methods import adapt_config

@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vderain.errors import OptionError, SinkError, SourceError
-from vderain.frames import Frame, PassedPacket, PlaneFormat
-from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
-from vderain.media.formats import STANDARD_STREAM
-from vderain.media.picture import encode_png, read_picture
-from vderain.media.publish import (
+from vderain.files import (
     Destination,
     hidden_name,
     looking_at,
@@ -24,6 +20,10 @@ from vderain.media.publish import (
     refuse_name,
     sweep,
 )  # fmt: skip
+from vderain.frames import Frame, PassedPacket, PlaneFormat
+from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
+from vderain.media.formats import STANDARD_STREAM
+from vderain.media.picture import encode_png, read_picture
 from vderain.media.rgb import Image
 from vderain.media.urls import is_url
 from vderain.options import EncodeOptions, RunOptions

@@ -14,13 +14,13 @@ import av
 from av.stream import Disposition
 
 from vderain.errors import OptionError, SinkError, SourceError
+from vderain.files import Destination
 from vderain.interfaces import SinkReport
 from vderain.media.carry.trial import first_packets
 from vderain.media.color import Mastering
 from vderain.media.cuts import nal_format
 from vderain.media.formats import Container, container_for, muxer_options, portable_metadata
 from vderain.media.opening import codec_name, is_container_track, open_container, pick_video
-from vderain.media.publish import Destination
 from vderain.media.source import Template
 from vderain.media.timing import DecodingTimes
 from vderain.media.tracks import CopiedTrack, Muxer, Tracks, mirror

@@ -13,11 +13,11 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 
 from vderain.errors import SourceError
+from vderain.files import refuse_name
 from vderain.interfaces import Track, TrackKind
 from vderain.media.formats import STANDARD_STREAM
 from vderain.media.pipes import StandardInput
 from vderain.media.playlists import NO_LIST, is_list, local_options
-from vderain.media.publish import refuse_name
 from vderain.media.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
 
 _NETWORK_TIMEOUT_S = 15.0

@@ -12,9 +12,9 @@ from typing import IO, Any
 import av
 
 from vderain.errors import SinkError
+from vderain.files import name_file
 from vderain.live.interfaces import EncodedPacket, Streams
 from vderain.media.muxed import Muxed, reason_of
-from vderain.media.publish import name_file
 
 try:
     import fcntl

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from vderain.media.publish import Destination, fitted_name
+from vderain.files import Destination, fitted_name
 
 _TIMES = ".jsonl"
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import av
 
 from vderain.errors import SinkError
+from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
 from vderain.media.color import FULL_RANGE, Mastering
@@ -25,7 +26,6 @@ from vderain.media.formats import (
 )  # fmt: skip
 from vderain.media.pipes import StandardOutput
 from vderain.media.planes_io import PlaneWriter, carrier_of, tags_after
-from vderain.media.publish import Destination, refuse_name
 from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
 from vderain.media.surfaces import SurfaceWriter, fits_surface, why_not_from_device

@@ -11,8 +11,8 @@ import pytest
 
 from tests.media import synth
 from vderain.errors import SinkError, SourceError
+from vderain.files import Destination, folder_for_work, write_whole
 from vderain.media import open_sink, open_source
-from vderain.media.publish import Destination, folder_for_work, write_whole
 from vderain.media.sidecar import Sidecar
 from vderain.options import EncodeOptions, RunOptions
 

@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from vderain.media import color
-from vderain.media.decoding import Decoder
-from vderain.media.planes_io import Scaler
+from vderain.media.frames import color
+from vderain.media.frames.decoding import Decoder
+from vderain.media.frames.planes import Scaler
 
 NAMES = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
 

@@ -15,7 +15,7 @@ from vderain.errors import SourceError
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.media import open_source
-from vderain.media.rgb import planes_to_rgb
+from vderain.media.frames.rgb import planes_to_rgb
 from vderain.network.change import apply_change
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.data.images import (

@@ -12,7 +12,7 @@ import numpy as np
 
 from vderain.frames import Frame, PlaneFormat
 from vderain.live.interfaces import LiveFrame
-from vderain.media.rgb import Image, planes_to_rgb
+from vderain.media.frames.rgb import Image, planes_to_rgb
 
 WIDTHS = (320, 640, 960, 1280)
 _QUALITY = 85

@@ -23,13 +23,13 @@ from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.live.interfaces import LiveFrame
 from vderain.live.upright import AS_STORED, Posture
-from vderain.media.color import chroma_location, color_tags, hdr_name
-from vderain.media.decoding import Decoder, Deinterlacer
+from vderain.media.frames.color import chroma_location, color_tags, hdr_name
+from vderain.media.frames.decoding import Decoder, Deinterlacer
+from vderain.media.frames.planes import PlaneReader, display_matrix
+from vderain.media.frames.timing import FrameClock
 from vderain.media.opening import check_file, codec_name, describe_track, input_name, pick_video
-from vderain.media.planes_io import PlaneReader, display_matrix
 from vderain.media.playlists import NO_LIST, is_list, local_options
 from vderain.media.reach import tls_options
-from vderain.media.timing import FrameClock
 from vderain.media.urls import escaped_login, is_device, is_url, redact
 from vderain.options import EncodeOptions
 

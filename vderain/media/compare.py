@@ -23,7 +23,7 @@ from vderain.errors import OptionError, SinkError, SourceError
 from vderain.frames import Frame, PassedPacket, Plane, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
-from vderain.media.rgb import Image, planes_to_rgb
+from vderain.media.frames.rgb import Image, planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
 
 Mode = Literal["side", "split"]

@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
-from vderain.media.decoding import MAX_CONSECUTIVE_FAILURES
+from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
 from vderain.media.nal import NalFormat
 from vderain.media.opening import codec_name, input_name, open_container, pick_video
 from vderain.media.urls import redact

@@ -12,8 +12,8 @@ import av
 
 from vderain.errors import OptionError, SinkError
 from vderain.frames import Layout, PlaneFormat
-from vderain.media.color import Mastering, svt_parameters, x265_parameters
-from vderain.media.planes_io import Target, pix_fmt_name
+from vderain.media.frames.color import Mastering, svt_parameters, x265_parameters
+from vderain.media.frames.planes import Target, pix_fmt_name
 from vderain.media.urls import redact
 from vderain.options import EncodeOptions
 

@@ -23,8 +23,8 @@ from vderain.files import (
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
 from vderain.media.formats import STANDARD_STREAM
+from vderain.media.frames.rgb import Image
 from vderain.media.picture import encode_png, read_picture
-from vderain.media.rgb import Image
 from vderain.media.urls import is_url
 from vderain.options import EncodeOptions, RunOptions
 

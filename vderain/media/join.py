@@ -17,12 +17,12 @@ from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import Destination
 from vderain.interfaces import SinkReport
 from vderain.media.carry.trial import first_packets
-from vderain.media.color import Mastering
 from vderain.media.cuts import nal_format
 from vderain.media.formats import Container, container_for, muxer_options, portable_metadata
+from vderain.media.frames.color import Mastering
+from vderain.media.frames.timing import DecodingTimes
 from vderain.media.opening import codec_name, is_container_track, open_container, pick_video
 from vderain.media.source import Template
-from vderain.media.timing import DecodingTimes
 from vderain.media.tracks import CopiedTrack, Muxer, Tracks, mirror
 from vderain.media.urls import redact
 from vderain.options import EncodeOptions

@@ -14,9 +14,9 @@ from av.codec.context import Flags
 from vderain.errors import OptionError, SinkError
 from vderain.frames import Frame
 from vderain.live.interfaces import EncodedPacket, PacketKind
-from vderain.media.color import FULL_RANGE, Mastering
 from vderain.media.encoders import Encoder, codec_options, encoder_for, fit
-from vderain.media.planes_io import PlaneWriter, tags_after
+from vderain.media.frames.color import FULL_RANGE, Mastering
+from vderain.media.frames.planes import PlaneWriter, tags_after
 from vderain.media.urls import redact
 from vderain.options import EncodeOptions
 

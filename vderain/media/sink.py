@@ -15,7 +15,6 @@ from vderain.errors import SinkError
 from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
-from vderain.media.color import FULL_RANGE, Mastering
 from vderain.media.encoders import codec_options, encoder_for, fit
 from vderain.media.formats import (
     STANDARD_STREAM,
@@ -24,8 +23,9 @@ from vderain.media.formats import (
     muxer_options,
     portable_metadata,
 )  # fmt: skip
+from vderain.media.frames.color import FULL_RANGE, Mastering
+from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.pipes import StandardOutput
-from vderain.media.planes_io import PlaneWriter, carrier_of, tags_after
 from vderain.media.sidecar import Sidecar
 from vderain.media.source import Template
 from vderain.media.surfaces import SurfaceWriter, fits_surface, why_not_from_device

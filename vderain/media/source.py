@@ -16,7 +16,8 @@ from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.trial import SAMPLES, first_packets
-from vderain.media.color import (
+from vderain.media.formats import STANDARD_STREAM
+from vderain.media.frames.color import (
     Mastering,
     chroma_location,
     color_tags,
@@ -24,8 +25,9 @@ from vderain.media.color import (
     mastering,
     side_data_losses,
 )  # fmt: skip
-from vderain.media.decoding import Decoder, Deinterlacer
-from vderain.media.formats import STANDARD_STREAM
+from vderain.media.frames.decoding import Decoder, Deinterlacer
+from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
+from vderain.media.frames.timing import FrameClock, Span
 from vderain.media.length import Length
 from vderain.media.nvdec import open_for, stays_in_software
 from vderain.media.opening import (
@@ -38,8 +40,6 @@ from vderain.media.opening import (
     seconds,
 )  # fmt: skip
 from vderain.media.pipes import StandardInput
-from vderain.media.planes_io import PlaneReader, display_matrix, pix_fmt_of
-from vderain.media.timing import FrameClock, Span
 from vderain.media.urls import is_url, redact, shown
 from vderain.options import EncodeOptions, RunOptions
 

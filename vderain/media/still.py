@@ -11,7 +11,7 @@ from vderain.clips import turned
 from vderain.errors import SourceError
 from vderain.frames import Frame
 from vderain.media import open_source
-from vderain.media.rgb import Image, planes_to_rgb
+from vderain.media.frames.rgb import Image, planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
 
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]

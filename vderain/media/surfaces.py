@@ -14,7 +14,7 @@ from av.video.frame import CudaContext
 
 from vderain.frames import DevicePlanes
 from vderain.media.encoders import Encoder
-from vderain.media.planes_io import SURFACES, Target
+from vderain.media.frames.planes import SURFACES, Target
 from vderain.media.urls import redact
 
 _CUDA = 2  # DLPack's kind of device

@@ -12,9 +12,9 @@ from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.frames import Frame
 from vderain.media import open_source
-from vderain.media.color import color_tags
-from vderain.media.decoding import Deinterlacer
-from vderain.media.planes_io import PlaneReader, carrier_of
+from vderain.media.frames.color import color_tags
+from vderain.media.frames.decoding import Deinterlacer
+from vderain.media.frames.planes import PlaneReader, carrier_of
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -216,7 +216,7 @@ def test_a_stream_without_one_good_picture_is_refused(tmp_path, long_clip):
 
 def test_endless_failures_end_the_run(tmp_path, monkeypatch):
     clip = synth.write(tmp_path / "in.mkv", codec="mjpeg", pix_fmt="yuvj420p")
-    monkeypatch.setattr("vderain.media.decoding.MAX_CONSECUTIVE_FAILURES", 3)
+    monkeypatch.setattr("vderain.media.frames.decoding.MAX_CONSECUTIVE_FAILURES", 3)
     with av.open(clip) as container:
         positions = [
             (packet.pos, packet.size) for packet in container.demux(video=0) if packet.size

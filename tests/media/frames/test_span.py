@@ -6,7 +6,7 @@ import pytest
 from tests.media import synth
 from tests.media.test_tracks import chapters
 from vderain.errors import SourceError
-from vderain.media.decoding import Decoder
+from vderain.media.frames.decoding import Decoder
 from vderain.options import RunOptions
 
 

@@ -12,8 +12,8 @@ from av.filter import Graph
 
 from vderain.errors import SourceError
 from vderain.interfaces import SourceStats
-from vderain.media.planes_io import Scaler, carrier_of, conversion_note, pix_fmt_name
-from vderain.media.timing import FrameClock
+from vderain.media.frames.planes import Scaler, carrier_of, conversion_note, pix_fmt_name
+from vderain.media.frames.timing import FrameClock
 
 MAX_CONSECUTIVE_FAILURES = 500
 _BLANK = 32  # pixels; the size of a picture that asks the filter what it takes

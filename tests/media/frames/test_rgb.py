@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vderain.frames import PlaneFormat
-from vderain.media.rgb import planes_to_rgb
+from vderain.media.frames.rgb import planes_to_rgb
 
 
 def smooth_planes(fmt, low, high):

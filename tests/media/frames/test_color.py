@@ -7,7 +7,7 @@ import pytest
 from tests.media import synth
 from vderain.frames import Frame
 from vderain.media import open_source
-from vderain.media.color import Mastering, svt_parameters
+from vderain.media.frames.color import Mastering, svt_parameters
 from vderain.options import EncodeOptions, RunOptions
 
 BT709 = {"color_range": 1, "colorspace": 1, "color_primaries": 1, "color_trc": 1}

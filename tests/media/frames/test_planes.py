@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from vderain.frames import ColorTags, PlaneFormat
-from vderain.media.planes_io import PlaneReader, PlaneWriter, Target, carrier_of
+from vderain.media.frames.planes import PlaneReader, PlaneWriter, Target, carrier_of
 
 
 def picture(pix_fmt, width=18, height=10, seed=0):

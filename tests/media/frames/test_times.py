@@ -4,7 +4,7 @@ import av
 import pytest
 
 from tests.media import synth
-from vderain.media.timing import FrameClock
+from vderain.media.frames.timing import FrameClock
 
 VFR = tuple(9000 + pts for pts in (0, 3000, 3001, 9123, 20000, 20007, 30000, 41234, 50000, 60001))
 

@@ -22,7 +22,7 @@ from vderain.frames import (
     PlaneFormat,
     network_matrix,
 )
-from vderain.media.color import FULL_RANGE, side_data_of
+from vderain.media.frames.color import FULL_RANGE, side_data_of
 
 _PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14|16)?(?:le)?")
 _LIMITED_RANGE = 1

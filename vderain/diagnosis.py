@@ -18,7 +18,7 @@ from vderain.engines.openvino import openvino_devices
 from vderain.errors import EngineLoadError
 from vderain.machine import CPUINFO, cpu_fields, cpu_flags, cpu_model, package_version
 from vderain.media import probe_encoders
-from vderain.media.ffmpeg import ffmpeg_version
+from vderain.media.io.ffmpeg import ffmpeg_version
 
 _PACKAGES = {
     "torch": ("torch",),

@@ -17,7 +17,7 @@ from tests.media.synth import Video, write
 from vderain.errors import SourceError, UnusableError
 from vderain.live.states import State
 from vderain.media.camera import CameraOptions, CameraSource
-from vderain.media.urls import escaped_login, shown
+from vderain.media.io.urls import escaped_login, shown
 from vderain.options import EncodeOptions
 
 

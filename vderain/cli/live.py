@@ -10,7 +10,7 @@ import click
 from vderain.cli.options import LOG, REPORT, OptionsCommand, flag_of, options_of, pick
 from vderain.live.logs import LogKind
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
-from vderain.media.urls import check_slashes, is_url, shown
+from vderain.media.io.urls import check_slashes, is_url, shown
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 FOR_FILES = ("start_s", "decoder", "lookahead", "queue_frames", *ENCODE_FOR_FILES)

@@ -15,7 +15,14 @@ from vderain.cli.live import FOR_FILES
 from vderain.cli.options import REPORT, OptionsCommand, flag_of, given, options_of, pick
 from vderain.errors import OptionError
 from vderain.live.options import LiveOptions
-from vderain.media.urls import check_slashes, is_device, is_live_output, is_live_url, is_url, shown
+from vderain.media.io.urls import (
+    check_slashes,
+    is_device,
+    is_live_output,
+    is_live_url,
+    is_url,
+    shown,
+)
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress
 from vderain.report import RunReport, check_report_path, write_report

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from vderain.errors import OptionError
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.live.station import CameraPlan
-from vderain.media.urls import is_url, shown
+from vderain.media.io.urls import is_url, shown
 from vderain.options import EncodeOptions, EngineOptions
 
 Options = TypeVar("Options", EngineOptions, EncodeOptions, LiveOptions)

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Literal
 
-from vderain.media.urls import redact
+from vderain.media.io.urls import redact
 
 LogKind = Literal["text", "json"]
 _FIELDS = ("camera", "output", "state", "was", "tier", "flag")

@@ -45,6 +45,6 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
 
 def probe_encoders() -> list[tuple[str, bool, str]]:
     """For every encoder of ``--codec``: its name, whether it opens here, and "" or why not."""
-    from vderain.media.encoders import probe_encoders as probe_all
+    from vderain.media.io.encoders import probe_encoders as probe_all
 
     return probe_all()

@@ -13,9 +13,9 @@ import av
 
 from vderain.errors import SourceError
 from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
+from vderain.media.io.open import codec_name, input_name, open_container, pick_video
+from vderain.media.io.urls import redact
 from vderain.media.nal import NalFormat
-from vderain.media.opening import codec_name, input_name, open_container, pick_video
-from vderain.media.urls import redact
 
 # Of these the NAL types tell whether a keyframe stands alone; containers flag more as keyframes.
 NAL_CODECS = ("h264", "hevc")

@@ -22,10 +22,10 @@ from vderain.files import (
 )  # fmt: skip
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo, Track
-from vderain.media.formats import STANDARD_STREAM
 from vderain.media.frames.rgb import Image
+from vderain.media.io.formats import STANDARD_STREAM
+from vderain.media.io.urls import is_url
 from vderain.media.picture import encode_png, read_picture
-from vderain.media.urls import is_url
 from vderain.options import EncodeOptions, RunOptions
 
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -327,7 +327,7 @@ def _dropped(template: Any) -> list[str]:
     if template is None:
         return []
     # Brings PyAV, which pictures do without.
-    from vderain.media.opening import is_container_track, track_name
+    from vderain.media.io.open import is_container_track, track_name
 
     return [
         f"{track_name(stream)}: dropped, pictures cannot hold it"

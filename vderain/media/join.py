@@ -18,13 +18,13 @@ from vderain.files import Destination
 from vderain.interfaces import SinkReport
 from vderain.media.carry.trial import first_packets
 from vderain.media.cuts import nal_format
-from vderain.media.formats import Container, container_for, muxer_options, portable_metadata
 from vderain.media.frames.color import Mastering
 from vderain.media.frames.timing import DecodingTimes
-from vderain.media.opening import codec_name, is_container_track, open_container, pick_video
+from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata
+from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
+from vderain.media.io.tracks import CopiedTrack, Muxer, Tracks, mirror
+from vderain.media.io.urls import redact
 from vderain.media.source import Template
-from vderain.media.tracks import CopiedTrack, Muxer, Tracks, mirror
-from vderain.media.urls import redact
 from vderain.options import EncodeOptions
 
 _CODECS = ("h264", "hevc", "av1", "ffv1")  # what is written here

@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from vderain.live.interfaces import EncodedPacket, PacketKind, Streams
-from vderain.media.urls import redact
+from vderain.media.io.urls import redact
 
 # What players find in each container; the rest of the sound goes there as AAC.
 SOUNDS = {

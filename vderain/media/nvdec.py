@@ -12,8 +12,8 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from vderain.errors import SourceError
-from vderain.media.opening import can_reopen, open_container
-from vderain.media.pipes import StandardInput
+from vderain.media.io.open import can_reopen, open_container
+from vderain.media.io.pipes import StandardInput
 
 
 def open_for(

@@ -13,8 +13,8 @@ import av
 
 from vderain.errors import SinkError
 from vderain.media.cuts import VideoIndex, index_video, nal_format, packets_of
+from vderain.media.io.open import open_container, pick_video
 from vderain.media.nal import NalFormat, Renumbering, annex_b
-from vderain.media.opening import open_container, pick_video
 from vderain.media.segments import OFFSET_TAG, find_entry
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from vderain.errors import OptionError, SinkError
-from vderain.media.urls import escaped_login
+from vderain.media.io.urls import escaped_login
 
 TLS_SCHEMES = ("rtsps", "https", "rtmps")
 _PORTS = {"rtsp": 554, "rtsps": 322}

@@ -16,7 +16,6 @@ from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.trial import SAMPLES, first_packets
-from vderain.media.formats import STANDARD_STREAM
 from vderain.media.frames.color import (
     Mastering,
     chroma_location,
@@ -28,9 +27,9 @@ from vderain.media.frames.color import (
 from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.frames.timing import FrameClock, Span
-from vderain.media.length import Length
-from vderain.media.nvdec import open_for, stays_in_software
-from vderain.media.opening import (
+from vderain.media.io.formats import STANDARD_STREAM
+from vderain.media.io.length import Length
+from vderain.media.io.open import (
     can_reopen,
     codec_name,
     describe_track,
@@ -39,8 +38,9 @@ from vderain.media.opening import (
     pick_video,
     seconds,
 )  # fmt: skip
-from vderain.media.pipes import StandardInput
-from vderain.media.urls import is_url, redact, shown
+from vderain.media.io.pipes import StandardInput
+from vderain.media.io.urls import is_url, redact, shown
+from vderain.media.nvdec import open_for, stays_in_software
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container

@@ -13,9 +13,9 @@ from av.codec.hwaccel import HWAccel
 from av.video.frame import CudaContext
 
 from vderain.frames import DevicePlanes
-from vderain.media.encoders import Encoder
 from vderain.media.frames.planes import SURFACES, Target
-from vderain.media.urls import redact
+from vderain.media.io.encoders import Encoder
+from vderain.media.io.urls import redact
 
 _CUDA = 2  # DLPack's kind of device
 _PROBE_PX = 256

@@ -15,14 +15,14 @@ import av
 
 from vderain.errors import SourceError
 from vderain.media.cuts import packets_of
-from vderain.media.opening import (
+from vderain.media.io.open import (
     codec_name,
     describe_track,
     is_container_track,
     open_container,
     pick_video,
 )  # fmt: skip
-from vderain.media.sidecar import place_beside
+from vderain.media.io.sidecar import place_beside
 
 _SHOWN = 3  # times that differ, in a message
 

@@ -15,13 +15,13 @@ from av.stream import Disposition
 from vderain.errors import SinkError
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.trial import Add, add_copy, obstacle
-from vderain.media.formats import Container, portable_metadata
 from vderain.media.frames.timing import DecodingTimes
-from vderain.media.opening import describe_track, is_container_track, track_name
-from vderain.media.sidecar import Sidecar
+from vderain.media.io.formats import Container, portable_metadata
+from vderain.media.io.open import describe_track, is_container_track, track_name
+from vderain.media.io.sidecar import Sidecar
+from vderain.media.io.subtitles import conversion
+from vderain.media.io.urls import redact
 from vderain.media.source import Template
-from vderain.media.subtitles import conversion
-from vderain.media.urls import redact
 
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 

@@ -14,7 +14,7 @@ from vderain.errors import OptionError, SinkError
 from vderain.frames import Layout, PlaneFormat
 from vderain.media.frames.color import Mastering, svt_parameters, x265_parameters
 from vderain.media.frames.planes import Target, pix_fmt_name
-from vderain.media.urls import redact
+from vderain.media.io.urls import redact
 from vderain.options import EncodeOptions
 
 _X26X_PRESETS = (

@@ -6,7 +6,7 @@ import pytest
 
 from tests.media import synth
 from vderain.errors import SourceError
-from vderain.media.urls import input_options, is_url, redact
+from vderain.media.io.urls import input_options, is_url, redact
 
 SECRET = "s3cret"
 
@@ -78,7 +78,7 @@ def test_a_refused_connection_names_the_host_and_no_password():
 
 
 def test_a_silent_server_does_not_hang_for_ever(monkeypatch):
-    monkeypatch.setattr("vderain.media.urls._TIMEOUT_US", "300000")
+    monkeypatch.setattr("vderain.media.io.urls._TIMEOUT_US", "300000")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://user:{SECRET}@127.0.0.1:{server.getsockname()[1]}/a.mp4"
         with pytest.raises(SourceError) as caught:

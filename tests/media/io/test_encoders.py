@@ -15,7 +15,7 @@ from tests.media import synth
 from vderain.errors import OptionError, SinkError
 from vderain.frames import PlaneFormat
 from vderain.media import probe_encoders
-from vderain.media.encoders import ENCODERS, encoder_for, fit
+from vderain.media.io.encoders import ENCODERS, encoder_for, fit
 from vderain.options import EncodeOptions
 
 CODECS = ("h264", "hevc", "av1", "ffv1")
@@ -277,7 +277,7 @@ def test_every_software_encoder_opens_and_the_others_say_why_not():
 
 def test_a_hardware_encoder_that_does_not_open_is_replaced(monkeypatch):
     monkeypatch.setattr(
-        "vderain.media.encoders.why_closed",
+        "vderain.media.io.encoders.why_closed",
         lambda encoder: "no such card" if "nvenc" in encoder.name else None,
     )
     encoder, notes = encoder_for(EncodeOptions(codec="hevc_nvenc", preset="p7"), "mp4")

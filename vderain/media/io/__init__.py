@@ -1,0 +1,1 @@
+"""Containers: opening, formats, encoders and the tracks that are copied."""

@@ -42,7 +42,7 @@ TESTS = [
         "tests/engines/test_takeover.py",
     ),
     *("tests/engines/test_device_planes.py", "tests/engines/test_tiles.py"),
-    *("tests/media/test_nvdec.py", "tests/media/test_surfaces.py"),
+    *("tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces.py"),
 ]
 PATHS = {  # decoder and encoder of a whole run
     "CPU": ["--codec", "h264"],

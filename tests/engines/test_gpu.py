@@ -23,8 +23,8 @@ from vderain.engines.tune import frames_per_s
 from vderain.frames import Clip, DevicePlanes, Frame
 from vderain.interfaces import Adding
 from vderain.media import open_source
+from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS
-from vderain.media.surfaces import why_not_from_device
 from vderain.metrics import psnr
 from vderain.network.change import apply_change
 from vderain.network.config import FAST, PAPER

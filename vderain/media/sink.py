@@ -17,6 +17,7 @@ from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
+from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.io.encoders import codec_options, encoder_for, fit
 from vderain.media.io.formats import (
     STANDARD_STREAM,
@@ -30,7 +31,6 @@ from vderain.media.io.sidecar import Sidecar
 from vderain.media.io.tracks import Muxer, Tracks, mirror
 from vderain.media.io.urls import redact
 from vderain.media.source import Template
-from vderain.media.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.options import EncodeOptions
 
 _MP4_FAMILY = ("mp4", "mov")

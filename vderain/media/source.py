@@ -27,6 +27,7 @@ from vderain.media.frames.color import (
 from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.frames.timing import FrameClock, Span
+from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.open import (
@@ -40,7 +41,6 @@ from vderain.media.io.open import (
 )  # fmt: skip
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.urls import is_url, redact, shown
-from vderain.media.nvdec import open_for, stays_in_software
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container

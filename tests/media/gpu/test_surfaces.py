@@ -23,9 +23,9 @@ from vderain.media import open_sink, open_source
 from vderain.media import sink as sink_module
 from vderain.media import source as source_module
 from vderain.media.frames.planes import Scaler
+from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS
 from vderain.media.io.open import open_container
-from vderain.media.surfaces import why_not_from_device
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
 from vderain.weights import find_weights

@@ -1,0 +1,1 @@
+"""Video that is decoded and encoded on an NVIDIA GPU."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import LONGEST_NAME_BYTES
-from vderain.media.images import READABLE as PICTURE_EXTENSIONS
 from vderain.media.io.formats import container_for
+from vderain.media.stills.images import READABLE as PICTURE_EXTENSIONS
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips

@@ -20,7 +20,7 @@ def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSo
 
     ``encode`` decides on interlaced and HDR video. Raises SourceError.
     """
-    from vderain.media.images import ImageSource, is_image_path
+    from vderain.media.stills.images import ImageSource, is_image_path
 
     if is_image_path(path):
         return ImageSource(path, run=run)
@@ -34,7 +34,7 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
 
     Raises SinkError and OptionError before anything is written.
     """
-    from vderain.media.images import ImageSink, is_image_path
+    from vderain.media.stills.images import ImageSink, is_image_path
 
     if is_image_path(path):
         return ImageSink(path, source, options)

@@ -14,8 +14,8 @@ from tests.media.synth import write as write_video
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
 from vderain.media import open_sink, open_source
-from vderain.media.images import ImageSink, ImageSource, is_image_path
-from vderain.media.picture import PngChunks
+from vderain.media.stills.image_file import PngChunks
+from vderain.media.stills.images import ImageSink, ImageSource, is_image_path
 from vderain.options import EncodeOptions, RunOptions
 
 # A header that libpng accepts (size, kind, colour space, signature, D50 white), no tags, and some

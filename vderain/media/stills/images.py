@@ -25,7 +25,7 @@ from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo,
 from vderain.media.frames.rgb import Image
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.urls import is_url
-from vderain.media.picture import encode_png, read_picture
+from vderain.media.stills.image_file import encode_png, read_picture
 from vderain.options import EncodeOptions, RunOptions
 
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

@@ -7,10 +7,10 @@ from itertools import pairwise
 import av
 
 from tests.media import synth
-from vderain.media.assemble import Copied, Encoded
-from vderain.media.cuts import index_video
-from vderain.media.nal import NalFormat
-from vderain.media.segments import SegmentSink, SegmentSource
+from vderain.media.edit.assemble import Copied, Encoded
+from vderain.media.edit.index import index_video
+from vderain.media.edit.nal import NalFormat
+from vderain.media.edit.segments import SegmentSink, SegmentSource
 from vderain.options import EncodeOptions, RunOptions
 
 UNEVEN = tuple(synth.STEP * index + (900 if index % 3 else 0) for index in range(40))

@@ -20,7 +20,7 @@ from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch, Tally
 from vderain.batch.series import ordered
 from vderain.errors import SinkError, VderainError
-from vderain.media.join import join
+from vderain.media.edit.join import join
 from vderain.options import EngineOptions
 
 _POLL_S = 2.0

@@ -13,7 +13,7 @@ from vderain.errors import VderainError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.machine import give_back_memory
-from vderain.media.segments import SegmentSink, SegmentSource
+from vderain.media.edit.segments import SegmentSink, SegmentSource
 from vderain.options import EncodeOptions, RunOptions
 from vderain.pipeline import Progress, derain
 from vderain.report import damage_losses

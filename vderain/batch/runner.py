@@ -33,9 +33,9 @@ from vderain.batch.options import Settings
 from vderain.batch.pace import Pace
 from vderain.errors import SinkError, VderainError
 from vderain.interfaces import SinkReport
-from vderain.media.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
-from vderain.media.cuts import VideoIndex, index_video
-from vderain.media.verify import problems_of
+from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
+from vderain.media.edit.index import VideoIndex, index_video
+from vderain.media.edit.verify import problems_of
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)

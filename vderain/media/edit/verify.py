@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
-from vderain.media.cuts import packets_of
+from vderain.media.edit.index import packets_of
 from vderain.media.io.open import (
     codec_name,
     describe_track,

@@ -17,7 +17,7 @@ from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import Destination
 from vderain.interfaces import SinkReport
 from vderain.media.carry.trial import first_packets
-from vderain.media.cuts import nal_format
+from vderain.media.edit.index import nal_format
 from vderain.media.frames.color import Mastering
 from vderain.media.frames.timing import DecodingTimes
 from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata

@@ -9,8 +9,8 @@ import pytest
 from tests.media import synth
 from tests.media.pieces import derain, encode_for, frames, make
 from vderain.errors import SourceError
-from vderain.media.cuts import index_video
-from vderain.media.segments import SegmentSource
+from vderain.media.edit.index import index_video
+from vderain.media.edit.segments import SegmentSource
 from vderain.options import EncodeOptions, RunOptions
 
 

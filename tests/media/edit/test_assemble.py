@@ -9,10 +9,10 @@ from tests.live.servers import need
 from tests.media import synth
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices
 from vderain.errors import SinkError
-from vderain.media.assemble import Copied, Encoded, assemble, copy_obstacle
-from vderain.media.cuts import index_video
-from vderain.media.nal import NalFormat
-from vderain.media.verify import problems_of
+from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
+from vderain.media.edit.index import index_video
+from vderain.media.edit.nal import NalFormat
+from vderain.media.edit.verify import problems_of
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]
 EXTENSIONS = ["mp4", "mkv", "mov", "ts"]

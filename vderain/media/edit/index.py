@@ -12,10 +12,10 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
+from vderain.media.edit.nal import NalFormat
 from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
 from vderain.media.io.open import codec_name, input_name, open_container, pick_video
 from vderain.media.io.urls import redact
-from vderain.media.nal import NalFormat
 
 # Of these the NAL types tell whether a keyframe stands alone; containers flag more as keyframes.
 NAL_CODECS = ("h264", "hevc")

@@ -19,7 +19,7 @@ from tests.media.synth import (
     write,
 )
 from vderain.errors import OptionError, SinkError, SourceError
-from vderain.media.join import join
+from vderain.media.edit.join import join
 
 PTS = tuple(range(0, 20 * STEP, STEP))
 

@@ -1,0 +1,1 @@
+"""Video in segments: cut, assembled, verified and joined without encoding again."""

@@ -11,8 +11,8 @@ from tests.fakes import OffsetEngine, gray_frame
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.live.control import TierControl, ladder
 from vderain.live.feed import Feed
-from vderain.live.interfaces import LiveFrame
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import LiveFrame
 
 RATE = 50
 

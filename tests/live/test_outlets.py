@@ -14,8 +14,8 @@ from tests.media.synth import Video, write
 from vderain.errors import OptionError, SinkError
 from vderain.live.options import LiveOptions
 from vderain.live.states import State
-from vderain.media.outlets import HlsOutlet, PublishOutlet, open_outlet
-from vderain.media.recording import RecordingOutlet, recover
+from vderain.media.live.outlets import HlsOutlet, PublishOutlet, open_outlet
+from vderain.media.live.recording import RecordingOutlet, recover
 
 
 def clip(tmp_path, seconds=4, **changes):
@@ -135,8 +135,8 @@ def test_a_playlist_ends_with_the_stream_and_goes_on_in_a_new_one(watch, tmp_pat
 def played(outlet, frames):
     """Write so many frames, 25 a second: whether each was known to be taken when it was written."""
     from tests.fakes import gray_frame
-    from vderain.live.interfaces import Streams
-    from vderain.media.live_encode import LiveVideoEncoder
+    from vderain.media.live.encode import LiveVideoEncoder
+    from vderain.media.live.types import Streams
     from vderain.options import EncodeOptions
 
     encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
@@ -169,7 +169,7 @@ def test_a_short_playlist_that_cannot_be_written_is_told():
 
 def test_the_encoder_takes_a_keyframe_on_request_and_rising_times():
     from tests.fakes import gray_frame
-    from vderain.media.live_encode import LiveVideoEncoder
+    from vderain.media.live.encode import LiveVideoEncoder
     from vderain.options import EncodeOptions
 
     encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
@@ -185,8 +185,8 @@ def test_the_encoder_takes_a_keyframe_on_request_and_rising_times():
 
 def test_sound_that_runs_ahead_does_not_end_an_rtp_output(tmp_path):
     from tests.fakes import gray_frame
-    from vderain.live.interfaces import Streams
-    from vderain.media.live_encode import LiveAudio, LiveVideoEncoder
+    from vderain.media.live.encode import LiveAudio, LiveVideoEncoder
+    from vderain.media.live.types import Streams
     from vderain.options import EncodeOptions
 
     encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
@@ -206,7 +206,7 @@ def test_sound_that_runs_ahead_does_not_end_an_rtp_output(tmp_path):
 
 
 def test_codecs_that_no_stream_carries_are_refused():
-    from vderain.media.live_encode import live_encoder
+    from vderain.media.live.encode import live_encoder
     from vderain.options import EncodeOptions
 
     with pytest.raises(OptionError, match="--codec ffv1"):

@@ -4,10 +4,10 @@ import pytest
 
 from tests.live.fakes import until
 from vderain.errors import SinkError
-from vderain.live.interfaces import EncodedPacket, Streams
 from vderain.live.outputs import OutletWorker
 from vderain.live.states import RetryOptions, State
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import EncodedPacket, Streams
 
 
 class FakeOutlet:

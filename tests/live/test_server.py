@@ -19,8 +19,8 @@ from tests.live.fakes import SlowEngine, until
 from vderain.errors import OptionError
 from vderain.interfaces import EngineSpec
 from vderain.live.access import is_loopback
-from vderain.live.interfaces import LiveFrame
 from vderain.live.server import PageServer, check_address
+from vderain.media.live.types import LiveFrame
 from vderain.options import EngineOptions
 
 TOKEN = "a-long-enough-token"

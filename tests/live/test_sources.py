@@ -16,8 +16,8 @@ from tests.live.servers import free_port
 from tests.media.synth import Video, write
 from vderain.errors import SourceError, UnusableError
 from vderain.live.states import State
-from vderain.media.camera import CameraOptions, CameraSource
 from vderain.media.io.urls import escaped_login, shown
+from vderain.media.live.camera import CameraOptions, CameraSource
 from vderain.options import EncodeOptions
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_video_is_not_tried_again(watch, tmp_path):
 
 
 def test_a_device_that_is_no_camera_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("vderain.media.camera.is_device", lambda path: True)
+    monkeypatch.setattr("vderain.media.live.camera.is_device", lambda path: True)
     (tmp_path / "video0").write_bytes(b"none")
     with pytest.raises(SourceError, match="video0: is no camera"):
         CameraSource(str(tmp_path / "video0"), CameraOptions(), EncodeOptions())
@@ -158,8 +158,8 @@ def test_a_camera_in_use_is_told(which, tmp_path, monkeypatch):
     def busy(*_, **__):
         raise OSError(errno.EBUSY, "Device or resource busy")
 
-    monkeypatch.setattr("vderain.media.camera.is_device", lambda path: True)
-    monkeypatch.setattr(f"vderain.media.camera.{which}", busy)
+    monkeypatch.setattr("vderain.media.live.camera.is_device", lambda path: True)
+    monkeypatch.setattr(f"vderain.media.live.camera.{which}", busy)
     with pytest.raises(SourceError, match="video0: is in use by another program"):
         CameraSource(str(tmp_path / "video0"), CameraOptions(), EncodeOptions())
 

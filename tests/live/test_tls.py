@@ -16,7 +16,7 @@ from tests.live.test_rtsp import flows, read
 from tests.live.test_sources import MjpegHandler
 from vderain.errors import OptionError, SinkError
 from vderain.live.states import State
-from vderain.media.reach import reach
+from vderain.media.live.reach import reach
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from typing import Any
 
 from vderain.errors import VderainError
 from vderain.frames import Frame, PlaneFormat
-from vderain.live.interfaces import LiveFrame, Outlet, Sound, Streams, VideoEncoder
 from vderain.live.outputs import OutletWorker
 from vderain.live.states import RetryOptions
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import LiveFrame, Outlet, Sound, Streams, VideoEncoder
 
 logger = logging.getLogger(__name__)
 

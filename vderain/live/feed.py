@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from vderain.alignment import Aligner
 from vderain.live.control import TierControl
-from vderain.live.interfaces import LiveFrame
 from vderain.live.ring import LatestRing
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import LiveFrame
 
 NEIGHBOURS = 5  # decoded frames kept for clips, the newest included
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vderain.errors import SinkError
-from vderain.live.interfaces import EncodedPacket, Outlet, Streams
 from vderain.live.states import FINAL, Connection, RetryOptions, State
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import EncodedPacket, Outlet, Streams
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from vderain.frames import Frame, PlaneFormat
 from vderain.live.control import PASSTHROUGH, Rung
 from vderain.live.feed import Feed
-from vderain.live.interfaces import LiveFrame
 from vderain.live.shelf import EngineShelf, Entry
+from vderain.media.live.types import LiveFrame
 
 logger = logging.getLogger(__name__)
 

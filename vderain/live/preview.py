@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from vderain.frames import Frame, PlaneFormat
-from vderain.live.interfaces import LiveFrame
 from vderain.media.frames.rgb import Image, planes_to_rgb
+from vderain.media.live.types import LiveFrame
 
 WIDTHS = (320, 640, 960, 1280)
 _QUALITY = 85

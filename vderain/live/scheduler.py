@@ -19,9 +19,9 @@ from vderain.clips import newest_clip, turned
 from vderain.frames import Plane
 from vderain.interfaces import Adding, PendingPlanes
 from vderain.live.feed import Feed
-from vderain.live.interfaces import LiveFrame
 from vderain.live.planner import Planner, Task, log_rung
 from vderain.live.shelf import EngineShelf
+from vderain.media.live.types import LiveFrame
 from vderain.network.change import derained
 
 logger = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
 from vderain.live.control import Rung, TierControl, ladder
 from vderain.live.feed import Feed
-from vderain.live.interfaces import Camera, Outlet, Sound, VideoEncoder
 from vderain.live.options import LiveOptions
 from vderain.live.scheduler import Scheduler
 from vderain.live.session import CameraSession, SessionParts, retry_options
 from vderain.live.shelf import EngineShelf
 from vderain.live.stats import CameraStats
+from vderain.media.live.types import Camera, Outlet, Sound, VideoEncoder
 from vderain.options import EncodeOptions, EngineOptions
 
 _TICK_S = 0.25
@@ -74,7 +74,7 @@ class Station:
 
     def make_folders(self) -> None:
         """Make the folders of local outputs and try to write there, before the start. Raises SinkError."""
-        from vderain.media.outlets import make_folder
+        from vderain.media.live.outlets import make_folder
 
         for output in self._outputs:
             make_folder(output)
@@ -156,10 +156,10 @@ class Station:
 
 
 def _check_plans(plans: list[CameraPlan]) -> None:
-    from vderain.media.camera import check_source
-    from vderain.media.live_encode import live_encoder
-    from vderain.media.outlets import open_outlet
-    from vderain.media.reach import check_ca_file
+    from vderain.media.live.camera import check_source
+    from vderain.media.live.encode import live_encoder
+    from vderain.media.live.outlets import open_outlet
+    from vderain.media.live.reach import check_ca_file
 
     if not plans:
         raise OptionError("there is no camera; name at least one")
@@ -182,7 +182,7 @@ def _open_rung(options: EngineOptions, rung: Rung) -> Engine:
 
 
 def _open_camera(plan: CameraPlan) -> Camera:
-    from vderain.media.camera import CameraOptions, CameraSource
+    from vderain.media.live.camera import CameraOptions, CameraSource
 
     options = CameraOptions(
         plan.live.rtsp_transport,
@@ -194,8 +194,8 @@ def _open_camera(plan: CameraPlan) -> Camera:
 
 
 def _broadcast(plan: CameraPlan, stats: CameraStats) -> Broadcast:
-    from vderain.media.live_encode import LiveVideoEncoder
-    from vderain.media.outlets import open_outlet
+    from vderain.media.live.encode import LiveVideoEncoder
+    from vderain.media.live.outlets import open_outlet
 
     def make_encoder(frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> VideoEncoder:
         return LiveVideoEncoder(frame, rate, plan.encode, pixel_shape=pixel_shape)
@@ -216,8 +216,8 @@ def _broadcast(plan: CameraPlan, stats: CameraStats) -> Broadcast:
 
 
 def _sound_maker(plan: CameraPlan) -> Callable[[Any], Sound]:
-    from vderain.media.live_encode import LiveAudio
-    from vderain.media.outlets import takes_sound
+    from vderain.media.live.encode import LiveAudio
+    from vderain.media.live.outlets import takes_sound
 
     def make(stream: Any) -> Sound:
         codec = str(stream.codec_context.codec.canonical_name)

@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 
-from vderain.live.interfaces import EncodedPacket, PacketKind, Streams
 from vderain.media.io.urls import redact
+from vderain.media.live.types import EncodedPacket, PacketKind, Streams
 
 # What players find in each container; the rest of the sound goes there as AAC.
 SOUNDS = {

@@ -5,8 +5,8 @@ import sys
 CLOSING = """
 import sys
 import av
-from vderain.media.live_encode import UNIT, Packed
-from vderain.media.muxed import _in_a_thread
+from vderain.media.live.encode import UNIT, Packed
+from vderain.media.live.muxed import _in_a_thread
 
 encoder = av.open("nothing", "w", format="null")
 video = encoder.add_stream("libx264", 25)

@@ -13,11 +13,11 @@ from av.codec.context import Flags
 
 from vderain.errors import OptionError, SinkError
 from vderain.frames import Frame
-from vderain.live.interfaces import EncodedPacket, PacketKind
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, tags_after
 from vderain.media.io.encoders import Encoder, codec_options, encoder_for, fit
 from vderain.media.io.urls import redact
+from vderain.media.live.types import EncodedPacket, PacketKind
 from vderain.options import EncodeOptions
 
 UNIT = Fraction(1, 90_000)  # of all video times in a session

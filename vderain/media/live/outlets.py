@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import av
 
 from vderain.errors import OptionError, SinkError
-from vderain.live.interfaces import EncodedPacket, Outlet, Streams
 from vderain.live.options import LiveOptions
 from vderain.media.io.urls import check_slashes, escaped_login, is_url, shown
-from vderain.media.muxed import SOUNDS, Muxed, reason_of
-from vderain.media.reach import TcpReceiver, reach, tls_options
-from vderain.media.recording import RECORDINGS, RecordingOutlet
+from vderain.media.live.muxed import SOUNDS, Muxed, reason_of
+from vderain.media.live.reach import TcpReceiver, reach, tls_options
+from vderain.media.live.recording import RECORDINGS, RecordingOutlet
+from vderain.media.live.types import EncodedPacket, Outlet, Streams
 
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"

@@ -13,8 +13,8 @@ import av
 
 from vderain.errors import SinkError
 from vderain.files import name_file
-from vderain.live.interfaces import EncodedPacket, Streams
-from vderain.media.muxed import Muxed, reason_of
+from vderain.media.live.muxed import Muxed, reason_of
+from vderain.media.live.types import EncodedPacket, Streams
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""Cameras in and live outputs out."""

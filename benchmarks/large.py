@@ -25,7 +25,7 @@ import numpy as np
 from vderain.clips import still_clip
 from vderain.diagnosis import installed_versions
 from vderain.engines import open_engine
-from vderain.engines.selfcheck import check_pictures, fitted, planes_from_rgb
+from vderain.engines.store.selfcheck import check_pictures, fitted, planes_from_rgb
 from vderain.errors import VderainError
 from vderain.frames import Clip, PlaneFormat
 from vderain.machine import cpu_fields, cpu_model

@@ -84,8 +84,8 @@ class ProcessBuild:
 
 def build(order: dict[str, Any]) -> None:
     """Build one engine into the cache; raises what its backend raises."""
-    from vderain.engines.cache import EngineCache
     from vderain.engines.choice import make_backend
+    from vderain.engines.store.cache import EngineCache
     from vderain.weights import find_weights
 
     options = EngineOptions(**order["options"])

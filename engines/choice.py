@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from vderain.engines.cache import EngineCache
 from vderain.engines.contract import Backend
 from vderain.engines.openvino import OpenVinoBackend, openvino_devices
+from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.machine import has_nvidia_gpu, package_version
 from vderain.network.card import Card

@@ -17,8 +17,8 @@ from torch import Tensor
 from vderain.engines.contract import check_clip, spec_from_card
 from vderain.engines.device import Device
 from vderain.engines.reference import ReferenceEngine
-from vderain.engines.selfcheck import CheckResult, check_engine
 from vderain.engines.slots import SlotEngine, fill_padded, first_line
+from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.engines.surfaces import (
     dlpack_device,
     fill_padded_tensor,

@@ -19,17 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vderain.engines.cache import Built, EngineCache
 from vderain.engines.contract import frame_flop, spec_from_card
-from vderain.engines.key import EngineKey, cpu_features, package_versions
-from vderain.engines.opening import first_passing, load_cached
-from vderain.engines.selfcheck import (
+from vderain.engines.slots import SlotEngine, fill_padded, first_line
+from vderain.engines.store.cache import Built, EngineCache
+from vderain.engines.store.key import EngineKey, cpu_features, package_versions
+from vderain.engines.store.opening import first_passing, load_cached
+from vderain.engines.store.selfcheck import (
     AGREEMENT_DB,
     INT8_AGREEMENT_DB,
     CheckResult,
     check_engine,
 )
-from vderain.engines.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import Plane, PlaneFormat

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vderain.engines.cache import Built, EngineCache
 from vderain.engines.contract import spec_from_card
 from vderain.engines.device import CudaDevice, Device
 from vderain.engines.gpu import (
@@ -41,11 +40,12 @@ from vderain.engines.gpu import (
     out_of_memory,
     wanted_precisions,
 )
-from vderain.engines.key import EngineKey, package_versions
-from vderain.engines.opening import first_passing, load_cached
 from vderain.engines.reference import load_finite_network
-from vderain.engines.selfcheck import CheckResult
 from vderain.engines.slots import first_line
+from vderain.engines.store.cache import Built, EngineCache
+from vderain.engines.store.key import EngineKey, package_versions
+from vderain.engines.store.opening import first_passing, load_cached
+from vderain.engines.store.selfcheck import CheckResult
 from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from vderain.clips import still_clip
-from vderain.engines.cache import EngineCache
 from vderain.engines.choice import FASTEST_FIRST, candidates, make_backend
 from vderain.engines.contract import Backend
-from vderain.engines.key import cpu_features, package_versions
+from vderain.engines.store.cache import EngineCache
+from vderain.engines.store.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine, Pending

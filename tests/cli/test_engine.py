@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from tests.engines.conftest import write_weights
 from vderain.cli.engine import engine
-from vderain.engines.cache import EngineCache
 from vderain.engines.pool import EnginePool
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tune import PROFILE, Choice, stored_choices
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.frames import PlaneFormat

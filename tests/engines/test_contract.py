@@ -13,13 +13,13 @@ from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
 from vderain.alignment import luma
-from vderain.engines import selfcheck
-from vderain.engines.cache import EngineCache
 from vderain.engines.contract import spec_from_card
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.device import CudaDevice
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceBackend
+from vderain.engines.store import selfcheck
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat

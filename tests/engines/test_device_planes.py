@@ -10,8 +10,8 @@ from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
 from tests.engines.test_contract import make_clip, make_format
 from tests.networks import TINY
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.surfaces import picture_of, planes_of
 from vderain.frames import Clip, DevicePlanes, PlaneFormat
 from vderain.interfaces import Adding

@@ -14,10 +14,10 @@ from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_tiles import CONFIGS, uneven_clip
 from tests.media.synth import STEP, write
 from vderain.api import derain_file
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.device import CudaDevice
 from vderain.engines.gpu import SPARE
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Clip, DevicePlanes, Frame

@@ -10,9 +10,9 @@ import pytest
 from tests.engines.conftest import openvino_backend, write_weights
 from tests.network.test_planes import reference_planes
 from vderain.engines import openvino as openvino_module
-from vderain.engines.cache import EngineCache
 from vderain.engines.reference import ReferenceBackend
-from vderain.engines.selfcheck import CheckResult
+from vderain.engines.store.cache import EngineCache
+from vderain.engines.store.selfcheck import CheckResult
 from vderain.frames import Clip, PlaneFormat
 from vderain.network.change import apply_change, sample_bounds
 from vderain.options import EngineOptions

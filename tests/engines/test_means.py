@@ -13,9 +13,9 @@ from tests.engines.test_contract import expected_change, make_clip, make_format
 from tests.engines.test_tiles import uneven_clip
 from tests.networks import COARSE, TINY, randomized
 from vderain.engines import reference
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.reference import ReferenceBackend
+from vderain.engines.store.cache import EngineCache
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import PAPER

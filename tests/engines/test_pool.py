@@ -18,7 +18,7 @@ from vderain.engines import slots as slots_module
 from vderain.engines.choice import candidates, usable_engines
 from vderain.engines.pool import EnginePool
 from vderain.engines.scaled import scaled_format
-from vderain.engines.selfcheck import (
+from vderain.engines.store.selfcheck import (
     CheckResult,
     check_engine,
     check_pictures,

@@ -12,11 +12,11 @@ from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_takeover import FMT, exact, run
 from tests.fakes import GRAY
 from vderain.engines import choice, gpu
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.pool import EnginePool
 from vderain.engines.reference import ReferenceEngine, load_finite_network
 from vderain.engines.slots import SlotEngine
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineFailedError, EngineLoadError, NoRoomError
 from vderain.interfaces import EngineSpec

@@ -20,9 +20,9 @@ from tests.fakes import GRAY, ListSink, ListSource, gray_frame
 from tests.media.synth import write
 from vderain.engines import background, choice
 from vderain.engines.background import ProcessBuild
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.pool import EnginePool
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tensorrt import TensorRtBackend, TorchRuntime
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError
 from vderain.frames import Frame

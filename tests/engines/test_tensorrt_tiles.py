@@ -12,10 +12,10 @@ from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_tiles import CONFIGS, SIZES, uneven_clip
 from vderain.engines import choice, tiles
 from vderain.engines import tensorrt as tensorrt_module
-from vderain.engines.cache import EngineCache
 from vderain.engines.cuda import CudaBackend
 from vderain.engines.gpu import SPARE
 from vderain.engines.pool import EnginePool
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.network.memory import working_bytes

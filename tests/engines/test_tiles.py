@@ -11,8 +11,8 @@ from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.networks import TINY
 from vderain.engines import openvino as openvino_module
-from vderain.engines.cache import EngineCache
 from vderain.engines.openvino import OpenVinoBackend
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tiles import TiledEngine, plan_tiles
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import EngineSpec

@@ -18,7 +18,7 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
     from vderain.bench import Bench
-    from vderain.engines.cache import Entry
+    from vderain.engines.store.cache import Entry
     from vderain.engines.tune import Choice
 
 _MIB = 1 << 20
@@ -104,7 +104,7 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
     """List the engines that are built."""
-    from vderain.engines.cache import EngineCache
+    from vderain.engines.store.cache import EngineCache
 
     cache = EngineCache()
     entries = cache.entries()
@@ -121,7 +121,7 @@ def list_(as_json: bool) -> None:
 @click.option("--remove", is_flag=True, help="Delete those that are damaged.")
 def verify(remove: bool) -> None:
     """Read every built engine and compare it with its checksum; exit code 1 where one is damaged."""
-    from vderain.engines.cache import EngineCache
+    from vderain.engines.store.cache import EngineCache
 
     cache = EngineCache()
     entries = cache.entries(verify=True)
@@ -137,7 +137,7 @@ def verify(remove: bool) -> None:
 @engine.command()
 def clear() -> None:
     """Delete every built engine, timings and the profile of tune; a run builds what it needs again."""
-    from vderain.engines.cache import EngineCache
+    from vderain.engines.store.cache import EngineCache
 
     cache = EngineCache()
     freed = _remove(cache, None)

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vderain.engines.key import EngineKey
+from vderain.engines.store.key import EngineKey
 
 try:
     import fcntl

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from vderain.engines.cache import Built, EngineCache
-from vderain.engines.key import EngineKey
-from vderain.engines.selfcheck import CheckResult
+from vderain.engines.store.cache import Built, EngineCache
+from vderain.engines.store.key import EngineKey
+from vderain.engines.store.selfcheck import CheckResult
 from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine

@@ -13,10 +13,10 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.networks import TINY, TINY_NLCL
-from vderain.engines import cache as cache_module
-from vderain.engines.cache import Built, EngineCache, cache_dir
-from vderain.engines.key import EngineKey, cpu_features, package_versions
 from vderain.engines.pool import EnginePool
+from vderain.engines.store import cache as cache_module
+from vderain.engines.store.cache import Built, EngineCache, cache_dir
+from vderain.engines.store.key import EngineKey, cpu_features, package_versions
 from vderain.frames import Clip, PlaneFormat
 from vderain.options import EngineOptions
 
@@ -232,8 +232,8 @@ def test_two_processes_build_once(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from vderain.engines import cache
-from tests.engines.test_cache import GOOD, KEY
+from vderain.engines.store import cache
+from tests.engines.store.test_cache import GOOD, KEY
 cache.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 cache.EngineCache(Path(sys.argv[1])).fetch(KEY, lambda: GOOD, [])
 """

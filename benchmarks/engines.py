@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from vderain.clips import still_clip
+from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.contract import frame_flop
-from vderain.engines.openvino import OpenVinoBackend
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError

@@ -37,11 +37,11 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 BEGIN, END = "<!-- benchmarks/gpu.py begin -->", "<!-- benchmarks/gpu.py end -->"
 TESTS = [
     *(
-        "tests/engines/test_gpu.py",
+        "tests/engines/backends/test_gpu.py",
         "tests/engines/test_contract.py",
         "tests/engines/test_takeover.py",
     ),
-    *("tests/engines/test_device_planes.py", "tests/engines/test_tiles.py"),
+    *("tests/engines/backends/test_device_planes.py", "tests/engines/backends/test_tiles.py"),
     *("tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces.py"),
 ]
 PATHS = {  # decoder and encoder of a whole run

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vderain.engines.tiles import ROUNDS
+from vderain.engines.backends.tiles import ROUNDS
 from vderain.metrics import psnr
 from vderain.network.config import PAPER
 from vderain.network.means import GatheringNetwork, GivenNetwork

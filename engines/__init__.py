@@ -33,7 +33,7 @@ def gpu_bytes(spec: EngineSpec, options: EngineOptions) -> int | None:
     """Memory in use on the GPU that an engine runs on; None where it runs on none."""
     if spec.name not in ("cuda", "tensorrt"):
         return None
-    from vderain.engines.device import used_bytes
+    from vderain.engines.backends.device import used_bytes
 
     return used_bytes(options.device)
 

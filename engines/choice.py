@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from vderain.engines.backends.openvino import OpenVinoBackend, openvino_devices
 from vderain.engines.contract import Backend
-from vderain.engines.openvino import OpenVinoBackend, openvino_devices
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.machine import has_nvidia_gpu, package_version
@@ -64,14 +64,14 @@ def make_backend(
         return OpenVinoBackend(weights, card, options, cache)
     try:
         if name == "reference":
-            from vderain.engines.reference import ReferenceBackend
+            from vderain.engines.backends.reference import ReferenceBackend
 
             return ReferenceBackend(weights, card, threads=options.threads)
         if name == "cuda":
-            from vderain.engines.cuda import CudaBackend
+            from vderain.engines.backends.cuda import CudaBackend
 
             return CudaBackend(weights, card, options, cache)
-        from vderain.engines.tensorrt import TensorRtBackend
+        from vderain.engines.backends.tensorrt import TensorRtBackend
 
         return TensorRtBackend(weights, card, options, cache)
     except ImportError as error:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from vderain.engines import choice
+from vderain.engines.backends.openvino import SLOTS
 from vderain.engines.background import BackgroundBuild, ProcessBuild
 from vderain.engines.contract import Backend, BuildsSlowly
-from vderain.engines.openvino import SLOTS
 from vderain.engines.scaled import ScaledEngine, scaled_format
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.tune import stored_choices

@@ -8,8 +8,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from tests.engines.backends.test_known_change import darkening
 from tests.engines.conftest import write_weights
-from tests.engines.test_known_change import darkening
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, Video, pictures, samples, write
 from vderain import EncodeOptions, EngineOptions, RunOptions, derain_file

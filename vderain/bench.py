@@ -17,9 +17,9 @@ import torch
 
 from vderain.clips import Window, clips
 from vderain.engines import open_engine
+from vderain.engines.backends.device import CudaDevice, transfers_per_s
 from vderain.engines.choice import ON_NVIDIA
 from vderain.engines.contract import frame_flop
-from vderain.engines.device import CudaDevice, transfers_per_s
 from vderain.engines.peak import matrix_peak_flop_per_s
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Frame, Plane, PlaneFormat

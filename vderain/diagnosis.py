@@ -13,7 +13,7 @@ from typing import Any
 
 from vderain import __version__
 from vderain.engines import usable_engines
-from vderain.engines.openvino import openvino_devices
+from vderain.engines.backends.openvino import openvino_devices
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineLoadError
 from vderain.machine import CPUINFO, cpu_fields, cpu_flags, cpu_model, package_version

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.networks import TINY, randomized
-from vderain.engines.openvino import OpenVinoBackend
+from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.errors import EngineBuildError
 from vderain.network.build import build_network
 from vderain.network.card import Card

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from vderain.engines.slots import SlotEngine
+from vderain.engines.backends.slots import SlotEngine
 from vderain.interfaces import EngineSpec
 
 SPEC = EngineSpec("fake", "float16", "fake device", "tiny")

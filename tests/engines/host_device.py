@@ -228,7 +228,7 @@ def install_tensorrt(monkeypatch, version="2.13.0"):
     """Let the tensorrt engine find the stand-ins."""
     import sys
 
-    from vderain.engines import tensorrt
+    from vderain.engines.backends import tensorrt
 
     for name, module in tensorrt_modules().items():
         monkeypatch.setitem(sys.modules, name, module)

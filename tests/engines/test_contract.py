@@ -13,14 +13,14 @@ from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
 from vderain.alignment import luma
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.device import CudaDevice
+from vderain.engines.backends.reference import ReferenceBackend
+from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.contract import spec_from_card
-from vderain.engines.cuda import CudaBackend
-from vderain.engines.device import CudaDevice
 from vderain.engines.pool import EnginePool
-from vderain.engines.reference import ReferenceBackend
 from vderain.engines.store import selfcheck
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import Adding

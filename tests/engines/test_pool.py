@@ -13,8 +13,8 @@ from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from vderain import engines
 from vderain.engines import choice
-from vderain.engines import openvino as openvino_module
-from vderain.engines import slots as slots_module
+from vderain.engines.backends import openvino as openvino_module
+from vderain.engines.backends import slots as slots_module
 from vderain.engines.choice import candidates, usable_engines
 from vderain.engines.pool import EnginePool
 from vderain.engines.scaled import scaled_format

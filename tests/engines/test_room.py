@@ -11,13 +11,14 @@ from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_
 from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_takeover import FMT, exact, run
 from tests.fakes import GRAY
-from vderain.engines import choice, gpu
-from vderain.engines.cuda import CudaBackend
+from vderain.engines import choice
+from vderain.engines.backends import nvidia
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.reference import ReferenceEngine, load_finite_network
+from vderain.engines.backends.slots import SlotEngine
+from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.pool import EnginePool
-from vderain.engines.reference import ReferenceEngine, load_finite_network
-from vderain.engines.slots import SlotEngine
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import TensorRtBackend
 from vderain.errors import EngineFailedError, EngineLoadError, NoRoomError
 from vderain.interfaces import EngineSpec
 from vderain.network.planes import PlanesNetwork
@@ -148,7 +149,7 @@ def test_what_else_fails_in_a_self_check_is_an_error_of_the_engine(weights, monk
     def failing(*arguments, **options):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(gpu, "ReferenceEngine", failing)
+    monkeypatch.setattr(nvidia, "ReferenceEngine", failing)
     for name in KINDS:
         with pytest.raises(EngineLoadError, match=r"self-check on stand-in fails.*illegal") as told:
             backend(name, weights, HostDevice()).open(FMT)

@@ -19,11 +19,11 @@ from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.fakes import GRAY, ListSink, ListSource, gray_frame
 from tests.media.synth import write
 from vderain.engines import background, choice
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.tensorrt import TensorRtBackend, TorchRuntime
 from vderain.engines.background import ProcessBuild
-from vderain.engines.cuda import CudaBackend
 from vderain.engines.pool import EnginePool
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import TensorRtBackend, TorchRuntime
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError
 from vderain.frames import Frame
 from vderain.interfaces import EngineSpec
@@ -286,7 +286,7 @@ def test_a_gpu_with_little_memory_takes_fewer_frames_at_once(stand_in):
 
 
 def test_an_engine_in_another_precision_is_not_taken_for_half(stand_in, monkeypatch):
-    from vderain.engines import tensorrt
+    from vderain.engines.backends import tensorrt
 
     make = tensorrt.device_graph
     monkeypatch.setattr(
@@ -344,7 +344,7 @@ def test_an_engine_of_another_gpu_or_version_is_built_again(stand_in, cache_fold
     other.name = "another GPU"
     stand_in(other).open(FMT).close()
     assert entries() == 2
-    from vderain.engines import tensorrt
+    from vderain.engines.backends import tensorrt
 
     monkeypatch.setattr(tensorrt, "package_versions", lambda *names: (("tensorrt", "99"),))
     stand_in().open(FMT).close()

@@ -19,8 +19,8 @@ from dataclasses import replace
 
 import torch
 
-from vderain.engines.gpu import Ports
-from vderain.engines.tiles import GATHERING, GIVEN
+from vderain.engines.backends.nvidia import Ports
+from vderain.engines.backends.tiles import GATHERING, GIVEN
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import FAST, TIERS, NetworkConfig, NlclConfig

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from vderain import engines
-from vderain.engines.tensorrt import KNOWN_VERSIONS, check_version
+from vderain.engines.backends.tensorrt import KNOWN_VERSIONS, check_version
 from vderain.errors import EngineLoadError
 
-SOURCE = Path(engines.__file__).parent / "tensorrt.py"
+SOURCE = Path(engines.__file__).parent / "backends" / "tensorrt.py"
 CALLS = {
     "convert_exported_program_to_serialized_trt_engine": "dynamo/_compiler.py",
     "TorchTensorRTModule": "dynamo/runtime/_TorchTensorRTModule.py",

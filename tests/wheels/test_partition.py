@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.wheels.conftest import RELEASES, pip, unpacked
-from vderain.engines.tiles import GATHERING, GIVEN
+from vderain.engines.backends.tiles import GATHERING, GIVEN
 
 
 @pytest.mark.wheels

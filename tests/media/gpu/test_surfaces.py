@@ -14,7 +14,7 @@ from tests.engines.host_device import HostDevice
 from tests.media.gpu_picture import decode_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import TEMPORAL
-from vderain.engines.cuda import CudaBackend
+from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import SourceError
 from vderain.frames import DevicePlanes, Frame, PlaneFormat

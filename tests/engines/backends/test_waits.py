@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engines.host_device import HostDevice, HostEvent, HostStream, install_tensorrt
 from tests.engines.test_contract import make_clip, make_format
-from vderain.engines.cuda import CudaBackend
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import TensorRtBackend
 from vderain.interfaces import Adding
 from vderain.options import EngineOptions
 from vderain.weights import find_weights

@@ -10,10 +10,10 @@ import torch
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.networks import TINY
-from vderain.engines import openvino as openvino_module
-from vderain.engines.openvino import OpenVinoBackend
+from vderain.engines.backends import openvino as openvino_module
+from vderain.engines.backends.openvino import OpenVinoBackend
+from vderain.engines.backends.tiles import TiledEngine, plan_tiles
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tiles import TiledEngine, plan_tiles
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import EngineSpec
 from vderain.network.config import FAST, PAPER
@@ -149,7 +149,7 @@ def test_openvino_goes_in_tiles_where_little_memory_is_free(coarse, cache_folder
 
 def _with_own_means(backend, fmt, clip, monkeypatch):
     """The same if every tile had its own means."""
-    from vderain.engines import tiles
+    from vderain.engines.backends import tiles
 
     monkeypatch.setattr(tiles, "ROUNDS", 0)  # what is left is the flag that says "your own"
     with closing(backend.open(fmt)) as engine:

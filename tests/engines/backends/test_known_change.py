@@ -9,8 +9,8 @@ import pytest
 
 from tests.engines.conftest import openvino_backend, write_weights
 from tests.network.test_planes import reference_planes
-from vderain.engines import openvino as openvino_module
-from vderain.engines.reference import ReferenceBackend
+from vderain.engines.backends import openvino as openvino_module
+from vderain.engines.backends.reference import ReferenceBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.selfcheck import CheckResult
 from vderain.frames import Clip, PlaneFormat

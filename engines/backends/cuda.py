@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vderain.engines.contract import spec_from_card
-from vderain.engines.device import CudaDevice, Device
-from vderain.engines.gpu import (
+from vderain.engines.backends.device import CudaDevice, Device
+from vderain.engines.backends.nvidia import (
     DTYPES,
     SLOTS,
     SPARE,
@@ -27,8 +26,9 @@ from vderain.engines.gpu import (
     out_of_memory,
     wanted_precisions,
 )
-from vderain.engines.reference import load_finite_network
-from vderain.engines.slots import first_line
+from vderain.engines.backends.reference import load_finite_network
+from vderain.engines.backends.slots import first_line
+from vderain.engines.contract import spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, package_versions
 from vderain.engines.store.opening import first_passing

@@ -14,17 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vderain.engines.contract import check_clip, spec_from_card
-from vderain.engines.device import Device
-from vderain.engines.reference import ReferenceEngine
-from vderain.engines.slots import SlotEngine, fill_padded, first_line
-from vderain.engines.store.selfcheck import CheckResult, check_engine
-from vderain.engines.surfaces import (
+from vderain.engines.backends.device import Device
+from vderain.engines.backends.reference import ReferenceEngine
+from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
+from vderain.engines.backends.surfaces import (
     dlpack_device,
     fill_padded_tensor,
     picture_of,
     planes_of,
 )
+from vderain.engines.contract import check_clip, spec_from_card
+from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
 from vderain.interfaces import Adding, Engine, Pending, PendingPlanes

@@ -6,17 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.engines.backends.test_tiles import CONFIGS, SIZES, uneven_clip
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.engines.test_tiles import CONFIGS, SIZES, uneven_clip
-from vderain.engines import choice, tiles
-from vderain.engines import tensorrt as tensorrt_module
-from vderain.engines.cuda import CudaBackend
-from vderain.engines.gpu import SPARE
+from vderain.engines import choice
+from vderain.engines.backends import tensorrt as tensorrt_module
+from vderain.engines.backends import tiles
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.nvidia import SPARE
+from vderain.engines.backends.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.pool import EnginePool
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.network.memory import working_bytes
 from vderain.options import EngineOptions

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engines.backends.test_tiles import uneven_clip
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
 from tests.engines.test_contract import expected_change, make_clip, make_format
-from tests.engines.test_tiles import uneven_clip
 from tests.networks import COARSE, TINY, randomized
-from vderain.engines import reference
-from vderain.engines.cuda import CudaBackend
-from vderain.engines.reference import ReferenceBackend
+from vderain.engines.backends import reference
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.reference import ReferenceBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
@@ -108,7 +108,7 @@ def _striped(engine, weights, fmt: PlaneFormat, free, monkeypatch):
     if engine == "reference":
         monkeypatch.setattr(reference, "available_bytes", lambda: free)
         return ReferenceBackend(*found).open(fmt)
-    from vderain.engines import cuda
+    from vderain.engines.backends import cuda
 
     make, calls = cuda.make_slots, []
 

@@ -19,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
+from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.engines.contract import frame_flop, spec_from_card
-from vderain.engines.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, cpu_features, package_versions
 from vderain.engines.store.opening import first_passing, load_cached
@@ -30,7 +31,6 @@ from vderain.engines.store.selfcheck import (
     CheckResult,
     check_engine,
 )
-from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import Plane, PlaneFormat
 from vderain.interfaces import Engine
@@ -143,7 +143,7 @@ class OpenVinoBackend:
         return means_length(self._card.config)
 
     def _build_part(self, fmt: PlaneFormat, precision: str, part: str) -> Built:
-        from vderain.engines.reference import load_finite_network
+        from vderain.engines.backends.reference import load_finite_network
 
         network = load_finite_network(self._weights, self._card)
         try:
@@ -174,7 +174,7 @@ class OpenVinoBackend:
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
         """Export and check the network for a kind of planes; this is where torch is needed."""
-        from vderain.engines.reference import ReferenceEngine, load_finite_network
+        from vderain.engines.backends.reference import ReferenceEngine, load_finite_network
 
         logger.info("building the openvino engine for %s in %s", fmt, precision)
         network = load_finite_network(self._weights, self._card)

@@ -8,8 +8,8 @@ import pytest
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.network.test_quantize import WIDE, pictures
-from vderain.engines import openvino as openvino_module
-from vderain.engines.openvino import OpenVinoBackend
+from vderain.engines.backends import openvino as openvino_module
+from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.selfcheck import INT8_AGREEMENT_DB, CheckResult
 from vderain.errors import EngineBuildError

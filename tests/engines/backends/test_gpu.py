@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engines.backends.test_tiles import CONFIGS, uneven_clip
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.engines.test_tiles import CONFIGS, uneven_clip
 from tests.media.synth import STEP, write
 from vderain.api import derain_file
-from vderain.engines.cuda import CudaBackend
-from vderain.engines.device import CudaDevice
-from vderain.engines.gpu import SPARE
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.device import CudaDevice
+from vderain.engines.backends.nvidia import SPARE
+from vderain.engines.backends.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
 from vderain.engines.tune import frames_per_s
 from vderain.frames import Clip, DevicePlanes, Frame
 from vderain.interfaces import Adding

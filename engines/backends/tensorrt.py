@@ -25,9 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vderain.engines.contract import spec_from_card
-from vderain.engines.device import CudaDevice, Device
-from vderain.engines.gpu import (
+from vderain.engines.backends.device import CudaDevice, Device
+from vderain.engines.backends.nvidia import (
     DTYPES,
     SLOTS,
     SPARE,
@@ -40,13 +39,14 @@ from vderain.engines.gpu import (
     out_of_memory,
     wanted_precisions,
 )
-from vderain.engines.reference import load_finite_network
-from vderain.engines.slots import first_line
+from vderain.engines.backends.reference import load_finite_network
+from vderain.engines.backends.slots import first_line
+from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
+from vderain.engines.contract import spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, package_versions
 from vderain.engines.store.opening import first_passing, load_cached
 from vderain.engines.store.selfcheck import CheckResult
-from vderain.engines.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
 from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.engines.host_device import HostDevice
-from vderain.engines.device import transfers_per_s
+from vderain.engines.backends.device import transfers_per_s
 
 
 class Noting(HostDevice):

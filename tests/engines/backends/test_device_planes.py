@@ -10,9 +10,9 @@ from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
 from tests.engines.test_contract import make_clip, make_format
 from tests.networks import TINY
-from vderain.engines.cuda import CudaBackend
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.surfaces import picture_of, planes_of
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.surfaces import picture_of, planes_of
 from vderain.frames import Clip, DevicePlanes, PlaneFormat
 from vderain.interfaces import Adding
 from vderain.network.adding import add_change

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.engines.fake_device import FakeDevice
-from vderain.engines.slots import fill_padded, first_line
+from vderain.engines.backends.slots import fill_padded, first_line
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, PlaneFormat
 

@@ -40,6 +40,6 @@ def gpu_bytes(spec: EngineSpec, options: EngineOptions) -> int | None:
 
 def usable_engines() -> list[tuple[str, bool, str]]:
     """(name, usable, the devices or the reason) of every engine, the fastest first."""
-    from vderain.engines import choice
+    from vderain.engines import registry
 
-    return choice.usable_engines()
+    return registry.usable_engines()

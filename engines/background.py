@@ -84,7 +84,7 @@ class ProcessBuild:
 
 def build(order: dict[str, Any]) -> None:
     """Build one engine into the cache; raises what its backend raises."""
-    from vderain.engines.choice import make_backend
+    from vderain.engines.registry import make_backend
     from vderain.engines.store.cache import EngineCache
     from vderain.weights import find_weights
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-from vderain.engines import choice
+from vderain.engines import registry
 from vderain.engines.backends.openvino import SLOTS
 from vderain.engines.background import BackgroundBuild, ProcessBuild
-from vderain.engines.contract import Backend, BuildsSlowly
-from vderain.engines.scaled import ScaledEngine, scaled_format
+from vderain.engines.engine import Backend, BuildsSlowly
+from vderain.engines.profile import stored_choices
+from vderain.engines.resize import ScaledEngine, scaled_format
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tune import stored_choices
 from vderain.errors import (
     EngineBuildError,
     EngineFailedError,
@@ -91,7 +91,7 @@ class EnginePool:
         self._options = options
         self._keep = keep
         self._start_build = start_build
-        self._candidates = choice.candidates(options)
+        self._candidates = registry.candidates(options)
         self._weights, self._card = find_weights(options.tier, options.weights)
         self._cache = EngineCache()
         self._tuned = stored_choices(options, self._card, self._cache)
@@ -285,7 +285,7 @@ class EnginePool:
         """Open the next engine in place of one that failed while it ran."""
         failed.close()
         del self._open[fmt]
-        names = failed.rest or choice.takeovers(failed.name)
+        names = failed.rest or registry.takeovers(failed.name)
         if not names:
             raise error
         # Better another precision or device than half a file.
@@ -319,7 +319,7 @@ class EnginePool:
     def _made(self, name: str, options: EngineOptions) -> Backend:
         key = (name, options)
         if key not in self._backends:
-            self._backends[key] = choice.make_backend(
+            self._backends[key] = registry.make_backend(
                 name, self._weights, self._card, options, self._cache
             )
         return self._backends[key]

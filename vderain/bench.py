@@ -18,10 +18,10 @@ import torch
 from vderain.clips import Window, clips
 from vderain.engines import open_engine
 from vderain.engines.backends.device import CudaDevice, transfers_per_s
-from vderain.engines.choice import ON_NVIDIA
-from vderain.engines.contract import frame_flop
+from vderain.engines.engine import frame_flop
 from vderain.engines.peak import matrix_peak_flop_per_s
-from vderain.engines.tune import frames_per_s
+from vderain.engines.profile import frames_per_s
+from vderain.engines.registry import ON_NVIDIA
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source

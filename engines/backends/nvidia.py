@@ -23,7 +23,7 @@ from vderain.engines.backends.surfaces import (
     picture_of,
     planes_of,
 )
-from vderain.engines.contract import check_clip, spec_from_card
+from vderain.engines.engine import check_clip, spec_from_card
 from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat

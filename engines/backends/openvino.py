@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
-from vderain.engines.contract import frame_flop, spec_from_card
+from vderain.engines.engine import frame_flop, spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, cpu_features, package_versions
 from vderain.engines.store.opening import first_passing, load_cached

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vderain.engines.contract import LateAnswer, clip_inputs, spec_from_card
+from vderain.engines.engine import LateAnswer, clip_inputs, spec_from_card
 from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending

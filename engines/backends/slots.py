@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from vderain.engines.contract import clip_inputs
+from vderain.engines.engine import clip_inputs
 from vderain.errors import EngineFailedError, EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending

@@ -42,7 +42,7 @@ from vderain.engines.backends.nvidia import (
 from vderain.engines.backends.reference import load_finite_network
 from vderain.engines.backends.slots import first_line
 from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
-from vderain.engines.contract import spec_from_card
+from vderain.engines.engine import spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, package_versions
 from vderain.engines.store.opening import first_passing, load_cached

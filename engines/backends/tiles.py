@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vderain.engines.backends.slots import SlotEngine, fill_padded
-from vderain.engines.contract import LateAnswer, clip_inputs
+from vderain.engines.engine import LateAnswer, clip_inputs
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, Pending

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from tests.engines.conftest import write_weights
 from vderain.cli.engine import engine
 from vderain.engines.pool import EnginePool
+from vderain.engines.profile import PROFILE, Choice, stored_choices
 from vderain.engines.store.cache import EngineCache
-from vderain.engines.tune import PROFILE, Choice, stored_choices
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.frames import PlaneFormat
 from vderain.machine import has_nvidia_gpu
@@ -148,7 +148,7 @@ def test_a_profile_from_before_a_gpu_was_there_is_not_taken(weights, folder, mon
     _, card = find_weights("fast", weights)
     options = EngineOptions(weights=weights)
     assert stored_choices(options, card, EngineCache())
-    monkeypatch.setattr("vderain.engines.tune.nvidia_gpu_names", lambda: ("Card, CUDA 13000",))
+    monkeypatch.setattr("vderain.engines.profile.nvidia_gpu_names", lambda: ("Card, CUDA 13000",))
     assert stored_choices(options, card, EngineCache()) == {}
 
 
@@ -159,7 +159,7 @@ def test_compiled_kernels_are_not_waited_for_while_another_engine_is_built(
     compiled = Choice("reference", "float32", 1, compiled=True)
     monkeypatch.setattr("vderain.engines.pool.stored_choices", lambda *_: {"reference": compiled})
     monkeypatch.setattr(
-        "vderain.engines.choice.make_backend",
+        "vderain.engines.registry.make_backend",
         lambda name, weights, card, options, cache: made.append(options),
     )
     pool = EnginePool(EngineOptions(weights=weights))
@@ -187,11 +187,11 @@ def test_a_damaged_profile_is_done_without(weights, folder, text):
 
 
 def test_ways_on_a_gpu_include_compiled_kernels(monkeypatch):
-    from vderain.engines import choice, tune
+    from vderain.engines import profile, registry
     from vderain.options import EngineOptions
 
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
-    ways = list(tune._ways(EngineOptions()))
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+    ways = list(profile._ways(EngineOptions()))
     assert {way.engine for way in ways} == {"tensorrt", "cuda", "openvino", "reference"}
     assert [str(way) for way in ways if way.compiled] == ["cuda float16, 2 in flight, compiled"]
     assert len(ways) == len(set(ways))

@@ -17,7 +17,7 @@ from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.device import CudaDevice
 from vderain.engines.backends.reference import ReferenceBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend
-from vderain.engines.contract import spec_from_card
+from vderain.engines.engine import spec_from_card
 from vderain.engines.pool import EnginePool
 from vderain.engines.store import selfcheck
 from vderain.engines.store.cache import EngineCache

@@ -12,12 +12,12 @@ import pytest
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from vderain import engines
-from vderain.engines import choice
+from vderain.engines import registry
 from vderain.engines.backends import openvino as openvino_module
 from vderain.engines.backends import slots as slots_module
-from vderain.engines.choice import candidates, usable_engines
 from vderain.engines.pool import EnginePool
-from vderain.engines.scaled import scaled_format
+from vderain.engines.registry import candidates, usable_engines
+from vderain.engines.resize import scaled_format
 from vderain.engines.store.selfcheck import (
     CheckResult,
     check_engine,
@@ -239,7 +239,7 @@ class Kept:
 @pytest.fixture
 def kept(monkeypatch):
     backend = Kept()
-    monkeypatch.setattr(choice, "make_backend", lambda *args: backend)
+    monkeypatch.setattr(registry, "make_backend", lambda *args: backend)
     return backend
 
 
@@ -291,7 +291,7 @@ def test_usable_engines(monkeypatch):
     assert openvino[:2] == ("openvino", True)
     assert "CPU" in openvino[2]
     assert reference[:2] == ("reference", True)
-    if not choice.has_nvidia_gpu():
+    if not registry.has_nvidia_gpu():
         assert tensorrt == ("tensorrt", False, "no NVIDIA GPU, or no driver for it")
         assert cuda == ("cuda", False, "no NVIDIA GPU, or no driver for it")
     hide_openvino(monkeypatch)
@@ -310,8 +310,8 @@ def test_usable_engines(monkeypatch):
     ],
 )
 def test_what_a_gpu_still_needs_is_named(monkeypatch, versions, told):
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(choice, "package_version", lambda *names: versions.get(names[0]))
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(registry, "package_version", lambda *names: versions.get(names[0]))
     _, usable, detail = usable_engines()[0]
     assert (usable, told in detail) == (not told, True)
 
@@ -330,7 +330,7 @@ def test_what_a_gpu_still_needs_is_named(monkeypatch, versions, told):
     ],
 )
 def test_which_engines_are_tried(monkeypatch, gpu, options, tried):
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: gpu)
     assert candidates(EngineOptions(**options)) == tuple(tried.split())
 
 

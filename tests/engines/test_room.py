@@ -11,7 +11,7 @@ from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_
 from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.engines.test_takeover import FMT, exact, run
 from tests.fakes import GRAY
-from vderain.engines import choice
+from vderain.engines import registry
 from vderain.engines.backends import nvidia
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.reference import ReferenceEngine, load_finite_network
@@ -31,7 +31,7 @@ KINDS = {"tensorrt": TensorRtBackend, "cuda": CudaBackend}
 @pytest.fixture(autouse=True)
 def _gpu(monkeypatch, cache_folder):
     install_tensorrt(monkeypatch)
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
     PROGRAMS.clear()
 
 
@@ -136,7 +136,7 @@ def test_a_self_check_without_any_room_ends_the_engine_and_not_the_run(weights, 
             return KINDS[name](*arguments, device=device)
         return Fake(name, FakeDevice(2))
 
-    monkeypatch.setattr(choice, "make_backend", make)
+    monkeypatch.setattr(registry, "make_backend", make)
     with closing(EnginePool(EngineOptions(weights=str(weights), wait_engine=True))) as pool:
         report, out = run(pool)
     assert (out, report.engines[0].name) == (exact(), "openvino")
@@ -208,7 +208,7 @@ def swapping(weights, monkeypatch, devices):
             return Fake(name, FakeDevice(2))
         return KINDS[name](*arguments, device=devices[name])
 
-    monkeypatch.setattr(choice, "make_backend", make)
+    monkeypatch.setattr(registry, "make_backend", make)
     options = EngineOptions(weights=str(weights))
     with closing(EnginePool(options, start_build=Build(weights))) as pool:
         report, out = run(pool)
@@ -271,7 +271,7 @@ def test_where_the_first_does_not_come_back_the_next_engine_goes_on(weights, mon
             return Fake(name, answers)
         return KINDS[name](*arguments, device=devices[name])
 
-    monkeypatch.setattr(choice, "make_backend", make)
+    monkeypatch.setattr(registry, "make_backend", make)
     with closing(
         EnginePool(EngineOptions(weights=str(weights)), start_build=Build(weights))
     ) as pool:

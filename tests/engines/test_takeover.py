@@ -18,7 +18,7 @@ from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.fakes import GRAY, ListSink, ListSource, gray_frame
 from tests.media.synth import write
-from vderain.engines import background, choice
+from vderain.engines import background, registry
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend, TorchRuntime
 from vderain.engines.background import ProcessBuild
@@ -42,8 +42,8 @@ class Offering:
         self.devices = devices
         self.built = built
         self.opened = []
-        monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
-        monkeypatch.setattr(choice, "make_backend", lambda name, *_: self.backend(name))
+        monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+        monkeypatch.setattr(registry, "make_backend", lambda name, *_: self.backend(name))
 
     def backend(self, name):
         device = self.devices[name]
@@ -421,8 +421,8 @@ def test_a_frame_that_tensorrt_has_no_room_for_goes_to_cuda(weights, cache_folde
             return TensorRtBackend(*arguments, device=HostDevice(room=0))
         return CudaBackend(*arguments, device=HostDevice())
 
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(choice, "make_backend", make)
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(registry, "make_backend", make)
     options = replace(OPTIONS, weights=str(weights), wait_engine=True)
     clip = make_clip(make_format("yuv420", 20, 18))
     with closing(EnginePool(options)) as pool:

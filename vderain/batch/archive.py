@@ -149,9 +149,9 @@ def unpin(
     """
     if (options.engine, options.precision) != ("auto", "auto"):
         return
-    from vderain.engines import choice
+    from vderain.engines import registry
 
-    why = functools.cache(obstacle or choice.obstacle)
+    why = functools.cache(obstacle or registry.obstacle)
     for clip in manifest.clips():
         for name in _engines_of(manifest, clip):
             reason = why(_named(options, name))

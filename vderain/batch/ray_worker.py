@@ -111,7 +111,7 @@ def open_default(options: EngineOptions) -> Engine:
     Raises EngineLoadError for one asked for by name that cannot run here: else every clip would fail.
     """
     from vderain.engines import open_engine
-    from vderain.engines.choice import obstacle
+    from vderain.engines.registry import obstacle
 
     reason = obstacle(options) if options.engine != "auto" else ""
     if reason:

@@ -18,8 +18,8 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
     from vderain.bench import Bench
+    from vderain.engines.profile import Choice
     from vderain.engines.store.cache import Entry
-    from vderain.engines.tune import Choice
 
 _MIB = 1 << 20
 _LARGEST_PX = 1 << 15
@@ -154,7 +154,7 @@ def tune(size: tuple[int, int], seconds: float, **values: Any) -> None:
 
     Building what is measured comes on top. With --engine or --precision it only prints.
     """
-    from vderain.engines.tune import tune as measure
+    from vderain.engines.profile import tune as measure
 
     options = pick(EngineOptions, values)
     fmt = PlaneFormat("yuv420", *size)

@@ -10,7 +10,7 @@ from tests.engines.backends.test_tiles import CONFIGS, SIZES, uneven_clip
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from vderain.engines import choice
+from vderain.engines import registry
 from vderain.engines.backends import tensorrt as tensorrt_module
 from vderain.engines.backends import tiles
 from vderain.engines.backends.cuda import CudaBackend
@@ -152,8 +152,8 @@ def test_a_gpu_that_is_full_at_the_moment_gives_its_frames_to_cuda(coarse, monke
         kind = TensorRtBackend if name == "tensorrt" else CudaBackend
         return kind(*arguments, device=device if name == "tensorrt" else HostDevice())
 
-    monkeypatch.setattr(choice, "has_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(choice, "make_backend", make)
+    monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(registry, "make_backend", make)
     with closing(EnginePool(EngineOptions(weights=str(coarse), wait_engine=True))) as pool:
         change = pool.submit(clip).result()
         spec = pool.spec_for(clip.format)

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from vderain.clips import still_clip
-from vderain.engines.choice import FASTEST_FIRST, candidates, make_backend
-from vderain.engines.contract import Backend
+from vderain.engines.engine import Backend
+from vderain.engines.registry import FASTEST_FIRST, candidates, make_backend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError

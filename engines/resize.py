@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from vderain.engines.contract import clip_inputs
+from vderain.engines.engine import clip_inputs
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec, Pending
 

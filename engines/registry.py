@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from vderain.engines.backends.openvino import OpenVinoBackend, openvino_devices
-from vderain.engines.contract import Backend
+from vderain.engines.engine import Backend
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError
 from vderain.machine import has_nvidia_gpu, package_version

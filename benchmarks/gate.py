@@ -2,7 +2,7 @@
 
     python benchmarks/gate.py --data DIR [--work DIR] [--opinion]
 
-The data are those of `training/configs/dev.toml`. Weights and threshold of the score were fitted on the clips
+The data are those of `training/recipes/dev.toml`. Weights and threshold of the score were fitted on the clips
 of every second source ("half 0"). The other half is not untouched: three sizes of the part of a frame that is
 looked at were tried with its results in view, and the floor under which a frame is dry at all was set from
 every rainy frame. A clip

@@ -20,7 +20,7 @@ import click
 from vderain.network.card import Card
 from vderain.weights import find_weights
 
-SUITE = Path(__file__).parents[1] / "training" / "configs" / "dev.toml"
+SUITE = Path(__file__).parents[1] / "training" / "recipes" / "dev.toml"
 AIMS_DB = {"bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
 KEY = "psnr_lost_db"  # among a card's scores
 

@@ -47,7 +47,7 @@ def test_the_wheel_holds_vderain_only_with_its_weights_and_cards(tmp_path):
         "vderain/py.typed",
         "vderain/engines/__init__.py",
         "vderain/training/train.py",
-        "vderain/training/configs/fast.toml",
+        "vderain/training/recipes/fast.toml",
         "vderain/training/replay/README.md",
         "vderain/training/replay/LICENSE-APACHE",
         "vderain/training/replay/carnd_test_video_0.jpg",

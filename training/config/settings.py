@@ -13,7 +13,7 @@ from typing import Any
 
 from vderain.errors import OptionError
 
-_SHIPPED = files("vderain.training") / "configs"
+_SHIPPED = files("vderain.training") / "recipes"
 _BARE = re.compile(r"[\w-]+", re.ASCII)  # a key that needs no quotes
 _SCORED = {"dev"}  # configurations that list sets to score
 

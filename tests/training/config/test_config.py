@@ -62,7 +62,7 @@ def test_a_name_that_is_no_file_tells_the_shipped_ones(tmp_path):
 def test_the_shipped_configurations_load_by_their_name():
     names = [
         path.name.removesuffix(".toml")
-        for path in (files("vderain.training") / "configs").iterdir()
+        for path in (files("vderain.training") / "recipes").iterdir()
     ]
     trained = [name for name in names if name != "dev"]  # that one lists sets to score
     assert {"fast", "paper", "nlcl"} <= set(trained)

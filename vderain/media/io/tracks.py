@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
+from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.frames.timing import DecodingTimes
 from vderain.media.io.formats import Container, portable_metadata
@@ -112,14 +113,15 @@ class Tracks:
     notes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     wave_headers: list[bytes] = field(default_factory=list)
+    hidden: dict[int, Hidden] = field(default_factory=dict)
 
     def write(self, index: int, packet: Any) -> None:
         """Pass a packet on; a track that fails ends here, with a line in the report.
 
         Raises av.FFmpegError and OSError where the disk or the pipe is at fault, not the track.
         """
-        writer = self.writers.get(index)
-        if writer is None:
+        writer, hidden = self.writers.get(index), self.hidden.get(index)
+        if writer is None or (hidden is not None and not hidden.takes(packet)):
             return
         try:
             writer.write(packet)
@@ -150,6 +152,15 @@ class Tracks:
         """Complete the sidecars, still under hidden names, and the report."""
         for sidecar, _ in self.sidecars:
             sidecar.finish()
+        for index, hidden in self.hidden.items():
+            if hidden.left_out_s:
+                self.notes.append(
+                    f"{self.names[index]}: {float(hidden.left_out_s):.3f} s that an edit list hides were left out"
+                )
+            if hidden.unshown:
+                self.losses.append(
+                    f"{self.names[index]}: {hidden.unshown} packets need what an edit list hides, and were left out"
+                )
         for index, writer in self.writers.items():
             if isinstance(writer, CopiedTrack) and writer.repaired:
                 self.notes.append(
@@ -224,6 +235,10 @@ class _Mirror:
         """Copy a track, else convert it, else keep it beside the output."""
         name, codec = track_name(stream), describe_track(stream).codec
         self.tracks.names[stream.index] = name
+        video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
+        self.tracks.hidden[stream.index] = Hidden(
+            can_hide=self._container.muxer in ("mp4", "mov"), needs_key=video
+        )
         reason = self._obstacle(stream)
         converted = conversion(codec, self._container.muxer)
         if reason is None:

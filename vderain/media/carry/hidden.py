@@ -1,0 +1,48 @@
+"""What an edit list hides of a track: players do not show it, and some containers cannot hide it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+# A decoder's run-up (1024 samples of AAC, 80 ms of Opus) is hidden too, and is needed.
+_RUN_UP_S = Fraction(1, 10)
+
+
+class Hidden:
+    """Decides on the packets of one track; ``left_out_s`` is how long those are that are left out.
+
+    Args:
+        can_hide: whether the output hides what lies before zero, as MP4 and MOV do.
+        needs_key: whether packets can be shown only behind a keyframe, as those of video.
+
+    """
+
+    def __init__(self, *, can_hide: bool, needs_key: bool) -> None:
+        self._can_hide = can_hide
+        self._needs_key = needs_key
+        self._waits_for_key = False
+        self._keeps_run_up: bool | None = None  # unknown until the first hidden packet
+        self.left_out_s = Fraction(0)
+        self.unshown = 0  # packets that are not hidden, but need some that are left out
+
+    def takes(self, packet: Any) -> bool:
+        """Whether a packet goes into the output."""
+        if packet.is_discard and not self._keeps(packet):
+            self.left_out_s += (packet.duration or 0) * Fraction(packet.time_base)
+            self._waits_for_key = self._needs_key
+            return False
+        if self._waits_for_key and not packet.is_keyframe:
+            self.unshown += not packet.is_discard
+            return False
+        self._waits_for_key = False
+        return True
+
+    def _keeps(self, packet: Any) -> bool:
+        if packet.pts is None:
+            return False
+        unit = Fraction(packet.time_base)
+        start_s, end_s = packet.pts * unit, (packet.pts + (packet.duration or 0)) * unit
+        if self._keeps_run_up is None:
+            self._keeps_run_up = -_RUN_UP_S <= start_s < 0
+        return start_s < 0 and (self._keeps_run_up or (self._can_hide and end_s <= 0))

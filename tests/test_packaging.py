@@ -51,7 +51,7 @@ def test_the_wheel_holds_vderain_only_with_its_weights_and_cards(tmp_path):
         "vderain/training/replay/README.md",
         "vderain/training/replay/LICENSE-APACHE",
         "vderain/training/replay/carnd_test_video_0.jpg",
-        "vderain/live/page/index.html",
+        "vderain/live/web/page/index.html",
         "vderain/weights/fast.safetensors",
         "vderain/weights/fast.json",
         "vderain/weights/selfcheck.npz",

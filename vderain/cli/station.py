@@ -21,7 +21,7 @@ from vderain.options import EngineOptions, RunOptions
 from vderain.report import check_report_path, write_report
 
 if TYPE_CHECKING:
-    from vderain.live.server import PageServer
+    from vderain.live.web.server import PageServer
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def finish(station: Station, reporting: Reporting, code: int) -> NoReturn:
 def open_page(station: Station, host: str, port: int, token: str | None) -> PageServer:
     """The web page of a station, listening but not yet started. Raises OptionError."""
     try:
-        from vderain.live.server import PageServer
+        from vderain.live.web.server import PageServer
     except ImportError as error:
         raise OptionError(
             f"the page needs {error.name}, which is not installed; pip install 'vderain[live]'"

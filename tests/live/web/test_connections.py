@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vderain.live.connections import MOST, PatientConnection
+from vderain.live.web.connections import MOST, PatientConnection
 
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-More: "
 LARGE = bytes(64 << 20)  # more than the system takes for a visitor who reads nothing
@@ -40,8 +40,8 @@ def port():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("vderain.live.connections._HEAD_S", 0.2)
-    monkeypatch.setattr("vderain.live.connections._LOOK_S", 0.1)
+    monkeypatch.setattr("vderain.live.web.connections._HEAD_S", 0.2)
+    monkeypatch.setattr("vderain.live.web.connections._LOOK_S", 0.1)
 
 
 def test_connections_without_a_request_do_not_shut_visitors_out(port):

@@ -18,8 +18,8 @@ from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, until
 from vderain.errors import OptionError
 from vderain.interfaces import EngineSpec
-from vderain.live.access import is_loopback
-from vderain.live.server import PageServer, check_address
+from vderain.live.web.access import is_loopback
+from vderain.live.web.server import PageServer, check_address
 from vderain.media.live.types import LiveFrame
 from vderain.options import EngineOptions
 
@@ -65,7 +65,7 @@ def test_pair_is_the_same_frame_twice(page):
 
 
 def test_pictures_are_made_without_complaints(capfd):
-    from vderain.live.preview import Preview
+    from vderain.live.web.preview import Preview
 
     preview = Preview()
     preview.put(LiveFrame(gray_frame(50, 0), arrived_s=0.0))
@@ -97,7 +97,7 @@ def test_other_sites_may_link_to_the_page_and_ask_for_nothing_else(page, site):
 
 
 def test_a_still_is_made_once_for_all_who_ask_within_a_second(monkeypatch):
-    from vderain.live import preview as module
+    from vderain.live.web import preview as module
 
     made = []
     encoded = module._encoded
@@ -116,7 +116,7 @@ def test_a_still_is_made_once_for_all_who_ask_within_a_second(monkeypatch):
 
 
 def test_a_newer_frame_is_waited_for(page, monkeypatch):
-    monkeypatch.setattr("vderain.live.server._WAIT_S", 0.2)
+    monkeypatch.setattr("vderain.live.web.server._WAIT_S", 0.2)
     address, station = page()
     assert shown(station)
     first = int(httpx.get(f"{address}/api/cameras/0/pair.jpg").headers["x-vderain-frame"])
@@ -246,7 +246,7 @@ def hostile(dice):
     files = (
         "etc/passwd",
         "pyproject.toml",
-        "vderain/live/server.py",
+        "vderain/live/web/server.py",
         "proc/self/environ",
         "app.py",
     )
@@ -290,7 +290,7 @@ def raw(port, request):
 
 
 def test_hostile_paths_and_headers_get_nothing(page, monkeypatch, caplog):
-    monkeypatch.setattr("vderain.live.server._WAIT_S", 0.05)
+    monkeypatch.setattr("vderain.live.web.server._WAIT_S", 0.05)
     url = f"rtsp://admin:{SECRET}@127.0.0.1:9/none?token={SECRET}"
     address, station = page(source=url)
     until(lambda: station.sessions[0].connection.reason)

@@ -21,13 +21,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from vderain.errors import OptionError
-from vderain.live.access import Guard, is_loopback
-from vderain.live.connections import MOST, PatientConnection
-from vderain.live.preview import WIDTHS, Pair
 from vderain.live.session import CameraSession
 from vderain.live.station import Station
-from vderain.live.status import camera_status, unready
-from vderain.live.telemetry import CONTENT_TYPE, metrics_text
+from vderain.live.web.access import Guard, is_loopback
+from vderain.live.web.connections import MOST, PatientConnection
+from vderain.live.web.preview import WIDTHS, Pair
+from vderain.live.web.status import camera_status, unready
+from vderain.live.web.telemetry import CONTENT_TYPE, metrics_text
 
 _WAIT_S = 2.0  # for a newer frame, before the page is told that there is none
 _POLL_S = 0.02
@@ -200,7 +200,7 @@ async def _newer(session: CameraSession, after: int) -> Pair | None:
 
 def _page(name: str, kind: str) -> Callable[[Request], Any]:
     """A view of one of the page's files, read once, at the start."""
-    data = (importlib.resources.files("vderain.live") / "page" / name).read_bytes()
+    data = (importlib.resources.files("vderain.live.web") / "page" / name).read_bytes()
 
     async def view(request: Request) -> Response:
         return Response(data, media_type=kind)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.live.fakes import until
 from tests.live.servers import need
-from vderain.live.server import PageServer
+from vderain.live.web.server import PageServer
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (

@@ -1,0 +1,1 @@
+"""The web page of live cameras, with metrics and health."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from tests.fakes import OffsetEngine, gray_frame
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
-from vderain.live.control import TierControl, ladder
-from vderain.live.feed import Feed
+from vderain.live.scheduling.control import TierControl, ladder
+from vderain.live.scheduling.feed import Feed
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
 

@@ -9,9 +9,9 @@ from tests.fakes import gray_frame
 from tests.live.fakes import FakeCamera, SlowEngine, feed, until
 from vderain.errors import LoginError, SourceError, UnusableError
 from vderain.live.options import LiveOptions
-from vderain.live.scheduler import Scheduler
+from vderain.live.scheduling.scheduler import Scheduler
+from vderain.live.scheduling.shelf import EngineShelf
 from vderain.live.session import CameraSession, SessionParts
-from vderain.live.shelf import EngineShelf
 from vderain.live.states import State
 
 

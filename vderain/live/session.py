@@ -15,9 +15,9 @@ from vderain.errors import LoginError, SourceError, UnusableError, VderainError
 from vderain.frames import PassedPacket, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.live.broadcast import Broadcast
-from vderain.live.feed import NEIGHBOURS, Feed
 from vderain.live.options import LiveOptions
-from vderain.live.scheduler import Scheduler
+from vderain.live.scheduling.feed import NEIGHBOURS, Feed
+from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.states import FINAL, Connection, RetryOptions
 from vderain.live.stats import CameraStats
 from vderain.live.timeline import Timeline

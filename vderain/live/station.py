@@ -15,12 +15,12 @@ from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
-from vderain.live.control import Rung, TierControl, ladder
-from vderain.live.feed import Feed
 from vderain.live.options import LiveOptions
-from vderain.live.scheduler import Scheduler
+from vderain.live.scheduling.control import Rung, TierControl, ladder
+from vderain.live.scheduling.feed import Feed
+from vderain.live.scheduling.scheduler import Scheduler
+from vderain.live.scheduling.shelf import EngineShelf
 from vderain.live.session import CameraSession, SessionParts, retry_options
-from vderain.live.shelf import EngineShelf
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import Camera, Outlet, Sound, VideoEncoder
 from vderain.options import EncodeOptions, EngineOptions

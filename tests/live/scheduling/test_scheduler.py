@@ -9,8 +9,8 @@ from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, feed, until
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
-from vderain.live.scheduler import Scheduler
-from vderain.live.shelf import EngineShelf
+from vderain.live.scheduling.scheduler import Scheduler
+from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
 
 

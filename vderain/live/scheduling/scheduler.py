@@ -18,9 +18,9 @@ from vderain.alignment import Aligner
 from vderain.clips import newest_clip, turned
 from vderain.frames import Plane
 from vderain.interfaces import Adding, PendingPlanes
-from vderain.live.feed import Feed
-from vderain.live.planner import Planner, Task, log_rung
-from vderain.live.shelf import EngineShelf
+from vderain.live.scheduling.feed import Feed
+from vderain.live.scheduling.planner import Planner, Task, log_rung
+from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
 from vderain.network.change import derained
 

@@ -1,4 +1,4 @@
-from vderain.live.ring import LatestRing
+from vderain.live.scheduling.ring import LatestRing
 
 
 class Clock:

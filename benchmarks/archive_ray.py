@@ -23,8 +23,8 @@ from benchmarks.archive import outputs
 from vderain.batch.archive import open_manifest, work_through
 from vderain.batch.files import WORK_FOLDER, Archive
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.ray_cluster import LOCAL, connected
-from vderain.batch.ray_executor import RayExecutor
+from vderain.batch.ray.cluster import LOCAL, connected
+from vderain.batch.ray.executor import RayExecutor
 from vderain.batch.runner import Batch
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.options import EncodeOptions, EngineOptions

@@ -42,7 +42,7 @@ ONLY = {
     "torch_tensorrt": ["vderain.engines.backends.tensorrt"],
     "tensorrt": ["vderain.engines.backends.tensorrt"],
     "click": ["vderain.cli"],
-    "ray": ["vderain.batch.ray_cluster", "vderain.batch.ray_executor"],
+    "ray": ["vderain.batch.ray.cluster", "vderain.batch.ray.executor"],
     "tqdm": ["vderain.cli", "vderain.training"],
     "vderain.cli": ["vderain.cli", "vderain.__main__"],
     "vderain.api": ["vderain", "vderain.cli"],

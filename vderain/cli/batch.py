@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vderain.batch.jobs import Executor
     from vderain.batch.manifest import ClipRow, Manifest
     from vderain.batch.pace import Pace
-    from vderain.batch.ray_executor import RayExecutor
+    from vderain.batch.ray.executor import RayExecutor
     from vderain.batch.runner import Batch, Tally
 
 _PATH = click.Path(path_type=Path)
@@ -81,7 +81,7 @@ def batch(
     vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
     from vderain.batch.files import Archive, read_list
-    from vderain.batch.ray_cluster import check_address, ray_module
+    from vderain.batch.ray.cluster import check_address, ray_module
     from vderain.weights import find_weights
 
     if ray is not None:
@@ -263,7 +263,7 @@ def _cluster(
     address: str, options: EngineOptions, sources: list[Path], work: Path, bar: _Bar
 ) -> RayExecutor:
     """Workers that see the sources and write to the work folder."""
-    from vderain.batch.ray_executor import RayExecutor
+    from vderain.batch.ray.executor import RayExecutor
 
     folders = {source if source.is_dir() else source.parent for source in sources}
     return RayExecutor(

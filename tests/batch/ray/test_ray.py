@@ -15,9 +15,9 @@ import vderain
 from tests.batch.conftest import Rig
 from tests.media.synth import STEP, payloads, times, write
 from vderain.batch.jobs import InProcess, SegmentJob
-from vderain.batch.ray_cluster import LOCAL, check_address, connected, knock, ray_module
-from vderain.batch.ray_executor import RayExecutor
-from vderain.batch.ray_worker import Failure, Worker, open_default
+from vderain.batch.ray.cluster import LOCAL, check_address, connected, knock, ray_module
+from vderain.batch.ray.executor import RayExecutor
+from vderain.batch.ray.worker import Failure, Worker, open_default
 from vderain.engines import open_engine
 from vderain.errors import EngineLoadError, OptionError, SinkError, SourceError, VderainError
 from vderain.options import EngineOptions
@@ -126,7 +126,7 @@ def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(
     cluster, tmp_path, marks, capfd, monkeypatch
 ):
     # A segment is done before it is asked how far it is, on a machine that has nothing else to do.
-    monkeypatch.setattr("vderain.batch.ray_executor._LOOK_S", 0.2)
+    monkeypatch.setattr("vderain.batch.ray.executor._LOOK_S", 0.2)
     rigs = [Rig(tmp_path / name) for name in ("alone", "spread")]
     for rig in rigs:
         for name in ("a.mp4", "b.mkv"):
@@ -208,7 +208,7 @@ def test_where_nobody_listens_is_one_clear_error():
 
 
 def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
-    monkeypatch.setattr("vderain.batch.ray_cluster._ANSWER_S", 4.0)
+    monkeypatch.setattr("vderain.batch.ray.cluster._ANSWER_S", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(OptionError, match="nothing of Ray answers within 4 s"):

@@ -14,8 +14,8 @@ from typing import Any
 
 import vderain
 from vderain.batch.jobs import Outcome, SegmentJob
-from vderain.batch.ray_cluster import LOCAL, check_address, connected, first_sentence, ray_module
-from vderain.batch.ray_worker import MARKER, EngineFactory, Key, Worker, open_default
+from vderain.batch.ray.cluster import LOCAL, check_address, connected, first_sentence, ray_module
+from vderain.batch.ray.worker import MARKER, EngineFactory, Key, Worker, open_default
 from vderain.errors import OptionError, VderainError
 from vderain.options import EngineOptions
 from vderain.pipeline import Progress

@@ -1,0 +1,1 @@
+"""Batch jobs on the machines of a Ray cluster."""

@@ -25,8 +25,8 @@ import gate_opinion
 import numpy as np
 from gate_footage import Sample, given_samples, make_samples
 
-from vderain.batch.gate import WET_FROM
-from vderain.batch.meter import RainMeter
+from vderain.batch.rain.detector import WET_FROM
+from vderain.batch.rain.meter import RainMeter
 from vderain.frames import Frame, PlaneFormat
 from vderain.machine import cpu_fields, cpu_model
 from vderain.media import open_source

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from gate_footage import Sample
 
-from vderain.batch.gate import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
+from vderain.batch.rain.detector import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
 from vderain.clips import Window, clips, upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame

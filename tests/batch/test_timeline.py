@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from vderain.batch.gate import RainTimeline
+from vderain.batch.rain.detector import RainTimeline
 from vderain.batch.timeline import timeline_svg
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from vderain import __version__
-from vderain.batch.gate import RainTimeline
 from vderain.batch.manifest import ClipRow
+from vderain.batch.rain.detector import RainTimeline
 from vderain.batch.report_page import render
 from vderain.batch.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError

@@ -26,11 +26,11 @@ from vderain.batch.clip_files import (
 )
 from vderain.batch.cutting import cut
 from vderain.batch.files import WORK_FOLDER, Found
-from vderain.batch.gating import Gated, Gating
 from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
 from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings
 from vderain.batch.pace import Pace
+from vderain.batch.rain.spans import Gated, Gating
 from vderain.errors import SinkError, VderainError
 from vderain.interfaces import SinkReport
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from vderain.batch.gate import WET_FROM, RainTimeline
+from vderain.batch.rain.detector import WET_FROM, RainTimeline
 
 _WIDTH, _HEIGHT = 720, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 708, 26, 116

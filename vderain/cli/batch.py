@@ -213,9 +213,9 @@ def _batch(
     """The batch with its engine, which ``stack`` closes; with the workers of a cluster, where there is one."""
     from vderain.batch.archive import pinned, unpin
     from vderain.batch.files import WORK_FOLDER
-    from vderain.batch.gating import RainGating
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
+    from vderain.batch.rain.spans import RainGating
     from vderain.batch.runner import Batch
     from vderain.engines import open_engine
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.batch.gate import Opinion, RainTimeline, dry_gops, rain_timeline
-from vderain.batch.meter import RainMeter
+from vderain.batch.rain.detector import Opinion, RainTimeline, dry_gops, rain_timeline
+from vderain.batch.rain.meter import RainMeter
 from vderain.errors import OptionError
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import EngineSpec
@@ -164,12 +164,12 @@ class Network:
 
 
 def test_the_network_is_asked_of_doubtful_frames_only_and_seldom(monkeypatch):
-    monkeypatch.setattr("vderain.batch.meter.rain_score", lambda *_: 1.5)
+    monkeypatch.setattr("vderain.batch.rain.meter.rain_score", lambda *_: 1.5)
     made = frames(dry_pictures(60, size=(40, 30)))
     network = Network(-0.6)
     told = rain_timeline(made, engine=network)
     assert [o.pts for o in told.opinions] == [0, 50] and told.opinions[0].score == pytest.approx(2)
-    monkeypatch.setattr("vderain.batch.meter.rain_score", lambda *_: 9.0)
+    monkeypatch.setattr("vderain.batch.rain.meter.rain_score", lambda *_: 9.0)
     assert rain_timeline(made, engine=network).opinions == () and network.asked == 2
 
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vderain.batch.gate import dry_gops, rain_timeline
 from vderain.batch.jobs import Spans
+from vderain.batch.rain.detector import dry_gops, rain_timeline
 from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.media.edit.index import VideoIndex

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vderain.batch.meter import RainMeter
+from vderain.batch.rain.meter import RainMeter
 from vderain.clips import upright_clip
 from vderain.errors import OptionError
 from vderain.frames import Clip, Frame

@@ -1,0 +1,1 @@
+"""The rain detector: which parts of a clip are derained."""

@@ -13,7 +13,7 @@ from tests.media.synth import pictures
 from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
 from vderain.batch.files import Found
 from vderain.batch.options import BatchOptions
-from vderain.batch.report import write_report
+from vderain.batch.report.record import write_report
 from vderain.interfaces import EngineSpec
 from vderain.options import EngineOptions
 

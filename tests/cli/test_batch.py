@@ -229,7 +229,7 @@ def test_a_full_disk_that_takes_no_report_either_is_still_told(folder, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("vderain.batch.runner.assemble", full)
-    monkeypatch.setattr("vderain.batch.report.write_whole", full)
+    monkeypatch.setattr("vderain.batch.report.record.write_whole", full)
     arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference"]
     done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert isinstance(done.exception, BatchStoppedError), done.exception

@@ -189,7 +189,7 @@ def _write_report(
     manifest: Manifest, target: Path, tally: Tally, bar: _Bar, *, is_ending: bool
 ) -> None:
     """Write the report; where the batch is ending for another reason, that one is told last, and counts."""
-    from vderain.batch.report import write_report
+    from vderain.batch.report.record import write_report
 
     try:
         write_report(target, target, manifest.clips(), seconds=tally.seconds)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vderain.batch.rain.detector import RainTimeline
-from vderain.batch.timeline import timeline_svg
+from vderain.batch.report.timeline import timeline_svg
 
 
 def timeline(scores):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.media.synth import STEP, write
 from vderain.batch.manifest import ClipRow
-from vderain.batch.report import PICTURES_FOLDER, write_report
+from vderain.batch.report.record import PICTURES_FOLDER, write_report
 from vderain.errors import SinkError, SourceError
 from vderain.media.stills.preview import before_and_after
 

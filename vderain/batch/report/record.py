@@ -18,8 +18,8 @@ import numpy as np
 from vderain import __version__
 from vderain.batch.manifest import ClipRow
 from vderain.batch.rain.detector import RainTimeline
-from vderain.batch.report_page import render
-from vderain.batch.timeline import timeline_svg
+from vderain.batch.report.page import render
+from vderain.batch.report.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError
 from vderain.files import sweep, write_whole
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from vderain.batch.report import ClipFacts, Totals
+    from vderain.batch.report.record import ClipFacts, Totals
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fbfbfa; --card: #fff; --ink: #1c2126; --faint: #5f6973;

@@ -1,0 +1,1 @@
+"""What a batch did: report.html and report.json."""

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.archive import outputs
 from vderain.batch.archive import open_manifest, work_through
-from vderain.batch.files import WORK_FOLDER, Archive
+from vderain.batch.clips.find import WORK_FOLDER, Archive
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.ray.cluster import LOCAL, connected
 from vderain.batch.ray.executor import RayExecutor

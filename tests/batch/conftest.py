@@ -8,7 +8,7 @@ import pytest
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, write
 from vderain.batch.archive import open_manifest, plan, work_through
-from vderain.batch.files import Archive
+from vderain.batch.clips.find import Archive
 from vderain.batch.jobs import InProcess
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch

@@ -11,7 +11,7 @@ from tests.batch.test_runner import KillAfter, Recorded
 from tests.fakes import OffsetEngine
 from tests.media.synth import pictures
 from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
-from vderain.batch.files import Found
+from vderain.batch.clips.find import Found
 from vderain.batch.options import BatchOptions
 from vderain.batch.report.record import write_report
 from vderain.interfaces import EngineSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vderain.batch.files import Found
+from vderain.batch.clips.find import Found
 from vderain.batch.manifest import Manifest, Segment
 from vderain.errors import SinkError
 
@@ -92,7 +92,7 @@ def test_a_second_batch_on_the_same_target_is_refused(path):
 def test_a_kill_between_two_changes_loses_neither(path):
     code = (
         "import os, signal; from pathlib import Path; from vderain.batch.manifest import *\n"
-        "from vderain.batch.files import Found\n"
+        "from vderain.batch.clips.find import Found\n"
         f"m = Manifest(Path({str(path)!r})); c = m.add(Found(Path('/in/a.mp4'), Path('a.mp4'), 100, 5))\n"
         "m.cut(c.id, [Segment(0, 0, 10, 5)], 'how'); m.finish_segment(c.id, 0, {'frames': 5})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -228,7 +228,7 @@ def with_data_beside(rig):
 def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_clip(
     rig, monkeypatch
 ):
-    from vderain.batch import clip_files
+    from vderain.batch.clips import clip_files
 
     output, beside = with_data_beside(rig)
     name_file = clip_files.name_file
@@ -310,7 +310,7 @@ def test_a_folder_of_the_target_that_takes_no_files_at_the_end_is_named(rig, clo
 
 
 def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
-    from vderain.batch import clip_files
+    from vderain.batch.clips import clip_files
 
     output, _ = with_data_beside(rig)
     name_file = clip_files.name_file

@@ -23,8 +23,8 @@ from tests.live.fakes import until
 from tests.media.synth import STEP, payloads, pictures, samples, write
 from tests.networks import TEMPORAL
 from vderain.batch.archive import Plan, open_manifest
+from vderain.batch.clips.find import Found
 from vderain.batch.estimate import Estimate
-from vderain.batch.files import Found
 from vderain.batch.runner import BatchStoppedError
 from vderain.cli import cli, main
 

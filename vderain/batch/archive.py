@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vderain.batch.clip_files import is_as_written, room_for
-from vderain.batch.files import WORK_FOLDER, Archive, Found
-from vderain.batch.joining import joinable, joined_name
+from vderain.batch.clips.clip_files import is_as_written, room_for
+from vderain.batch.clips.find import WORK_FOLDER, Archive, Found
+from vderain.batch.clips.joining import joinable, joined_name
+from vderain.batch.clips.series import ordered
 from vderain.batch.manifest import ClipRow, Joined, Manifest
 from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.runner import Batch, Tally
-from vderain.batch.series import ordered
 from vderain.errors import SinkError, VderainError
 from vderain.media.edit.join import join
 from vderain.options import EngineOptions

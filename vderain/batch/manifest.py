@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vderain.batch.files import Found
+from vderain.batch.clips.find import Found
 from vderain.errors import SinkError
 
 State = Literal["planned", "done", "failed", "skipped"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vderain.batch.clip_files import (
+from vderain.batch.clips.clip_files import (
     check_place,
     check_unchanged,
     free_bytes,
@@ -24,8 +24,8 @@ from vderain.batch.clip_files import (
     room_for,
     sync,
 )
+from vderain.batch.clips.find import WORK_FOLDER, Found
 from vderain.batch.cutting import cut
-from vderain.batch.files import WORK_FOLDER, Found
 from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
 from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings

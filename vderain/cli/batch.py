@@ -20,8 +20,8 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
     from vderain.batch.archive import Plan
+    from vderain.batch.clips.find import Archive, Found
     from vderain.batch.estimate import Estimate
-    from vderain.batch.files import Archive, Found
     from vderain.batch.jobs import Executor
     from vderain.batch.manifest import ClipRow, Manifest
     from vderain.batch.pace import Pace
@@ -80,7 +80,7 @@ def batch(
     vderain batch dashcam/ dry/ --dry-run
     vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
-    from vderain.batch.files import Archive, read_list
+    from vderain.batch.clips.find import Archive, read_list
     from vderain.batch.ray.cluster import check_address, ray_module
     from vderain.weights import find_weights
 
@@ -212,7 +212,7 @@ def _batch(
 ) -> tuple[Batch, RayExecutor | None]:
     """The batch with its engine, which ``stack`` closes; with the workers of a cluster, where there is one."""
     from vderain.batch.archive import pinned, unpin
-    from vderain.batch.files import WORK_FOLDER
+    from vderain.batch.clips.find import WORK_FOLDER
     from vderain.batch.jobs import InProcess
     from vderain.batch.pace import Pace
     from vderain.batch.rain.spans import RainGating
@@ -305,7 +305,7 @@ def _told(ahead: Plan, needed: Estimate) -> list[str]:
 
 def _room(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
     """What is said where all outputs together may not fit; nothing where they do."""
-    from vderain.batch.clip_files import free_bytes
+    from vderain.batch.clips.clip_files import free_bytes
 
     needed = ahead.room_bytes(output_bytes)
     if needed <= free_bytes(target):
@@ -317,7 +317,7 @@ def _room(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
 
 
 def _free(target: Path) -> str:
-    from vderain.batch.clip_files import free_bytes
+    from vderain.batch.clips.clip_files import free_bytes
 
     return f"{free_bytes(target) / 1e9:.1f} GB are free"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vderain.batch.joining import joinable, joined_name
+from vderain.batch.clips.joining import joinable, joined_name
 from vderain.batch.manifest import ClipRow
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vderain.batch.files import WORK_FOLDER, Archive, output_name, read_list
+from vderain.batch.clips.find import WORK_FOLDER, Archive, output_name, read_list
 from vderain.errors import OptionError, SourceError
 from vderain.options import EncodeOptions
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from vderain.batch.files import Found
+from vderain.batch.clips.find import Found
+from vderain.batch.clips.series import read_name, series_of
 from vderain.batch.manifest import ClipRow
-from vderain.batch.series import read_name, series_of
 from vderain.files import fitted_name
 
 _TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips

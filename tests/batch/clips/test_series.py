@@ -4,8 +4,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from vderain.batch.files import Found
-from vderain.batch.series import ordered, read_name, series_of
+from vderain.batch.clips.find import Found
+from vderain.batch.clips.series import ordered, read_name, series_of
 
 
 def found(*names, mtimes=None):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from vderain.batch.files import Found
+from vderain.batch.clips.find import Found
 
 # Dashcams name clips by date and time, with a number and the camera's letter or word around them:
 # 20240115_123000_NF.mp4, 2024_0115_123000_001F.MP4, 2024-01-15_12-30-00-front.mp4, MOVI0012.avi.

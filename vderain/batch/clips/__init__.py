@@ -1,0 +1,1 @@
+"""The clips of a batch: found, named and put in order."""

@@ -25,7 +25,7 @@ import click
 import torch
 from losses import losses, onto_card, table
 
-from vderain.diagnosis import installed_versions, nvidia_gpus
+from vderain.diagnostics.diagnosis import installed_versions, nvidia_gpus
 from vderain.machine import package_version
 from vderain.network.card import Card
 from vderain.network.config import FAST, PAPER

@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from vderain.clips import still_clip
-from vderain.diagnosis import installed_versions
+from vderain.diagnostics.diagnosis import installed_versions
 from vderain.engines import open_engine
 from vderain.engines.store.selfcheck import check_pictures, fitted, planes_from_rgb
 from vderain.errors import VderainError

@@ -46,7 +46,12 @@ ONLY = {
     "tqdm": ["vderain.cli", "vderain.training"],
     "vderain.cli": ["vderain.cli", "vderain.__main__"],
     "vderain.api": ["vderain", "vderain.cli"],
-    "vderain.pipeline": ["vderain.api", "vderain.batch", "vderain.bench", "vderain.cli"],
+    "vderain.pipeline": [
+        "vderain.api",
+        "vderain.batch",
+        "vderain.diagnostics.bench",
+        "vderain.cli",
+    ],
 }
 # Modules (by the start of their name) -> what they must not import.
 NEVER = {

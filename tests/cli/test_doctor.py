@@ -5,8 +5,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from vderain import __version__, diagnosis
+from vderain import __version__
 from vderain.cli.doctor import doctor
+from vderain.diagnostics import diagnosis
 from vderain.errors import EngineLoadError
 
 CPUINFO = """processor\t: 0

@@ -225,15 +225,15 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
         moved.append((device, [plane.shape for plane in planes], planes[0].dtype, back))
         return 100.0
 
-    monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
+    monkeypatch.setattr("vderain.diagnostics.bench.ON_NVIDIA", ("reference",))
     gpus = {}
 
     def device(wanted):
         gpus[wanted] = SimpleNamespace(torch_device=torch.device("cpu"))
         return gpus[wanted]
 
-    monkeypatch.setattr("vderain.bench.CudaDevice", device)
-    monkeypatch.setattr("vderain.bench.transfers_per_s", transfers)
+    monkeypatch.setattr("vderain.diagnostics.bench.CudaDevice", device)
+    monkeypatch.setattr("vderain.diagnostics.bench.transfers_per_s", transfers)
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
                 "--engine", "reference")  # fmt: skip
     rates = json.loads(done.output)["rates"]
@@ -253,10 +253,10 @@ def test_the_peak_is_measured_on_the_gpu_that_the_engine_runs_on(weights, folder
         return 1e12, precision
 
     second = SimpleNamespace(torch_device=torch.device("cuda", 1))
-    monkeypatch.setattr("vderain.bench.ON_NVIDIA", ("reference",))
-    monkeypatch.setattr("vderain.bench.CudaDevice", lambda wanted: second)
-    monkeypatch.setattr("vderain.bench.transfers_per_s", lambda *_, back: 100.0)
-    monkeypatch.setattr("vderain.bench.matrix_peak_flop_per_s", peak)
+    monkeypatch.setattr("vderain.diagnostics.bench.ON_NVIDIA", ("reference",))
+    monkeypatch.setattr("vderain.diagnostics.bench.CudaDevice", lambda wanted: second)
+    monkeypatch.setattr("vderain.diagnostics.bench.transfers_per_s", lambda *_, back: 100.0)
+    monkeypatch.setattr("vderain.diagnostics.bench.matrix_peak_flop_per_s", peak)
     call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
          "--engine", "reference")  # fmt: skip
     assert asked == [torch.device("cuda", 1)]

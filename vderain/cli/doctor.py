@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from vderain.diagnosis import Diagnosis, Usable, diagnose
+from vderain.diagnostics.diagnosis import Diagnosis, Usable, diagnose
 
 
 @click.command()

@@ -17,7 +17,7 @@ from vderain.frames import LUMA_WEIGHTS, SUBSAMPLING, Matrix, PlaneFormat
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
-    from vderain.bench import Bench
+    from vderain.diagnostics.bench import Bench
     from vderain.engines.profile import Choice
     from vderain.engines.store.cache import Entry
 
@@ -178,7 +178,7 @@ def _tell(choice: Choice) -> None:
 @options_of(EngineOptions, EncodeOptions, RunOptions, leave_out=_NOT_MEASURED)
 def bench(size: tuple[int, int], seconds: float, as_json: bool, **values: Any) -> None:
     """Measure every stage of a run at one size, and name the one that limits it."""
-    from vderain.bench import bench as measure
+    from vderain.diagnostics.bench import bench as measure
 
     options, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
     run = pick(RunOptions, values)

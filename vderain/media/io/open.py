@@ -17,8 +17,8 @@ from vderain.files import refuse_name
 from vderain.interfaces import Track, TrackKind
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.pipes import StandardInput
+from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
-from vderain.media.playlists import NO_LIST, is_list, local_options
 
 _NETWORK_TIMEOUT_S = 15.0
 # FFmpeg takes text files of some extensions for ANSI art, and draws them.

@@ -26,11 +26,11 @@ from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.planes import PlaneReader, display_matrix
 from vderain.media.frames.timing import FrameClock
 from vderain.media.io.open import check_file, codec_name, describe_track, input_name, pick_video
+from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import escaped_login, is_device, is_url, redact
 from vderain.media.live.reach import tls_options
 from vderain.media.live.types import LiveFrame
 from vderain.media.live.upright import AS_STORED, Posture
-from vderain.media.playlists import NO_LIST, is_list, local_options
 from vderain.options import EncodeOptions
 
 _BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire

@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_what_was_to_be_replaced(tmp_path, request):
 
 def test_an_existing_output_is_replaced_only_when_asked(tmp_path, clip):
     (tmp_path / "out.mp4").write_bytes(b"precious")
-    with pytest.raises(SinkError, match=r"out\.mp4: exists already; use --overwrite"):
+    with pytest.raises(SinkError, match=r"out\.mp4: exists already; use overwrite=True"):
         synth.process(clip, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
     synth.process(clip, tmp_path / "out.mp4", overwrite=True)
@@ -203,7 +203,9 @@ def test_a_file_beside_the_output_is_replaced_only_when_asked(tmp_path, extensio
     clip = synth.write(tmp_path / "in.mkv", attachment=True, subtitle="ass")
     kept = tmp_path / f"out.mp4.1.ass.{extension}"
     kept.write_bytes(b"precious")
-    with pytest.raises(SinkError, match=rf"1\.ass\.{extension}: exists already; use --overwrite"):
+    with pytest.raises(
+        SinkError, match=rf"1\.ass\.{extension}: exists already; use overwrite=True"
+    ):
         synth.process(clip, tmp_path / "out.mp4")
     assert kept.read_bytes() == b"precious"
     assert names(tmp_path) == ["in.mkv", kept.name]

@@ -37,7 +37,7 @@ def joined_world(device: str | None = None) -> Iterator[World]:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
         reason = str(error).splitlines()[0]
-        raise OptionError(f"--device {device}: cannot be used ({reason}); try cpu") from None
+        raise OptionError(f"device={device!r}: cannot be used ({reason}); try cpu") from None
     if size == 1:
         yield World(device=chosen)
         return

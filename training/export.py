@@ -120,7 +120,7 @@ def check_output(weights: Path, *, overwrite: bool) -> None:
     if not weights.parent.is_dir():
         raise SinkError(f"{weights}: the folder {weights.parent} does not exist; create it first")
     if not overwrite and (weights.exists() or card_path(weights).exists()):
-        raise SinkError(f"{weights}: exists already; use --overwrite to replace it and its card")
+        raise SinkError(f"{weights}: exists already; use overwrite=True to replace it and its card")
 
 
 def _rewritten(

@@ -1,6 +1,29 @@
-"""What can go wrong, as one tree: every message says what, which file or value, and what to do."""
+"""What can go wrong, as one tree: every message says what, which file or value, and what to do.
+
+A message names an option as Python does, ``crf=17`` or ``hdr='keep'``. The command line and configuration files
+show it in their own spelling, see ``respell``.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_OPTION = re.compile(r"""(?<![\w./=&?-])([a-z][a-z_]*)=('[^']*'|"[^"]*"|[\w+-]+(?:\.\w+)*)""")
+
+
+def respell(message: str, spell: Callable[[str, str], str | None]) -> str:
+    """A message with its options in another spelling.
+
+    ``spell`` gets name and value, without quotes, and returns None for what is no option.
+    """
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        text = spell(name, value[1:-1] if value[0] in "'\"" else value)
+        return found[0] if text is None else text
+
+    return _OPTION.sub(spelled, message)
 
 
 class VderainError(Exception):

@@ -154,11 +154,11 @@ class Destination:
                 raise SinkError(f"{self.path}: is the input itself; choose another output")
         if is_dangling and not overwrite:
             raise SinkError(
-                f"{self.path}: is a link to a file that does not exist; remove it, use --overwrite to replace"
+                f"{self.path}: is a link to a file that does not exist; remove it, use overwrite=True to replace"
                 " it, or choose another name"
             )
         if exists and not overwrite:
-            raise SinkError(f"{self.path}: exists already; use --overwrite to replace it")
+            raise SinkError(f"{self.path}: exists already; use overwrite=True to replace it")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise SinkError(f"{self.path}: no permission to write into the folder {folder}")
         sweep(folder)
@@ -171,7 +171,7 @@ class Destination:
             name_file(self.partial, self.path, overwrite=self._overwrite)
         except FileExistsError as error:
             raise SinkError(
-                f"{self.path}: was made by another program in the meantime; use --overwrite to"
+                f"{self.path}: was made by another program in the meantime; use overwrite=True to"
                 " replace it, or another name"
             ) from error
         except OSError as error:

@@ -35,13 +35,12 @@ def _check(item: Field[Any], value: Any) -> None:
     if value is None or not item.metadata:
         return
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
-    flag = "--" + item.name.removesuffix("_s").replace("_", "-")
     if choices is not None and value not in choices:
-        raise OptionError(f"{flag} {value}: choose one of {', '.join(map(str, choices))}")
+        raise OptionError(f"{item.name}={value!r}: choose one of {', '.join(map(str, choices))}")
     # "not >=" instead of "<", so that NaN fails
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         span = f"{low} to {high}" if high is not None else f"at least {low}"
-        raise OptionError(f"{flag} {value}: must be {span}")
+        raise OptionError(f"{item.name}={value!r}: must be {span}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,9 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         check_options(self)
         if self.crf is not None and self.bitrate is not None:
-            raise OptionError("--crf and --bitrate exclude each other: choose one")
+            raise OptionError(
+                f"crf={self.crf} and bitrate={self.bitrate} exclude each other: choose one"
+            )
 
 
 @dataclass(frozen=True, slots=True)

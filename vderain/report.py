@@ -82,7 +82,9 @@ def check_report_path(path: Path, rainy: str, *dry: str) -> None:
     """Raise SinkError where a report cannot be written, or would replace the input or an output."""
     for other in (rainy, *dry):
         if os.path.realpath(path) == os.path.realpath(other):
-            raise SinkError(f"{path}: --report would replace {other}; give the report its own name")
+            raise SinkError(
+                f"{path}: the report would replace {other}; give the report its own name"
+            )
     if not os.path.isdir(path.parent):
         raise SinkError(f"{path}: its folder does not exist; create it first")
 

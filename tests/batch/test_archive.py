@@ -83,7 +83,9 @@ def test_a_joined_file_that_was_there_before_is_left_alone_and_told(rig):
     with open_manifest(rig.target) as manifest:
         assert join_series(manifest, rig.target, lambda clip, text: told.append(text))
         assert (rig.target / name).read_bytes() == b"somebody else's"
-        assert told == [f"{name} was there before and is left alone; --overwrite, or remove it"]
+        assert told == [
+            f"{name} was there before and is left alone; use overwrite=True, or remove it"
+        ]
         clips = [clip.id for clip in manifest.clips()]
         assert join_series(manifest, rig.target, lambda clip, text: None, clips)
     assert len(pictures(rig.target / name)) == 50
@@ -220,4 +222,4 @@ def test_a_joined_file_grows_with_its_series(rig):
     rig.clip("20260101_120003_F.mp4", frames=25)
     rig.run()
     assert not join() and joined.read_bytes() == b"somebody else's"
-    assert "--overwrite" in told[-1]
+    assert "overwrite=True" in told[-1]

@@ -165,7 +165,7 @@ def test_an_output_that_another_program_replaced_is_not_taken_for_done(rig, is_l
     for _ in range(2):
         tally = rig.run()
         assert tally.done == [] and len(tally.skipped) == 1 and output.read_bytes() == junk
-        assert "not as it was written; --overwrite" in rig.events[-1][1]
+        assert "not as it was written; overwrite=True" in rig.events[-1][1]
     overwriting(rig)
     assert len(rig.run().done) == 1 and len(pictures(output)) == 12
 
@@ -284,7 +284,9 @@ def test_a_folder_of_the_target_that_takes_no_files_is_named_before_the_work(rig
     tally = rig.run(executor)
     assert executor.jobs == [("b.mp4", 0)] and len(tally.done) == 1
     reason = rig.rows()["a.mp4"].reason
-    assert reason.startswith(f"{place}: ") and reason.endswith("writable, then --retry-failed")
+    assert reason.startswith(f"{place}: ") and reason.endswith(
+        "writable, then use retry_failed=True"
+    )
 
 
 def test_a_folder_of_the_target_that_takes_no_files_at_the_end_is_named(rig, closed):

@@ -72,7 +72,7 @@ def test_keys_that_a_camera_may_have_are_named_without_those_for_all(tmp_path):
         ),
         ("[[camera]]\nurl = 'x'\ntimeout = 'long'", "'long' has the wrong type"),
         ("[[camera]]\nurl = 'x'\ntimeout = true", "True has the wrong type"),
-        ("[[camera]]\nurl = 'x'\ntimeout = -1", "--timeout -1"),
+        ("[[camera]]\nurl = 'x'\ntimeout = -1", "timeout = -1"),
         ("[[camera]]\nurl = 'x'\noutputs = 'y'", "list of texts"),
         ("[live]\nwhat = 1\n[[camera]]\nurl = 'x'", r"\[live\]: what is not known"),
         ("[encode]\noverwrite = true\n[[camera]]\nurl = 'x'", "overwrite is not known"),

@@ -209,7 +209,7 @@ def test_codecs_that_no_stream_carries_are_refused():
     from vderain.media.live.encode import live_encoder
     from vderain.options import EncodeOptions
 
-    with pytest.raises(OptionError, match="--codec ffv1"):
+    with pytest.raises(OptionError, match="codec='ffv1'"):
         live_encoder(EncodeOptions(codec="ffv1"))
 
 

@@ -169,7 +169,7 @@ def test_interlaced_video_is_refused_or_deinterlaced(tmp_path):
         tmp_path / "fields.mp4",
         Video(options={"x264-params": "tff=1"}, size=(64, 48)),
     )
-    with pytest.raises(UnusableError, match="--interlaced deinterlace"):
+    with pytest.raises(UnusableError, match="interlaced='deinterlace'"):
         list(CameraSource(path, CameraOptions(), EncodeOptions()))
     camera = CameraSource(path, CameraOptions(), EncodeOptions(interlaced="deinterlace"))
     assert len(list(camera)) >= 8

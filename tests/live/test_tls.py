@@ -58,7 +58,7 @@ def https_camera(certificates):
 
 def refused(station):
     connection = station.sessions[0].connection
-    return until(lambda: "--ca-file does not vouch for" in connection.reason, 15)
+    return until(lambda: "ca_file does not vouch for" in connection.reason, 15)
 
 
 def test_https_takes_any_certificate_or_only_those_named(https_camera, certificates, watch):

@@ -110,7 +110,7 @@ def test_weights_get_int8_scales_from_clean_pictures_and_stay_the_same(tmp_path)
 def test_existing_weights_are_only_replaced_on_demand(run, tmp_path):
     weights = tmp_path / "mine.safetensors"
     weights.write_bytes(b"mine")
-    with pytest.raises(SinkError, match="--overwrite"):
+    with pytest.raises(SinkError, match="overwrite=True"):
         export_weights(run, weights)
     assert weights.read_bytes() == b"mine"
     export_weights(run, weights, overwrite=True)

@@ -181,7 +181,7 @@ class Adaptation:
         paths = [Path(one) for one in self.config.dry]
         for path in paths:
             if not path.exists():
-                raise SourceError(f"{path}: there is no such file or folder (--dry)")
+                raise SourceError(f"{path}: there is no such dry file or folder")
             for clip in [path] if path.is_file() else find_clips(path, tests=True):
                 try:
                     some = read_footage([clip], 6, self.config.seed)
@@ -189,7 +189,7 @@ class Adaptation:
                     on_note(f"{clip}: whether it rains there cannot be told; it is taken for dry")
                     continue
                 if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
-                    raise SourceError(f"{clip}: shows rain; --dry wants footage without any")
+                    raise SourceError(f"{clip}: shows rain; dry footage must show none")
         return read_frames(paths, 60)
 
     def train(self, on_step: Callable[[Any], None], on_look: Callable[[Look], None]) -> None:

@@ -225,7 +225,7 @@ def load_sources(
     for name, source in sources.items():
         if not (data / source.path).exists():
             raise SourceError(
-                f"{data / source.path}: no such folder (source {name}); paths begin at --data,"
+                f"{data / source.path}: no such folder (source {name}); paths begin at the data folder,"
                 " else at $VDERAIN_DATA, else here"
             )
     opened = {
@@ -252,7 +252,7 @@ def clean_tables(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
         if found.layout.role == "paired":
             raise OptionError(
                 f"{folder}: holds pairs ({found.reader}), not only clean footage; name it in a "
-                "configuration's [sources] instead of --clean"
+                "configuration's [sources] instead"
             )
         suffixes = {path.suffix.lower() for path in folder.rglob("*")}
         for reader, known in (("clips", CLIPS), ("clean", PICTURES)):

@@ -94,7 +94,7 @@ class Results:
 
     def __post_init__(self) -> None:
         if not self.name.strip() or self.name.lower() in RESERVED:
-            raise OptionError(f"--results {self.name}=...: choose another name for the results")
+            raise OptionError(f"results={self.name!r}: choose another name for the results")
         if not self.folder.is_dir():
             raise SourceError(f"{self.folder}: no such folder of results")
 
@@ -158,7 +158,7 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
     if found.layout.role != "paired":
         raise SourceError(
             f"{test.rainy}: holds no pairs that are recognised (read as {found.reader}); name the"
-            f" layout, one of {', '.join(LAYOUT_NAMES)}, or score dry pictures with --clean"
+            f" layout, one of {', '.join(LAYOUT_NAMES)}, or score dry pictures as clean ones"
         )
     if found.unmatched:
         reasons = [f"{path.name} ({why})" for path, why in found.unmatched.items()]

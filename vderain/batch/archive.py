@@ -221,13 +221,16 @@ def join_series(
         stale = any(clip.id in replaced for clip in series)
         if (target / name).exists() and not stale:
             if known is None:
-                tell(first, f"{name} was there before and is left alone; --overwrite, or remove it")
+                tell(
+                    first,
+                    f"{name} was there before and is left alone; use overwrite=True, or remove it",
+                )
             if known is None or known.clips == clips:
                 continue
             if (target / name).stat().st_size != known.size_bytes:
                 tell(
                     first,
-                    f"{name} lacks clips and is not as it was written; --overwrite, or remove it",
+                    f"{name} lacks clips and is not as it was written; use overwrite=True, or remove it",
                 )
                 whole = False
                 continue

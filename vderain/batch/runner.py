@@ -164,7 +164,7 @@ class Batch:
             self.manifest.set_state(clip.id, "skipped", why)
             self.tally.skipped.append(clip.id)
             self._pace.end(clip.id)
-            self._tell(clip, f"skipped: {why}; --overwrite replaces it")
+            self._tell(clip, f"skipped: {why}; overwrite=True replaces it")
             return
         clip = self._as_it_is_now(clip)
         check_place(output.parent)

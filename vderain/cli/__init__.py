@@ -99,7 +99,9 @@ def _was_interrupted(error: BaseException | None) -> bool:
 def _explain(error: Exception) -> int:
     """One line for a person; returns the exit code."""
     if isinstance(error, VderainError):
-        click.echo(f"vderain: {error}", err=True)
+        from vderain.cli.wording import as_flags
+
+        click.echo(f"vderain: {as_flags(str(error))}", err=True)
         return error.exit_code
     click.echo(
         f"vderain: unexpected {type(error).__name__}: {error}; this is a bug, "

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vderain.batch.options import BatchOptions, Settings
 from vderain.cli import INTERRUPTED
 from vderain.cli.options import OptionsCommand, options_of, pick
+from vderain.cli.wording import as_flags
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
@@ -197,7 +198,7 @@ def _write_report(
         if not is_ending:
             raise
         bar.close()
-        click.echo(f"vderain: {error}", err=True)
+        click.echo(as_flags(f"vderain: {error}"), err=True)
 
 
 def _batch(
@@ -389,13 +390,13 @@ class _Bar:
         """What happened to a clip."""
         is_shown = text != "done" or self._bar.disable  # a log has no bar that counts
         if is_shown and (not self._hidden or "failed" in text or "loss" in text):
-            self._bar.write(f"vderain: {clip.output}: {text}", file=sys.stderr)
+            self._bar.write(as_flags(f"vderain: {clip.output}: {text}"), file=sys.stderr)
         self._show("")
 
     def say(self, text: str) -> None:
         """What happened to the batch."""
         if not self._hidden:
-            self._bar.write(f"vderain: {text}", file=sys.stderr)
+            self._bar.write(as_flags(f"vderain: {text}"), file=sys.stderr)
 
     def _show(self, rate: str) -> None:
         if self._batch is None or self._pace is None:

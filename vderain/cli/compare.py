@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from vderain.cli.options import OptionsCommand, options_of, pick
+from vderain.cli.wording import as_flags
 from vderain.media.compare import Mode, compare_files, compare_still, refuse_inputs
 from vderain.media.stills.images import write_png
 from vderain.options import EncodeOptions
@@ -74,5 +75,5 @@ def _write_video(rainy: str, dry: str, output: str, mode: Mode, encode: EncodeOp
     click.echo(f"{report.path}: {report.frames} frames compared ({report.codec})", err=True)
     for kind, lines in (("note", report.notes), ("loss", report.losses)):
         for line in lines:
-            click.echo(f"{kind}: {line}", err=True)
+            click.echo(as_flags(f"{kind}: {line}"), err=True)
     return 3 if report.losses else 0

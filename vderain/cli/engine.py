@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vderain.cli.options import OptionsCommand, options_of, pick
+from vderain.cli.wording import as_flags
 from vderain.errors import OptionError
 from vderain.frames import LUMA_WEIGHTS, SUBSAMPLING, Matrix, PlaneFormat
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
@@ -97,7 +98,7 @@ def build(
             spec = pool.spec_for(fmt)
             click.echo(f"{fmt}: {spec.name} {spec.precision} on {spec.device}")
             for note in spec.notes:
-                click.echo(f"  note: {note}")
+                click.echo(as_flags(f"  note: {note}"))
 
 
 @engine.command("list")
@@ -167,7 +168,7 @@ def tune(size: tuple[int, int], seconds: float, **values: Any) -> None:
 
 def _tell(choice: Choice) -> None:
     rate = f"{choice.frames_per_s:7.2f} fps" if choice.frames_per_s else "     no"
-    click.echo(f"{rate}  {choice}" + (f": {choice.reason}" if choice.reason else ""))
+    click.echo(as_flags(f"{rate}  {choice}" + (f": {choice.reason}" if choice.reason else "")))
 
 
 @engine.command()

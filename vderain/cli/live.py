@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from vderain.cli.options import LOG, REPORT, OptionsCommand, flag_of, options_of, pick
+from vderain.cli.options import LOG, REPORT, OptionsCommand, options_of, pick
+from vderain.cli.wording import flag_of
 from vderain.live.logs import LogKind
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.media.io.urls import check_slashes, is_url, shown

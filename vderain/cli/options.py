@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from vderain.cli.wording import flag_of
+
 Options = TypeVar("Options")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -190,11 +192,6 @@ def pick(options: type[Options], values: dict[str, Any]) -> Options:
     """Build ``options`` from the values of a command's parameters, taking its own fields only."""
     names = [item.name for item in fields(options) if item.name in values]  # type: ignore[arg-type]  # a dataclass
     return options(**{name: values[name] for name in names})
-
-
-def flag_of(name: str) -> str:
-    """The flag of a field."""
-    return "--" + name.removesuffix("_s").replace("_", "-")
 
 
 def _set_option(function: Any) -> SetOption:

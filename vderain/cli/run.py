@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from vderain.api import derain_file
 from vderain.cli.live import FOR_FILES
-from vderain.cli.options import REPORT, OptionsCommand, flag_of, given, options_of, pick
+from vderain.cli.options import REPORT, OptionsCommand, given, options_of, pick
+from vderain.cli.wording import as_flags, flag_of
 from vderain.errors import OptionError
 from vderain.live.options import LiveOptions
 from vderain.media.io.urls import (
@@ -79,7 +80,7 @@ def run(rainy: str, dry: tuple[str, ...], report: Path | None, quiet: bool, **va
     if report is not None:
         write_report(report, result.to_dict())
     if not quiet:
-        click.echo(summary(result), err=True)
+        click.echo(as_flags(summary(result)), err=True)
     sys.exit(result.exit_code)
 
 

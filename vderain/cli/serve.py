@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vderain.cli.options import LOG, REPORT, OptionsCommand, options_of, pick
+from vderain.cli.wording import as_flags
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
@@ -75,7 +76,7 @@ def serve(
         config = ServeConfig(tuple(plans), engine)
     if report is not None:
         check_report_path(report, *cameras)
-    log_to_stderr(log, quiet=quiet)
+    log_to_stderr(log, quiet=quiet, spell=as_flags)
     station = Station(config.cameras, engine=config.engine, strength=strength)
     page = open_page(station, host, port, token)
     code = run_station(station, None, page=page, stays=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from vderain.cli.wording import as_flags
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind, log_to_stderr
 from vderain.live.report import output_losses, session_notes, station_report
@@ -42,7 +43,7 @@ def derain_camera(
     """Derain one camera while it happens; ends the process."""
     if reporting.report is not None:
         check_report_path(reporting.report, plan.url, *plan.outputs)
-    log_to_stderr(reporting.log, quiet=reporting.quiet)
+    log_to_stderr(reporting.log, quiet=reporting.quiet, spell=as_flags)
     station = Station([plan], engine=engine, strength=run.strength)
     page = None if reporting.port is None else open_page(station, "127.0.0.1", reporting.port, None)
     code = run_station(station, run.duration_s, page=page)
@@ -54,7 +55,7 @@ def finish(station: Station, reporting: Reporting, code: int) -> NoReturn:
     if reporting.report is not None:
         write_report(reporting.report, station_report(station))
     if not reporting.quiet and reporting.log != "json":
-        click.echo(summary(station), err=True)
+        click.echo(as_flags(summary(station)), err=True)
     leave(code)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vderain.errors import OptionError
+from vderain.errors import OptionError, respell
 from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.live.station import CameraPlan
 from vderain.media.io.urls import is_url, shown
@@ -132,6 +132,8 @@ def _over(
     try:
         return replace(options, **changes)
     except OptionError as error:
-        raise OptionError(f"{where}: {error}") from None
+        keys = {field: key for key, field in known.items()}
+        told = respell(str(error), lambda name, value: keys.get(name) and f"{keys[name]} = {value}")
+        raise OptionError(f"{where}: {told}") from None
     except TypeError:
         raise OptionError(f"{where}: a value has the wrong type") from None

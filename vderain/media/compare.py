@@ -149,8 +149,8 @@ def _late_start(dry_after_rainy_s: Fraction, tolerance: Fraction) -> Iterator[st
 
 def _unpaired(rainy: str, dry: str) -> str:
     return (
-        f"{rainy} and {dry}: no two frames are shown at the same time; where one was cut by --start, cut the"
-        " other alike (vderain run --strength 0)"
+        f"{rainy} and {dry}: no two frames are shown at the same time; where one is only a part, cut the"
+        " other alike (a run with strength=0 cuts and changes nothing else)"
     )
 
 
@@ -199,7 +199,7 @@ def compare_still(
     OptionError for a time that is negative, infinite or not a number.
     """
     if not 0 <= at_s < math.inf:
-        raise OptionError(f"--still {at_s}: must be a time in seconds, from 0 on")
+        raise OptionError(f"still={at_s}: must be a time in seconds, from 0 on")
     encode = encode or EncodeOptions()
     start_s = min(max(0.0, at_s - _SEEK_BACK_S), _LATEST_S)
     pair = None

@@ -402,7 +402,7 @@ def _check_same(path: str, first: Frame, frame: Frame, template: Template | None
     raise SinkError(
         f"{path}: the input changes from {first.format} to {frame.format} {start_s:.3f} s after its"
         f" start, and one video cannot; derain the parts one by one, with"
-        f" --duration {since_ms / 1000:.3f} and --start {start_s:.3f}"
+        f" duration_s={since_ms / 1000:.3f} and start_s={start_s:.3f}"
     )
 
 

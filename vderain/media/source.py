@@ -199,7 +199,7 @@ class VideoSource:
         if self._interlaced and self._encode.interlaced == "refuse":
             raise SourceError(
                 f"{self._name}: is interlaced, which this network was not trained on; use"
-                " --interlaced deinterlace to turn it into full frames first, or --interlaced keep where only"
+                " interlaced='deinterlace' to turn it into full frames first, or interlaced='keep' where only"
                 " the flag is wrong"
             )
         return ahead
@@ -290,7 +290,7 @@ class VideoSource:
         if kind and self._encode.hdr == "refuse":
             raise SourceError(
                 f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
-                " use --hdr keep to go on all the same"
+                " use hdr='keep' to go on all the same"
             )
         self._learnt = True
         self._mastering = mastering(picture)
@@ -414,7 +414,7 @@ class VideoSource:
             self._lose(
                 [
                     f"{self._interlaced} interlaced frames were taken as full pictures, with combs;"
-                    " use --interlaced deinterlace"
+                    " use interlaced='deinterlace'"
                 ]
             )
 

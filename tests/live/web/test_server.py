@@ -421,7 +421,7 @@ def test_a_taken_port_is_told_in_one_line(watch, capfd):
     first = PageServer(station, "127.0.0.1", 0, None)
     first.start()
     try:
-        with pytest.raises(OptionError, match=f"--port {first.port}: is in use by another"):
+        with pytest.raises(OptionError, match=f"port={first.port}: is in use by another"):
             PageServer(station, "127.0.0.1", first.port, None)
         assert "Errno" not in capfd.readouterr().err
     finally:

@@ -168,7 +168,7 @@ def test_pieces_that_do_not_fit_leave_nothing(tmp_path):
 
 def test_the_obstacles_to_copying_have_names(tmp_path):
     index = index_video(make(tmp_path / "a.mp4", "h264"))
-    assert "--codec h264" in copy_obstacle(index, encode_for("hevc"), "out.mp4")
+    assert "codec='h264'" in copy_obstacle(index, encode_for("hevc"), "out.mp4")
     assert "yuv420p10le" in copy_obstacle(index, encode_for("h264", bit_depth=10), "out.mp4")
     assert "times" in copy_obstacle(index, encode_for("h264"), "out.avi")
     assert "cannot hold" in copy_obstacle(index, encode_for("h264"), "out.webm")

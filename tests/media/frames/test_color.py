@@ -131,7 +131,7 @@ class TestHdr:
         )  # fmt: skip
 
     def test_is_refused_with_advice(self, tmp_path):
-        with pytest.raises(Exception, match=r"in\.mkv: is HDR video \(PQ.*--hdr keep"):
+        with pytest.raises(Exception, match=r"in\.mkv: is HDR video \(PQ.*hdr='keep'"):
             synth.process(self.clip(tmp_path), tmp_path / "out.mkv", codec="hevc")
         assert not (tmp_path / "out.mkv").exists()
 

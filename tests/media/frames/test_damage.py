@@ -258,7 +258,7 @@ def test_a_change_of_size_ends_the_run_and_leaves_nothing(tmp_path):
     with pytest.raises(SinkError, match=r"from 64x48 .* to 96x48 .*") as caught:
         synth.process(clip, tmp_path / "out.mp4")
     assert not list(tmp_path.glob("*out*"))
-    length, start = map(float, re.search(r"--duration (\S+) and --start (\S+)", str(caught.value))
+    length, start = map(float, re.search(r"duration_s=(\S+) and start_s=(\S+)", str(caught.value))
                         .groups())  # fmt: skip
     assert start < 1 and length == start
     first = RunOptions(duration_s=length)
@@ -274,7 +274,7 @@ def test_the_advice_on_a_change_of_size_counts_from_the_start_that_was_asked_for
     for found, run in ((whole, RunOptions()), (part, RunOptions(start_s=0.2))):
         with pytest.raises(SinkError) as caught:
             synth.process(clip, tmp_path / "out.mp4", run=run)
-        words = re.search(r"--duration (\S+) and --start (\S+)", str(caught.value)).groups()
+        words = re.search(r"duration_s=(\S+) and start_s=(\S+)", str(caught.value)).groups()
         found.extend(map(float, words))
     assert part[0] == pytest.approx(whole[0] - 0.2, abs=0.002)
     assert part[1] == pytest.approx(whole[1], abs=0.002)
@@ -305,7 +305,7 @@ def test_interlaced_frames_that_come_late_are_a_loss(tmp_path, monkeypatch):
     monkeypatch.setattr("vderain.media.source._LOOK_AHEAD", 0)
     monkeypatch.setattr("vderain.media.source.VideoSource._look_ahead", _first_only)
     stats, _ = synth.process(clip, tmp_path / "out.mp4")
-    assert any("--interlaced deinterlace" in loss for loss in stats.losses)
+    assert any("interlaced='deinterlace'" in loss for loss in stats.losses)
 
 
 def _first_only(source):
@@ -323,7 +323,7 @@ class TestInterlaced:
         )
 
     def test_is_refused_with_advice_before_any_output(self, tmp_path):
-        with pytest.raises(SourceError, match=r"in\.mkv: is interlaced.*--interlaced deinterlace"):
+        with pytest.raises(SourceError, match=r"in\.mkv: is interlaced.*interlaced='deinterlace'"):
             synth.process(self.clip(tmp_path), tmp_path / "out.mp4")
         assert not (tmp_path / "out.mp4").exists()
 

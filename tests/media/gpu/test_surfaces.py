@@ -215,7 +215,7 @@ def test_a_picture_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_wha
     monkeypatch.setattr(Scaler, "convert", fail)
     with (
         closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source,
-        pytest.raises(SourceError, match=r"cannot be fetched from the GPU .*--decoder software"),
+        pytest.raises(SourceError, match=r"cannot be fetched from the GPU .*decoder='software'"),
     ):
         next(iter(source)).planes[0].sum()
 

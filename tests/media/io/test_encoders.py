@@ -245,7 +245,7 @@ def test_defaults_are_those_of_the_help():
 )
 def test_a_preset_or_quality_that_does_not_fit_is_named(tmp_path, wrong):
     clip = synth.write(tmp_path / "in.mp4", pts=(0,))
-    with pytest.raises(OptionError, match=r"--(preset|crf) \w+: "):
+    with pytest.raises(OptionError, match=r"(preset|crf)='?\w+'?: "):
         synth.process(clip, tmp_path / "out.mkv", **wrong)
     assert not (tmp_path / "out.mkv").exists()
 
@@ -254,7 +254,7 @@ def test_a_preset_or_quality_that_does_not_fit_is_named(tmp_path, wrong):
     ("codec", "extension", "advice"),
     [
         ("ffv1", "mp4", r"\.mkv"),
-        ("h264", "webm", "--codec av1"),
+        ("h264", "webm", "codec='av1'"),
         ("av1", "ts", r"\.mp4"),
         ("h264", "xyz", r"\.mp4 "),
     ],

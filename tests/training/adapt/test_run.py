@@ -199,7 +199,7 @@ def test_footage_without_rain_is_refused(tmp_path, weights, frames):
 
 
 def test_dry_footage_that_rains_is_refused(tmp_path, clip, weights):
-    with pytest.raises(SourceError, match=r"clip: shows rain; --dry wants footage without"):
+    with pytest.raises(SourceError, match=r"clip: shows rain; dry footage must show none"):
         adaptation(tmp_path / "run", clip, weights, dry=[clip])
 
 

@@ -121,7 +121,7 @@ def test_auto_says_which_layout_it_took(tmp_path, caplog):
 def test_settings_and_folders_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(OptionError, match="source mine: unknown settings pat"):
         load_sources({"mine": {"pat": "x"}}, tmp_path, PictureCache())
-    with pytest.raises(SourceError, match=r"gone: no such folder \(source mine\).*--data"):
+    with pytest.raises(SourceError, match=r"gone: no such folder \(source mine\).*data folder"):
         load_sources({"mine": {"path": "gone"}}, tmp_path, PictureCache())
 
 

@@ -281,7 +281,7 @@ def test_a_test_folder_is_scored_when_it_is_named_and_never_left_out_in_silence(
 def test_dry_pictures_are_not_taken_for_pairs(tmp_path):
     for number in range(3):
         save(tmp_path / f"{number}.png", noise(number))
-    with pytest.raises(SourceError, match="--clean"):
+    with pytest.raises(SourceError, match="as clean ones"):
         evaluate([make_set("pairs", tmp_path)], Darkening())
 
 

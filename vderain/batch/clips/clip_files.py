@@ -55,14 +55,16 @@ def check_place(place: Path) -> None:
     """Raise SinkError where a folder, or that which it is to be made in, takes no files."""
     there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
     if not there.is_dir():
-        raise SinkError(f"{there}: is in the way of a folder; remove it, then --retry-failed")
+        raise SinkError(
+            f"{there}: is in the way of a folder; remove it, then use retry_failed=True"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise _unwritable(there, "it is read-only")
 
 
 def _unwritable(place: Path, reason: str | None) -> SinkError:
     return SinkError(
-        f"{place}: no file can be put there ({reason}); make it writable, then --retry-failed"
+        f"{place}: no file can be put there ({reason}); make it writable, then use retry_failed=True"
     )
 
 

@@ -178,8 +178,8 @@ class Archive:
             path, reason = next(iter(self.left_out.items()))
             return f"{path}: {reason}, and no clip was found elsewhere"
         if any(path.suffix.lower() in VIDEO_EXTENSIONS for path in files):
-            patterns = [f"--include {pattern!r}" for pattern in self._include]
-            patterns += [f"--exclude {pattern!r}" for pattern in self._exclude]
+            patterns = [f"include={pattern!r}" for pattern in self._include]
+            patterns += [f"exclude={pattern!r}" for pattern in self._exclude]
             return f"{names}: no video is left by {' '.join(patterns)}; check the patterns"
         for path in files:
             if path.suffix.lower() in PICTURE_EXTENSIONS:

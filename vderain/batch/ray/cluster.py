@@ -36,7 +36,7 @@ except Exception as error:
 def ray_module(address: str = FOUND) -> Any:
     """The package; takes seconds. Raises OptionError where it is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise OptionError("--ray needs the package ray: pip install 'vderain[ray]'")
+        raise OptionError("Ray is not installed: pip install 'vderain[ray]'")
     if address == LOCAL and "ray" not in sys.modules:  # it reads these once, when it is imported
         # The ports of a cluster are open to the network: without this anybody there could run programs.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -53,7 +53,7 @@ def check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not (colon and host and "/" not in host and port.isdigit()):
         raise OptionError(
-            f"--ray {address}: is no address; give --ray={LOCAL}, --ray={FOUND}, or --ray=HOST:PORT of the"
+            f"ray={address!r}: is no address; give ray={LOCAL!r}, ray={FOUND!r}, or ray='HOST:PORT' of the"
             " cluster's head"
         )
     try:
@@ -61,7 +61,7 @@ def check_address(address: str) -> None:
             pass
     except (OSError, OverflowError) as error:
         raise OptionError(
-            f"--ray {address}: no cluster answers there ({error}); start one with: ray start --head"
+            f"ray={address!r}: no cluster answers there ({error}); start one with: ray start --head"
         ) from None
 
 
@@ -118,7 +118,7 @@ def knock(address: str) -> None:
 
 def _unusable(address: str, reason: str) -> OptionError:
     return OptionError(
-        f"--ray {address}: no cluster can be used ({reason}); run this on a machine of the cluster"
+        f"ray={address!r}: no cluster can be used ({reason}); run this on a machine of the cluster"
     )
 
 

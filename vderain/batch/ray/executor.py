@@ -87,7 +87,7 @@ class RayExecutor:
         ray_module(address)
         if options.device.lower().startswith("cuda:"):
             raise OptionError(
-                f"--device {options.device}: the cluster hands out its GPUs itself; give --device cuda"
+                f"device={options.device!r}: the cluster hands out its GPUs itself; give device='cuda'"
             )
         check_address(address)
         self._visible = [path.absolute() for path in visible]
@@ -148,7 +148,7 @@ class RayExecutor:
             needs = {"num_gpus": 1, "num_cpus": min(self._threads, cores)}
             found = sum(int(node["GPU"]) for node in gpus)
         elif asked == "cuda":
-            raise OptionError("--device cuda: no machine of the cluster has a GPU")
+            raise OptionError("device='cuda': no machine of the cluster has a GPU")
         else:
             cores = min(self._threads, max((node.get("CPU", 0) for node in nodes), default=0))
             needs = {"num_gpus": 0, "num_cpus": max(1, int(cores))}
@@ -199,7 +199,7 @@ class _Crew:
         self._returned.append(first)
         self._staff()
         if not self._hands:
-            raise OptionError("--ray: the cluster has no CPU cores to work on")
+            raise OptionError("the Ray cluster has no CPU cores to work on")
         waits = 0
         while True:
             self._hand_out(next_job)
@@ -323,7 +323,9 @@ class _Crew:
         if not hand.is_open:
             self._early_deaths += 1
             if self._early_deaths >= _MAX_DEATHS:
-                raise VderainError(f"--ray: the workers die before they begin: {reason}")
+                raise VderainError(
+                    f"the workers of the Ray cluster die before they begin: {reason}"
+                )
         if jobs:
             yield from self._lost(jobs.pop(0), reason)
         else:

@@ -117,7 +117,7 @@ def open_default(options: EngineOptions) -> Engine:
     if reason:
         raise EngineLoadError(
             f"{socket.gethostname()}: cannot run {options.engine} in {options.precision}: {reason}; let only"
-            " machines work that can, or choose another with --engine and --precision, which begins unfinished"
+            " machines work that can, or choose another engine and precision, which begins unfinished"
             " clips anew (they go on with what they were begun with)"
         )
     return open_engine(options)

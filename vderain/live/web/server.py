@@ -54,8 +54,8 @@ def check_address(host: str, token: str | None) -> None:
     """Raise OptionError for an address that others can reach, without a token of some length."""
     if not is_loopback(host) and not token:
         raise OptionError(
-            f"--host {host}: others can reach this address, so a token is needed; set VDERAIN_TOKEN"
-            " to a long random word, or leave --host away"
+            f"host={host!r}: others can reach this address, so a token is needed; set VDERAIN_TOKEN"
+            " to a long random word, or use host='127.0.0.1'"
         )
     if token and len(token) < 12:
         raise OptionError("the token is too short: take at least 12 characters")
@@ -117,11 +117,11 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise OptionError(
-                f"--port {port}: is in use by another program; choose another, or 0 for any"
+                f"port={port}: is in use by another program; choose another, or 0 for any"
             ) from None
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise OptionError(
-            f"--port {port}: the page cannot be served at {host} ({reason}); choose another port or --host"
+            f"port={port}: the page cannot be served at {host} ({reason}); choose another port or host"
         ) from None
 
 

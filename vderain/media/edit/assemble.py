@@ -41,7 +41,7 @@ def copy_obstacle(index: VideoIndex, encode: EncodeOptions, output_path: str) ->
     if index.codec not in NAL_CODECS:
         return f"packets of {index.codec} are not copied, only those of {' and '.join(NAL_CODECS)}"
     if index.codec != codec:
-        return f"the source is {index.codec} and the output {codec}; use --codec {index.codec}"
+        return f"the source is {index.codec} and the output {codec}; use codec={index.codec!r}"
     if encode.interlaced == "deinterlace":
         return "copied frames would not be deinterlaced"
     if index.sets_change:

@@ -206,7 +206,7 @@ class PlaneReader:
         except av.FFmpegError as error:
             raise SourceError(
                 f"a decoded picture cannot be fetched from the GPU ({error.strerror});"
-                " use --decoder software"
+                " use decoder='software'"
             ) from error
         return _planes(host, carrier, layout)
 

@@ -105,7 +105,7 @@ def encoder_for(options: EncodeOptions, muxer: str) -> tuple[Encoder, list[str]]
         return wanted, []
     fallback = ENCODERS[options.codec.removesuffix("_nvenc")]
     if fallback is wanted:
-        raise SinkError(f"--codec {wanted.codec}: {wanted.name} does not open here ({reason})")
+        raise SinkError(f"codec={wanted.codec!r}: {wanted.name} does not open here ({reason})")
     note = f"{wanted.name} does not open here ({reason}); {fallback.name} encodes instead"
     if options.preset:
         note += f", with its preset {fallback.preset} instead of {options.preset}"
@@ -113,16 +113,16 @@ def encoder_for(options: EncodeOptions, muxer: str) -> tuple[Encoder, list[str]]
 
 
 def _check_quality(encoder: Encoder, options: EncodeOptions) -> None:
-    asked = {"--crf": options.crf, "--preset": options.preset, "--bitrate": options.bitrate}
+    asked = {"crf": options.crf, "preset": options.preset, "bitrate": options.bitrate}
     if encoder.crf is None:
-        for flag, value in asked.items():
+        for name, value in asked.items():
             if value is not None:
-                raise OptionError(f"{flag} {value}: {encoder.codec} is lossless and takes none")
+                raise OptionError(f"{name}={value!r}: {encoder.codec} is lossless and takes none")
     elif options.crf is not None and options.crf > encoder.max_crf:
-        raise OptionError(f"--crf {options.crf}: {encoder.codec} takes 0 to {encoder.max_crf}")
+        raise OptionError(f"crf={options.crf}: {encoder.codec} takes 0 to {encoder.max_crf}")
     if options.preset is not None and options.preset not in encoder.presets:
         raise OptionError(
-            f"--preset {options.preset}: {encoder.name} takes {', '.join(encoder.presets)}"
+            f"preset={options.preset!r}: {encoder.name} takes {', '.join(encoder.presets)}"
         )
 
 
@@ -220,7 +220,7 @@ def fit(
                         f" {encoder.name} by repeating the last row or column",
                     )
                 return Fit(Target(name, width, height), notes, losses)
-    raise SinkError(f"{encoder.name} takes no pixel format near {layout}; use --codec ffv1")
+    raise SinkError(f"{encoder.name} takes no pixel format near {layout}; use codec='ffv1'")
 
 
 def _accepted(name: str) -> frozenset[str]:

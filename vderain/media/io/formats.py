@@ -87,8 +87,9 @@ def container_for(path: str, options: EncodeOptions) -> Container:
         )
     codec = options.codec.removesuffix("_nvenc")
     if container is not _Y4M and codec not in container.codecs:
+        known = " or ".join(f"codec={name!r}" for name in container.codecs)
         raise SinkError(
-            f"{path}: {extension} cannot hold {codec}; use --codec {' or '.join(container.codecs)},"
+            f"{path}: {extension} cannot hold {codec}; use {known},"
             f" or an output that ends in {' or '.join(_extensions_for(codec))}"
         )
     return container

@@ -268,7 +268,7 @@ class CameraSource:
             if picture.interlaced_frame and self._encode.interlaced == "refuse":
                 raise UnusableError(
                     f"{self._name}: is interlaced, which this network was not trained on; use"
-                    " --interlaced deinterlace to turn it into full frames first, or --interlaced keep"
+                    " interlaced='deinterlace' to turn it into full frames first, or interlaced='keep'"
                     " where only the flag is wrong"
                 )
             if self._filter is None:
@@ -285,7 +285,7 @@ class CameraSource:
         if kind and self._encode.hdr == "refuse":
             raise UnusableError(
                 f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
-                " use --hdr keep to go on all the same"
+                " use hdr='keep' to go on all the same"
             )
         self._look_at(picture)
         pts = self._clock.stamp(picture.pts)
@@ -353,7 +353,7 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
     except (av.FFmpegError, OSError) as error:
         if "ca_file" in options and getattr(error, "errno", None) == errno.EIO:
             raise SourceError(
-                f"{name}: breaks off, or shows a certificate for another name or that --ca-file does"
+                f"{name}: breaks off, or shows a certificate for another name or that ca_file does"
                 " not vouch for"
             ) from None
         if kind is None and not is_url(url) and is_list(url):

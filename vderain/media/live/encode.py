@@ -58,7 +58,7 @@ def live_encoder(options: EncodeOptions) -> tuple[Encoder, EncodeOptions, list[s
     Raises OptionError for a codec that no live output carries, and what ``encoder_for`` raises.
     """
     if options.codec not in LIVE_CODECS:
-        raise OptionError(f"--codec {options.codec}: live outputs take {', '.join(LIVE_CODECS)}")
+        raise OptionError(f"codec={options.codec!r}: live outputs take {', '.join(LIVE_CODECS)}")
     family = options.codec.removesuffix("_nvenc")
     hardware = family != options.codec
     chosen = replace(

@@ -33,9 +33,9 @@ def check_ca_file(ca_file: str | None) -> None:
     try:
         ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
-        raise OptionError(f"--ca-file {ca_file}: holds no certificates in PEM form") from None
+        raise OptionError(f"ca_file={ca_file!r}: holds no certificates in PEM form") from None
     except OSError as error:
-        raise OptionError(f"--ca-file {ca_file}: cannot be read: {error.strerror}") from None
+        raise OptionError(f"ca_file={ca_file!r}: cannot be read: {error.strerror}") from None
 
 
 def reach(url: str, name: str, timeout_s: float, ca_file: str | None = None) -> None:

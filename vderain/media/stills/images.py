@@ -265,7 +265,9 @@ class _Folder:
                 if os.path.exists(source) and self.path.samefile(source):
                     raise SinkError(f"{self.path}: is the input itself; choose another output")
                 if any(self.path.iterdir()) and not overwrite:
-                    raise SinkError(f"{self.path}: is not empty; use --overwrite to write into it")
+                    raise SinkError(
+                        f"{self.path}: is not empty; use overwrite=True to write into it"
+                    )
         if not os.access(place, os.W_OK | os.X_OK):
             raise SinkError(f"{self.path}: no permission to write into the folder {place}")
         sweep(place)
@@ -281,7 +283,7 @@ class _Folder:
             self.partial.rmdir()
         except FileExistsError as error:
             raise SinkError(
-                f"{self.path}: another program wrote into it in the meantime; use --overwrite to"
+                f"{self.path}: another program wrote into it in the meantime; use overwrite=True to"
                 " replace its files, or another folder"
             ) from error
         except OSError as error:

@@ -199,6 +199,7 @@ class Frame:
         discontinuity: True on the first frame after a cut in the stream that clips must not span.
         name: the file name of a picture from a folder, "" for video.
         metadata: what the sink needs to give back besides samples (EXIF, ICC, HDR), opaque to all other stages.
+        messages: what stood inside the video stream with it (user data, captions), opaque likewise.
 
     """
 
@@ -213,6 +214,7 @@ class Frame:
     discontinuity: bool = False
     name: str = ""
     metadata: Any = None
+    messages: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.time_base <= 0:

@@ -51,7 +51,8 @@ class User:
     def run(self, source, output, *options):
         """``vderain run``; returns what was said and the output's path."""
         place = self.folder / output
-        arguments = ["run", str(self.file(source)), str(place), *FAST, *options]
+        fast = ("--overwrite",) if "ffv1" in options else FAST
+        arguments = ["run", str(self.file(source)), str(place), *fast, *options]
         return self.give(arguments), place
 
     def batch(self, source, *options):

@@ -15,6 +15,7 @@ from vderain.errors import SinkError
 from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
+from vderain.media.carry.messages import Messages
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
@@ -35,6 +36,7 @@ from vderain.options import EncodeOptions
 
 _MP4_FAMILY = ("mp4", "mov")
 _DEFAULT_RATE = Fraction(25)
+TIMECODES = ("mp4", "mov", "matroska")  # the muxers that write a timecode
 
 
 class VideoSink:
@@ -73,6 +75,7 @@ class VideoSink:
         self._waiting: list[PassedPacket] = []
         self._stream: Any = None
         self._last_pts: int | None = None
+        self._messages = Messages(self._encoder.codec)
         self._squeezed = 0
         self._alpha_lost = False
         self._closed = False
@@ -197,8 +200,30 @@ class VideoSink:
             original = self._template.container.streams[self._template.video_index]
             self._stream.metadata.update(portable_metadata(original.metadata))
             self._stream.disposition = original.disposition
+            self._write_timecode()
         if self._encoder.codec.startswith("hevc") and self._format.muxer in _MP4_FAMILY:
             self._stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+
+    def _write_timecode(self) -> None:
+        """Let the container tell the timecode that stands inside the video stream, where it can."""
+        assert self._template is not None
+        timecode = self._template.timecode
+        known = {
+            self._template.container.metadata.get("timecode"),
+            self._stream.metadata.get("timecode"),
+        }
+        if timecode is None or known != {None}:
+            return
+        rate = self._info.frame_rate or _DEFAULT_RATE
+        if self._format.muxer in TIMECODES and int(timecode[-2:]) < rate:
+            self._stream.metadata["timecode"] = timecode
+            self._report.notes.append(
+                f"timecode {timecode} inside the video stream was written as that of the container"
+            )
+        else:
+            self._report.losses.append(
+                f"timecode inside the video stream (first {timecode}): {self._format.muxer} cannot hold it"
+            )
 
     def _start(self, frame: Frame) -> None:
         """Set the encoder up for frames like this one and let waiting packets go."""
@@ -294,6 +319,7 @@ class VideoSink:
         picture.time_base = self._time_base
         picture.pts = self._time_of(frame)
         picture.duration = round(frame.duration * frame.time_base / self._time_base)
+        self._messages.keep(picture.pts * self._time_base, frame.messages)
         if frame.alpha is not None and not self._keeps_alpha and not self._alpha_lost:
             self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)
         packets = self._stream.encode(picture)
@@ -334,7 +360,7 @@ class VideoSink:
             # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
             if self._encoder.name == "libx265" and self._report.frames <= 2:
                 packet.dts = packet.pts
-            self._muxer.mux(packet)
+            self._muxer.mux(self._messages.put_into(packet))
 
     def _failure(self, error: Exception) -> SinkError:
         """What to raise for ``error``; an interrupt behind it is raised itself."""
@@ -357,6 +383,7 @@ class VideoSink:
         report.tracks_copied.extend(self._tracks.copied.values())
         report.notes.extend(self._tracks.notes)
         report.losses.extend(self._tracks.losses)
+        report.losses.extend(self._messages.losses)
         if self._alpha_lost:
             report.losses.append(f"transparency: {self._encoder.name} cannot hold it, ffv1 can")
         elif self._first is not None and self._first.alpha is not None and not self._keeps_alpha:

@@ -15,6 +15,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.carry.messages import messages_of, timecode_of
 from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.frames.color import (
     Mastering,
@@ -23,6 +24,7 @@ from vderain.media.frames.color import (
     hdr_name,
     mastering,
     side_data_losses,
+    side_data_of,
 )  # fmt: skip
 from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
@@ -56,7 +58,8 @@ class Template:
     ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
     where frames have the time ``zero_s``. ``display_matrix`` holds FFmpeg's nine integers, or is
     None where nothing turns the picture. ``samples`` are some packets of the tracks beside the video, by
-    their index, as far as they are known; they may be copied only.
+    their index, as far as they are known; they may be copied only. ``timecode`` is that of the first frame
+    where it stands inside the video stream.
     """
 
     container: Any
@@ -67,6 +70,7 @@ class Template:
     start_s: Fraction = Fraction(0)
     zero_s: Fraction = Fraction(0)
     samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
+    timecode: str | None = None
 
 
 class VideoSource:
@@ -123,6 +127,7 @@ class VideoSource:
         self._learnt = False
         self._display_matrix: tuple[int, ...] | None = None
         self._mastering = Mastering()
+        self._timecode: str | None = None
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         self._span = Span.of(run, self._origin_s)
         if self._span.start_s is not None:
@@ -150,6 +155,7 @@ class VideoSource:
             (self._span.start_s or self._origin_s) - self._origin_s,
             self._origin_s if self._span.start_s is None else Fraction(0),
             self._samples(),
+            self._timecode,
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -269,8 +275,9 @@ class VideoSource:
         tags = color_tags(picture, self._chroma_location)
         if not self._learnt:
             self._learn(picture, tags)
+        side_data = side_data_of(picture)
         if picture.key_frame:
-            self._lose(side_data_losses(picture))
+            self._lose(side_data_losses(side_data))
         planes, alpha, layout = self._reader.read(picture, tags)
         yield Frame(
             planes,
@@ -282,6 +289,7 @@ class VideoSource:
             tags=tags,
             rotation=_quarter_turns(picture) * 90,
             discontinuity=self._decoder.take_gap() or self._clock.jumped,
+            messages=messages_of(side_data),
         )
 
     def _learn(self, picture: av.VideoFrame, tags: ColorTags) -> None:
@@ -295,6 +303,7 @@ class VideoSource:
         self._learnt = True
         self._mastering = mastering(picture)
         self._display_matrix = display_matrix(picture)
+        self._timecode = timecode_of(side_data_of(picture))
 
     def _lose(self, losses: list[str]) -> None:
         self._stats.losses.extend(loss for loss in losses if loss not in self._stats.losses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,14 @@ FULL_RANGE = 2
 _HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
 # Colour siting in a Matroska header, (horizontal, vertical), and FFmpeg's code point for it.
 _SITING = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4}
-_DYNAMIC_HDR = {
+_NOT_WRITTEN = {
     "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
     "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
     "DOVI_METADATA": "Dolby Vision metadata",
     "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment of HDR",
+    "ICC_PROFILE": "colour profile (ICC) inside the video stream",
+    "DETECTION_BBOXES": "boxes around detected objects inside the video stream",
 }
 
 
@@ -81,7 +85,10 @@ def side_data_of(picture: Any) -> list[Any]:
     garbage collector comes by, which may be after hundreds of pictures.
     """
     container: Any = SideDataContainer  # is declared without arguments
-    return list(container(picture))
+    try:
+        return list(container(picture))
+    except ValueError:  # some of it is of a kind that PyAV has no name for
+        return []
 
 
 def mastering(picture: Any) -> Mastering:
@@ -110,13 +117,10 @@ def _display(data: bytes) -> tuple[int, ...] | None:
     )
 
 
-def side_data_losses(picture: Any) -> list[str]:
-    """What travels inside the video stream of this picture and cannot be written again."""
-    kinds = {data.type.name for data in side_data_of(picture)}
-    losses = {text for kind, text in _DYNAMIC_HDR.items() if kind in kinds}
-    if "A53_CC" in kinds:
-        losses.add("closed captions inside the video stream")
-    return sorted(losses)
+def side_data_losses(side_data: Iterable[Any]) -> list[str]:
+    """What came with a decoded frame and cannot be written again."""
+    kinds = {data.type.name for data in side_data}
+    return sorted({text for kind, text in _NOT_WRITTEN.items() if kind in kinds})
 
 
 def x265_parameters(hdr: Mastering) -> list[str]:

@@ -235,6 +235,6 @@ def _stored(cache: EngineCache) -> dict[str, list[Choice]]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         logger.warning("%s cannot be read and is left alone: %s", path, error)
         return {}

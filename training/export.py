@@ -214,7 +214,7 @@ def read_scores(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(path.read_text())["summary"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise OptionError(
             f"{path}: not the scores that vderain evaluate writes ({error})"
         ) from None

@@ -157,7 +157,7 @@ class EngineCache:
             if verify and (self._verified(path, sidecar["key"])) is None:
                 return replace(entry, fault="damaged: it is not what was built")
             return entry
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return Entry(path.stem, fault=f"unreadable ({_words(error)})")
 
     def remove(self, digests: Collection[str] | None = None) -> int:
@@ -217,7 +217,7 @@ class EngineCache:
             return built
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("built engine %s cannot be used and is built again: %s", path, error)
             return None
 

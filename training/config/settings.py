@@ -24,7 +24,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         file = shipped if not path.is_file() and shipped.is_file() else path
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         shipped_names = {p.name.removesuffix(".toml") for p in _SHIPPED.iterdir()} - _SCORED
         raise OptionError(
             f"{path}: not a readable configuration ({error}); "
@@ -46,7 +46,7 @@ def _override(item: str) -> dict[str, Any]:
         raise OptionError(f"{item}: write name=value")
     try:
         return tomllib.loads(f"{name} = {value}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return {name.strip(): value}  # a text needs no quotes here
 
 

@@ -256,7 +256,7 @@ def check_json(path: Path) -> None:
 def _holds_scores(path: Path) -> bool:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and {"schema", "sets", "formulas"} <= set(values)
 

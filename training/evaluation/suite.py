@@ -220,7 +220,7 @@ def load_suite(path: Path, data: Path | None) -> list[TestSet]:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path}: not a suite that can be read ({error})") from None
     tables = values.pop("set", None)
     if values or not isinstance(tables, list) or not tables:

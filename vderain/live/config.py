@@ -42,7 +42,7 @@ def read_config(
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(f"{path}: is not TOML: {error}") from None
     for key in data:
         if key not in ("engine", "live", "encode", "camera"):

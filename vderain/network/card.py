@@ -76,7 +76,7 @@ class Card:
             raise WeightsError(
                 f"{path}: no such card; a weights file needs its card beside it (training writes both)"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{path}: not a card this version can read ({error})") from None
 
 

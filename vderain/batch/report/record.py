@@ -248,7 +248,7 @@ def _known(folder: Path) -> dict[str, Rain]:
     try:
         clips = json.loads((folder / "report.json").read_bytes())["clips"]
         return {clip["timeline"]: Rain(**clip["rain"]) for clip in clips if clip["rain"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vderain.errors import OptionError
 from vderain.training.losses.encoders import ProjectionHeads
-from vderain.training.methods.nlcl.sampling import (
+from vderain.training.losses.sampling import (
     at_least_float32,
     features_at,
     non_local_neighbours,

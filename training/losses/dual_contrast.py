@@ -31,7 +31,7 @@ from vderain.training.losses.layers import (
     layer_picture,
     rainy_rows,
 )
-from vderain.training.methods.nlcl.sampling import draw_centres, features_at, non_local_neighbours
+from vderain.training.losses.sampling import draw_centres, features_at, non_local_neighbours
 
 _ENCODED_TOGETHER = 16  # more only cost memory, and on a CPU the time to get it
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vderain.errors import OptionError, WeightsError
 from vderain.training.losses.layers import high_pass
-from vderain.training.methods.nlcl.sampling import at_least_float32
+from vderain.training.losses.sampling import at_least_float32
 
 SMALLEST_CROP_PX = 24  # InstanceNorm needs more than one value at the discriminator's deepest level
 _TEXTURE_GAIN = 4.0  # about as large as signed pictures are

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vderain.training.methods.nlcl.sampling import box_mean
+from vderain.training.losses.sampling import box_mean
 
 _DRY_RMS = 0.005  # below about one level of 255, a layer shows no rain
 _ROTATION_DEG = 30.0

@@ -13,7 +13,7 @@ from vderain.training.losses.contrastive import (
     nce_location,
 )
 from vderain.training.losses.encoders import ProjectionHeads
-from vderain.training.methods.nlcl.sampling import features_at, non_local_neighbours
+from vderain.training.losses.sampling import features_at, non_local_neighbours
 
 
 def unit(*shape, seed=0):

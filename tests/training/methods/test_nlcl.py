@@ -138,7 +138,7 @@ def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, m
         return features_at(levels, locations, size)
 
     from vderain.training.losses import contrastive
-    from vderain.training.methods.nlcl.sampling import features_at
+    from vderain.training.losses.sampling import features_at
 
     monkeypatch.setattr("vderain.training.methods.nlcl.objective.features_at", spy)
     monkeypatch.setattr(contrastive, "features_at", spy)

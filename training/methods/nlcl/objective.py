@@ -32,7 +32,7 @@ from vderain.training.losses.encoders import (
     lsgan_generator_loss,
 )
 from vderain.training.losses.layers import layer_picture, pattern_picture
-from vderain.training.methods.nlcl.sampling import draw_centres, features_at, non_local_neighbours
+from vderain.training.losses.sampling import draw_centres, features_at, non_local_neighbours
 from vderain.training.methods.objective import Objective
 
 _BETAS = (0.5, 0.999)

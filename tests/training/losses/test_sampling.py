@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vderain.errors import OptionError
-from vderain.training.methods.nlcl.sampling import (
+from vderain.training.losses.sampling import (
     box_mean,
     draw_centres,
     features_at,

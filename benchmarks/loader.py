@@ -21,10 +21,10 @@ import cv2
 from vderain.machine import cpu_fields, cpu_model
 from vderain.training.config.methods import TrainConfig
 from vderain.training.data.cache import PictureCache
-from vderain.training.data.loader import paired_sampler
 from vderain.training.data.patches import PatchSampler, UnpairedSampler
 from vderain.training.data.sources import load_sources
 from vderain.training.data.synthetic_clips import reach
+from vderain.training.methods.batches import paired_sampler
 
 WARM_UP, MEASURED = 2, 20  # batches
 

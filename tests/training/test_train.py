@@ -14,8 +14,8 @@ from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import TrainConfig
-from vderain.training.data.loader import step_batches
 from vderain.training.distributed import World
+from vderain.training.methods.batches import step_batches
 from vderain.training.train import Trainer
 from vderain.weights import save_network
 
@@ -352,7 +352,7 @@ def test_clips_of_real_rain_that_cannot_be_mined_are_named(data, tmp_path, caplo
 
 def test_mined_layers_reach_the_contrast_and_depend_on_the_step_alone(data, tmp_path, monkeypatch):
     layers = [np.full((64, 96), 0.5, np.float32), np.full((64, 96, 3), 0.1, np.float32)]
-    monkeypatch.setattr("vderain.training.data.loader._mined", lambda *_: layers)
+    monkeypatch.setattr("vderain.training.methods.batches._mined", lambda *_: layers)
     trainer = Trainer(config(**{**SEMI, "semi_from": 0.0}), tmp_path / "run")
     batches = step_batches(trainer.config, data, tmp_path, 0, trainer.world)
     batch = [next(batches) for _ in range(2)][1]

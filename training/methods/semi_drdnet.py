@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config.methods import TrainConfig
-from vderain.training.data.loader import StepBatch, step_batches
 from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator, Encoder, Vgg19Features
 from vderain.training.losses.supervised import supervised_loss
+from vderain.training.methods.batches import StepBatch, step_batches
 from vderain.training.methods.objective import Objective
 
 _ENCODER_RATE, _ENCODER_BETAS = 2e-4, (0.5, 0.999)  # of NLCL's discriminator

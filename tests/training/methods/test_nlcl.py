@@ -17,11 +17,11 @@ from vderain.network.config import NlclConfig
 from vderain.network.nlcl import NlclNetwork
 from vderain.options import EngineOptions
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig
-from vderain.training.data.loader import UnpairedBatch, step_batches
 from vderain.training.distributed import World
 from vderain.training.evaluation.scores import network_cost
 from vderain.training.export import export_weights
 from vderain.training.losses.encoders import Discriminator
+from vderain.training.methods.batches import UnpairedBatch, step_batches
 from vderain.training.methods.nlcl.objective import NlclObjective, footage_tables
 from vderain.training.train import Trainer
 from vderain.weights import save_network

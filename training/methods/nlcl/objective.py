@@ -20,7 +20,6 @@ from vderain.errors import SourceError
 from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
 from vderain.training.config.methods import NlclTrainConfig
 from vderain.training.data.images import CLIPS, PICTURES
-from vderain.training.data.loader import UnpairedBatch, unpaired_batches
 from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.contrastive import labelled_contrast, location_contrast
 from vderain.training.losses.encoders import (
@@ -33,6 +32,7 @@ from vderain.training.losses.encoders import (
 )
 from vderain.training.losses.layers import layer_picture, pattern_picture
 from vderain.training.losses.sampling import draw_centres, features_at, non_local_neighbours
+from vderain.training.methods.batches import UnpairedBatch, unpaired_batches
 from vderain.training.methods.objective import Objective
 
 _BETAS = (0.5, 0.999)

@@ -14,9 +14,9 @@ from tests.live.fakes import until
 from tests.media.synth import STEP, Video, painted, write
 from vderain.frames import Frame, PlaneFormat
 from vderain.live.broadcast import Broadcast
+from vderain.live.preview import Pair, Preview
 from vderain.live.states import RetryOptions
 from vderain.live.stats import CameraStats
-from vderain.live.web.preview import Pair, Preview
 from vderain.media.live.camera import CameraOptions, CameraSource
 from vderain.media.live.types import LiveFrame
 from vderain.media.live.upright import Posture

@@ -16,12 +16,12 @@ from vderain.frames import PassedPacket, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
+from vderain.live.preview import Preview
 from vderain.live.scheduling.feed import NEIGHBOURS, Feed
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.states import FINAL, Connection, RetryOptions
 from vderain.live.stats import CameraStats
 from vderain.live.timeline import Timeline
-from vderain.live.web.preview import Preview
 from vderain.media.live.types import Camera, LiveFrame, Sound
 
 logger = logging.getLogger(__name__)

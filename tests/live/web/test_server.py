@@ -65,7 +65,7 @@ def test_pair_is_the_same_frame_twice(page):
 
 
 def test_pictures_are_made_without_complaints(capfd):
-    from vderain.live.web.preview import Preview
+    from vderain.live.preview import Preview
 
     preview = Preview()
     preview.put(LiveFrame(gray_frame(50, 0), arrived_s=0.0))
@@ -97,7 +97,7 @@ def test_other_sites_may_link_to_the_page_and_ask_for_nothing_else(page, site):
 
 
 def test_a_still_is_made_once_for_all_who_ask_within_a_second(monkeypatch):
-    from vderain.live.web import preview as module
+    from vderain.live import preview as module
 
     made = []
     encoded = module._encoded

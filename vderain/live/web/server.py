@@ -21,11 +21,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from vderain.errors import OptionError
+from vderain.live.preview import WIDTHS, Pair
 from vderain.live.session import CameraSession
 from vderain.live.station import Station
 from vderain.live.web.access import Guard, is_loopback
 from vderain.live.web.connections import MOST, PatientConnection
-from vderain.live.web.preview import WIDTHS, Pair
 from vderain.live.web.status import camera_status, unready
 from vderain.live.web.telemetry import CONTENT_TYPE, metrics_text
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from vderain.clips import Item, Window, clips, turned
-from vderain.diagnostics.estimate import frames_of
+from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import (
     Adding,

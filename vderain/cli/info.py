@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import click
 
-from vderain.diagnostics.estimate import frames_of, network_frame_s
 from vderain.engines import open_engine
+from vderain.estimate import frames_of, network_frame_s
 from vderain.frames import ColorTags
 from vderain.interfaces import StreamInfo
 from vderain.media.describe import Description, describe

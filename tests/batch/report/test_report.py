@@ -15,7 +15,7 @@ from tests.media.synth import STEP, write
 from vderain.batch.manifest import ClipRow
 from vderain.batch.report.record import PICTURES_FOLDER, write_report
 from vderain.errors import SinkError, SourceError
-from vderain.media.stills.preview import before_and_after
+from vderain.media.moment import before_and_after
 
 NASTY = 'a/"quoted" <script>alert(1)</script> & \n\u202eb\udcff.mp4'
 

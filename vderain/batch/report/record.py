@@ -113,13 +113,13 @@ def write_report(
         target: that outputs are relative to.
         clips: all of the manifest.
         seconds: the run lasted.
-        pictures: makes thumbnails; those of ``vderain.media.stills.preview`` where None.
+        pictures: makes thumbnails; those of ``vderain.media.moment`` where None.
 
     Raises SinkError where the report cannot be written.
 
     """
     if pictures is None:
-        from vderain.media.stills.preview import before_and_after
+        from vderain.media.moment import before_and_after
 
         pictures = before_and_after
     place = folder / PICTURES_FOLDER

@@ -13,7 +13,7 @@ from tests.media import synth
 from vderain.errors import SinkError, SourceError
 from vderain.files import Destination, folder_for_work, write_whole
 from vderain.media import open_sink, open_source
-from vderain.media.io.sidecar import Sidecar
+from vderain.media.carry.sidecar import Sidecar
 from vderain.options import EncodeOptions, RunOptions
 
 

@@ -16,6 +16,8 @@ from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
 from vderain.media.carry.messages import Messages
+from vderain.media.carry.sidecar import Sidecar
+from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
@@ -28,8 +30,6 @@ from vderain.media.io.formats import (
     portable_metadata,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardOutput
-from vderain.media.io.sidecar import Sidecar
-from vderain.media.io.tracks import Muxer, Tracks, mirror
 from vderain.media.io.urls import redact
 from vderain.media.source import Template
 from vderain.options import EncodeOptions

@@ -11,8 +11,8 @@ from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slic
 from vderain.errors import SinkError
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
 from vderain.media.edit.index import index_video
-from vderain.media.edit.nal import NalFormat
 from vderain.media.edit.verify import problems_of
+from vderain.media.io.nal import NalFormat
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]
 EXTENSIONS = ["mp4", "mkv", "mov", "ts"]

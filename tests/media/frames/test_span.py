@@ -4,7 +4,7 @@ import av
 import pytest
 
 from tests.media import synth
-from tests.media.io.test_tracks import chapters
+from tests.media.carry.test_tracks import chapters
 from vderain.errors import SourceError
 from vderain.media.frames.decoding import Decoder
 from vderain.options import RunOptions

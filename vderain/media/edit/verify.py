@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
+from vderain.media.carry.sidecar import place_beside
 from vderain.media.edit.index import packets_of
 from vderain.media.io.open import (
     codec_name,
@@ -22,7 +23,6 @@ from vderain.media.io.open import (
     open_container,
     pick_video,
 )  # fmt: skip
-from vderain.media.io.sidecar import place_beside
 
 _SHOWN = 3  # times that differ, in a message
 

@@ -15,12 +15,12 @@ from av.stream import Disposition
 from vderain.errors import SinkError
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.hidden import Hidden
+from vderain.media.carry.sidecar import Sidecar
+from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.frames.timing import DecodingTimes
 from vderain.media.io.formats import Container, portable_metadata
 from vderain.media.io.open import describe_track, is_container_track, track_name
-from vderain.media.io.sidecar import Sidecar
-from vderain.media.io.subtitles import conversion
 from vderain.media.io.urls import redact
 from vderain.media.source import Template
 

@@ -43,9 +43,11 @@ class Length:
         """What is missing at the end; ``whole`` where pictures from the first on were asked for."""
         if self._promised_s is None or self._end_s is None:
             return
+        missing = self._frames - self._came - failures if whole else 0
+        if self._frames and whole and missing <= 0:
+            return  # all that its index counts came, whatever else it says
         end_s = self._end_s if self._of_video else max(self._end_s, self._others_s)
         short_s = self._promised_s - end_s
-        missing = self._frames - self._came - failures if whole else 0
         counted = missing > 0 and short_s > self._step * Fraction(3, 2)
         if not counted and short_s <= max(_TOLERANCE_S, _TOLERANCE_FRAMES * self._step):
             return
@@ -64,15 +66,17 @@ def _promise(container: Any, stream: Any) -> tuple[Fraction | None, bool]:
     """The end in seconds of the container's time, and whether it is that of the video itself."""
     name = container.format.name
     if name.startswith("mov,") and stream.duration and stream.time_base:
-        end = (stream.start_time or 0) + stream.duration
-        return end * Fraction(stream.time_base), True
+        # Of fragments FFmpeg takes the end for the duration.
+        start = (stream.start_time or 0) if stream.frames else 0
+        return (start + stream.duration) * Fraction(stream.time_base), True
     if name.startswith("matroska"):
+        whole_s = Fraction(container.duration, av.time_base) if container.duration else None
         tags = {key.upper(): value for key, value in stream.metadata.items()}
         end_s = _clock_time(tags.get("DURATION", ""))
-        if end_s is not None:
+        # Tools that cut a file leave tags behind that tell of the longer one.
+        if end_s is not None and (whole_s is None or end_s <= whole_s + _TOLERANCE_S):
             return end_s, True
-        if container.duration:
-            return Fraction(container.duration, av.time_base), False
+        return whole_s, False
     return None, False
 
 

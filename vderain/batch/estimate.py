@@ -78,6 +78,7 @@ def _sampled(
         end_pts=middle.start_pts + round(Fraction(_SAMPLE_S) / index.time_base),
         frames=middle.frames,
         margin=margin,
+        seeks=not index.jumps,
         run=settings.run,
         encode=replace(settings.encode, overwrite=True),
     )

@@ -35,6 +35,7 @@ class SegmentJob:
         frames: how many it should hold, by the container.
         margin: frames beyond both ends that the network may look at.
         dry: spans [start, end) of times in which frames stay as they are.
+        seeks: False for a clip whose clock jumps, where no time is found by seeking.
 
     """
 
@@ -47,6 +48,7 @@ class SegmentJob:
     frames: int
     margin: int = 0
     dry: Spans = ()
+    seeks: bool = True
     run: RunOptions = field(default_factory=RunOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
 
@@ -119,6 +121,7 @@ def derain_segment(
             after=job.margin,
             run=job.run,
             encode=job.encode,
+            seeks=job.seeks,
         )
     ) as source:
         sink = SegmentSink(str(job.output), source, job.encode, **span)

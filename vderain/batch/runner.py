@@ -215,6 +215,7 @@ class Batch:
             "dry": [list(span) for span in gated.dry],
             "rain": gated.timeline,
             "not_copied": obstacle,
+            "seeks": not index.jumps,
             "anew": clip.record.get("anew"),
             "begun_anew": clip.record.get("begun_anew"),
         }
@@ -242,6 +243,7 @@ class Batch:
             frames=segment.frames,
             margin=self._margin,
             dry=dry,
+            seeks=clip.record.get("seeks", True),
             run=self.settings.run,
             encode=replace(self.settings.encode, overwrite=True),
         )

@@ -24,6 +24,7 @@ from vderain.frames import Frame, PassedPacket, Plane, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
 from vderain.media.frames.rgb import Image, planes_to_rgb
+from vderain.media.frames.timing import FAR_S
 from vderain.options import EncodeOptions, RunOptions
 
 Mode = Literal["side", "split"]
@@ -117,19 +118,23 @@ def pairs(
     candidates = (item for item in dry if isinstance(item, Frame))
     candidate = next(candidates, None)
     begun, alone = False, 0
+    shift_s = Fraction(0)
     for item in rainy:
         if isinstance(item, PassedPacket):
             yield item
             continue
         if candidate is not None and not begun:
-            stats.notes.extend(_late_start(_time(candidate) - _time(item), tolerance))
+            late_s = _time(candidate) - _time(item)
+            if abs(late_s) >= FAR_S or _time(item) < 0:  # moved to where players show it
+                shift_s = late_s
+            stats.notes.extend(_late_start(late_s - shift_s, tolerance))
             begun = True
-        while candidate is not None and _time(candidate) < _time(item) - tolerance:
+        while candidate is not None and _time(candidate) < _time(item) + shift_s - tolerance:
             alone += 1
             candidate = next(candidates, None)
         if candidate is None:
             break
-        if _time(candidate) > _time(item) + tolerance:
+        if _time(candidate) > _time(item) + shift_s + tolerance:
             alone += 1
             continue
         yield item, candidate

@@ -20,6 +20,7 @@ from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
+from vderain.media.frames.timing import shift_to_show
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.io.encoders import codec_options, encoder_for, fit
 from vderain.media.io.formats import (
@@ -58,6 +59,7 @@ class VideoSink:
         self._template: Template | None = source.template
         self._report = SinkReport(path="standard output" if path == STANDARD_STREAM else path)
         self._format = self._container_for(path, options)
+        self._shift_s = self._to_show()
         self._encoder, notes = encoder_for(options, self._format.muxer)
         self._report.notes.extend(notes)
         self._destination: Destination | None = None
@@ -173,12 +175,35 @@ class VideoSink:
         if self._template is None:
             self._add_video()
             return
-        self._output.set_chapters([*self._template.chapters])
+        self._output.set_chapters([self._moved(chapter) for chapter in self._template.chapters])
         beside = None if self._destination is None else self._sidecar
         self._tracks = mirror(
             *(self._template, self._muxer, self._format, beside, self._add_video),
             is_file=self._destination is not None,
         )
+        self._tracks.shift_s = self._shift_s
+
+    def _to_show(self) -> Fraction:
+        """What is added to all times, because players would not show all frames, or only after hours."""
+        if self._template is None or not self._format.timestamps:
+            return Fraction(0)
+        shift_s = shift_to_show(
+            self._template.first_s,
+            self._template.zero_s,
+            late_start=self._format.late_start,
+            early_start=self._format.early_start,
+        )
+        if shift_s:
+            why = "so that no frame lies before zero"
+            if shift_s < 0:
+                why = f"because players of {self._format.muxer} would wait that long"
+            way = "later" if shift_s > 0 else "earlier"
+            self._report.notes.append(f"all tracks begin {float(abs(shift_s)):.3f} s {way}, {why}")
+        return shift_s
+
+    def _moved(self, chapter: dict[str, Any]) -> dict[str, Any]:
+        shift = round(self._shift_s / (chapter["time_base"] or Fraction(1, 1000)))
+        return {**chapter, "start": max(0, chapter["start"] + shift), "end": chapter["end"] + shift}
 
     def _sidecar(self, stream: Any, codec: str) -> Sidecar:
         assert self._destination is not None
@@ -337,7 +362,7 @@ class VideoSink:
     def _time_of(self, frame: Frame) -> int:
         """The frame's time in the output's units, its own unless only a frame rate is stored."""
         if self._format.timestamps:
-            return frame.pts
+            return frame.pts + round(self._shift_s / frame.time_base)
         assert self._first is not None
         exact = frame.pts * frame.time_base / self._time_base
         if self._format.muxer == "yuv4mpegpipe":

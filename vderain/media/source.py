@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 
@@ -17,6 +17,7 @@ from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.messages import messages_of, timecode_of
 from vderain.media.carry.trial import SAMPLES, first_packets
+from vderain.media.edit.survey import announced_length_s, believable_rate, rate_of, survey
 from vderain.media.frames.color import (
     Mastering,
     chroma_location,
@@ -26,6 +27,7 @@ from vderain.media.frames.color import (
     side_data_losses,
     side_data_of,
 )  # fmt: skip
+from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.frames.timing import FrameClock, Span
@@ -48,6 +50,7 @@ from vderain.options import EncodeOptions, RunOptions
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
 _CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not end
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
+_LOOK_AHEAD_FOR_RATE = 9  # where only the distances of frames tell the rate
 _SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture in the file come
 
 
@@ -56,10 +59,10 @@ class Template:
     """What the sink mirrors: the open input container, and what only a decoded picture tells.
 
     ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
-    where frames have the time ``zero_s``. ``display_matrix`` holds FFmpeg's nine integers, or is
-    None where nothing turns the picture. ``samples`` are some packets of the tracks beside the video, by
-    their index, as far as they are known; they may be copied only. ``timecode`` is that of the first frame
-    where it stands inside the video stream.
+    where frames have the time ``zero_s``; the first frame has ``first_s``. ``display_matrix`` holds
+    FFmpeg's nine integers, or is None where nothing turns the picture. ``samples`` are some packets of the
+    tracks beside the video, by their index, as far as they are known; they may be copied only.
+    ``timecode`` is that of the first frame where it stands inside the video stream.
     """
 
     container: Any
@@ -69,6 +72,7 @@ class Template:
     mastering: Mastering
     start_s: Fraction = Fraction(0)
     zero_s: Fraction = Fraction(0)
+    first_s: Fraction = Fraction(0)
     samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     timecode: str | None = None
 
@@ -81,6 +85,8 @@ class VideoSource:
     common offset, so that the output begins near zero; else every time stays as it is. Raises
     SourceError.
     """
+
+    _surveys: ClassVar[bool] = True  # whether to learn from the packets how long the input is
 
     def __init__(self, path: str, *, run: RunOptions, encode: EncodeOptions) -> None:
         self._name, self._path = input_name(path), path
@@ -98,9 +104,12 @@ class VideoSource:
             self._stats.notes += [software] if software else []
             self._items = self._read()
             self._ahead = self._look_ahead()
-            first = next((item for item in self._ahead if isinstance(item, Frame)), None)
-            if first is None:
+            frames = [item for item in self._ahead if isinstance(item, Frame)]
+            if not frames:
                 raise SourceError(f"{self._name}: {self._emptiness()}")
+            first = frames[0]
+            self._rate = self._rate or rate_of([frame.pts for frame in frames], self._time_base)
+            self._first_s = first.pts * first.time_base
             self._info = self._describe(path, first)
         except BaseException:
             self._container.close()
@@ -109,11 +118,13 @@ class VideoSource:
     def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
         self._stream = pick_video(self._container, path)
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._rate = Fraction(rate) if rate else None
+        self._survey = survey(path, self._stream) if self._surveys else None
+        self._rate = believable_rate(self._stream) or (self._survey and self._survey.rate)
         self._clock = FrameClock(
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )
+        self._continuity = Continuity(self._container)
+        self._scenes = 0  # begun behind a jump of the container's clock
         self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
         self._length = Length(self._container, self._stream, self._rate)
         self._reader = PlaneReader(functools.partial(_note_copy, self._stats.notes))
@@ -130,7 +141,8 @@ class VideoSource:
         self._timecode: str | None = None
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         self._span = Span.of(run, self._origin_s)
-        if self._span.start_s is not None:
+        is_steady = self._survey is None or not self._survey.jumps
+        if self._span.start_s is not None and is_steady:  # else no time is found by seeking
             self._seek(path, self._span.start_s)
 
     @property
@@ -154,6 +166,7 @@ class VideoSource:
             self._mastering,
             (self._span.start_s or self._origin_s) - self._origin_s,
             self._origin_s if self._span.start_s is None else Fraction(0),
+            self._first_s,
             self._samples(),
             self._timecode,
         )
@@ -199,7 +212,8 @@ class VideoSource:
     def _look_ahead(self) -> deque[Frame | PassedPacket]:
         ahead: deque[Frame | PassedPacket] = deque()
         frames = 0
-        while frames < _LOOK_AHEAD and (item := next(self._items, None)) is not None:
+        wanted = _LOOK_AHEAD if self._rate else _LOOK_AHEAD_FOR_RATE
+        while frames < wanted and (item := next(self._items, None)) is not None:
             ahead.append(item)
             frames += isinstance(item, Frame)
         if self._interlaced and self._encode.interlaced == "refuse":
@@ -224,14 +238,15 @@ class VideoSource:
             yield from self._frames(picture)
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Every packet; demuxing goes on behind damage where it can."""
+        """Every packet, on one clock; demuxing goes on behind damage where it can."""
         while True:
             try:
                 for packet in self._container.demux():
                     self._raise_interrupt()
                     if packet.size:  # empty ones mark the end
-                        yield packet
+                        yield from self._continuity.push(packet)
                 self._raise_interrupt()
+                yield from self._continuity.flush()
                 return
             except av.InvalidDataError as error:
                 self._raise_interrupt()
@@ -288,9 +303,16 @@ class VideoSource:
             alpha=alpha,
             tags=tags,
             rotation=_quarter_turns(picture) * 90,
-            discontinuity=self._decoder.take_gap() or self._clock.jumped,
+            discontinuity=self._decoder.take_gap() or self._begins_scene(pts),
             messages=messages_of(side_data),
         )
+
+    def _begins_scene(self, pts: int) -> bool:
+        """Whether a picture is the first behind a jump of the clock."""
+        jumps = self._continuity.jumps
+        begun = sum(jump.at_s <= pts * self._time_base for jump in jumps if not jump.is_wrap)
+        begins, self._scenes = begun > self._scenes, begun
+        return begins
 
     def _learn(self, picture: av.VideoFrame, tags: ColorTags) -> None:
         """What the sink needs of the first picture; refuses HDR."""
@@ -374,17 +396,18 @@ class VideoSource:
         return f"no picture lies in the chosen time{lasts}"
 
     def _describe(self, path: str, first: Frame) -> StreamInfo:
-        duration_s = seconds(self._stream.duration, self._time_base)
-        if duration_s is None:
-            duration_s = seconds(self._container.duration, Fraction(1, av.time_base))
+        known = self._survey
+        length_s = announced_length_s(self._container, self._stream)
+        if known is not None and known.length_s is not None:
+            length_s = known.length_s
         return StreamInfo(
             path=shown(path),
             width=first.format.width,
             height=first.format.height,
             time_base=self._time_base,
             frame_rate=self._rate,
-            frames=self._stream.frames or None,
-            duration_s=duration_s,
+            frames=(known.frames if known is not None else self._stream.frames) or None,
+            duration_s=None if length_s is None else float(length_s),
             codec=codec_name(self._stream),
             pix_fmt=self._pix_fmt,
             container=self._container.format.name,
@@ -395,14 +418,15 @@ class VideoSource:
         )
 
     def _shortfall(self) -> Iterator[str]:
-        """What is missing at the end of an input that was cut off."""
-        if self._span.end_s is None:
+        """What is missing at the end of an input that was cut off; a clock that jumped promises nothing."""
+        if self._span.end_s is None and not self._continuity.jumps:
             whole = self._span.start_s is None
             yield from self._length.losses(failures=self._stats.skipped, whole=whole)
 
     def _conclude(self) -> None:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
+        notes.extend(jump.note(self._origin_s) for jump in self._continuity.jumps)
         self._lose([*self._shortfall()])
         converters = (self._filter, self._reader)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))

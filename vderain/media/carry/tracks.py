@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.trial import Add, add_copy, obstacle
-from vderain.media.frames.timing import DecodingTimes
+from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container, portable_metadata
 from vderain.media.io.open import describe_track, is_container_track, track_name
 from vderain.media.io.urls import redact
@@ -103,7 +104,7 @@ class Tracks:
     """All tracks beside the video, by their index in the input, and what is reported of them.
 
     ``sidecars`` come with the loss that is reported where they are published. ``wave_headers`` are those
-    of sound that Matroska holds under the tags of WAV.
+    of sound that Matroska holds under the tags of WAV. ``shift_s`` is added to all times.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -114,6 +115,7 @@ class Tracks:
     losses: list[str] = field(default_factory=list)
     wave_headers: list[bytes] = field(default_factory=list)
     hidden: dict[int, Hidden] = field(default_factory=dict)
+    shift_s: Fraction = Fraction(0)
 
     def write(self, index: int, packet: Any) -> None:
         """Pass a packet on; a track that fails ends here, with a line in the report.
@@ -123,6 +125,8 @@ class Tracks:
         writer, hidden = self.writers.get(index), self.hidden.get(index)
         if writer is None or (hidden is not None and not hidden.takes(packet)):
             return
+        if self.shift_s and packet.time_base:
+            move(packet, round(self.shift_s / packet.time_base))
         try:
             writer.write(packet)
         except _TRACK_ERRORS as error:

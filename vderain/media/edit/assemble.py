@@ -14,7 +14,9 @@ from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import SinkReport
 from vderain.media.edit.index import NAL_CODECS, VideoIndex, index_video, packets_of
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
+from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.planes import carrier_of
+from vderain.media.frames.timing import move
 from vderain.media.io.encoders import ENCODERS, fit
 from vderain.media.io.formats import container_for
 from vderain.media.io.length import Length
@@ -155,6 +157,7 @@ class _AssemblySink(VideoSink):
         return stream
 
     def _mux_video(self, packet: Any) -> None:
+        move(packet, round(self._shift_s / self._info.time_base))
         packet.stream = self._stream
         self._muxer.mux(packet)
         self._report.frames += 1
@@ -168,7 +171,8 @@ class _AssemblySink(VideoSink):
         with closing(open_container(path)) as container:
             video = container.streams[self._template.video_index]
             length = Length(container, video, self._info.frame_rate)
-            for packet in packets_of(container, path):
+            clock = Continuity(container)
+            for packet in packets_of(container, path, clock=clock):
                 unit = Fraction(packet.time_base or 1)
                 time = packet.pts if packet.pts is not None else packet.dts
                 if time is not None and packet.stream.index == video.index:
@@ -181,4 +185,7 @@ class _AssemblySink(VideoSink):
                         PassedPacket(packet.stream.index, packet),
                         None if dts is None else dts * unit,
                     )
-            self._report.losses.extend(length.losses(failures=0, whole=True))
+            if not clock.jumps:
+                self._report.losses.extend(length.losses(failures=0, whole=True))
+            begun_s = self._template.zero_s
+            self._report.notes.extend(jump.note(begun_s) for jump in clock.jumps)

@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
+from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
 from vderain.media.io.nal import NalFormat
 from vderain.media.io.open import codec_name, input_name, open_container, pick_video
@@ -48,6 +49,7 @@ class VideoIndex:
         last_pts: the time of the last frame.
         reorder: packets that a picture may be decoded ahead of its turn.
         sets_change: whether parameter sets change in mid-file, so that headers cannot hold them.
+        jumps: of the file's clock, so that no time in it is found by seeking.
 
     """
 
@@ -64,6 +66,7 @@ class VideoIndex:
     last_pts: int = 0
     reorder: int = 0
     sets_change: bool = False
+    jumps: tuple[Jump, ...] = ()
 
 
 def index_video(path: str) -> VideoIndex:
@@ -75,7 +78,8 @@ def index_video(path: str) -> VideoIndex:
         stream = pick_video(container, path)
         codec = codec_name(stream)
         scan = _Scan(nal_format(stream, codec, path))
-        for packet in packets_of(container, path, stream):
+        clock = Continuity(container)
+        for packet in packets_of(container, path, stream, clock=clock):
             scan.add(packet, path)
         gops = scan.gops()
         if not gops:
@@ -96,6 +100,7 @@ def index_video(path: str) -> VideoIndex:
             scan.last_pts,
             scan.reorder,
             scan.sets_change,
+            tuple(clock.jumps),
         )
 
 
@@ -109,20 +114,29 @@ def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
         raise SourceError(f"{input_name(path)}: {error}; it is damaged") from None
 
 
-def packets_of(container: Any, path: str, stream: Any = None) -> Iterator[Any]:
-    """The packets of one stream, or of all; reading goes on behind damage.
+def packets_of(
+    container: Any, path: str, stream: Any = None, *, clock: Continuity | None = None
+) -> Iterator[Any]:
+    """The packets of one stream, or of all, on one clock; reading goes on behind damage.
+
+    ``clock`` tells afterwards where that of the container jumped.
 
     Raises SourceError where it stops, and after MAX_CONSECUTIVE_FAILURES in a row without a packet:
     FFmpeg steps back from a place of an MP4 that it cannot read, and comes to it again for ever.
     """
-    streams = () if stream is None else (stream,)
+    clock = clock or Continuity(container)
+    index = None if stream is None else stream.index
     failures = 0
     while True:
         try:
-            for packet in container.demux(*streams):
+            for packet in container.demux():
                 failures = 0
-                if packet.size:
-                    yield packet
+                for ready in clock.push(packet) if packet.size else ():
+                    if index is None or ready.stream.index == index:
+                        yield ready
+            for ready in clock.flush():
+                if index is None or ready.stream.index == index:
+                    yield ready
             return
         except av.InvalidDataError as error:
             failures += 1

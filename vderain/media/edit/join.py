@@ -20,7 +20,7 @@ from vderain.media.carry.tracks import CopiedTrack, Muxer, Tracks, mirror
 from vderain.media.carry.trial import first_packets
 from vderain.media.edit.index import nal_format
 from vderain.media.frames.color import Mastering
-from vderain.media.frames.timing import DecodingTimes
+from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
 from vderain.media.io.urls import redact
@@ -345,7 +345,7 @@ class _Joining:
                     if part is first:
                         self._tracks.write(places[index], packet)
                     continue
-                _move(packet, part.shift_in(Fraction(packet.time_base)))
+                move(packet, part.shift_in(Fraction(packet.time_base)))
                 if index == part.video_index:
                     frames += 1
                     packet.dts = None  # made anew, so that they rise over the cut too
@@ -417,8 +417,3 @@ def _packets(packets: Iterator[Any], path: str) -> Iterator[Any]:
     except av.FFmpegError as error:
         reason = redact(error.strerror or type(error).__name__)
         raise SourceError(f"{path}: reading stopped ({reason}); derain it again") from None
-
-
-def _move(packet: Any, shift: int) -> None:
-    packet.pts = packet.pts + shift if packet.pts is not None else None
-    packet.dts = packet.dts + shift if packet.dts is not None else None

@@ -153,9 +153,10 @@ class Parts:
         path = self._index.path
         with closing(open_container(path)) as container:
             stream = pick_video(container, path)
-            entry = find_entry(path, stream.index, piece.start_pts)
+            seeks = not self._index.jumps
+            entry = find_entry(path, stream.index, piece.start_pts, seeks=seeks)
             if entry is not None:
-                container.seek(entry[0], stream=stream)
+                entry.go(container, stream)
             inside = begins = False
             for packet in packets_of(container, path, stream):
                 if packet.is_keyframe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -21,7 +21,9 @@ from vderain.media.source import VideoSource
 from vderain.options import EncodeOptions, RunOptions
 
 # Holds every time base and time exactly, and all that is encoded here.
-_INTERMEDIATE = Container("nut", ("h264", "hevc", "av1", "ffv1"), rotates=True, negative_times=True)
+_INTERMEDIATE = Container(
+    *("nut", ("h264", "hevc", "av1", "ffv1")), rotates=True, negative_times=True, early_start=True
+)
 OFFSET_TAG = "pts_offset"  # what is to be added to the times in an intermediate file
 _MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame a segment's entry is looked for
 _REORDER = 16  # packets; no codec lets a picture come later than that behind its turn
@@ -36,9 +38,12 @@ class SegmentSource(VideoSource):
     Up to ``before`` frames come earlier and ``after`` later, so that clips at the cut are those of an
     uninterrupted run; SegmentSink drops them. Times are those of the file, in its ``time_base``; no
     other tracks come. None for a time is the first frame or the end. The span of ``run`` is ignored, and
-    damage counts where it lies in the segment itself.
+    damage counts where it lies in the segment itself. ``seeks`` is False for a file whose clock jumps:
+    what lies before the segment is then read, since no time is to be found by seeking.
     Raises SourceError.
     """
+
+    _surveys: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -50,8 +55,9 @@ class SegmentSource(VideoSource):
         after: int,
         run: RunOptions,
         encode: EncodeOptions,
+        seeks: bool = True,
     ) -> None:
-        self._start_pts, self._end_pts = start_pts, end_pts
+        self._start_pts, self._end_pts, self._seeks = start_pts, end_pts, seeks
         self._run_up, self._after = before, after
         self._entry_pts: int | None = None  # the keyframe that decoding begins with
         super().__init__(path, run=replace(run, start_s=0.0, duration_s=None), encode=encode)
@@ -62,10 +68,12 @@ class SegmentSource(VideoSource):
         if self._start_pts is None:
             return
         needed = self._run_up + (_FILTER_FRAMES if self._filter is not None else 0)
-        entry = find_entry(path, self._stream.index, self._start_pts, needed, self._rate)
+        entry = find_entry(
+            path, self._stream.index, self._start_pts, needed, self._rate, seeks=self._seeks
+        )
         if entry is not None:
-            target, self._entry_pts = entry
-            self._container.seek(target, stream=self._stream)
+            self._entry_pts = entry.key_pts
+            entry.go(self._container, self._stream)
 
     def _packets(self) -> Iterator[Any]:
         """Those of the video, from the entry on."""
@@ -163,16 +171,37 @@ class SegmentSink(VideoSink):
         self._add_video()
 
 
-def find_entry(
-    path: str, stream_index: int, start_pts: int, needed: int = 0, rate: Fraction | None = None
-) -> tuple[int, int] | None:
-    """Where to seek to, and the time of the keyframe there that decoding can begin with.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The keyframe that decoding begins with, and the time to seek to before it; None reads from the beginning."""
 
-    At least ``needed`` frames lie between it and ``start_pts``. None where that is the beginning of
-    the file.
+    key_pts: int
+    seek_pts: int | None = None
+
+    def go(self, container: Any, stream: Any) -> None:
+        """Seek there, unless reading begins with the file."""
+        if self.seek_pts is not None:
+            container.seek(self.seek_pts, stream=stream)
+
+
+def find_entry(
+    path: str,
+    stream_index: int,
+    start_pts: int,
+    needed: int = 0,
+    rate: Fraction | None = None,
+    *,
+    seeks: bool = True,
+) -> Entry | None:
+    """The entry for pictures from ``start_pts`` on, with at least ``needed`` frames between both.
+
+    None where that is the beginning of the file. ``seeks`` is False for a file whose clock jumps.
     """
     with closing(open_container(path)) as container:
         stream: Any = container.streams[stream_index]
+        if not seeks:
+            key_pts = _latest_entry(container, stream, path, start_pts, needed)
+            return None if key_pts is None else Entry(key_pts)
         unit = Fraction(stream.time_base)
         for margin_s in _MARGINS_S:
             back_s = margin_s + Fraction(3, 2) * needed / (rate or 25)
@@ -185,7 +214,7 @@ def find_entry(
             except av.FFmpegError:
                 return None
             if key_pts is not None:
-                return target, key_pts
+                return Entry(key_pts, target)
     return None
 
 

@@ -16,6 +16,7 @@ import av
 from vderain.errors import SourceError
 from vderain.media.carry.sidecar import place_beside
 from vderain.media.edit.index import packets_of
+from vderain.media.frames.timing import FAR_S
 from vderain.media.io.open import (
     codec_name,
     describe_track,
@@ -36,7 +37,8 @@ def problems_of(
     counts), the time of each as exactly as the container holds it, the end, the other tracks, which
     may stand beside the output, and the content of all sound. Where the source has another number of
     packets, each frame must have the time of one of them. ``decode`` also decodes all video.
-    Where a container holds no negative times, all may begin later by as much.
+    Where a container holds no negative times, all may begin later by as much; a clock that begins far from
+    zero may begin there instead.
     """
     try:
         source, output = _read(source_path), _read(output_path)
@@ -122,9 +124,10 @@ def _frame_problems(source: _Content, output: _Content, frames: int | None) -> I
         return
     exact = (source.unit / output.unit).denominator == 1
     tolerance = Fraction(0) if exact else output.unit
-    late = output.times[0] * output.unit - source.times[0] * source.unit
+    begun = source.times[0] * source.unit
+    late = output.times[0] * output.unit - begun
     shifts = [(Fraction(0), tolerance)]
-    if late > tolerance:
+    if late > tolerance or (late < 0 and begun >= FAR_S):
         shifts.append((late, tolerance + output.unit))
     if len(output.times) != len(source.times):
         # The first frame may be one of those that are missing, so a late one alone tells of no shift.

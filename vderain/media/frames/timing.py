@@ -11,7 +11,7 @@ from typing import Any
 
 from vderain.options import RunOptions
 
-_JUMP_FRAMES = 5
+FAR_S = 10  # from where on the beginning of a clock is not that of a recording
 _REORDER = 16  # frames; no codec lets one wait for more before it is shown
 
 
@@ -38,7 +38,6 @@ class FrameClock:
         self._since_anchor = 0
         self._made_up = 0
         self._moved = 0
-        self.jumped = False  # whether the last picture lies far behind the one before
 
     def sent(self, dts: int | None) -> None:
         """A packet with this decoding time went into the decoder."""
@@ -64,7 +63,6 @@ class FrameClock:
             self._moved += 1
             pts = self._last + 1
             self._anchor, self._since_anchor = pts, 0
-        self.jumped = self._last is not None and pts - self._last > _JUMP_FRAMES * self._step
         self._last = pts
         return pts
 
@@ -131,6 +129,34 @@ class DecodingTimes:
             latest = min((other.pts for other in self._waiting), default=packet.pts)
             packet.dts = min(heapq.heappop(self._times), packet.pts, latest)
         return packet
+
+
+def move(packet: Any, offset: int) -> None:
+    """Add an offset, in the packet's units, to its times."""
+    if not offset:
+        return
+    if packet.pts is not None:
+        packet.pts += offset
+    if packet.dts is not None:
+        packet.dts += offset
+
+
+def shift_to_show(
+    first_s: Fraction, origin_s: Fraction, *, late_start: bool, early_start: bool
+) -> Fraction:
+    """What is to be added to all times so that players show every frame, and soon.
+
+    Args:
+        first_s: the time of the first frame.
+        origin_s: where the first of all tracks begins.
+        late_start, early_start: as the output's ``Container`` has them.
+
+    """
+    if first_s < 0 and not early_start:
+        return -min(first_s, origin_s)
+    if origin_s >= FAR_S and not late_start:
+        return -origin_s
+    return Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)

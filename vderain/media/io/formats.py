@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import PurePath
@@ -40,6 +40,8 @@ class Container:
         rotates: whether the display matrix is written.
         negative_times: whether a track may begin before zero; else all tracks are moved.
         timestamps: False where it stores a frame rate and no times.
+        late_start: whether players begin at the first time, however late that is; else they wait for it.
+        early_start: whether video before zero is shown.
 
     """
 
@@ -49,9 +51,13 @@ class Container:
     attachments: bool = False
     negative_times: bool = False
     timestamps: bool = True
+    late_start: bool = True
+    early_start: bool = False
 
 
-_MP4 = Container("mp4", ("h264", "hevc", "av1"), rotates=True, negative_times=True)
+_MP4 = Container(
+    *("mp4", ("h264", "hevc", "av1")), rotates=True, negative_times=True, late_start=False
+)
 _MATROSKA = Container(
     "matroska", ("h264", "hevc", "av1", "ffv1"), rotates=True, attachments=True, negative_times=True
 )
@@ -60,7 +66,7 @@ _Y4M = Container("yuv4mpegpipe", ("rawvideo",), timestamps=False)
 _BY_EXTENSION = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "hevc"), rotates=True, negative_times=True),
+    ".mov": replace(_MP4, muxer="mov", codecs=("h264", "hevc")),
     ".mkv": _MATROSKA,
     ".webm": Container("webm", ("av1",), rotates=True),
     ".ts": _TS,

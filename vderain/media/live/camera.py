@@ -298,7 +298,7 @@ class CameraSource:
             self._time_base,
             duration=picture.duration or 0,
             tags=tags,
-            discontinuity=self._decoder.take_gap() or self._clock.jumped,
+            discontinuity=self._decoder.take_gap(),
         )
         return LiveFrame(frame, arrived_s, self._info.sample_aspect_ratio)
 

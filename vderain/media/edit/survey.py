@@ -1,0 +1,171 @@
+"""What the packets of a file tell before its run: how many frames, how fast, how long; nothing is decoded."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import av
+
+from vderain.errors import SourceError
+from vderain.media.edit.index import packets_of
+from vderain.media.frames.continuity import Continuity, Jump
+from vderain.media.io.open import open_container
+
+_MOST_BYTES = 64 << 20  # read at most: a fraction of a second
+_FIRST = 120  # frames whose distances tell the rate
+_REORDER = 16  # the latest of them may still have others before them
+_ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by more is not believed
+_FASTEST = 120  # frames per second that are believed without looking
+_USUAL_RATES = tuple(
+    sorted(
+        {
+            *map(Fraction, (1, 2, 5, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120, 240)),
+            *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)),
+        }
+    )
+)
+_PAUSE = 3  # usual distances: what is longer is no step from frame to frame
+_NEAR_USUAL = Fraction(1, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found; estimates where the file was not read to its end.
+
+    Attributes:
+        frames: how many; None where only the container can say.
+        length_s: from the first frame to the end of the last, gaps left out that the clock's jumps make.
+        rate: frames per second, by the distances of the first ones.
+        jumps: of the clock, as far as was read.
+
+    """
+
+    frames: int | None = None
+    length_s: Fraction | None = None
+    rate: Fraction | None = None
+    jumps: tuple[Jump, ...] = ()
+
+
+def survey(path: str, stream: Any) -> Survey | None:
+    """Read the packets of a file's beginning, or all of a small one; None where that tells nothing new.
+
+    That is where the header of a container counts its frames, and for what cannot be read
+    twice.
+    """
+    if not os.path.isfile(path) or _counts_frames(stream):
+        return None
+    try:
+        with closing(open_container(path)) as container:
+            return _read(container, path, stream.index)
+    except SourceError:  # the run will say it, and go on as far as it comes
+        return None
+
+
+def believable_rate(stream: Any) -> Fraction | None:
+    """The frame rate that a container announces; None where it has none, or gives its time base for one."""
+    rate = stream.average_rate or stream.guessed_rate
+    return Fraction(rate) if rate and rate <= _FASTEST else None
+
+
+def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:
+    """Frames per second by the usual distance of frames; near a usual rate it is that one."""
+    steps = [b - a for a, b in pairwise(sorted(times)) if b > a]
+    if not steps:
+        return None
+    most = _PAUSE * median(steps)
+    regular = [step for step in steps if step <= most]
+    rate = len(regular) / (sum(regular) * time_base)
+    place = bisect_left(_USUAL_RATES, rate)
+    near = min(_USUAL_RATES[max(0, place - 1) : place + 1], key=lambda usual: abs(usual - rate))
+    return near if abs(near - rate) <= rate * _NEAR_USUAL else rate.limit_denominator(1001)
+
+
+def _counts_frames(stream: Any) -> bool:
+    """Whether the header's count is that of the whole file, not of the part in front of fragments."""
+    rate, length = stream.average_rate, stream.duration
+    if not stream.frames:
+        return False
+    if not rate or not length or not stream.time_base:
+        return True
+    return bool(stream.frames * _ASTRAY >= length * stream.time_base * rate)
+
+
+def announced_length_s(container: Any, stream: Any) -> Fraction | None:
+    """How long a container says that its video is, without the time before its beginning."""
+    start, length, unit = stream.start_time or 0, stream.duration, stream.time_base
+    is_fragmented = container.format.name.startswith("mov,") and not stream.frames
+    if length is not None and unit:
+        # Of fragments FFmpeg takes the end for the length.
+        return Fraction(length - (start if is_fragmented and start <= length else 0)) * unit
+    if container.duration is None:
+        return None
+    length_s = Fraction(container.duration, av.time_base)
+    begin_s = Fraction(container.start_time or 0, av.time_base)
+    ends = container.format.name.startswith("matroska")  # written in one go, its length is its end
+    return length_s - begin_s if ends and 0 < begin_s < length_s else length_s
+
+
+class _Tally:
+    """What the packets of the video told."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[int] = []
+        self._begin: int | None = None
+        self._end = 0
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet."""
+        self.count += 1
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None:
+            return
+        self._begin = time if self._begin is None else min(self._begin, time)
+        self._end = max(self._end, time + (packet.duration or 0))
+        if len(self.first) < _FIRST:
+            self.first.append(time)
+
+    def rate(self, unit: Fraction) -> Fraction | None:
+        """By the first frames, without those that may have others before them."""
+        first = sorted(self.first)
+        return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, unit)
+
+    def length(self) -> int | None:
+        """In units of the video."""
+        return None if self._begin is None else max(0, self._end - self._begin)
+
+
+def _read(container: Any, path: str, index: int) -> Survey:
+    stream: Any = container.streams[index]
+    clock, tally = Continuity(container), _Tally()
+    read_bytes, whole = 0, True
+    for packet in packets_of(container, path, clock=clock):
+        read_bytes += packet.size
+        if packet.stream.index == index and not packet.is_discard:
+            tally.add(packet)
+        if read_bytes > _MOST_BYTES:
+            whole = False
+            break
+    unit = Fraction(stream.time_base or Fraction(1, 90_000))
+    length, rate, jumps = tally.length(), tally.rate(unit), tuple(clock.jumps)
+    length_s = None if length is None else length * unit
+    if whole:
+        return Survey(tally.count, length_s, rate, jumps)
+    share = min(Fraction(1), Fraction(read_bytes, max(1, os.path.getsize(path))))
+    announced_s, fast = announced_length_s(container, stream), believable_rate(stream) or rate
+    frames = tally.count / share
+    if path.lower().endswith(".m3u8"):  # its size says nothing
+        return Survey(None, announced_s, rate, jumps)
+    if announced_s is not None and fast:
+        announced = announced_s * fast
+        if not frames > announced * _ASTRAY and not announced > frames * _ASTRAY:
+            return Survey(round(announced), announced_s, rate, jumps)
+    return Survey(round(frames), None if length_s is None else length_s / share, rate, jumps)

@@ -54,6 +54,36 @@ def test_every_kind_of_set_with_the_shipped_weights(tmp_path):
     assert (tmp_path / "report" / "index.html").exists()
 
 
+def test_clips_of_real_rain_and_dry_ones_are_in_table_json_and_page(tmp_path):
+    frames = with_rain([scene()] * 30)
+    write_frames(tmp_path / "data" / "rain", frames)
+    write_frames(tmp_path / "data" / "dry", [scene(1)] * 8)
+    write_frames(tmp_path / "other" / "rain", frames)
+    (tmp_path / "data" / "suite.toml").write_text(
+        '[[set]]\nname = "real"\nstatic_rain = "rain"\n[[set]]\nname = "still"\ndry_motion = "dry"'
+    )
+    done = call(
+        "--suite", tmp_path / "data" / "suite.toml", "--every", 8, "--engine", "reference", "--set", "threads=1",
+        "--weights", save_unchanging(tmp_path / "tiny.safetensors"), "--results", f"other={tmp_path / 'other'}",
+        "--report", tmp_path / "report", "--json", tmp_path / "scores.json",
+    )  # fmt: skip
+    for text in ("static rain", "median of 5", "other", "dry motion"):
+        assert text in done.stdout
+    values = json.loads((tmp_path / "scores.json").read_text())
+    rain, dry = values["clips"]
+    assert (rain["name"], rain["kind"], dry["kind"]) == ("real", "static_rain", "dry_motion")
+    (clip,) = rain["clips"]
+    assert clip["methods"]["vderain"]["streaks_left"] == 1  # these weights change nothing
+    assert clip["methods"]["vderain"]["kept_db"] is None
+    assert clip["methods"]["vderain"] == clip["methods"]["other"]
+    assert len(clip["frames"]) == len(clip["by_frame"]["median of 5"]) == 2
+    assert values["summary"]["still/dry"]["psnr_db"] == 100
+    page = (tmp_path / "report" / "index.html").read_text()
+    files = {f"pictures/{path.name}" for path in (tmp_path / "report" / "pictures").iterdir()}
+    assert files and all(f'src="{file}"' in page for file in files)
+    assert "most rain" in page and page.count("<svg") == 1
+
+
 def test_a_suite_and_results_alone(tmp_path, monkeypatch):
     save_pairs(tmp_path / "data" / "p", 2)
     save_frames(tmp_path / "other", [noise(number) for number in range(2)])
@@ -68,7 +98,7 @@ def test_a_suite_and_results_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--pairs, --video, --rainy, --clean or --suite"),
+        ([], "--static-rain, --dry-motion or --suite"),
         (["--pairs", "{set}", "--only-results"], "needs --results"),
         (["--pairs", "{set}", "--results", "other"], "NAME=DIR"),
         (["--pairs", "{set}", "--results", "a={set}", "--results", "a={set}"], "taken"),
@@ -88,6 +118,8 @@ def test_wrong_use_is_explained(tmp_path, arguments, says):
     ("arguments", "code", "says"),
     [
         (["--pairs", "{none}"], 1, "none"),
+        (["--static-rain", "{none}"], 1, "no such file or folder"),
+        (["--dry-motion", "{set}"], 1, "holds no clips"),
         (["--video", "{none}", "{set}"], 1, "none"),
         (["--pairs", "{set}", "--results", "a={none}"], 1, "no such folder"),
         (["--pairs", "{set}", "--weights", "{none}"], 1, "no such weights"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from vderain.training.evaluation.clips.page import STYLE as CLIP_STYLE
+from vderain.training.evaluation.clips.page import ShownCrop, clip_sections
+from vderain.training.evaluation.markup import cell, row, table
 from vderain.training.evaluation.plots import curves, scatter
 from vderain.training.evaluation.suite import INPUT
 
@@ -125,12 +128,14 @@ def render(
     formulas: Mapping[str, str],
     *,
     error_gain: int,
+    crops: Mapping[str, Sequence[ShownCrop]],
 ) -> str:
     """The whole page; every name from outside is escaped."""
     sections = [
         _facts(evaluation.facts()),
         _rain_table(evaluation),
         _dry_table(evaluation),
+        *clip_sections(evaluation.clips, crops),
         _plots(evaluation.sets),
         _pictures(gallery, {one.name: one.kind for one in evaluation.sets}, error_gain),
         _formulas(formulas),
@@ -138,7 +143,7 @@ def render(
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{MARK}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Rain removal, scored</title><style>{STYLE}</style></head>\n<body>"
+        f"<title>Rain removal, scored</title><style>{STYLE}{CLIP_STYLE}</style></head>\n<body>"
         + "\n".join(filter(None, sections))
         + f"<script>{SCRIPT}</script></body></html>\n"
     )
@@ -151,27 +156,6 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f'<h1>Rain removal, scored</h1><dl class="facts">{rows}</dl>'
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[str]) -> str:
-    if not rows:
-        return ""
-    cells = "".join(
-        f'<th class="text">{head}</th>' if head in ("set", "method") else f"<th>{head}</th>"
-        for head in heads
-    )
-    return (
-        f"<h2>{title}</h2>"
-        f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
-
-
-def _row(label: str, method: str, count: int | None, cells: Iterable[str]) -> str:
-    style = ' class="group"' if count is None else ""
-    return (
-        f'<tr{style}><td>{escape(label)}</td><td class="text">{escape(method)}</td>'
-        f"<td>{'' if count is None else count}</td>{''.join(cells)}</tr>"
-    )
-
-
 def _rain_table(evaluation: Evaluation) -> str:
     rows = []
     for label, kind, count, means in evaluation.rows:
@@ -179,43 +163,37 @@ def _rain_table(evaluation: Evaluation) -> str:
             continue
         before = means[INPUT]
         for method in [name for name in means if name != INPUT] or [INPUT]:
-            rows.append(_row(label, method, count, _rain_cells(before, means[method])))
+            rows.append(row(label, method, count, _rain_cells(before, means[method])))
     heads = ["set", "method", "n", "PSNR in", "out", "gain dB", "SSIM in", "out"]
     heads += ["PSNR Y in", "out", "SSIM Y in", "out", "flicker in", "out"]
-    return _table("Before and after", heads, rows)
+    return table("Before and after", heads, rows)
 
 
 def _rain_cells(before: Scores, after: Scores) -> list[str]:
     gain = after.psnr_db - before.psnr_db
     style = "good" if gain >= 0 else "bad"
     cells = [
-        _cell(before.psnr_db, 2),
-        _cell(after.psnr_db, 2),
+        cell(before.psnr_db, 2),
+        cell(after.psnr_db, 2),
         f'<td class="{style}" data-value="{gain:.4f}">{gain:+.2f}</td>',
     ]
     for name, digits in (("ssim", 4), ("psnr_y_db", 2), ("ssim_y", 4), ("flicker", 2)):
-        cells += [_cell(getattr(side, name), digits) for side in (before, after)]
+        cells += [cell(getattr(side, name), digits) for side in (before, after)]
     return cells
 
 
 def _dry_table(evaluation: Evaluation) -> str:
     rows = [
-        _row(label, method, count, [
-            _cell(one.psnr_db, 2), _cell(one.ssim, 4), _cell(one.psnr_y_db, 2),
-            _cell(one.mean_error, 3), _cell(one.largest_error, 0), _cell(one.flicker, 2),
+        row(label, method, count, [
+            cell(one.psnr_db, 2), cell(one.ssim, 4), cell(one.psnr_y_db, 2),
+            cell(one.mean_error, 3), cell(one.largest_error, 0), cell(one.flicker, 2),
         ])
         for label, kind, count, means in evaluation.rows
         if kind == "clean"
         for method, one in means.items()
     ]  # fmt: skip
     heads = ["set", "method", "n", "PSNR", "SSIM", "PSNR Y", "mean change", "largest", "flicker"]
-    return _table("Dry input: the output against the input", heads, rows)
-
-
-def _cell(value: float | None, digits: int) -> str:
-    if value is None:
-        return '<td class="note">-</td>'
-    return f'<td data-value="{value:.6f}">{value:.{digits}f}</td>'
+    return table("Dry input: the output against the input", heads, rows)
 
 
 def _plots(sets: Sequence[SetScores]) -> str:

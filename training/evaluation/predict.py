@@ -28,6 +28,14 @@ def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Pic
     return [derain_stack(network, stack) for stack in stacked_clips(frames, network.config.frames)]
 
 
+def derain_some(
+    network: ChangeNetwork, frames: Sequence[Picture], wanted: Sequence[int]
+) -> list[Picture]:
+    """Those of consecutive frames whose places are ``wanted`` likewise; all are seen as neighbours."""
+    stacks = enumerate(stacked_clips(frames, network.config.frames))
+    return [derain_stack(network, stack) for place, stack in stacks if place in wanted]
+
+
 def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
     """The middle one of an odd number of consecutive frames likewise."""
     return derain_stack(network, middle_clip(frames, network.config.frames))

@@ -20,6 +20,11 @@ from vderain.errors import SinkError
 from vderain.files import hidden_name, looking_at, refuse_name, sweep
 from vderain.machine import cpu_fields, cpu_model, package_version
 from vderain.network.card import Card
+from vderain.training.evaluation.clips import dry_motion, static_rain
+from vderain.training.evaluation.clips.crops import crops
+from vderain.training.evaluation.clips.page import ShownCrop
+from vderain.training.evaluation.clips.report import clip_lines, clip_summary, clips_to_plain
+from vderain.training.evaluation.clips.run import Clip, ClipSetScores, ScoredClip
 from vderain.training.evaluation.noreference import RealScores
 from vderain.training.evaluation.page import MARK, Shown, render
 from vderain.training.evaluation.scores import (
@@ -31,12 +36,12 @@ from vderain.training.evaluation.scores import (
     to_plain,
 )
 from vderain.training.evaluation.shots import Shot, Timing
-from vderain.training.evaluation.suite import INPUT, OURS, TestSet
+from vderain.training.evaluation.suite import INPUT, OURS, ClipSet, TestSet
 from vderain.training.rain.render import Picture
 
 SCHEMA = 1
 ERROR_GAIN = 4  # how much brighter an error is shown than it is
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
+_QUALITY: dict[str, list[int]] = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 88], ".png": []}
 _OWN_ENTRIES = {"index.html", "scores.json", "pictures"}
 
 FORMULAS = {
@@ -53,6 +58,8 @@ FORMULAS = {
     " rain; mean and largest change in 8 bit levels.",
     "time": "median over the pictures of the milliseconds from a picture's submission to its answer,"
     " per megapixel, one at a time; opening the engine left out.",
+    **static_rain.FORMULAS,
+    **dry_motion.FORMULAS,
     "FLOP": "of one 1280x720 frame, as trained (nothing folded); a multiplication and an addition are"
     " two.",
 }
@@ -69,6 +76,7 @@ class Evaluation:
     cost: NetworkCost | None = None
     real: Mapping[str, Mapping[str, RealScores]] = field(default_factory=dict)
     """Of footage without ground truth, by clip and method."""
+    clips: Sequence[ClipSetScores] = ()
 
     @property
     def rows(self) -> Iterator[tuple[str, str, int | None, Mapping[str, Scores]]]:
@@ -117,12 +125,14 @@ class Evaluation:
             },
             "machine": machine(),
             "formulas": FORMULAS,
-            "summary": {label: _summary(means) for label, _, _, means in self.rows},
+            "summary": {label: _summary(means) for label, _, _, means in self.rows}
+            | clip_summary(self.clips),
             "sets": [_set_to_dict(one) for one in self.sets],
             "real": {
                 name: {method: asdict(scores) for method, scores in found.items()}
                 for name, found in self.real.items()
             },
+            "clips": clips_to_plain(self.clips),
         }  # fmt: skip
 
 
@@ -176,6 +186,7 @@ def table(evaluation: Evaluation) -> str:
     methods = {name for _, _, _, means in rows for name in means}
     column = max([7, *map(len, methods)])
     lines = _rain_lines(rows, width, column) + _dry_lines(rows, width, column)
+    lines += clip_lines(evaluation.clips)
     lines += _real_lines(evaluation.real)
     facts = evaluation.facts()
     label = max(map(len, facts))
@@ -290,6 +301,7 @@ class ReportFolder:
         self._shown = shown
         self._partial = path.parent / hidden_name()
         self._entries: dict[str, list[tuple[float, Shown]]] = {}
+        self._crops: dict[str, list[ShownCrop]] = {}
         self._check()
 
     def _check(self) -> None:
@@ -323,12 +335,29 @@ class ReportFolder:
         )
         entries.append((_gain(item), shown))
 
-    def _write(self, stem: str, pictures: Sequence[Picture]) -> list[str]:
-        names = [f"pictures/{stem}-{number}.jpg" for number in range(len(pictures))]
+    def add_clip(
+        self,
+        test: ClipSet,
+        clip: Clip,
+        scored: ScoredClip,
+        results: Mapping[str, Mapping[int, Picture]],
+    ) -> None:
+        """Keep crops of a clip at full size, without a loss."""
+        shown = self._crops.setdefault(test.name, [])
+        frames = [place - clip.window.first for place in scored.places]
+        for crop in crops(clip, results, frames, self._shown):
+            stem = f"c{len(self._crops):03d}-{len(shown):05d}"
+            files = self._write(stem, list(crop.pictures.values()), ".png")
+            first = next(iter(crop.pictures.values()))
+            named = dict(zip(crop.pictures, files, strict=True))
+            shown.append(ShownCrop(crop.label, (first.shape[0], first.shape[1]), named))
+
+    def _write(self, stem: str, pictures: Sequence[Picture], suffix: str = ".jpg") -> list[str]:
+        names = [f"pictures/{stem}-{number}{suffix}" for number in range(len(pictures))]
         try:
             (self._partial / "pictures").mkdir(parents=True, exist_ok=True)
             for name, picture in zip(names, pictures, strict=True):
-                data = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)[1]
+                data = cv2.imencode(suffix, picture[..., ::-1], _QUALITY[suffix])[1]
                 (self._partial / name).write_bytes(data.tobytes())
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
@@ -338,13 +367,16 @@ class ReportFolder:
         """Leave out the pictures that are not shown, write page and scores, and take the name."""
         gallery = {name: choose(entries, self._shown) for name, entries in self._entries.items()}
         kept = {name for shown in gallery.values() for one in shown for name in one.files}
+        kept |= {
+            name for shown in self._crops.values() for one in shown for name in one.files.values()
+        }
         old = self.path.parent / hidden_name()
         try:
             self._partial.mkdir(exist_ok=True)
             for file in (self._partial / "pictures").glob("*"):
                 if f"pictures/{file.name}" not in kept:
                     file.unlink()
-            page = render(evaluation, gallery, FORMULAS, error_gain=ERROR_GAIN)
+            page = render(evaluation, gallery, FORMULAS, error_gain=ERROR_GAIN, crops=self._crops)
             (self._partial / "index.html").write_text(
                 page, encoding="utf-8", errors="backslashreplace"
             )

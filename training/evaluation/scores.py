@@ -7,7 +7,7 @@ BT.601 luma; each picture is scored by itself, and a set's figure is the mean ov
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -131,6 +131,7 @@ def evaluate(
     *,
     every: int = 1,
     on_shot: OnShot | None = None,
+    answering: Collection[str] = (),
 ) -> tuple[list[SetScores], Timing]:
     """Score every set, one picture in memory at a time.
 
@@ -140,6 +141,7 @@ def evaluate(
         results: of other methods, scored where they have answers for a set.
         every: of a clip, score every so many frames; flicker stays that of neighbours.
         on_shot: is called after each scored picture.
+        answering: methods that have results for other sets, and need none here.
 
     Raises:
         SourceError: for what is missing, unreadable, of unequal size or length.
@@ -148,9 +150,9 @@ def evaluate(
     timing = Timing()
     # All at first: a slip in the last set shall not cost the time of the others.
     prepared = [Prepared(test, results) for test in sets]
-    answering = {method for one in prepared for method in one.answering}
+    known = {*answering, *(method for one in prepared for method in one.answering)}
     for other in results:
-        if other.name not in answering:
+        if other.name not in known:
             raise SourceError(
                 f"{other.folder}: no results of {other.name} for any set; name pictures as the rainy"
                 " ones, in a folder named as the set or in this one, and clips as the set"

@@ -100,7 +100,7 @@ class Prepared:
         self._answers = {method: paths for method, paths in found.items() if paths is not None}
         self._clip_answers: dict[str, Path] = {}
         if list(self._clips) == [test.rainy]:  # results are named as sets
-            clips = {one.name: one.clip(test) for one in results}
+            clips = {one.name: one.clip(test.name, test.rainy) for one in results}
             self._clip_answers = {name: path for name, path in clips.items() if path is not None}
 
     @property
@@ -210,11 +210,23 @@ def _upright_rgb(frame: Frame) -> Picture:
     return planes_to_rgb(clip.planes, clip.format)
 
 
-def derain_rgb(frames: Sequence[Picture], engine: Engine, timing: Timing) -> list[Picture]:
-    """Consecutive frames (H, W, 3) uint8 RGB as an engine derains them; a single one has no neighbours."""
+def derain_rgb(
+    frames: Sequence[Picture],
+    engine: Engine,
+    timing: Timing,
+    wanted: Sequence[int] | None = None,
+) -> list[Picture]:
+    """Consecutive frames (H, W, 3) uint8 RGB as an engine derains them; a single one has no neighbours.
+
+    ``wanted`` are the places of those that are derained, all where None.
+    """
     pictures = (picture_frame(rgb, number) for number, rgb in enumerate(frames))
-    seen = (clip for _, clip in _seen(pictures, engine))
-    return [_derain(clip, engine, timing) for clip in seen if clip is not None]
+    chosen = range(len(frames)) if wanted is None else wanted
+    return [
+        _derain(clip, engine, timing)
+        for place, (_, clip) in enumerate(_seen(pictures, engine))
+        if clip is not None and place in chosen
+    ]
 
 
 def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:

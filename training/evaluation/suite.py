@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vderain.errors import OptionError, SourceError
 from vderain.training.data.folders import held_back
@@ -21,11 +21,13 @@ from vderain.training.data.images import (
 from vderain.training.data.layouts import LAYOUTS, Source, find_samples
 from vderain.training.rain.render import Picture
 
-Kind = Literal["pairs", "video", "clean"]
+Kind = Literal["pairs", "video", "clean"]  # scored picture by picture
+ClipKind = Literal["static_rain", "dry_motion"]  # scored clip by clip
 LAYOUT_NAMES = tuple(name for name, layout in LAYOUTS.items() if layout.role == "paired")
 INPUT = "input"  # how tables call the rainy picture itself
 OURS = "vderain"
 RESERVED = {INPUT, OURS, "truth", "rainy"}
+_KINDS = (*get_args(Kind), *get_args(ClipKind))
 _NAMED = 3  # files that a message names before it says how many more there are
 
 
@@ -63,6 +65,29 @@ class TestSet:
         """What stands before the first slash of the name."""
         group, slash, _ = self.name.partition("/")
         return group if slash else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSet:
+    """Clips without ground truth that are scored as a whole.
+
+    Attributes:
+        name: of the set.
+        kind: real rain before a static camera, or dry clips in which things move.
+        path: a clip, or a folder of clips.
+
+    """
+
+    name: str
+    kind: ClipKind
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise OptionError(f"{self.path}: a set needs a name")
+
+
+AnySet = TestSet | ClipSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +146,15 @@ class Results:
             )
         return {name: path for name, path in wanted.items() if path is not None}
 
-    def clip(self, test: TestSet) -> Path | None:
-        """The result for a clip: a video or a folder of frames named as the set or as its file."""
-        names = {test.name, test.name.rpartition("/")[2], test.rainy.stem}
-        for folder in dict.fromkeys(((self.folder / test.name).parent, self.folder)):
-            for path in _entries(folder):
-                if path.is_dir() and path.name in names:
-                    return path
-                if path.suffix.lower() in CLIPS and path.stem in names:
-                    return path
+    def clip(self, name: str, path: Path) -> Path | None:
+        """The result for a clip: a video or a folder of frames named as ``name``, its set, or as its file."""
+        names = {name, name.rpartition("/")[2], path.stem}
+        for folder in dict.fromkeys(((self.folder / name).parent, self.folder)):
+            for entry in _entries(folder):
+                if entry.is_dir() and entry.name in names:
+                    return entry
+                if entry.suffix.lower() in CLIPS and entry.stem in names:
+                    return entry
         return None
 
     def _folder_of(self, test: TestSet) -> Path:
@@ -212,11 +237,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def load_suite(path: Path, data: Path | None) -> list[TestSet]:
+def load_suite(path: Path, data: Path | None) -> list[AnySet]:
     """The sets that a TOML file lists; relative paths begin at ``data``, else at the file's folder.
 
     Each ``[[set]]`` has a ``name`` and one of ``pairs = DIR`` (and perhaps ``layout``),
-    ``video = [RAINY, CLEAN]`` and ``clean = PATH``. Raises OptionError for anything else.
+    ``video = [RAINY, CLEAN]``, ``clean = PATH``, ``static_rain = PATH`` and ``dry_motion = PATH``. Raises
+    OptionError for anything else.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -231,14 +257,14 @@ def load_suite(path: Path, data: Path | None) -> list[TestSet]:
     )
 
 
-def _set_from_table(table: Any, base: Path, where: str) -> TestSet:
+def _set_from_table(table: Any, base: Path, where: str) -> AnySet:
     if not isinstance(table, dict):
         raise OptionError(f"{where}: must be a table, [[set]]")
-    kinds = [kind for kind in ("pairs", "video", "clean") if kind in table]
+    kinds = [kind for kind in _KINDS if kind in table]
     unknown = set(table) - {"name", "layout", *kinds}
     if len(kinds) != 1 or unknown or not isinstance(table.get("name"), str):
         raise OptionError(
-            f"{where}: needs a name and one of pairs, video, clean"
+            f"{where}: needs a name and one of {', '.join(_KINDS)}"
             + (f"; unknown: {', '.join(sorted(unknown))}" if unknown else "")
         )
     paths = table[kinds[0]] if kinds[0] == "video" else [table[kinds[0]]]
@@ -248,20 +274,34 @@ def _set_from_table(table: Any, base: Path, where: str) -> TestSet:
             f"{where}: {kinds[0]} must be {'[RAINY, CLEAN]' if wanted == 2 else 'a path'}"
         )
     rainy, *truth = (base / item for item in paths)
+    if kinds[0] in get_args(ClipKind):
+        return make_clip_set(kinds[0], rainy, name=table["name"])
     return make_set(kinds[0], rainy, *truth, name=table["name"], layout=table.get("layout", "auto"))
 
 
 def make_set(
     kind: str, rainy: Path, truth: Path | None = None, *, name: str = "", layout: str = "auto"
 ) -> TestSet:
-    """A set, named as its file or folder where no name is given."""
-    name = name or (rainy.stem if rainy.is_file() else rainy.resolve().name)
-    if kind not in ("pairs", "video", "clean"):
+    """A set that is scored picture by picture, named as its file or folder where no name is given."""
+    name = name or _name_of(rainy)
+    if kind not in get_args(Kind):
         raise OptionError(f"{name}: {kind} is no kind of set; choose pairs, video or clean")
     return TestSet(name, kind, rainy, truth, layout)  # type: ignore[arg-type]  # kind was checked
 
 
-def unique(sets: Sequence[TestSet]) -> list[TestSet]:
+def make_clip_set(kind: str, path: Path, *, name: str = "") -> ClipSet:
+    """A set that is scored clip by clip, named likewise."""
+    name = name or _name_of(path)
+    if kind not in get_args(ClipKind):
+        raise OptionError(f"{name}: {kind} is no kind of clips; choose static_rain or dry_motion")
+    return ClipSet(name, kind, path)  # type: ignore[arg-type]  # kind was checked
+
+
+def _name_of(path: Path) -> str:
+    return path.stem if path.is_file() else path.resolve().name
+
+
+def unique(sets: Sequence[AnySet]) -> list[AnySet]:
     """The sets, with a number after a name that an earlier one has."""
     taken: set[str] = set()
     named = []

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vderain.interfaces import Engine
+    from vderain.training.evaluation.clips.run import Clip, ScoredClip
     from vderain.training.evaluation.noreference import RealScores
     from vderain.training.evaluation.scores import Item
     from vderain.training.evaluation.shots import Shot, Timing
-    from vderain.training.evaluation.suite import Results, TestSet
+    from vderain.training.evaluation.suite import ClipSet, Results, TestSet
+    from vderain.training.rain.render import Picture
 
 _PATH = click.Path(path_type=Path)
 
@@ -58,6 +60,21 @@ _PATH = click.Path(path_type=Path)
     help="Dry pictures or clips, which should stay as they are; may be repeated.",
 )
 @click.option(
+    "--static-rain",
+    type=_PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Real rain before a static camera, a clip or a folder of clips, scored against the temporal median; may be"
+    " repeated.",
+)
+@click.option(
+    "--dry-motion",
+    type=_PATH,
+    multiple=True,
+    metavar="PATH",
+    help="A dry clip in which things move, or a folder of them; may be repeated.",
+)
+@click.option(
     "--suite",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A TOML file that lists sets; relative paths begin at $VDERAIN_DATA, else at its folder.",
@@ -74,7 +91,7 @@ _PATH = click.Path(path_type=Path)
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Of clips with a ground truth, score every so many frames.",
+    help="Of clips, score every so many frames.",
 )
 @click.option(
     "--report", type=_PATH, metavar="DIR", help="Write a page with plots and pictures here."
@@ -94,6 +111,8 @@ def evaluate(
     video: tuple[tuple[Path, Path], ...],
     rainy: tuple[Path, ...],
     clean: tuple[Path, ...],
+    static_rain: tuple[Path, ...],
+    dry_motion: tuple[Path, ...],
     suite: Path | None,
     results: tuple[str, ...],
     only_results: bool,
@@ -109,8 +128,10 @@ def evaluate(
     vderain evaluate --pairs DIR --report scores
     vderain evaluate --video rainy.mp4 clean.mp4 --weights mine.safetensors
     vderain evaluate --rainy dashcam.mp4                  # no ground truth needed
+    vderain evaluate --static-rain DIR --dry-motion DIR2 --report scores
     vderain evaluate --pairs DIR --results other=DIR2 --report scores
     """
+    from vderain.training.evaluation.clips.run import PreparedClips, by_engine
     from vderain.training.evaluation.report import (
         Evaluation,
         ReportFolder,
@@ -119,15 +140,26 @@ def evaluate(
         write_json,
     )
     from vderain.training.evaluation.scores import evaluate as score
-    from vderain.training.evaluation.suite import load_suite, make_set, unique
+    from vderain.training.evaluation.suite import (
+        ClipSet,
+        load_suite,
+        make_clip_set,
+        make_set,
+        unique,
+    )
 
     data = os.environ.get("VDERAIN_DATA")
     sets = load_suite(suite, Path(data) if data else None) if suite else []
     sets += [make_set("pairs", path, layout=layout) for path in pairs]
     sets += [make_set("video", wet, truth) for wet, truth in video]
     sets += [make_set("clean", path) for path in clean]
+    sets += [make_clip_set("static_rain", path) for path in static_rain]
+    sets += [make_clip_set("dry_motion", path) for path in dry_motion]
     if not sets and not rainy:
-        raise click.UsageError("name what to score: --pairs, --video, --rainy, --clean or --suite")
+        raise click.UsageError(
+            "name what to score: --pairs, --video, --rainy, --clean, --static-rain, --dry-motion or"
+            " --suite"
+        )
     if rainy and (only_results or report is not None):
         raise click.UsageError(
             "--rainy prints scores of weights: leave --only-results and --report out"
@@ -156,11 +188,27 @@ def evaluate(
             if folder is not None:
                 folder.add(test, shot, item)
 
-        scored, timing = score(unique(sets), engine, others, every=every, on_shot=advance)
+        def advance_clip(
+            test: ClipSet, clip: Clip, found: ScoredClip, made: Mapping[str, Mapping[int, Picture]]
+        ) -> None:
+            bar.set_postfix_str(test.name, refresh=False)
+            bar.update(len(found.places))
+            if folder is not None:
+                folder.add_clip(test, clip, found, made)
+
+        sets = unique(sets)
+        of_clips = PreparedClips([one for one in sets if isinstance(one, ClipSet)], others)
+        of_pictures = [one for one in sets if not isinstance(one, ClipSet)]
+        answering = of_clips.answering
+        scored, timing = score(
+            of_pictures, engine, others, every=every, on_shot=advance, answering=answering
+        )
+        derain = None if engine is None else by_engine(engine, timing)
+        clips = of_clips.evaluate(derain, every=every, on_clip=advance_clip)
         real = {str(clip): _real(clip, engine, timing) for clip in rainy if engine is not None}
         bar.close()
         known: dict[str, Any] = {} if only_results else _network(options)
-        evaluation = Evaluation(scored, timing, **known, real=real)
+        evaluation = Evaluation(scored, timing, **known, real=real, clips=clips)
         click.echo(table(evaluation))  # first, so that a full disk does not take it away
         if json_path is not None:
             write_json(json_path, evaluation)

@@ -364,8 +364,8 @@ def test_a_suite_with_a_slip_is_refused(tmp_path, text, says):
 def test_the_development_suite_loads(tmp_path):
     with as_file(files("vderain.training") / "recipes" / "dev.toml") as path:
         sets = load_suite(path, tmp_path)
-    assert len({test.name for test in sets}) == len(sets) == 17
-    assert sum(test.group == "rendered" for test in sets) == 9
+    assert len({test.name for test in sets}) == len(sets) == 19
+    assert sum(test.name.startswith("rendered/") for test in sets) == 9
 
 
 @pytest.mark.parametrize("name", ["", "input", "Vderain", "truth"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from types import FrameType
 import click
 
 from vderain import __version__
+from vderain.cli.terminal import PrintableText, one_line
 from vderain.errors import VderainError
 
 _COMMANDS = {
@@ -63,9 +63,7 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for file names that are not UTF-8
+    sys.stdout, sys.stderr = map(PrintableText.over, (sys.stdout, sys.stderr))
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -101,7 +99,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, VderainError):
         from vderain.cli.wording import as_flags
 
-        click.echo(f"vderain: {as_flags(str(error))}", err=True)
+        click.echo(f"vderain: {one_line(as_flags(str(error)))}", err=True)
         return error.exit_code
     click.echo(
         f"vderain: unexpected {type(error).__name__}: {error}; this is a bug, "

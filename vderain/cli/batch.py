@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vderain.batch.options import BatchOptions, Settings
 from vderain.cli import INTERRUPTED
 from vderain.cli.options import OptionsCommand, options_of, pick
+from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
@@ -133,7 +134,7 @@ def _show_plan(target: Path, found: list[Found], settings: Settings, *, retry_fa
         lines = _told(ahead, needed)
         output_bytes = needed.output_bytes if needed.sampled else None
         lines.append(_room(ahead, target, output_bytes) or f"{target}: {_free(target)}, enough")
-        click.echo("\n".join(lines))
+        click.echo("\n".join(map(one_line, lines)))
 
 
 def _work(
@@ -390,13 +391,13 @@ class _Bar:
         """What happened to a clip."""
         is_shown = text != "done" or self._bar.disable  # a log has no bar that counts
         if is_shown and (not self._hidden or "failed" in text or "loss" in text):
-            self._bar.write(as_flags(f"vderain: {clip.output}: {text}"), file=sys.stderr)
+            self._bar.write(one_line(as_flags(f"vderain: {clip.output}: {text}")), file=sys.stderr)
         self._show("")
 
     def say(self, text: str) -> None:
         """What happened to the batch."""
         if not self._hidden:
-            self._bar.write(as_flags(f"vderain: {text}"), file=sys.stderr)
+            self._bar.write(one_line(as_flags(f"vderain: {text}")), file=sys.stderr)
 
     def _show(self, rate: str) -> None:
         if self._batch is None or self._pace is None:

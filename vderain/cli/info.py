@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import click
 
+from vderain.cli.terminal import one_line
+from vderain.cli.wording import as_flags
 from vderain.engines import open_engine
 from vderain.estimate import frames_of, network_frame_s
 from vderain.frames import ColorTags
@@ -32,7 +34,7 @@ def info(file: str, as_json: bool) -> None:
     """Show what FILE holds, what of it would be copied, and how long deraining it would take."""
     found = describe(file)
     if not as_json:
-        click.echo("\n".join(_text(found)))
+        click.echo("\n".join(map(one_line, _text(found))))
     with closing(open_engine(EngineOptions())) as engine:
         frame_s = network_frame_s(engine, found.network_format)
         spec = engine.spec_for(found.network_format)
@@ -61,7 +63,7 @@ def _text(found: Description) -> list[str]:
         "rotation": f"{about.rotation} degrees counter-clockwise" if about.rotation else "none",
         "colour tags": _colour(about.tags),
         "network sees": str(found.network_format),
-        "refused": found.refusal,
+        "refused": as_flags(found.refusal),
     }
     lines = [f"{name}: {value}" for name, value in rows.items() if value]
     for fate in found.tracks:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from vderain.api import derain_file
 from vderain.cli.live import FOR_FILES
 from vderain.cli.options import REPORT, OptionsCommand, given, options_of, pick
+from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags, flag_of
 from vderain.errors import OptionError
 from vderain.live.options import LiveOptions
@@ -146,4 +147,4 @@ def summary(report: RunReport) -> str:
     )
     lines += [f"note: {note}" for note in notes]
     lines += [f"loss: {loss}" for loss in report.losses]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

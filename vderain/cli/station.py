@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags
 from vderain.errors import OptionError
 from vderain.live.logs import LogKind, log_to_stderr
@@ -122,7 +123,7 @@ def summary(station: Station) -> str:
             lines.append(f"failed: {session.connection.reason}")
         lines += [f"loss: {loss}" for loss in output_losses(session)]
         lines += [f"note: {note}" for note in session_notes(session)]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def leave(code: int) -> NoReturn:

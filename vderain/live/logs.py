@@ -24,7 +24,8 @@ class _Text(logging.Formatter):
         """``12:00:00 gate is running``."""
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return redact(f"{stamp} {level}{self._spell(record.getMessage())}")
+        message = self._spell(record.getMessage()).replace("\n", "\\n")
+        return redact(f"{stamp} {level}{message}")
 
 
 class _Json(logging.Formatter):

@@ -12,10 +12,11 @@ from tests.live.fakes import until
 from tests.live.servers import free_port, has_ffmpeg, listen, need
 from tests.media.synth import Video, write
 from vderain.errors import OptionError, SinkError
-from vderain.live.options import LiveOptions
 from vderain.live.states import State
 from vderain.media.live.outlets import HlsOutlet, PublishOutlet, open_outlet
 from vderain.media.live.recording import RecordingOutlet, recover
+
+LIMITS = {"timeout_s": 5.0, "length_s": 600.0, "ca_file": None}
 
 
 def clip(tmp_path, seconds=4, **changes):
@@ -38,13 +39,13 @@ def clip(tmp_path, seconds=4, **changes):
     ],
 )
 def test_what_an_output_is_follows_from_its_name(path, kind):
-    assert type(open_outlet(path, LiveOptions())) is kind
+    assert type(open_outlet(path, **LIMITS)) is kind
 
 
 @pytest.mark.parametrize("path", ["http://h/x", "dry.avi", "dry.webm"])
 def test_what_cannot_be_an_output_is_told(path):
     with pytest.raises(OptionError):
-        open_outlet(path, LiveOptions())
+        open_outlet(path, **LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_sound_that_runs_ahead_does_not_end_an_rtp_output(tmp_path):
     from vderain.options import EncodeOptions
 
     encoder = LiveVideoEncoder(gray_frame(50, 0), Fraction(25), EncodeOptions())
-    outlet = open_outlet(f"rtp://127.0.0.1:{free_port()}", LiveOptions())
+    outlet = open_outlet(f"rtp://127.0.0.1:{free_port()}", **LIMITS)
     with av.open(str(clip(tmp_path, languages=("eng",)))) as container:
         sound = LiveAudio(container.streams.audio[0], transcode=False)
         outlet.open(Streams(encoder.stream, sound.stream, None))

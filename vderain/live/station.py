@@ -158,7 +158,6 @@ class Station:
 def _check_plans(plans: list[CameraPlan]) -> None:
     from vderain.media.live.camera import check_source
     from vderain.media.live.encode import live_encoder
-    from vderain.media.live.outlets import open_outlet
     from vderain.media.live.reach import check_ca_file
 
     if not plans:
@@ -170,7 +169,7 @@ def _check_plans(plans: list[CameraPlan]) -> None:
     for plan in plans:
         check_ca_file(plan.live.ca_file)
         for output in plan.outputs:
-            open_outlet(output, plan.live)
+            _open_outlet(output, plan)
         if plan.outputs:
             live_encoder(plan.encode)
         check_source(plan.url)
@@ -193,15 +192,25 @@ def _open_camera(plan: CameraPlan) -> Camera:
     return CameraSource(plan.url, options, plan.encode)
 
 
+def _open_outlet(output: str, plan: CameraPlan) -> Outlet:
+    from vderain.media.live.outlets import open_outlet
+
+    return open_outlet(
+        output,
+        timeout_s=plan.live.timeout_s,
+        length_s=plan.live.segment_minutes * 60,
+        ca_file=plan.live.ca_file,
+    )
+
+
 def _broadcast(plan: CameraPlan, stats: CameraStats) -> Broadcast:
     from vderain.media.live.encode import LiveVideoEncoder
-    from vderain.media.live.outlets import open_outlet
 
     def make_encoder(frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> VideoEncoder:
         return LiveVideoEncoder(frame, rate, plan.encode, pixel_shape=pixel_shape)
 
     def make_outlet(output: str) -> Outlet:
-        return open_outlet(output, plan.live)
+        return _open_outlet(output, plan)
 
     return Broadcast(
         plan.name,

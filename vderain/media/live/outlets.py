@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, urlsplit
 import av
 
 from vderain.errors import OptionError, SinkError
-from vderain.live.options import LiveOptions
 from vderain.media.io.urls import check_slashes, escaped_login, is_url, shown
 from vderain.media.live.muxed import SOUNDS, Muxed, reason_of
 from vderain.media.live.reach import TcpReceiver, reach, tls_options
@@ -30,10 +29,11 @@ _MUXERS = {
 }  # fmt: skip
 
 
-def open_outlet(path: str, options: LiveOptions) -> Outlet:
+def open_outlet(path: str, *, timeout_s: float, length_s: float, ca_file: str | None) -> Outlet:
     """The outlet of a path or URL: by its scheme, ``.m3u8``, by one of RECORDINGS, or as a folder of MP4 recordings.
 
-    Nothing is opened yet. Raises OptionError for what cannot be an output.
+    A URL is given up after ``timeout_s`` of silence and checked against ``ca_file``; files of a recording
+    have ``length_s``. Nothing is opened yet. Raises OptionError for what cannot be an output.
     """
     if is_url(path):
         scheme = path.split("://", 1)[0].lower()
@@ -43,12 +43,11 @@ def open_outlet(path: str, options: LiveOptions) -> Outlet:
             )
         if "listen" in parse_qs(urlsplit(path).query):
             raise OptionError(f"{shown(path)}: vderain connects to receivers, it does not listen")
-        return PublishOutlet(path, _MUXERS[scheme], options.timeout_s, options.ca_file)
+        return PublishOutlet(path, _MUXERS[scheme], timeout_s, ca_file)
     check_slashes(path)
     suffix = Path(path).suffix.lower()
     if suffix == ".m3u8":
         return HlsOutlet(Path(path))
-    length_s = options.segment_minutes * 60
     if suffix in RECORDINGS:
         prefix = Path(path).stem + "-"
         return RecordingOutlet(Path(path).parent, prefix, length_s, suffix=suffix)

@@ -8,8 +8,8 @@ import av
 
 from tests.media import synth
 from vderain.media.edit.assemble import Copied, Encoded
-from vderain.media.edit.index import index_video
 from vderain.media.edit.segments import SegmentSink, SegmentSource
+from vderain.media.io.index import index_video
 from vderain.media.io.nal import NalFormat
 from vderain.options import EncodeOptions, RunOptions
 

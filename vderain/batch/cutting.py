@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from vderain.batch.manifest import Kind, Segment
-from vderain.media.edit.index import Gop
+from vderain.media.io.index import Gop
 
 
 def cut(

@@ -13,7 +13,7 @@ from vderain.batch.manifest import ClipRow
 from vderain.batch.options import Settings
 from vderain.errors import SinkError, SourceError
 from vderain.interfaces import Engine
-from vderain.media.edit.index import VideoIndex, index_video
+from vderain.media.io.index import VideoIndex, index_video
 
 _SAMPLES = 3
 _SAMPLE_S = 1

@@ -17,7 +17,6 @@ from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.messages import messages_of, timecode_of
 from vderain.media.carry.trial import SAMPLES, first_packets
-from vderain.media.edit.survey import announced_length_s, believable_rate, rate_of, survey
 from vderain.media.frames.color import (
     Mastering,
     chroma_location,
@@ -44,6 +43,7 @@ from vderain.media.io.open import (
     seconds,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardInput
+from vderain.media.io.survey import announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import is_url, redact, shown
 from vderain.options import EncodeOptions, RunOptions
 

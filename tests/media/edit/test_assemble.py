@@ -10,8 +10,8 @@ from tests.media import synth
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices
 from vderain.errors import SinkError
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
-from vderain.media.edit.index import index_video
 from vderain.media.edit.verify import problems_of
+from vderain.media.io.index import index_video
 from vderain.media.io.nal import NalFormat
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]

@@ -9,8 +9,8 @@ import pytest
 from tests.media import synth
 from tests.media.pieces import derain, encode_for, frames, make
 from vderain.errors import SourceError
-from vderain.media.edit.index import index_video
 from vderain.media.edit.segments import SegmentSource
+from vderain.media.io.index import index_video
 from vderain.options import EncodeOptions, RunOptions
 
 

@@ -11,8 +11,8 @@ from vderain.batch.jobs import Spans
 from vderain.batch.rain.detector import dry_gops, rain_timeline
 from vderain.frames import Frame
 from vderain.interfaces import Engine
-from vderain.media.edit.index import VideoIndex
 from vderain.media.edit.segments import SegmentSource
+from vderain.media.io.index import VideoIndex
 from vderain.options import EncodeOptions, RunOptions
 
 

@@ -12,13 +12,13 @@ import av
 from vderain.errors import SinkError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import SinkReport
-from vderain.media.edit.index import NAL_CODECS, VideoIndex, index_video, packets_of
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.planes import carrier_of
 from vderain.media.frames.timing import move
 from vderain.media.io.encoders import ENCODERS, fit
 from vderain.media.io.formats import container_for
+from vderain.media.io.index import NAL_CODECS, VideoIndex, index_video, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container
 from vderain.media.sink import VideoSink, written_tags

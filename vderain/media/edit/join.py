@@ -18,10 +18,10 @@ from vderain.files import Destination
 from vderain.interfaces import SinkReport
 from vderain.media.carry.tracks import CopiedTrack, Muxer, Tracks, mirror
 from vderain.media.carry.trial import first_packets
-from vderain.media.edit.index import nal_format
 from vderain.media.frames.color import Mastering
 from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata
+from vderain.media.io.index import nal_format
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
 from vderain.media.io.urls import redact
 from vderain.media.source import Template

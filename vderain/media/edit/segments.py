@@ -13,8 +13,8 @@ import av
 
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import FrameSource
-from vderain.media.edit.index import nal_format, packets_of
 from vderain.media.io.formats import Container
+from vderain.media.io.index import nal_format, packets_of
 from vderain.media.io.open import codec_name, open_container
 from vderain.media.sink import VideoSink
 from vderain.media.source import VideoSource

@@ -15,8 +15,8 @@ import av
 
 from vderain.errors import SourceError
 from vderain.media.carry.sidecar import place_beside
-from vderain.media.edit.index import packets_of
 from vderain.media.frames.timing import FAR_S
+from vderain.media.io.index import packets_of
 from vderain.media.io.open import (
     codec_name,
     describe_track,

@@ -15,8 +15,8 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
-from vderain.media.edit.index import packets_of
 from vderain.media.frames.continuity import Continuity, Jump
+from vderain.media.io.index import packets_of
 from vderain.media.io.open import open_container
 
 _MOST_BYTES = 64 << 20  # read at most: a fraction of a second

@@ -6,7 +6,7 @@ import pytest
 from tests.media import synth
 from tests.media.pieces import UNEVEN, make
 from vderain.errors import SourceError
-from vderain.media.edit.index import index_video
+from vderain.media.io.index import index_video
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "mov", "ts"])

@@ -4,23 +4,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vderain.api import Derainer, derain_file
+    from vderain.batch.options import BatchOptions
+    from vderain.batch.run import BatchReport, derain_archive
     from vderain.errors import VderainError
     from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "BatchOptions",
+    "BatchReport",
     "Derainer",
     "EncodeOptions",
     "EngineOptions",
     "RunOptions",
     "VderainError",
     "__version__",
+    "derain_archive",
     "derain_file",
 ]
 
 _HOMES = {
     "Derainer": "vderain.api",
     "derain_file": "vderain.api",
+    "derain_archive": "vderain.batch.run",
+    "BatchOptions": "vderain.batch.options",
+    "BatchReport": "vderain.batch.run",
     "VderainError": "vderain.errors",
     "EncodeOptions": "vderain.options",
     "EngineOptions": "vderain.options",

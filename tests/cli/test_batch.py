@@ -99,7 +99,7 @@ def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     monkeypatch.setattr(Plan, "size_bytes", 90 << 20)
     estimated = Estimate(sampled=2, output_bytes=90 << 20)
-    monkeypatch.setattr("vderain.batch.estimate.estimate", lambda *_, **__: estimated)
+    monkeypatch.setattr("vderain.batch.run.estimate", lambda *_, **__: estimated)
     arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", *more]
     done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     said = done.stdout if more else done.stderr

@@ -105,6 +105,9 @@ class Batch:
         self._in_flight: Counter[int] = Counter()
         self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
         self._errors: dict[int, Exception] = {}
+        self._indexes: dict[
+            int, VideoIndex
+        ] = {}  # of clips that were cut in this run, until they are whole
         self.tally = Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
@@ -202,7 +205,7 @@ class Batch:
         """Look at a clip, and fix where it is cut."""
         for segment in self.manifest.segments(clip.id):
             self._segment_file(clip, segment).unlink(missing_ok=True)
-        index = index_video(str(clip.source))
+        index = self._indexes[clip.id] = index_video(str(clip.source))
         gated = self._gating.look(index) if self._gating is not None else Gated()
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
@@ -286,11 +289,15 @@ class Batch:
         folder.mkdir(parents=True)
         partial = folder / clip.output.name
         encode = replace(self.settings.encode, overwrite=True)
-        written = assemble(
-            str(clip.source), self._pieces(clip, segments), str(partial), encode=encode
+        made = assemble(
+            str(clip.source),
+            self._pieces(clip, segments),
+            str(partial),
+            encode=encode,
+            index=self._indexes.pop(clip.id, None),
         )
-        record = _record(clip, segments, written)
-        problems = problems_of(str(clip.source), str(partial), frames=record["frames"])
+        record = _record(clip, segments, made.report)
+        problems = problems_of(made.contents, str(partial), frames=record["frames"])
         if problems and not _damage(segments):  # which may cost frames around it, and their times
             self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
             raise SinkError(
@@ -343,6 +350,7 @@ class Batch:
 
     def _failed(self, clip: ClipRow, error: Exception) -> None:
         """Try a clip again after the others, or set it aside with the reason."""
+        self._indexes.pop(clip.id, None)
         self._stop_if_full(error)
         reason = _reason(error)
         if self.manifest.count_attempt(clip.id) <= self.settings.batch.retries:

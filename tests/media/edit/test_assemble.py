@@ -58,7 +58,8 @@ PLAY = """async (data) => {
 
 
 def put_together(parts, plan, output, **options):
-    return assemble(parts.source, parts.pieces(plan), str(output), encode=parts.encode, **options)
+    made = assemble(parts.source, parts.pieces(plan), str(output), encode=parts.encode, **options)
+    return made.report
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)

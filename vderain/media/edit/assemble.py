@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from vderain.errors import SinkError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import SinkReport
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
+from vderain.media.edit.verify import Contents
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.planes import carrier_of
 from vderain.media.frames.timing import move
@@ -69,6 +71,14 @@ def _other_pictures(index: VideoIndex, encode: EncodeOptions) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What was written, and what the source held on the way, so that nobody needs to read it again to verify."""
+
+    report: SinkReport
+    contents: Contents
+
+
 def assemble(
     source_path: str,
     pieces: Sequence[Piece],
@@ -76,7 +86,7 @@ def assemble(
     *,
     encode: EncodeOptions,
     index: VideoIndex | None = None,
-) -> SinkReport:
+) -> Assembled:
     """Write the video of all pieces, in order, with all else that the source holds.
 
     Other tracks, chapters, tags, rotation come through as with VideoSink; times stay. ``index`` is
@@ -102,7 +112,7 @@ def assemble(
         first = next(item for item in source if isinstance(item, Frame))
         sink = _AssemblySink(output_path, source, encode, parts, first)
         try:
-            sink.take(parts.packets(), source_path, index.time_base)
+            contents = sink.take(parts.packets(), source_path, index.time_base)
             report = sink.finish()
         except BaseException:
             sink.abort()
@@ -111,7 +121,7 @@ def assemble(
         report.notes.append(
             f"{parts.copied_frames} of {report.frames} frames were copied as they were encoded"
         )
-    return report
+    return Assembled(report, contents)
 
 
 class _AssemblySink(VideoSink):
@@ -124,19 +134,25 @@ class _AssemblySink(VideoSink):
         self._look = first
         super().__init__(path, source, encode)
 
-    def take(self, packets: Iterator[Any], source_path: str, unit: Fraction) -> None:
-        """Mux the video, and between it the packets of all other tracks, in the order of time."""
+    def take(self, packets: Iterator[Any], source_path: str, unit: Fraction) -> Contents:
+        """Mux the video, and between it the packets of all other tracks, in the order of time.
+
+        Returns what the source holds.
+        """
         try:
             self._begin()
             head = next(packets, None)
-            for item, time_s in self._others(source_path):
-                while head is not None and time_s is not None and head.dts * unit <= time_s:
-                    self._mux_video(head)
-                    head = next(packets, None)
-                self._tracks.write(item.stream_index, item.payload)
+            with closing(open_container(source_path)) as container:
+                contents = Contents.of(container, source_path)
+                for item, time_s in self._others(container, contents):
+                    while head is not None and time_s is not None and head.dts * unit <= time_s:
+                        self._mux_video(head)
+                        head = next(packets, None)
+                    self._tracks.write(item.stream_index, item.payload)
             while head is not None:
                 self._mux_video(head)
                 head = next(packets, None)
+            return contents
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
@@ -165,27 +181,29 @@ class _AssemblySink(VideoSink):
     def _drain(self) -> None:
         """Nothing is held back here."""
 
-    def _others(self, path: str) -> Iterator[tuple[PassedPacket, Fraction | None]]:
-        """The packets of the other tracks with their times in seconds."""
+    def _others(
+        self, container: Any, contents: Contents
+    ) -> Iterator[tuple[PassedPacket, Fraction | None]]:
+        """The packets of the other tracks with their times in seconds; ``contents`` is told of all packets."""
         assert self._template is not None
-        with closing(open_container(path)) as container:
-            video = container.streams[self._template.video_index]
-            length = Length(container, video, self._info.frame_rate)
-            clock = Continuity(container)
-            for packet in packets_of(container, path, clock=clock):
-                unit = Fraction(packet.time_base or 1)
-                time = packet.pts if packet.pts is not None else packet.dts
-                if time is not None and packet.stream.index == video.index:
-                    length.picture(time * unit, (packet.duration or 0) * unit)
-                elif packet.stream.index != video.index and packet.time_base:
-                    if time is not None:
-                        length.passed((time + (packet.duration or 0)) * unit)
-                    dts = packet.dts if packet.dts is not None else packet.pts
-                    yield (
-                        PassedPacket(packet.stream.index, packet),
-                        None if dts is None else dts * unit,
-                    )
-            if not clock.jumps:
-                self._report.losses.extend(length.losses(failures=0, whole=True))
-            begun_s = self._template.zero_s
-            self._report.notes.extend(jump.note(begun_s) for jump in clock.jumps)
+        video = container.streams[self._template.video_index]
+        length = Length(container, video, self._info.frame_rate)
+        clock = Continuity(container)
+        for packet in packets_of(container, contents.path, clock=clock):
+            contents.add(packet)
+            unit = Fraction(packet.time_base or 1)
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and packet.stream.index == video.index:
+                length.picture(time * unit, (packet.duration or 0) * unit)
+            elif packet.stream.index != video.index and packet.time_base:
+                if time is not None:
+                    length.passed((time + (packet.duration or 0)) * unit)
+                dts = packet.dts if packet.dts is not None else packet.pts
+                yield (
+                    PassedPacket(packet.stream.index, packet),
+                    None if dts is None else dts * unit,
+                )
+        if not clock.jumps:
+            self._report.losses.extend(length.losses(failures=0, whole=True))
+        begun_s = self._template.zero_s
+        self._report.notes.extend(jump.note(begun_s) for jump in clock.jumps)

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _SHOWN = 3  # times that differ, in a message
 
 
 def problems_of(
-    source_path: str, output_path: str, *, frames: int | None = None, decode: bool = False
+    source: str | Contents, output_path: str, *, frames: int | None = None, decode: bool = False
 ) -> list[str]:
     """What an output lacks of its source, one line each; an empty list is a verified output.
 
@@ -39,13 +39,15 @@ def problems_of(
     packets, each frame must have the time of one of them. ``decode`` also decodes all video.
     Where a container holds no negative times, all may begin later by as much; a clock that begins far from
     zero may begin there instead.
+    ``source`` is a path, or its contents where somebody has read it already.
     """
     try:
-        source, output = _read(source_path), _read(output_path)
+        known = source if isinstance(source, Contents) else Contents.read(source)
+        output = Contents.read(output_path)
         failures = _failures(output_path) if decode else None
     except SourceError as error:
         return [str(error)]
-    problems = [*_frame_problems(source, output, frames), *_track_problems(source, output)]
+    problems = [*_frame_problems(known, output, frames), *_track_problems(known, output)]
     if failures:
         problems.append(f"{failures} packets of its video cannot be decoded")
     elif failures is not None and failures < 0:
@@ -72,41 +74,56 @@ class _Other:
 
 
 @dataclass(slots=True)
-class _Content:
-    """What the packets of a file tell; ``times`` of the video in ``unit`` seconds, rising."""
+class Contents:
+    """What the packets of a file tell: ``times`` of the video in ``unit`` seconds, and of each other track."""
 
     path: str
+    video_index: int
     unit: Fraction
-    times: array[int] = field(default_factory=lambda: array("q"))
+    times: array[int] = field(default_factory=lambda: array("q"))  # in the order of decoding
     end: int = 0
     others: dict[int, _Other] = field(default_factory=dict)
 
-
-def _read(path: str) -> _Content:
-    with closing(open_container(path)) as container:
+    @classmethod
+    def of(cls, container: Any, path: str) -> Contents:
+        """Of an open file, before its first packet."""
         video = pick_video(container, path)
-        content = _Content(path, Fraction(video.time_base))
+        contents = cls(path, video.index, Fraction(video.time_base))
         for stream in container.streams:
             if stream.index != video.index and not is_container_track(stream):
                 track = describe_track(stream)
                 name = f"#{track.index} {track.kind} {track.codec}"
-                content.others[stream.index] = _Other(
+                contents.others[stream.index] = _Other(
                     track.index, track.kind, codec_name(stream), name
                 )
-        for packet in packets_of(container, path):
-            if packet.stream.index == video.index:
-                if packet.pts is not None and not packet.is_discard:
-                    content.times.append(packet.pts)
-                    content.end = max(content.end, packet.pts + (packet.duration or 0))
-            elif (other := content.others.get(packet.stream.index)) is not None:
-                other.packets += 1
-                if other.kind == "audio":
-                    payload = _sound(bytes(packet), other.codec)
-                    other.digest.update(payload)
-                    if not packet.is_discard:
-                        other.shown.update(payload)
-    content.times = array("q", sorted(content.times))
-    return content
+        return contents
+
+    @classmethod
+    def read(cls, path: str) -> Contents:
+        """Of a whole file. Raises SourceError."""
+        with closing(open_container(path)) as container:
+            contents = cls.of(container, path)
+            for packet in packets_of(container, path):
+                contents.add(packet)
+        return contents
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet."""
+        if packet.stream.index == self.video_index:
+            if packet.pts is not None and not packet.is_discard:
+                self.times.append(packet.pts)
+                self.end = max(self.end, packet.pts + (packet.duration or 0))
+        elif (other := self.others.get(packet.stream.index)) is not None:
+            other.packets += 1
+            if other.kind == "audio":
+                payload = _sound(bytes(packet), other.codec)
+                other.digest.update(payload)
+                if not packet.is_discard:
+                    other.shown.update(payload)
+
+    def sorted(self) -> Contents:
+        """With the times in the order in which the frames are shown."""
+        return replace(self, times=array("q", sorted(self.times)))
 
 
 def _sound(payload: bytes, codec: str) -> bytes:
@@ -116,7 +133,8 @@ def _sound(payload: bytes, codec: str) -> bytes:
     return payload
 
 
-def _frame_problems(source: _Content, output: _Content, frames: int | None) -> Iterator[str]:
+def _frame_problems(source: Contents, output: Contents, frames: int | None) -> Iterator[str]:
+    source, output = source.sorted(), output.sorted()
     wanted = len(source.times) if frames is None else frames
     if len(output.times) != wanted:
         yield f"it has {len(output.times)} video frames instead of {wanted}"
@@ -141,7 +159,7 @@ def _frame_problems(source: _Content, output: _Content, frames: int | None) -> I
 
 
 def _time_problems(
-    source: _Content, output: _Content, shift: Fraction, tolerance: Fraction
+    source: Contents, output: Contents, shift: Fraction, tolerance: Fraction
 ) -> Iterator[str]:
     wrong = [
         place
@@ -154,7 +172,7 @@ def _time_problems(
         yield f"{len(wrong)} video frames have another time than in the source (frames {places}{more})"
 
 
-def _strangers(source: _Content, output: _Content, shift: Fraction, tolerance: Fraction) -> int:
+def _strangers(source: Contents, output: Contents, shift: Fraction, tolerance: Fraction) -> int:
     """How many frames of the output no frame of the source, each taken once, has the time of."""
     strangers = place = 0
     for ours in output.times:
@@ -168,7 +186,7 @@ def _strangers(source: _Content, output: _Content, shift: Fraction, tolerance: F
     return strangers
 
 
-def _end_problems(source: _Content, output: _Content, shift: Fraction) -> Iterator[str]:
+def _end_problems(source: Contents, output: Contents, shift: Fraction) -> Iterator[str]:
     """Whether the last frame stays as long; containers that store no durations guess them."""
     count = len(source.times)
     if count < 2:
@@ -179,7 +197,7 @@ def _end_problems(source: _Content, output: _Content, shift: Fraction) -> Iterat
         yield f"its video ends {float(abs(short_s)):.3f} s {'early' if short_s > 0 else 'late'}"
 
 
-def _track_problems(source: _Content, output: _Content) -> Iterator[str]:
+def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
     left = list(output.others.values())
     for track in source.others.values():
         # A codec may have been converted for its container, but not that of sound.

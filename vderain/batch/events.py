@@ -1,0 +1,130 @@
+"""What a batch tells while it works: events in words, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vderain.batch.archive import Plan
+from vderain.batch.clips.clip_files import free_bytes
+from vderain.batch.jobs import SegmentJob
+from vderain.batch.manifest import ClipRow
+from vderain.batch.pace import Pace
+from vderain.batch.runner import Batch
+from vderain.errors import SinkError
+from vderain.pipeline import Progress
+
+EventKind = Literal["clip", "notice", "left out", "interrupted", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEvent:
+    """What happened, in words for people; ``path`` is the clip's output, or a source that is left out."""
+
+    kind: EventKind
+    text: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far a batch is; ``share`` of its work, ``eta_s`` None before anything is done.
+
+    The rate and the limiting stage are those of the segment in work, "" between two.
+    """
+
+    done: int
+    clips: int
+    share: float
+    eta_s: float | None
+    frames_per_s: float = 0.0
+    limiting_stage: str = ""
+
+
+OnEvent = Callable[[BatchEvent], None]
+OnProgress = Callable[[BatchProgress], None]
+
+
+class Follower:
+    """Turns what the parts of a batch tell into events and progress."""
+
+    def __init__(
+        self, target: Path, on_event: OnEvent | None, on_progress: OnProgress | None
+    ) -> None:
+        self._target = target
+        self._on_event = on_event or (lambda event: None)
+        self._on_progress = on_progress or (lambda progress: None)
+        self._clips = self._done_before = 0
+        self._batch: Batch | None = None
+        self._pace = Pace()
+
+    def follow(self, batch: Batch, pace: Pace) -> None:
+        """Follow this batch."""
+        self._batch, self._pace = batch, pace
+
+    def plan(self, ahead: Plan) -> None:
+        """So many clips lie ahead."""
+        self._clips += len(ahead.waiting)
+        self._done_before += len(ahead.done)
+        if short := shortage(ahead, self._target):
+            self.notice(short)
+
+    def update(self, job: SegmentJob, progress: Progress) -> None:
+        """Frames were derained."""
+        if self._batch is not None:
+            self._batch.progressed(job, progress.frames)
+            self._show(progress.frames_per_s, progress.limiting_stage)
+
+    def clip(self, clip: ClipRow, text: str) -> None:
+        """What happened to a clip."""
+        self._on_event(BatchEvent("clip", text, clip.output))
+        self._show()
+
+    def notice(self, text: str) -> None:
+        """What happened to the batch."""
+        self._on_event(BatchEvent("notice", text))
+
+    def left_out(self, path: Path, reason: str) -> None:
+        """A source cannot be taken."""
+        self._on_event(BatchEvent("left out", reason, path))
+
+    def error(self, error: SinkError) -> None:
+        """What goes wrong beside what ends the batch."""
+        self._on_event(BatchEvent("error", str(error)))
+
+    def interrupted(self) -> None:
+        """How far the batch came, for one who stopped it."""
+        done = self._done_before + self._done
+        known = clips_in_words(self._done_before + self._clips)
+        text = f"interrupted: {done} of {known} done; the same command goes on"
+        self._on_event(BatchEvent("interrupted", text))
+
+    @property
+    def _done(self) -> int:
+        return 0 if self._batch is None else len(self._batch.tally.done)
+
+    def _show(self, frames_per_s: float = 0.0, limiting_stage: str = "") -> None:
+        pace = self._pace
+        self._on_progress(
+            BatchProgress(
+                self._done, self._clips, pace.share, pace.eta_s, frames_per_s, limiting_stage
+            )
+        )
+
+
+def shortage(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
+    """What is said where all outputs together may not fit; nothing where they do."""
+    needed, free = ahead.room_bytes(output_bytes), free_bytes(target)
+    if needed <= free:
+        return ""
+    return (
+        f"{target}: {free / 1e9:.1f} GB are free, and {clips_in_words(len(ahead.waiting))} may need"
+        f" {needed / 1e9:.1f}; the batch stops where it is full, and the same command goes on when there is room"
+    )
+
+
+def clips_in_words(count: int) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{count} clip{'' if count == 1 else 's'}"

@@ -550,7 +550,7 @@ def test_why_nothing_is_copied_is_recorded(rig):
     rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 1)
     rig.run()
     record = rig.rows()["a.mp4"].record
-    assert record["frames_copied"] == 0 and "--codec hevc" in record["not_copied"]
+    assert record["frames_copied"] == 0 and "codec='hevc'" in record["not_copied"]
 
 
 @pytest.mark.parametrize(

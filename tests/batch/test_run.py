@@ -90,9 +90,9 @@ def test_a_clip_is_read_from_end_to_end_only_to_be_cut_and_to_be_verified(archiv
 
     read, packets_of = [], index.packets_of
 
-    def counted(container, path, stream=None):
+    def counted(container, path, stream=None, **more):
         whole = True
-        for number, packet in enumerate(packets_of(container, path, stream)):
+        for number, packet in enumerate(packets_of(container, path, stream, **more)):
             whole = number >= 59
             yield packet
         if whole and "/in/" in path:

@@ -86,7 +86,7 @@ def test_nothing_to_do_is_an_error(archive):
 
 
 def test_a_clip_is_read_from_end_to_end_only_to_be_cut_and_to_be_verified(archive, monkeypatch):
-    from vderain.media.edit import index
+    from vderain.media.io import index
 
     read, packets_of = [], index.packets_of
 
@@ -98,7 +98,7 @@ def test_a_clip_is_read_from_end_to_end_only_to_be_cut_and_to_be_verified(archiv
         if whole and "/in/" in path:
             read.append(Path(path).name)
 
-    for module in ("index", "assemble", "verify"):
-        monkeypatch.setattr(f"vderain.media.edit.{module}.packets_of", counted)
+    for module in ("io.index", "edit.assemble", "edit.verify"):
+        monkeypatch.setattr(f"vderain.media.{module}.packets_of", counted)
     derain_archive([archive / "in"], archive / "out", include=["a.mp4"], **FAST)
     assert read == ["a.mp4", "a.mp4"]

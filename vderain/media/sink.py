@@ -7,16 +7,19 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import av
+from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
+from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.messages import Messages
-from vderain.media.carry.sidecar import Sidecar
+from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
@@ -24,6 +27,7 @@ from vderain.media.frames.timing import shift_to_show
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.io.encoders import codec_options, encoder_for, fit
 from vderain.media.io.formats import (
+    MP4_KEYS,
     STANDARD_STREAM,
     Container,
     container_for,
@@ -50,6 +54,7 @@ class VideoSink:
     """
 
     _extra_options: ClassVar[dict[str, str]] = {}  # of the encoder, in FFmpeg's words
+    _carries: ClassVar[bool] = True  # whether boxes of the source go with the output
 
     def __init__(self, path: str, source: FrameSource, options: EncodeOptions) -> None:
         refuse_name(path, SinkError)
@@ -78,6 +83,9 @@ class VideoSink:
         self._stream: Any = None
         self._last_pts: int | None = None
         self._messages = Messages(self._encoder.codec)
+        self._belongings = Belongings(None, {}, self._format.muxer)
+        self._grafts = False
+        self._frames_stay = True
         self._squeezed = 0
         self._alpha_lost = False
         self._closed = False
@@ -124,10 +132,16 @@ class VideoSink:
         try:
             self._drain()
             self._tracks.flush()
+            numbers = self._track_numbers() if self._grafts else {}
             self._output.close()
             if self._destination is not None:
                 self._tracks.mend(self._destination.partial)
+                if self._grafts:
+                    self._belongings.complete(
+                        self._destination.partial, numbers, frames_stay=self._frames_stay
+                    )
             self._tracks.finish()
+            self._belongings.finish()
             if self._pipe is not None:
                 self._pipe.flush()
         except (av.FFmpegError, OSError) as error:
@@ -136,6 +150,7 @@ class VideoSink:
             self._destination.publish()
         self._closed = True
         self._tracks.publish()
+        self._belongings.publish()
         return self._complete_report()
 
     def abort(self) -> None:
@@ -148,6 +163,7 @@ class VideoSink:
             if self._output is not None:
                 self._output.close()
         self._tracks.abort()
+        self._belongings.abort()
         if self._destination is not None:
             self._destination.discard()
 
@@ -160,11 +176,19 @@ class VideoSink:
         if self._destination is not None:
             file = f"file:{self._destination.partial}"
         metadata = portable_metadata(self._template.container.metadata) if self._template else {}
+        if self._template is not None and self._carries:
+            self._belongings = Belongings(
+                *(self._template.leftovers, metadata, self._format.muxer),
+                is_file=self._pipe is None,
+            )
+        self._grafts = self._belongings.grafts(MP4_KEYS)
         self._output = av.open(
             file,
             "w",
             format=self._format.muxer,
-            container_options=muxer_options(self._format, metadata, self._info.time_base),
+            container_options=muxer_options(
+                *(self._format, metadata, self._info.time_base), is_changed=self._grafts
+            ),
             metadata_errors="surrogateescape",
         )
         self._output.metadata.update(metadata)
@@ -182,6 +206,7 @@ class VideoSink:
             is_file=self._destination is not None,
         )
         self._tracks.shift_s = self._shift_s
+        self._belongings.keep_beside(None if self._destination is None else self._box_sidecar)
 
     def _to_show(self) -> Fraction:
         """What is added to all times, because players would not show all frames, or only after hours."""
@@ -207,13 +232,31 @@ class VideoSink:
 
     def _sidecar(self, stream: Any, codec: str) -> Sidecar:
         assert self._destination is not None
-        return Sidecar(
-            self._destination.path,
-            stream,
-            codec,
-            source=self._info.path,
-            overwrite=self._options.overwrite,
-        )
+        leftovers = self._template.leftovers if self._template else None
+        entry = leftovers.entry(stream.id) if leftovers and stream.type == "data" else None
+        place = place_beside(self._destination.path, stream.index, codec)
+        return self._open_sidecar(place, track_header(stream, codec, entry))
+
+    def _box_sidecar(self) -> Sidecar:
+        assert self._destination is not None
+        about = {"kind": "boxes", "codec": self._info.container}
+        return self._open_sidecar(boxes_beside(self._destination.path), about)
+
+    def _open_sidecar(self, place: Path, header: dict[str, Any]) -> Sidecar:
+        overwrite = self._options.overwrite
+        return Sidecar(place, header, source=self._info.path, overwrite=overwrite)
+
+    def _track_numbers(self) -> dict[int, int]:
+        """Where tracks of an MP4 or MOV source are in an output of that kind, by their numbers."""
+        assert self._template is not None
+        streams = self._output.streams
+        covers = [s.index for s in streams if s.disposition & Disposition.attached_pic]
+        places = {**self._tracks.places, self._template.video_index: self._stream.index}
+        return {
+            self._template.container.streams[index].id: place - sum(c < place for c in covers)
+            for index, place in places.items()
+            if place not in covers
+        }
 
     def _new_stream(self) -> Any:
         rate = self._info.frame_rate or _DEFAULT_RATE
@@ -265,6 +308,9 @@ class VideoSink:
         self._writer = PlaneWriter(fitted.target)
         context = self._stream.codec_context
         context.width, context.height = fitted.target.width, fitted.target.height
+        self._frames_stay = (context.width, context.height) == (
+            *(frame.format.width, frame.format.height),
+        )
         context.pix_fmt = fitted.target.pix_fmt
         if self.takes_device_planes and fits_surface(frame.planes, fitted.target):
             self._surfaces = SurfaceWriter(frame.planes)
@@ -408,7 +454,8 @@ class VideoSink:
         report.tracks_copied.extend(self._tracks.copied.values())
         report.notes.extend(self._tracks.notes)
         report.losses.extend(self._tracks.losses)
-        report.losses.extend(self._messages.losses)
+        report.losses.extend([*self._messages.losses, *self._belongings.losses])
+        report.notes.extend(self._belongings.notes)
         if self._alpha_lost:
             report.losses.append(f"transparency: {self._encoder.name} cannot hold it, ffv1 can")
         elif self._first is not None and self._first.alpha is not None and not self._keeps_alpha:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
@@ -15,6 +16,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.carry.leftovers import Leftovers, read_leftovers
 from vderain.media.carry.messages import messages_of, timecode_of
 from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.frames.color import (
@@ -62,7 +64,8 @@ class Template:
     where frames have the time ``zero_s``; the first frame has ``first_s``. ``display_matrix`` holds
     FFmpeg's nine integers, or is None where nothing turns the picture. ``samples`` are some packets of the
     tracks beside the video, by their index, as far as they are known; they may be copied only.
-    ``timecode`` is that of the first frame where it stands inside the video stream.
+    ``timecode`` is that of the first frame where it stands inside the video stream. ``leftovers`` are what a
+    local MP4 or MOV file holds besides.
     """
 
     container: Any
@@ -75,6 +78,7 @@ class Template:
     first_s: Fraction = Fraction(0)
     samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     timecode: str | None = None
+    leftovers: Leftovers | None = None
 
 
 class VideoSource:
@@ -169,6 +173,7 @@ class VideoSource:
             self._first_s,
             self._samples(),
             self._timecode,
+            self._leftovers(),
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -375,6 +380,12 @@ class VideoSource:
                 continue
             shift = self._span.shift(unit)
             yield {**chapter, "start": max(0, start - shift), "end": end - shift}
+
+    def _leftovers(self) -> Leftovers | None:
+        """What FFmpeg does not hand out of a local MP4 or MOV file."""
+        is_movie = self._container.format.name.startswith("mov,")
+        is_local = not is_url(self._path) and os.path.isfile(self._path)
+        return read_leftovers(self._path) if is_movie and is_local else None
 
     def _samples(self) -> dict[int, tuple[Any, ...]]:
         """Some packets of every track, of what was read already or else of the file's beginning."""

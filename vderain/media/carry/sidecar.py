@@ -1,4 +1,4 @@
-"""A track that the output's container cannot hold, kept in files beside it."""
+"""What the output's container cannot hold, kept in files next to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import IO, Any
 from vderain.files import Destination, fitted_name
 
 _TIMES = ".jsonl"
+_BLOCK = 1 << 20
 
 
 def place_beside(output: Path, index: int, codec: str) -> Path:
@@ -18,30 +19,41 @@ def place_beside(output: Path, index: int, codec: str) -> Path:
     return output.parent / fitted_name(output.name, ending, spare=len(_TIMES))
 
 
+def boxes_beside(output: Path) -> Path:
+    """Where the boxes of an MP4 or MOV source are kept that another container cannot hold."""
+    return output.parent / fitted_name(output.name, ".boxes.bin", spare=len(_TIMES))
+
+
+def track_header(stream: Any, codec: str, entry: bytes | None = None) -> dict[str, Any]:
+    """What the first line of a sidecar says of a track; ``entry`` describes its samples in MP4 and MOV."""
+    about = {
+        "codec": codec,
+        "kind": stream.type,
+        "time_base": str(stream.time_base),
+        "tags": dict(stream.metadata),
+        "codec_header": _codec_header(stream).hex(),
+    }
+    return about if entry is None else {**about, "sample_entry": entry.hex()}
+
+
 class Sidecar:
     """Two files: ``<output>.<index>.<codec>.bin`` and the same name with ``.jsonl``.
 
     The ``.bin`` holds the payloads of all packets one after the other. The first line of the
-    ``.jsonl`` describes the track (codec, time_base in seconds, tags, codec header in hexadecimal);
-    every further line is one packet: pts, dts and duration in time_base units, its size in bytes.
+    ``.jsonl`` describes the track (``track_header``); every further line is one packet: pts, dts and duration
+    in time_base units, its size in bytes. Of boxes, a line tells where one stood in the source.
     Both get their names after the output. The constructor checks the places and raises SinkError;
     writing raises OSError where the disk does not take it.
     """
 
     def __init__(
-        self, output: Path, stream: Any, codec: str, *, source: str, overwrite: bool
+        self, place: Path, header: dict[str, Any], *, source: str, overwrite: bool
     ) -> None:
-        base = str(place_beside(output, stream.index, codec))
+        base = str(place)
         self._places = (Destination(base), Destination(base + _TIMES))
-        for place in self._places:
-            place.check(source, overwrite=overwrite)
-        self._header = {
-            "codec": codec,
-            "kind": stream.type,
-            "time_base": str(stream.time_base),
-            "tags": dict(stream.metadata),
-            "codec_header": _codec_header(stream).hex(),
-        }
+        for each in self._places:
+            each.check(source, overwrite=overwrite)
+        self._header = header
         self._files: tuple[IO[bytes], IO[bytes]] | None = None
 
     @property
@@ -61,14 +73,25 @@ class Sidecar:
 
     def write_bytes(self, payload: bytes, line: dict[str, Any]) -> None:
         """Append one payload and its line; the files are made with the first."""
+        self._begin().write(payload)
+        self._line({**line, "size": len(payload)})
+
+    def write_from(self, file: IO[bytes], size: int, line: dict[str, Any]) -> None:
+        """Append so many bytes of a file, and their line."""
+        out, left = self._begin(), size
+        while left and (block := file.read(min(left, _BLOCK))):
+            out.write(block)
+            left -= len(block)
+        self._line({**line, "size": size - left})
+
+    def _begin(self) -> IO[bytes]:
         if self._files is None:
             self._files = (
                 open(self._places[0].partial, "wb"),  # noqa: SIM115  # closed by finish and abort
                 open(self._places[1].partial, "wb"),  # noqa: SIM115  # likewise
             )
             self._line(self._header)
-        self._files[0].write(payload)
-        self._line({**line, "size": len(payload)})
+        return self._files[0]
 
     def finish(self) -> None:
         """Complete both files, still under their hidden names."""

@@ -25,6 +25,7 @@ from vderain.media.io.open import describe_track, is_container_track, track_name
 from vderain.media.io.urls import redact
 from vderain.media.source import Template
 
+_MP4_FAMILY = ("mp4", "mov")
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 
@@ -105,6 +106,7 @@ class Tracks:
 
     ``sidecars`` come with the loss that is reported where they are published. ``wave_headers`` are those
     of sound that Matroska holds under the tags of WAV. ``shift_s`` is added to all times.
+    ``places`` are the streams of the output, by their index in the input.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Tracks:
     notes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     wave_headers: list[bytes] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
     hidden: dict[int, Hidden] = field(default_factory=dict)
     shift_s: Fraction = Fraction(0)
 
@@ -261,7 +264,14 @@ class _Mirror:
             return None if self._container.attachments else f"{muxer} cannot hold it"
         if stream.disposition & Disposition.attached_pic:
             return obstacle(stream, muxer, None)
-        return obstacle(stream, muxer, self._samples(stream))
+        return obstacle(stream, muxer, self._samples(stream), entry=self._entry(stream))
+
+    def _entry(self, stream: Any) -> bytes | None:
+        """What describes the samples of a data track, which readers look for."""
+        leftovers = self._template.leftovers
+        if leftovers is None or stream.type != "data" or self._container.muxer not in _MP4_FAMILY:
+            return None
+        return leftovers.entry(stream.id)
 
     def _fits_by_wave_header(self, stream: Any) -> bool:
         if self._container.muxer != "matroska" or stream.type != "audio" or not self._is_file:
@@ -280,6 +290,7 @@ class _Mirror:
 
     def _copy(self, stream: Any, name: str, add: Add = add_copy) -> None:
         added = add(self._muxer.container, stream)
+        self.tracks.places[stream.index] = added.index
         _copy_description(stream, added)
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         order = DecodingTimes() if video else None
@@ -292,6 +303,7 @@ class _Mirror:
         self, stream: Any, name: str, codec: str, convert: Callable[[bytes], bytes]
     ) -> None:
         added = self._muxer.container.add_mux_stream(codec, time_base=stream.time_base)
+        self.tracks.places[stream.index] = added.index
         _copy_description(stream, added)
         self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, convert)
         self.tracks.copied[stream.index] = name

@@ -127,6 +127,7 @@ class SegmentSink(VideoSink):
     """
 
     _extra_options: ClassVar[dict[str, str]] = {"flags": "+cgop"}
+    _carries = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from vderain.options import EncodeOptions
 STANDARD_STREAM = "-"
 _MAX_TIMESCALE = 2**31 - 1
 # The keys that players read from MP4; others need the key-value store, which few players read.
-_MP4_KEYS = frozenset(
+MP4_KEYS = frozenset(
     {
         *("title", "artist", "album_artist", "composer", "album", "date", "year", "comment"),
         *("genre", "copyright", "lyrics", "description", "synopsis", "show", "episode_id"),
@@ -106,9 +106,12 @@ def _extensions_for(codec: str) -> list[str]:
 
 
 def muxer_options(
-    container: Container, metadata: dict[str, str], time_base: Fraction
+    container: Container, metadata: dict[str, str], time_base: Fraction, *, is_changed: bool = False
 ) -> dict[str, str]:
-    """Options of the muxer; in MP4 for an index in front, and a store for keys that are unusual."""
+    """Options of the muxer; in MP4 for an index in front, and a store for keys that are unusual.
+
+    ``is_changed`` says that the complete file gets tags, and its index to the front, by other means.
+    """
     if container.muxer in ("matroska", "nut"):
         # Sound that begins before zero (the run-up of AAC) stays there; else all tracks would move.
         return {"avoid_negative_ts": "disabled"}
@@ -116,12 +119,15 @@ def muxer_options(
         return {"strict": "-1"}  # more than 8 bits are an extension of the format
     if container.muxer not in ("mp4", "mov"):
         return {}
-    flags = "+faststart"
-    if not {key.lower() for key in metadata} <= _MP4_KEYS:
+    flags = "" if is_changed else "+faststart"
+    if not is_changed and not {key.lower() for key in metadata} <= MP4_KEYS:
         flags += "+use_metadata_tags"
     # Where a track begins is stored in units of the movie, by default in milliseconds.
     unit = lcm(1000, time_base.denominator)
-    return {"movflags": flags, "movie_timescale": str(unit if unit <= _MAX_TIMESCALE else 1000)}
+    return {
+        "movflags": flags or "0",
+        "movie_timescale": str(unit if unit <= _MAX_TIMESCALE else 1000),
+    }
 
 
 def portable_metadata(metadata: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,196 @@
+"""What an MP4 or MOV file holds that FFmpeg's demuxer does not hand out: boxes around and inside its index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from vderain.media.carry.boxes import (
+    Box,
+    BoxError,
+    Place,
+    entry_boxes,
+    places,
+    printable,
+    read_movie,
+    sample_entries,
+    tracks_of,
+)  # fmt: skip
+
+# What every muxer makes anew.
+_FILE_STRUCTURE = frozenset(
+    {
+        b"ftyp",
+        b"styp",
+        b"moov",
+        b"moof",
+        b"mdat",
+        b"mfra",
+        b"sidx",
+        b"ssix",
+        b"pdin",
+        b"prft",
+        b"imda",
+    }
+)
+_MOVIE_STRUCTURE = frozenset({b"mvhd", b"trak", b"mvex", b"iods", b"udta", b"meta"})
+_FILLERS = frozenset({b"free", b"skip", b"wide"})
+_WRITER = frozenset({b"\xa9too", b"\xa9swr", b"\xa9enc"})  # the program that wrote the file
+_CHAPTERS = b"chpl"
+# Of user data, what FFmpeg reads as tags; all other is for MP4 and MOV alone.
+_READ = frozenset(
+    {
+        b"meta",
+        b"name",
+        b"titl",
+        b"auth",
+        b"perf",
+        b"gnre",
+        b"dscp",
+        b"cprt",
+        b"albm",
+        b"yrrc",
+        b"loci",
+        b"XMP_",
+    }
+)
+_OF_TRACK = (b"udta", b"meta", b"uuid", b"tapt")
+# Of the description of a video: what belongs to its frames, not to their codec.
+SPHERICAL, CROP = frozenset({b"sv3d", b"st3d", b"uuid", b"vexu", b"hfov"}), b"clap"
+_SECOND_VIEW = frozenset({b"lhvC", b"lvcC"})
+_OF_FRAMES = SPHERICAL | {CROP}
+_LOOK_BYTES = 1 << 20  # of a filler, to see whether it holds anything
+
+
+@dataclass(frozen=True, slots=True)
+class TrackBoxes:
+    """Of one track: the boxes of its own, the descriptions of its samples, and what they say of frames."""
+
+    own: tuple[Box, ...] = ()
+    language: Box | None = None
+    entries: tuple[Box, ...] = ()
+    of_frames: tuple[Box, ...] = ()
+    second_view: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What is left of a file when its tracks, chapters and usual tags are read.
+
+    Attributes:
+        path: of the file.
+        outside: boxes at the top of the file, and what stands behind the last one.
+        movie: boxes of the index that are neither tracks nor tags.
+        user_data: the boxes of ``udta`` in the index; chapters and the writer's name are left out.
+        tags: the ``meta`` boxes of the index.
+        tracks: by the number of the track.
+
+    """
+
+    path: str
+    outside: tuple[Place, ...] = ()
+    movie: tuple[Box, ...] = ()
+    user_data: tuple[Box, ...] = ()
+    tags: tuple[Box, ...] = ()
+    tracks: dict[int, TrackBoxes] = field(default_factory=dict)
+
+    @property
+    def unread_user_data(self) -> tuple[Box, ...]:
+        """Of the user data, what FFmpeg does not read as tags."""
+        return tuple(
+            box for box in self.user_data if box.kind not in _READ and box.kind[:1] != b"\xa9"
+        )
+
+    def of(self, number: int) -> TrackBoxes:
+        """What belongs to a track; nothing for an unknown one."""
+        return self.tracks.get(number, TrackBoxes())
+
+    def entry(self, number: int) -> bytes | None:
+        """What describes the samples of a track, None for an unknown one."""
+        entries = self.of(number).entries
+        return bytes(entries[0]) if entries else None
+
+
+def read_leftovers(path: str) -> Leftovers | None:
+    """Look into a file; None for one that is no MP4 or MOV, or that cannot be read. Raises nothing."""
+    try:
+        with open(path, "rb") as file:
+            found = list(places(file))
+            if not any(place.kind == b"moov" for place in found):
+                return None
+            outside = tuple(place for place in found if _is_content(file, place))
+            movie = read_movie(file, next(place for place in found if place.kind == b"moov"))
+    except (OSError, BoxError):
+        return None
+    user_data = [box for parent in movie.all(b"udta") for box in parent.children]
+    return Leftovers(
+        path,
+        outside,
+        tuple(
+            box
+            for box in movie.children
+            if box.kind not in _MOVIE_STRUCTURE and (box.kind not in _FILLERS or any(box.data))
+        ),
+        tuple(box for box in user_data if not _is_of_the_writer(box)),
+        tuple(movie.all(b"meta")),
+        {number: _track(track) for number, track in tracks_of(movie).items()},
+    )
+
+
+def _is_content(file: IO[bytes], place: Place) -> bool:
+    """Whether a box at the top is more than structure or room."""
+    if place.kind in _FILE_STRUCTURE:
+        return False
+    if place.kind not in _FILLERS and place.kind:
+        return True
+    file.seek(place.start + place.header)
+    return any(file.read(min(place.size - place.header, _LOOK_BYTES)))
+
+
+def _is_of_the_writer(box: Box) -> bool:
+    """Whether user data tells of chapters or the old file's writer only, which the output's replaces."""
+    if box.kind == _CHAPTERS or box.kind in _WRITER:
+        return True
+    if box.kind != b"meta":
+        return not box.data and not box.children
+    listed = box.data.find(b"ilst")
+    # FFmpeg's own: a list of one item, the name of the writer.
+    return (
+        b"mdir" in box.data
+        and listed > 0
+        and box.data[listed + 8 : listed + 12] in _WRITER
+        and (
+            int.from_bytes(box.data[listed - 4 : listed], "big")
+            == int.from_bytes(box.data[listed + 4 : listed + 8], "big") + 8
+        )
+    )
+
+
+def _track(track: Box) -> TrackBoxes:
+    entries = sample_entries(track)
+    handler = track.find(b"mdia", b"hdlr")
+    inside: list[Box] = []
+    if handler is not None and handler.data[8:12] == b"vide" and entries:
+        inside = entry_boxes(entries[0])
+    return TrackBoxes(
+        tuple(track.all(*_OF_TRACK)),
+        track.find(b"mdia", b"elng"),
+        tuple(entries),
+        tuple(box for box in inside if box.kind in _OF_FRAMES),
+        any(box.kind in _SECOND_VIEW for box in inside),
+    )
+
+
+def summary(paths: Iterator[str] | list[str]) -> str:
+    """Boxes for people, each kind once with its number: ``2 free, moov/gps``."""
+    counted = Counter(paths)
+    return ", ".join(
+        f"{count} {path}" if count > 1 else path for path, count in sorted(counted.items())
+    )
+
+
+def path_of(kind: bytes, *parents: str) -> str:
+    """Where a box stands, as text; what is no box is called data behind the last box."""
+    return "/".join([*parents, printable(kind).strip()]) if kind else "data behind the last box"

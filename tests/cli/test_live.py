@@ -1,6 +1,7 @@
 """The commands for live cameras, run as a user runs them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["run", "rtsp://h/a", "/dev/null/rec/"], "/dev/null/rec/: cannot be the output"),
         (["run", "rtsp://h/a", "/dev/null/x.mp4"], "/dev/null/x.mp4: cannot be the output"),
         (["run", "rtsp://h/a", "/dev/null/x.m3u8"], "/dev/null/x.m3u8: cannot be the output"),
+        (
+            ["live", "--url-env", "NOT_SET", "r"],
+            "--url-env: the environment variable NOT_SET is not",
+        ),
+        (["live", "rtsp://h/a", "--out-env", "NOT_SET"], "--out-env: the environment variable"),
+        (["live", "rtsp://h/a"], "Missing argument 'OUT...'"),
+        (["live", "--url-env", "PATH"], "Missing argument 'OUT...'"),
+        (["live"], "Missing argument 'URL'"),
+        (["serve"], "Missing argument 'CAMERAS...'"),
+        (["serve", "--url-env", "NOT_SET"], "--url-env: the environment variable NOT_SET is not"),
         (["serve", "none.toml"], "none.toml: cannot be read"),
         (["serve", "rtsp://h/a", "rtsp://h/a"], "two cameras have the name"),
     ],
@@ -122,6 +133,25 @@ def test_mistakes_are_told_before_anything_begins(words, message, tmp_path):
     done = vderain(*words, cwd=tmp_path, timeout=120)
     assert done.returncode in (1, 2) and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_addresses_come_from_the_environment_so_that_no_command_line_shows_them(tmp_path):
+    environment = {
+        **os.environ,
+        "CAMERA": "rtsps://admin:geheim@127.0.0.1:9/none",
+        "SERVER": "rtsp://admin:geheim@127.0.0.1:9/dry",
+    }
+    words = ("--url-env", "CAMERA", "--out-env", "SERVER", "--tries", "1", "--timeout", "1")
+    report = tmp_path / "report.json"
+    done = vderain("live", *words, "--report", report, env=environment, timeout=120)
+    assert done.returncode == 1
+    assert "failed: rtsps://***@127.0.0.1:9/none" in done.stderr
+    (camera,) = json.loads(report.read_text())["cameras"]
+    assert [output["name"] for output in camera["outputs"]] == ["rtsp://***@127.0.0.1:9/dry"]
+    # The camera alone speaks TLS.
+    assert done.stderr.count("certificate is not checked") == 1
+    assert "rtsps://***@127.0.0.1:9/none: its certificate is not checked" in done.stderr
+    assert "--ca-file" in done.stderr and "geheim" not in done.stderr
 
 
 def test_serve_answers_and_stops_on_sigterm(tmp_path):

@@ -16,7 +16,7 @@ from tests.live.test_rtsp import flows, read
 from tests.live.test_sources import MjpegHandler
 from vderain.errors import OptionError, SinkError
 from vderain.live.states import State
-from vderain.media.live.reach import reach
+from vderain.media.live.reach import reach, unchecked_login
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,24 @@ def test_an_output_that_accepts_and_says_nothing_stops_nothing_else(watch, tmp_p
         ticker.join()
         server.close()
     assert longest[0] < 2.0, "every thread of the process stood still"
+
+
+@pytest.mark.parametrize(
+    ("url", "ca_file", "is_warned"),
+    [
+        ("rtsps://u:p@h/x", None, True),
+        ("https://h/x?token=t", None, True),
+        ("RTMPS://u:p@h/x", None, True),
+        ("rtsps://u:p@h/x", "own.pem", False),
+        ("rtsps://h/x", None, False),
+        ("rtsp://u:p@h/x", None, False),
+        ("recordings/", None, False),
+    ],
+)
+def test_a_login_over_tls_without_certificates_to_trust_gets_a_warning(url, ca_file, is_warned):
+    warning = unchecked_login(url, ca_file)
+    assert (warning is not None) is is_warned
+    assert warning is None or ("u:p" not in warning and "=t" not in warning)
 
 
 def test_receivers_that_cannot_be_reached_are_told():

@@ -16,7 +16,11 @@ from vderain.options import EncodeOptions, EngineOptions
 
 
 @click.command(cls=OptionsCommand)
-@click.argument("cameras", nargs=-1, required=True)
+@click.argument("cameras", nargs=-1)
+@click.option(
+    "--url-env", metavar="NAME", multiple=True,
+    help="Take the address of one more camera from this environment variable; may be repeated.",
+)  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -41,6 +45,7 @@ from vderain.options import EncodeOptions, EngineOptions
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 def serve(
     cameras: tuple[str, ...],
+    url_env: tuple[str, ...],
     host: str,
     port: int,
     token: str | None,
@@ -54,19 +59,24 @@ def serve(
 
     CAMERAS are addresses, or one CAMERAS.toml that also says where each camera's dry stream goes. The page
     shows every camera before and after; /metrics is for Prometheus, /healthz and /readyz are for a supervisor.
+    Other users of this machine can see a command line: take addresses with passwords from the environment, by
+    --url-env or by url_env in CAMERAS.toml, or write them into a CAMERAS.toml that only you can read.
 
     \b
     vderain serve rtsp://camera/stream
     vderain serve cameras.toml --port 8080
     """
     from vderain.cli.station import Reporting, finish, open_page, run_station
-    from vderain.live.config import ServeConfig, camera_name, read_config
+    from vderain.live.config import ServeConfig, address_in, camera_name, read_config
     from vderain.live.logs import log_to_stderr
     from vderain.live.station import CameraPlan, Station
     from vderain.report import check_report_path
 
     engine, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
     live = pick(LiveOptions, values)
+    cameras = (*cameras, *(address_in(name, "--url-env") for name in url_env))
+    if not cameras:
+        raise click.UsageError("Missing argument 'CAMERAS...'.")
     if any(name.lower().endswith(".toml") for name in cameras):
         if len(cameras) > 1:
             raise OptionError("name one .toml file, or addresses of cameras, not both")

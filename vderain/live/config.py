@@ -67,9 +67,7 @@ def _camera(
     where = f"{path}: camera {table.get('name', index)}"
     url = table.get("url")
     if "url_env" in table:
-        url = os.environ.get(str(table["url_env"]))
-        if not url:
-            raise OptionError(f"{where}: the variable {table['url_env']} is not set")
+        url = address_in(str(table["url_env"]), where)
     if not isinstance(url, str) or not url:
         raise OptionError(f"{where}: has no url")
     outputs = table.get("outputs", [])
@@ -92,6 +90,14 @@ def _camera(
         _over(live, for_live, where),
         _over(encode, for_encode, where, also=(*live_keys, *_CAMERA_KEYS)),
     )
+
+
+def address_in(variable: str, where: str) -> str:
+    """The address that an environment variable holds; ``where`` names it. Raises OptionError."""
+    address = os.environ.get(variable)
+    if not address:
+        raise OptionError(f"{where}: the environment variable {variable} is not set")
+    return address
 
 
 def camera_name(url: str) -> str:

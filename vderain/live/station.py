@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ from vderain.live.session import CameraSession, SessionParts, retry_options
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import Camera, Outlet, Sound, VideoEncoder
 from vderain.options import EncodeOptions, EngineOptions
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
 _CHEAPEST_TIER = "fast"
@@ -158,7 +161,7 @@ class Station:
 def _check_plans(plans: list[CameraPlan]) -> None:
     from vderain.media.live.camera import check_source
     from vderain.media.live.encode import live_encoder
-    from vderain.media.live.reach import check_ca_file
+    from vderain.media.live.reach import check_ca_file, unchecked_login
 
     if not plans:
         raise OptionError("there is no camera; name at least one")
@@ -173,6 +176,10 @@ def _check_plans(plans: list[CameraPlan]) -> None:
         if plan.outputs:
             live_encoder(plan.encode)
         check_source(plan.url)
+        for address in (plan.url, *plan.outputs):
+            warning = unchecked_login(address, plan.live.ca_file)
+            if warning is not None:
+                logger.warning("%s", warning, extra={"camera": plan.name})
 
 
 def _open_rung(options: EngineOptions, rung: Rung) -> Engine:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from vderain.errors import OptionError, SinkError
-from vderain.media.io.urls import escaped_login
+from vderain.media.io.urls import escaped_login, shown
 
 TLS_SCHEMES = ("rtsps", "https", "rtmps")
 _PORTS = {"rtsp": 554, "rtsps": 322}
@@ -24,6 +24,17 @@ def tls_options(url: str, ca_file: str | None) -> dict[str, str]:
     if ca_file is None or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
         return {}
     return {"tls_verify": "1", "ca_file": ca_file}
+
+
+def unchecked_login(url: str, ca_file: str | None) -> str | None:
+    """A warning where a login goes to whoever shows a certificate, else None."""
+    has_login = shown(url) != escaped_login(url)
+    if ca_file is not None or not has_login or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
+        return None
+    return (
+        f"{shown(url)}: its certificate is not checked, so whoever answers there gets the login;"
+        " name those to trust with ca_file='FILE'"
+    )
 
 
 def check_ca_file(ca_file: str | None) -> None:

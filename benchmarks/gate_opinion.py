@@ -47,8 +47,8 @@ def _asked(sample: Sample, score: float, scores: list[float], engine: Engine) ->
     with closing(open_source(sample.path, run=RunOptions(), encode=EncodeOptions())) as source:
         frames = [item for item in source if isinstance(item, Frame)]
         frame = frames[place]
-        count = engine.spec_for(frame.format).frames
-        made = [clip for _, clip in clips(frames, lambda fmt: Window(count, count // 2))]
+        count = engine.frames
+        made = [clip for _, clip in clips(frames, Window.of(count))]
         among = made[place]
         assert among is not None
         return Doubt(

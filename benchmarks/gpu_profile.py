@@ -106,7 +106,7 @@ def main(weights: str | None, engine: str, size: str, seconds: float, rows: int)
     options = EngineOptions(engine=engine, weights=weights, wait_engine=True)
     with closing(open_engine(options)) as opened:
         found, rate = profiled(opened, fmt, seconds)
-        spec = opened.spec_for(fmt)
+        spec = opened.open(fmt)
     print(f"{spec.name} {spec.precision}, tier {spec.tier}, {size}:\n")
     print("\n".join(table(found, rate, rows)))
 

@@ -62,7 +62,7 @@ def plain_change(fmt: PlaneFormat, weights: str | None, out: Path) -> None:
 def found_of(options: EngineOptions, fmt: PlaneFormat, expected: Path) -> dict:
     """Agreement, seconds of a frame, peak memory and notes of one engine in this process."""
     with closing(open_engine(options)) as engine:
-        spec = engine.spec_for(fmt)
+        spec = engine.open(fmt)
         if spec.precision != options.precision:
             return {"reason": "; ".join(spec.notes)}
         if not expected.exists():  # only built, and checked by itself

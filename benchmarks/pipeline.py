@@ -83,7 +83,7 @@ def align_only(clip: Path, window: Window) -> float:
     with closing(open_source(str(clip), run=RunOptions(), encode=EncodeOptions())) as source:
         frames = [item for item in source if isinstance(item, Frame)]
     since = time.process_time()
-    for _ in clips(frames, lambda _: window):
+    for _ in clips(frames, window):
         pass
     return time.process_time() - since
 
@@ -96,7 +96,7 @@ def network_only(
     rng = np.random.default_rng(0)
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
     engine = open_engine(options)
-    spec = engine.spec_for(fmt)
+    spec = engine.open(fmt)
     clip = still_clip(planes, fmt, spec.frames)
     for pending in [engine.submit(clip) for _ in range(engine.slots)]:
         pending.result()
@@ -110,7 +110,7 @@ def network_only(
         pending.result()
     wall, cpu = time.monotonic() - since, time.process_time() - cpu
     engine.close()
-    return wall, cpu, Window(spec.frames, spec.lookahead)
+    return wall, cpu, Window.of(spec.frames)
 
 
 def run_command(clip: Path, out: Path, *options: str) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.future import Future
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
+from vderain.network.change import apply_change
 from vderain.network.config import AnyConfig
 
 _COST_PX = 1280 * 720
@@ -34,19 +34,13 @@ class BuildsSlowly(Protocol):
         """Whether opening an engine for a format takes seconds."""
 
 
-class LateAnswer:
-    """``Pending`` that computes when it is asked first."""
-
-    def __init__(self, compute: Callable[[], tuple[Plane, ...]]) -> None:
-        self._compute = compute
-
-    @functools.cached_property
-    def _change(self) -> tuple[Plane, ...]:
-        return self._compute()
-
-    def result(self) -> tuple[Plane, ...]:
-        """The same each time."""
-        return self._change
+def added(change: Future, clip: Clip, strength: float) -> Future:
+    """The clip's frame with a change that is added on the host."""
+    return change.then(
+        lambda delta: apply_change(
+            clip.planes, delta, clip.format, strength=strength, floor=clip.floor
+        )
+    )
 
 
 def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:

@@ -6,12 +6,10 @@ in flight again; one that must be built for minutes is built beside the run, and
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
 
 from vderain.engines import registry
 from vderain.engines.backends.openvino import SLOTS
@@ -27,9 +25,9 @@ from vderain.errors import (
     NoRoomError,
     WeightsError,
 )
-from vderain.frames import Clip, PlaneFormat
-from vderain.interfaces import Adding, Engine, EngineSpec, Pending, PendingPlanes
-from vderain.network.change import derained
+from vderain.frames import Clip, Plane, PlaneFormat
+from vderain.future import Future
+from vderain.interfaces import Engine, EngineSpec
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -38,17 +36,7 @@ KEEP_PIXELS = 2 * 1920 * 1080
 
 _UNUSABLE = (EngineBuildError, EngineLoadError, WeightsError)  # an engine; another may run
 
-_P = TypeVar("_P", covariant=True)
-
-
-class Waiting(Protocol[_P]):
-    """``Pending`` or ``PendingPlanes``."""
-
-    def result(self) -> _P:
-        """As theirs."""
-
-
-_Start = Callable[[Engine, Clip], Waiting[_P]]
+_Start = Callable[[Engine], Future]  # gives a clip to an engine
 
 StartBuild = Callable[[str, EngineOptions, PlaneFormat], BackgroundBuild]
 
@@ -77,8 +65,7 @@ class EnginePool:
 
     Raises WeightsError at once where the weights are missing or damaged, OptionError where the options
     contradict each other. ``auto`` tries the fastest engine first; what it could not use, and why, is in the
-    notes of ``spec_for``. A clip's planes must stay as they are until it is answered: should its engine fail,
-    the next one computes them again.
+    notes of ``open``. Should an engine fail, the next one computes its unanswered clips again.
     """
 
     def __init__(
@@ -109,8 +96,13 @@ class EnginePool:
         with self._lock:
             return max((entry.engine.slots for entry in self._open.values()), default=SLOTS)
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """Which engine serves a format, or did last; opens it the first time.
+    @property
+    def frames(self) -> int:
+        """Of the network, whichever engine runs it."""
+        return self._card.config.frames
+
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
+        """Open the engine of a format the first time; the engine that serves it now, or did last.
 
         That takes seconds where it must be built, and minutes for TensorRT with ``wait_engine``.
         """
@@ -119,28 +111,41 @@ class EnginePool:
                 self._entry(fmt)
             return self._specs[fmt]
 
-    def submit(self, clip: Clip) -> Pending:
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
         """Start computing in the engine of the clip's format."""
-        return self._started(clip, _submitted)
+        return self._started(
+            clip, lambda engine: engine.submit(clip, strength=strength, on_device=on_device)
+        )
 
-    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
-        """The same with the change added, by the engine where it can."""
-        return self._started(clip, functools.partial(derained, adding=adding))
+    def change(self, clip: Clip) -> Future:
+        """As the protocol says, in the engine of the clip's format."""
+        return self._started(clip, lambda engine: engine.change(clip))
 
-    def _started(self, clip: Clip, start: _Start[_P]) -> _Guarded[_P]:
+    def _started(self, clip: Clip, start: _Start) -> Future:
+        """The future of the engine in use, which asks the next engine where that one fails."""
         with self._lock:  # or another thread's clip might close this engine before it is used
             entry = self._entry(clip.format)
             if entry.build is not None:
                 entry = self._swapped(clip.format, entry)
+            engine = entry.engine
             try:
                 entry.frames += 1
-                return _Guarded(self, entry.engine, clip, start, start(entry.engine, clip))
+                computed = start(engine)
             except EngineFailedError as error:
-                return self.resubmit(clip, start, entry.engine, error)
+                return self._restarted(clip, start, engine, error)
+        return Future(lambda: self._answer(computed, clip, start, engine))
 
-    def resubmit(
-        self, clip: Clip, start: _Start[_P], failed: Engine, error: EngineFailedError
-    ) -> _Guarded[_P]:
+    def _answer(
+        self, computed: Future, clip: Clip, start: _Start, engine: Engine
+    ) -> Sequence[Plane]:
+        try:
+            return computed.result()
+        except EngineFailedError as error:
+            return self._restarted(clip, start, engine, error).result()
+
+    def _restarted(
+        self, clip: Clip, start: _Start, failed: Engine, error: EngineFailedError
+    ) -> Future:
         """Give a clip whose engine failed to the next one; raises ``error`` where there is none."""
         with self._lock:
             if self._closed:
@@ -210,7 +215,7 @@ class EnginePool:
                 continue
             if working != fmt:
                 engine = ScaledEngine(engine, fmt, working)
-            spec = engine.spec_for(fmt)
+            spec = engine.open(fmt)
             spec = replace(spec, notes=(*notes, *spec.notes))
             return _Open(name, engine, spec, rest, awaited=awaited, build=build, notes=notes)
         if build is not None:
@@ -323,27 +328,3 @@ class EnginePool:
                 name, self._weights, self._card, options, self._cache
             )
         return self._backends[key]
-
-
-def _submitted(engine: Engine, clip: Clip) -> Pending:
-    return engine.submit(clip)
-
-
-class _Guarded(Generic[_P]):
-    """A pending answer that asks the next engine where its own failed."""
-
-    def __init__(
-        self, pool: EnginePool, engine: Engine, clip: Clip, start: _Start[_P], pending: Waiting[_P]
-    ) -> None:
-        self._pool = pool
-        self._engine = engine
-        self._clip = clip
-        self._start = start
-        self._pending = pending
-
-    def result(self) -> _P:
-        try:
-            return self._pending.result()
-        except EngineFailedError as error:
-            self._pending = self._pool.resubmit(self._clip, self._start, self._engine, error)
-            return self._pending.result()

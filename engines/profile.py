@@ -29,7 +29,8 @@ from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
-from vderain.interfaces import Engine, Pending
+from vderain.future import Future
+from vderain.interfaces import Engine
 from vderain.machine import nvidia_gpu_names
 from vderain.network.card import Card
 from vderain.options import EngineOptions
@@ -146,9 +147,9 @@ def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
     planes = tuple(
         rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
     )
-    clip = still_clip(planes, fmt, engine.spec_for(fmt).frames)
+    clip = still_clip(planes, fmt, engine.frames)
     engine.submit(clip).result()  # the first one also allocates
-    waiting: deque[Pending] = deque()
+    waiting: deque[Future] = deque()
     done, since = 0, time.monotonic()
     while time.monotonic() - since < seconds or done < 2:
         waiting.append(engine.submit(clip))
@@ -185,7 +186,7 @@ def _thread_counts(engine: str, options: EngineOptions) -> tuple[int, ...]:
 def _rate(backend: Backend, way: Choice, fmt: PlaneFormat) -> tuple[float, str]:
     """Frames per second, and why the way cannot be taken."""
     with closing(backend.open(fmt)) as engine:
-        spec = engine.spec_for(fmt)
+        spec = engine.open(fmt)
         if spec.precision != way.precision:
             return 0.0, spec.notes[0] if spec.notes else f"runs in {spec.precision} instead"
         return frames_per_s(engine, fmt, _ROUND_S), ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from vderain.engines.engine import clip_inputs
+from vderain.engines.engine import added, clip_inputs
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import Engine, EngineSpec, Pending
+from vderain.future import Future
+from vderain.interfaces import Engine, EngineSpec
 
 
 def scaled_format(fmt: PlaneFormat, scale: float) -> PlaneFormat:
@@ -25,42 +27,39 @@ class ScaledEngine:
         self._inner = inner
         self._fmt = fmt
         self._inner_fmt = inner_fmt
-        self._spec = inner.spec_for(inner_fmt)
         self.slots = inner.slots
+        self.frames = inner.frames
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
         """The inner engine's, with a note on the size."""
+        spec = self._inner.open(self._inner_fmt)
         size = f"{self._inner_fmt.width}x{self._inner_fmt.height}"
-        return replace(self._spec, notes=(*self._spec.notes, f"the change is computed at {size}"))
+        return replace(spec, notes=(*spec.notes, f"the change is computed at {size}"))
 
-    def submit(self, clip: Clip) -> Pending:
-        """Shrink the clip's planes by averaging and start computing."""
-        planes = clip_inputs(clip, self._fmt, self._spec.frames)
-        shapes = self._inner_fmt.clip_shapes(self._spec.frames)
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """As the protocol says; the change is added on the host."""
+        return added(self.change(clip), clip, strength)
+
+    def change(self, clip: Clip) -> Future:
+        """Shrink the clip's planes by averaging and start computing; the change is enlarged."""
+        planes = clip_inputs(clip, self._fmt, self.frames)
+        shapes = self._inner_fmt.clip_shapes(self.frames)
         small = [
             _resized(plane, shape, cv2.INTER_AREA)
             for plane, shape in zip(planes, shapes, strict=True)
         ]
         count = len(self._fmt.plane_shapes)
         shrunk = Clip(small[:count], self._inner_fmt, small[count:])
-        return _Enlarged(self._inner.submit(shrunk), self._fmt)
+        return self._inner.change(shrunk).then(self._enlarged)
 
     def close(self) -> None:
         """Close the inner engine."""
         self._inner.close()
 
-
-class _Enlarged:
-    """``Pending`` whose answer grows to the full size."""
-
-    def __init__(self, inner: Pending, fmt: PlaneFormat) -> None:
-        self._inner = inner
-        self._shapes = fmt.plane_shapes
-
-    def result(self) -> tuple[Plane, ...]:
+    def _enlarged(self, change: Sequence[Plane]) -> tuple[Plane, ...]:
         return tuple(
-            _resized(change, shape, cv2.INTER_LINEAR)
-            for change, shape in zip(self._inner.result(), self._shapes, strict=True)
+            _resized(plane, shape, cv2.INTER_LINEAR)
+            for plane, shape in zip(change, self._fmt.plane_shapes, strict=True)
         )
 
 

@@ -5,7 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from vderain.engines.engine import added
 from vderain.frames import Frame, PassedPacket, PlaneFormat
+from vderain.future import Future
 from vderain.interfaces import EngineSpec, SinkReport, SourceStats, StreamInfo
 
 GRAY = PlaneFormat("gray", 6, 4, full_range=True)
@@ -66,7 +68,22 @@ class ListSink:
         self.state = "aborted"
 
 
-class OffsetEngine:
+class FakeEngine:
+    """What engines of the tests share: one frame a clip, changes that are added on the host."""
+
+    slots = frames = 1
+
+    def open(self, fmt):
+        return EngineSpec("fake", "float32", "cpu", "fast", self.frames)
+
+    def submit(self, clip, *, strength=1.0, on_device=False):
+        return added(self.change(clip), clip, strength)
+
+    def close(self):
+        pass
+
+
+class OffsetEngine(FakeEngine):
     """Answers with a change of ``offset`` everywhere, and checks that it is used as the contract says."""
 
     def __init__(self, offset=-5.0, slots=2, fail_at=None):
@@ -74,29 +91,22 @@ class OffsetEngine:
         self.submitted = []
         self.answered = 0
 
-    def spec_for(self, fmt):
+    def open(self, fmt):
         return EngineSpec("offset", "float32", "cpu", "fast")
 
-    def submit(self, clip):
+    def change(self, clip):
         assert len(self.submitted) - self.answered < self.slots
         if len(self.submitted) == self.fail_at:
             raise ValueError("engine is broken")
         self.submitted.append(clip)
-        return _Answer(self, len(self.submitted) - 1)
+        number = len(self.submitted) - 1
+        return Future(lambda: self.answer(number))
 
-    def close(self):
-        pass
-
-
-class _Answer:
-    def __init__(self, engine, index):
-        self.engine, self.index = engine, index
-
-    def result(self):
-        assert self.index == self.engine.answered, "answers are asked for in order"
-        self.engine.answered += 1
-        planes = self.engine.submitted[self.index].planes
-        return tuple(np.full(plane.shape, self.engine.offset, np.float32) for plane in planes)
+    def answer(self, number):
+        assert number == self.answered, "answers are asked for in order"
+        self.answered += 1
+        planes = self.submitted[number].planes
+        return tuple(np.full(plane.shape, self.offset, np.float32) for plane in planes)
 
 
 def packet(index):

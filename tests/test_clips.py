@@ -31,7 +31,7 @@ def pan(count, **changes):
 
 def collected(items, frames=3, lookahead=1):
     window = Window(frames, lookahead)
-    return [clip for _, clip in clips(items, lambda _: window) if clip is not None]
+    return [clip for _, clip in clips(items, window) if clip is not None]
 
 
 def inner(plane):
@@ -75,17 +75,17 @@ def test_look_ahead_delays_no_longer_than_it_says():
             came.append(item.pts)
             yield item
 
-    for item, _ in clips(source(), lambda _: Window(3, 1)):
+    for item, _ in clips(source(), Window(3, 1)):
         left.append((item.pts, came[-1]))
     assert left == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
     came.clear()
-    live = [(item.pts, came[-1]) for item, _ in clips(source(), lambda _: Window(3, 0))]
+    live = [(item.pts, came[-1]) for item, _ in clips(source(), Window(3, 0))]
     assert live == [(i, i) for i in range(6)]
 
 
 def test_packets_keep_their_place_between_frames():
     items = [packet(1), *pan(2), packet(1), packet(2), frame(view(26), 2), packet(1)]
-    out = [item for item, _ in clips(items, lambda _: Window(3, 1))]
+    out = [item for item, _ in clips(items, Window(3, 1))]
     assert all(one is other for one, other in zip(out, items, strict=True))
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from tests.fakes import ListSink, ListSource, OffsetEngine, gray_frame, packet
+from vderain import pipeline, stages
+from vderain.clips import clips
 from vderain.frames import Frame, PlaneFormat
 from vderain.options import RunOptions
 from vderain.pipeline import derain
@@ -156,3 +158,52 @@ def test_an_interrupt_frees_a_read_that_is_blocked():
         derain(rainy, OffsetEngine(slots=1), dry, on_progress=interrupt)
     assert rainy.freed is True and dry.state == "aborted"
     assert not threads()
+
+
+def test_alignment_goes_on_while_an_engine_is_opened(monkeypatch):
+    """Opening waits until later frames are aligned; were it part of alignment, that would never be."""
+    ahead = threading.Event()
+
+    def watched(items, window):
+        for number, pair in enumerate(clips(items, window)):
+            if number == 2:
+                ahead.set()
+            yield pair
+
+    class Opening(OffsetEngine):
+        def open(self, fmt):
+            self.was_ahead = ahead.wait(20)
+            return super().open(fmt)
+
+    monkeypatch.setattr(pipeline, "clips", watched)
+    engine, sink = Opening(), ListSink()
+    report = derain(ListSource([gray_frame(9, i) for i in range(5)]), engine, sink)
+    assert engine.was_ahead and report.frames_out == 5
+
+
+def test_what_opening_an_engine_takes_counts_for_no_stage(monkeypatch):
+    opened = threading.local()
+
+    class Opening(OffsetEngine):
+        def open(self, fmt):
+            opened.seconds = 1000.0
+            return super().open(fmt)
+
+    class Clock:
+        def monotonic(self):
+            return getattr(opened, "seconds", 0.0)
+
+    monkeypatch.setattr(stages, "time", Clock())
+    report = derain(ListSource([gray_frame(9, 0)]), Opening(), ListSink())
+    assert report.open_s == 1000 and set(report.stage_s.values()) == {0.0}
+    assert list(report.stage_s) == ["decode", "align", "derain", "encode"]
+
+
+def test_every_format_is_opened_before_its_first_frame_even_where_all_pass():
+    small = replace(
+        gray_frame(1, 1), planes=(np.zeros((2, 3), np.uint8),), format=PlaneFormat("gray", 3, 2)
+    )
+    engine = OffsetEngine()
+    source = ListSource([gray_frame(1, 0), small])
+    report = derain(source, engine, ListSink(), untouched=lambda frame: True)
+    assert len(report.engines) == 2 and not engine.submitted

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from vderain.clips import upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame, PlaneFormat
-from vderain.interfaces import Adding, EngineSpec
+from vderain.interfaces import EngineSpec
 from vderain.media import open_sink, open_source
-from vderain.network.change import derained
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import Progress, derain
 from vderain.report import RunReport
@@ -74,14 +73,14 @@ class Derainer:
             if rainy.ndim == 3
             else (rainy,)
         )
-        frames = self._engine.spec_for(fmt).frames
-        clip = upright_clip(Frame(planes, fmt, pts=0, time_base=Fraction(1)), frames)
-        dry = derained(self._engine, clip, Adding(self._strength)).result()
+        frame = Frame(planes, fmt, pts=0, time_base=Fraction(1))
+        clip = upright_clip(frame, self._engine.frames)
+        dry = self._engine.submit(clip, strength=self._strength).result()
         return np.stack(dry, -1) if rainy.ndim == 3 else dry[0]
 
     def spec_for(self, rainy: npt.NDArray[Any]) -> EngineSpec:
         """Which engine serves arrays of this shape and dtype."""
-        return self._engine.spec_for(_array_format(rainy))
+        return self._engine.open(_array_format(rainy))
 
     def close(self) -> None:
         """Release the engines."""

@@ -9,7 +9,7 @@ from there on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,29 +39,32 @@ class Window:
     frames: int = 1
     lookahead: int = 0
 
+    @classmethod
+    def of(cls, frames: int, lookahead: int | None = None) -> Window:
+        """What a network of so many frames sees: half of the others from the future, or at most ``lookahead``."""
+        return cls(frames, frames // 2 if lookahead is None else min(lookahead, frames - 1))
+
     @property
     def warm_up(self) -> int:
         """How far back a clip may reach, in frames."""
         return self.frames - 1
 
 
-def clips(
-    items: Iterable[Item], window_of: Callable[[PlaneFormat], Window]
-) -> Generator[tuple[Item, Clip | None], None, None]:
+def clips(items: Iterable[Item], window: Window) -> Generator[tuple[Item, Clip | None], None, None]:
     """Pair every frame with its clip, in order; packets pass with None.
 
     A frame leaves when as many frames of its stretch have come after it as its window looks ahead, or the
     stretch ends: with the stream, at a discontinuity, a gap in time or a new format. Neighbours beyond an
     end are replaced by others, and by the frame itself where there are none.
     """
-    stretch = _Stretch(Window())
+    stretch = _Stretch(window)
     waiting: deque[Item] = deque()
     for item in items:
         if isinstance(item, Frame):
             seen = Seen(item)
             if not stretch.goes_on(seen):
                 yield from _flushed(waiting, stretch)
-                stretch = _Stretch(window_of(seen.format))
+                stretch = _Stretch(window)
             stretch.add(seen)
         waiting.append(item)
         while waiting and (isinstance(waiting[0], PassedPacket) or stretch.is_ready):

@@ -9,7 +9,8 @@ import numpy as np
 
 from vderain.clips import still_clip
 from vderain.frames import PlaneFormat
-from vderain.interfaces import Engine, Pending, StreamInfo
+from vderain.future import Future
+from vderain.interfaces import Engine, StreamInfo
 
 _FRAMES = 6
 
@@ -17,10 +18,10 @@ _FRAMES = 6
 def network_frame_s(engine: Engine, fmt: PlaneFormat) -> float:
     """Seconds that the network takes for a frame with all slots in flight; opens the engine first."""
     planes = tuple(np.full(shape, fmt.peak // 2, fmt.dtype) for shape in fmt.plane_shapes)
-    clip = still_clip(planes, fmt, engine.spec_for(fmt).frames)
+    clip = still_clip(planes, fmt, engine.frames)
     engine.submit(clip).result()  # the first one also allocates
     since = time.monotonic()
-    waiting: deque[Pending] = deque()
+    waiting: deque[Future] = deque()
     for _ in range(_FRAMES):
         waiting.append(engine.submit(clip))
         if len(waiting) == engine.slots:

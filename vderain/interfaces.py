@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
-from vderain.frames import Clip, ColorTags, Frame, PassedPacket, Plane, PlaneFormat
+from vderain.frames import Clip, ColorTags, Frame, PassedPacket, PlaneFormat
+from vderain.future import Future
 
 TrackKind = Literal["video", "audio", "subtitle", "data", "attachment"]
 
@@ -147,61 +148,36 @@ class EngineSpec:
     notes: tuple[str, ...] = ()  # fallbacks, each with its reason
 
 
-class Pending(Protocol):
-    """A change under computation."""
-
-    def result(self) -> tuple[Plane, ...]:
-        """Wait for the change: one float32 array per plane of the clip's format, owned by the caller."""
-
-
-class PendingPlanes(Protocol):
-    """A picture under computation."""
-
-    def result(self) -> Sequence[Plane]:
-        """Wait for the planes, of the clip's format, owned by the caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adding:
-    """How a change is added to its picture.
-
-    Attributes:
-        strength: scales the change.
-        on_device: whether the picture's next station takes ``DevicePlanes``, so that it may stay on the GPU.
-
-    """
-
-    strength: float = 1.0
-    on_device: bool = False
-
-
-@runtime_checkable
-class AddsChange(Protocol):
-    """An engine that adds the change where it computes it; the samples are those of ``apply_change``."""
-
-    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
-        """``submit`` for the whole picture: the clip's frame with the change added."""
-
-
 class Engine(Protocol):
-    """Computes the change of a clip's frame: planes in, the change in plane units out.
+    """Takes the rain out of a clip's frame.
 
     A clip's planes have the shapes and dtype of its ``format``, any size from 1x1 up (padding to the
-    network's multiple happens inside). The change has the planes' shapes, dtype float32, in units of one
-    sample step at that bit depth, unclamped; ``apply_change`` adds it. Knows nothing of containers.
-    At most ``slots`` submitted clips may be unanswered; answers are asked for in the order of submission.
-    Raises EngineLoadError (also on a closed engine) and EngineBuildError.
+    network's multiple happens inside); they must stay as they are until the clip is answered. At most ``slots``
+    clips may be unanswered, and answers are asked for in the order of submission. Knows nothing of containers.
+    Raises EngineLoadError (also on a closed engine) and EngineBuildError; EngineFailedError, from the future too,
+    where the device fails.
     """
 
     @property
     def slots(self) -> int:
         """How many clips may be unanswered at once; may change when another engine takes over."""
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """Which engine serves a format; opens it where that has not happened yet."""
+    @property
+    def frames(self) -> int:
+        """T, how many frames a clip must hold, in every format."""
 
-    def submit(self, clip: Clip) -> Pending:
-        """Start computing; never waits for the answer."""
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
+        """Get ready for clips of a format; quick where that has happened. Returns which engine serves it now."""
+
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """Start computing the frame without its rain: planes of the clip's format. Never waits for them.
+
+        ``strength`` scales the change. With ``on_device`` they may stay on the GPU, as ``DevicePlanes``. The
+        samples are those of ``apply_change`` with ``change``.
+        """
+
+    def change(self, clip: Clip) -> Future:
+        """Start computing the change itself: the planes' shapes, float32, in sample steps, unclamped."""
 
     def close(self) -> None:
         """Release everything; may be called twice."""

@@ -27,7 +27,8 @@ from vderain.engines.engine import check_clip, spec_from_card
 from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
-from vderain.interfaces import Adding, Engine, Pending, PendingPlanes
+from vderain.future import Future
+from vderain.interfaces import Engine
 from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
@@ -134,15 +135,15 @@ MakeLaunch = Callable[[list[Tensor], list[Tensor], Any], Launch]
 class GpuEngine(SlotEngine["GpuSlot"]):
     """``SlotEngine`` that takes pictures where they lie, and adds the change before anything crosses the bus."""
 
-    def submit(self, clip: Clip) -> Pending:
-        """As the protocol says."""
-        check_clip(clip, self._fmt, self._spec.frames)
-        return self._begun(lambda slot: slot.queue(clip))
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """As the protocol says; the change is added on the device."""
+        check_clip(clip, self._fmt, self.frames)
+        return self._begun(lambda slot: slot.queue(clip, strength, on_device=on_device))
 
-    def derain(self, clip: Clip, adding: Adding) -> PendingPlanes:
-        """As ``AddsChange`` says."""
-        check_clip(clip, self._fmt, self._spec.frames)
-        return self._begun(lambda slot: slot.queue(clip, adding))
+    def change(self, clip: Clip) -> Future:
+        """As the protocol says."""
+        check_clip(clip, self._fmt, self.frames)
+        return self._begun(lambda slot: slot.queue_change(clip))
 
 
 class GpuSlot:
@@ -194,19 +195,22 @@ class GpuSlot:
         self._held: Sequence[Any] = ()
         self._answer: Callable[[], Sequence[Plane]] = self._change
 
-    def queue(self, clip: Clip, adding: Adding | None = None) -> None:
-        """Queue all of a clip: what comes down is its change, or with ``adding`` the picture without rain."""
+    def queue_change(self, clip: Clip) -> None:
+        """Queue all of a clip; its change comes down."""
         self._upload(clip)
         self.launch()
-        if adding is None:
-            self.download()
-            return
+        self.download()
+
+    def queue(self, clip: Clip, strength: float, *, on_device: bool) -> None:
+        """Queue all of a clip; the frame without its rain comes down, or stays where it was found."""
+        self._upload(clip)
+        self.launch()
         assert self._add is not None
         self._send_floor(clip.floor)
         with self._device.on(self._stream):
-            self._strength.fill_(adding.strength)
+            self._strength.fill_(strength)
             self._add()
-            if adding.on_device and self._lies_here(clip.planes):
+            if on_device and self._lies_here(clip.planes):
                 fmt = self._ports.fmt
                 planes = [
                     _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)

@@ -134,7 +134,7 @@ class OpenVinoBackend:
             build = functools.partial(self._build_part, fmt, precision, part)
             blob = self._cache.fetch(self._key(fmt, precision, part), build, notes).blob
             engines.append(self._engine(tiling.tile, precision, blob, notes, part=part))
-        spec = engines[-1].spec_for(fmt)
+        spec = engines[-1].open(fmt)
         return TiledEngine(engines[0], engines[1], tiling, self._means_length, fmt, spec)
 
     @property

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vderain.engines.engine import LateAnswer, clip_inputs, spec_from_card
+from vderain.engines.engine import added, clip_inputs, spec_from_card
 from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import EngineSpec, Pending
+from vderain.future import Future
+from vderain.interfaces import EngineSpec
 from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
@@ -66,6 +67,7 @@ class ReferenceEngine:
         self._fmt = fmt
         self._threads = threads
         config = network.config
+        self.frames = config.frames
         network, notes = _fitting(network, fmt, free_bytes)
         self._spec = replace(spec, notes=(*spec.notes, *notes))
         self._device = next(network.parameters()).device
@@ -73,15 +75,19 @@ class ReferenceEngine:
         self._planes_network.eval().to(self._device)
         self._closed = False
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """The same for every format."""
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
+        """As the protocol says; it is open already."""
         return self._spec
 
-    def submit(self, clip: Clip) -> Pending:
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """As the protocol says; the change is added on the host."""
+        return added(self.change(clip), clip, strength)
+
+    def change(self, clip: Clip) -> Future:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        planes = clip_inputs(clip, self._fmt, self._spec.frames)
+        planes = clip_inputs(clip, self._fmt, self.frames)
         try:
             inputs = [
                 torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(
@@ -91,7 +97,7 @@ class ReferenceEngine:
             ]
         except (RuntimeError, MemoryError) as error:  # a GPU that is full
             raise EngineFailedError(f"the reference engine failed: {error}") from error
-        return LateAnswer(functools.partial(self._compute, inputs))
+        return Future(functools.partial(self._compute, inputs))
 
     def close(self) -> None:
         """Refuse further clips."""

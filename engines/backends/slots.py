@@ -10,12 +10,13 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from vderain.engines.engine import clip_inputs
+from vderain.engines.engine import added, clip_inputs
 from vderain.errors import EngineFailedError, EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import EngineSpec, Pending
+from vderain.future import Future
+from vderain.interfaces import EngineSpec
 
 
 class Slot(Protocol):
@@ -34,10 +35,10 @@ class Slot(Protocol):
     def download(self) -> None:
         """Queue the way back of the answer, and the event that ``wait`` waits for."""
 
-    def wait(self) -> Any:
+    def wait(self) -> Sequence[Plane]:
         """The change once it has arrived: (H, W) float32 arrays that belong to the caller.
 
-        Or what else was queued, of slots that do more.
+        Or the frame without its rain, where a slot queued that.
         """
 
     def close(self) -> None:
@@ -57,28 +58,33 @@ class SlotEngine(Generic[_Slot]):
 
     def __init__(self, slots: Sequence[_Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
         self.slots = len(slots)
+        self.frames = spec.frames
         self._slots = list(slots)
         self._fmt = fmt
         self._spec = spec
-        self._answers: list[_Answer | None] = [None] * len(slots)
+        self._answers: list[Future | None] = [None] * len(slots)
         self._turn = 0
         self._closed = False
         self._lock = threading.Lock()
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """The same for every format."""
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
+        """As the protocol says; it is open already."""
         return self._spec
 
-    def submit(self, clip: Clip) -> Pending:
-        """Start computing; the samples are copied before this returns."""
-        return self.start(clip_inputs(clip, self._fmt, self._spec.frames))
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """As the protocol says; the change is added on the host."""
+        return added(self.change(clip), clip, strength)
 
-    def start(self, planes: Sequence[Plane]) -> Pending:
-        """``submit`` for what is no clip: the planes that the network takes, in its order."""
+    def change(self, clip: Clip) -> Future:
+        """Start computing; the samples are copied before this returns."""
+        return self.start(clip_inputs(clip, self._fmt, self.frames))
+
+    def start(self, planes: Sequence[Plane]) -> Future:
+        """``change`` for what is no clip: the planes that the network takes, in its order."""
         return self._begun(functools.partial(_through, planes=planes))
 
-    def _begun(self, queue: Callable[[_Slot], None]) -> _Answer:
-        """An answer of the next slot, whose work ``queue`` queues."""
+    def _begun(self, queue: Callable[[_Slot], None]) -> Future:
+        """The answer of the next slot, whose work ``queue`` queues."""
         with self._lock:
             if self._closed:
                 raise EngineLoadError("the engine is closed")
@@ -89,7 +95,7 @@ class SlotEngine(Generic[_Slot]):
                 queue(slot)
             except (RuntimeError, MemoryError) as error:
                 raise _failure(self._spec, error) from error
-            answer = _Answer(slot, self._spec)
+            answer = Future(functools.partial(_answer, slot, self._spec))
             self._answers[self._turn] = answer
             self._turn = (self._turn + 1) % self.slots
             return answer
@@ -116,32 +122,12 @@ def _through(slot: Slot, planes: Sequence[Plane]) -> None:
     slot.download()
 
 
-class _Answer:
-    """``Pending`` over a slot, until the answer has been copied out of it."""
-
-    def __init__(self, slot: Slot, spec: EngineSpec) -> None:
-        self._slot: Slot | None = slot
-        self._spec = spec
-        self._change: Any = ()
-        self._error: Exception | None = None
-        self._lock = threading.Lock()
-
-    def result(self) -> Any:
-        self.settle()
-        if self._error is not None:
-            raise _failure(self._spec, self._error) from self._error
-        return self._change
-
-    def settle(self) -> None:
-        """Wait, and free the slot for the next clip."""
-        with self._lock:
-            if self._slot is None:
-                return
-            try:
-                self._change = self._slot.wait()
-            except (RuntimeError, MemoryError) as error:
-                self._error = error
-            self._slot = None
+def _answer(slot: Slot, spec: EngineSpec) -> Sequence[Plane]:
+    """What a slot computed, copied out of it, so that it is free for the next clip."""
+    try:
+        return slot.wait()
+    except (RuntimeError, MemoryError) as error:
+        raise _failure(spec, error) from error
 
 
 def fill_padded(padded: Plane, plane: Plane) -> None:

@@ -151,7 +151,7 @@ class TensorRtBackend:
                 key = self._key(tiling.tile, precision, part)
                 parts.append(load_cached(self._cache, key, build, make, notes)[0])
                 stack.callback(parts[-1].close)
-            spec = parts[-1].spec_for(fmt)
+            spec = parts[-1].open(fmt)
             engine = TiledEngine(parts[0], parts[1], tiling, means_length(config), fmt, spec)
             check = functools.partial(self._check_tiled, engine, fmt)
             verdict = self._cache.fetch(self._key(fmt, precision, f"in {tiling}"), check, notes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from vderain.engines.backends.slots import SlotEngine, fill_padded
-from vderain.engines.engine import LateAnswer, clip_inputs
+from vderain.engines.engine import added, clip_inputs
 from vderain.errors import EngineLoadError
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import EngineSpec, Pending
+from vderain.future import Future
+from vderain.interfaces import EngineSpec
 from vderain.network.config import NetworkConfig
 from vderain.network.memory import reach_px, working_bytes
 
@@ -138,22 +139,27 @@ class TiledEngine:
         self._fmt = fmt
         told = f"too little memory for a whole frame: it is computed in {tiling}"
         self._spec = replace(spec, notes=(*spec.notes, told))
+        self.frames = spec.frames
         self._closed = False
 
-    def spec_for(self, fmt: PlaneFormat) -> EngineSpec:
-        """The same for every format."""
+    def open(self, fmt: PlaneFormat) -> EngineSpec:
+        """As the protocol says; it is open already."""
         return self._spec
 
-    def submit(self, clip: Clip) -> Pending:
+    def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
+        """As the protocol says; the change is added on the host."""
+        return added(self.change(clip), clip, strength)
+
+    def change(self, clip: Clip) -> Future:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        planes = clip_inputs(clip, self._fmt, self._spec.frames)
-        shapes = self._tiling.frame.clip_shapes(self._spec.frames)
+        planes = clip_inputs(clip, self._fmt, self.frames)
+        shapes = self._tiling.frame.clip_shapes(self.frames)
         padded = [np.empty(shape, plane.dtype) for shape, plane in zip(shapes, planes, strict=True)]
         for target, plane in zip(padded, planes, strict=True):
             fill_padded(target, plane)
-        return LateAnswer(functools.partial(self._compute, padded))
+        return Future(functools.partial(self._compute, padded))
 
     def close(self) -> None:
         """Close the engines of the tiles."""
@@ -182,9 +188,9 @@ class TiledEngine:
 
     def _answers(
         self, engine: SlotEngine[Any], corners: Iterable[Corner], planes: list[Plane], means: Plane
-    ) -> Iterator[tuple[Plane, ...]]:
+    ) -> Iterator[Sequence[Plane]]:
         """What ``engine`` makes of each tile, with all its slots in flight."""
-        waiting: deque[Pending] = deque()
+        waiting: deque[Future] = deque()
         for corner in corners:
             waiting.append(engine.start([*self._cut(corner, planes), means]))
             if len(waiting) >= engine.slots:
@@ -193,7 +199,7 @@ class TiledEngine:
             yield waiting.popleft().result()
 
     def _cut(self, corner: Corner, planes: list[Plane]) -> Iterator[Plane]:
-        shapes = self._tiling.tile.clip_shapes(self._spec.frames)
+        shapes = self._tiling.tile.clip_shapes(self.frames)
         for plane, (height, width) in zip(planes, shapes, strict=True):
             top, left = self._scale(plane)(corner)
             yield plane[top : top + height, left : left + width]

@@ -6,6 +6,7 @@ the key that finds the binary binds weights, CPU, precision and versions: same i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -132,11 +133,11 @@ def _mirrored_positions(have: int, want: int) -> npt.NDArray[np.intp]:
 def _answers(engines: list[Engine], picture: Picture, fmt: PlaneFormat) -> list[Plane]:
     """What each engine would change in a picture, all frames of the clip being the same."""
     planes = planes_from_rgb(picture, fmt)
-    clip = still_clip(planes, fmt, engines[0].spec_for(fmt).frames)
-    return [_bounded(planes, engine.submit(clip).result(), fmt) for engine in engines]
+    clip = still_clip(planes, fmt, engines[0].frames)
+    return [_bounded(planes, engine.change(clip).result(), fmt) for engine in engines]
 
 
-def _bounded(planes: tuple[Plane, ...], change: tuple[Plane, ...], fmt: PlaneFormat) -> Plane:
+def _bounded(planes: Sequence[Plane], change: Sequence[Plane], fmt: PlaneFormat) -> Plane:
     """The change that ``apply_change`` would make before rounding, all planes in one row, float32."""
     parts = []
     for plane, delta, (low, high) in zip(planes, change, sample_bounds(fmt), strict=True):

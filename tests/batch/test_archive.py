@@ -19,7 +19,7 @@ from vderain.options import EngineOptions
 
 
 class Openvino(OffsetEngine):
-    def spec_for(self, fmt):
+    def open(self, fmt):
         return EngineSpec("openvino", "bfloat16", "cpu", "fast")
 
 
@@ -63,7 +63,7 @@ def test_this_machine_is_asked_which_engines_it_runs(rig):
     rig.clip(frames=60)
 
     class OnGpu(OffsetEngine):
-        def spec_for(self, fmt):
+        def open(self, fmt):
             return EngineSpec("cuda", "float16", "cuda", "fast")
 
     with pytest.raises(Killed):

@@ -21,9 +21,9 @@ FRAME_S = 0.01
 class Forgetting(OffsetEngine):
     """Holds no clip that it has answered."""
 
-    def submit(self, clip):
+    def change(self, clip):
         self.submitted[: self.answered] = [None] * self.answered
-        return super().submit(clip)
+        return super().change(clip)
 
 
 class Watched(InProcess):

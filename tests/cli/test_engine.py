@@ -98,13 +98,13 @@ def test_the_profile_of_tune_is_what_runs(weights, folder):
     (folder / PROFILE).write_text(json.dumps(values))
     for named in ("auto", "openvino"):
         pool = EnginePool(EngineOptions(weights=weights, engine=named))
-        spec = pool.spec_for(PlaneFormat("gray", 8, 8))
+        spec = pool.open(PlaneFormat("gray", 8, 8))
         assert (spec.name, spec.precision, pool.slots) == ("openvino", "float32", 4)
         pool.close()
     chosen = EnginePool(
         EngineOptions(weights=weights, engine="openvino", precision="float32", slots=1)
     )
-    chosen.spec_for(PlaneFormat("gray", 8, 8))
+    chosen.open(PlaneFormat("gray", 8, 8))
     assert chosen.slots == 1  # whoever chooses is not overruled
     chosen.close()
 
@@ -124,7 +124,7 @@ def test_a_profile_whose_precision_fails_here_is_done_without(weights, folder, m
         raise EngineBuildError("fails the self-check")
 
     monkeypatch.setattr(pool, "_made", made)
-    spec = pool.spec_for(PlaneFormat("gray", 8, 8))
+    spec = pool.open(PlaneFormat("gray", 8, 8))
     assert (spec.name, spec.precision) == ("reference", "float32")
     pool.close()
 

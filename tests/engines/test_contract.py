@@ -23,10 +23,9 @@ from vderain.engines.store import selfcheck
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat
-from vderain.interfaces import Adding
 from vderain.metrics import psnr
 from vderain.network.card import Card
-from vderain.network.change import apply_change, derained
+from vderain.network.change import apply_change
 from vderain.network.config import FAST, NlclConfig
 from vderain.network.planes import PlanesNetwork
 from vderain.options import EngineOptions
@@ -113,9 +112,9 @@ def tensorrt_backend(*arguments):
 def check(open_one, weights, clip):
     fmt = clip.format
     engine = open_one(fmt, weights)
-    change = engine.submit(clip).result()
+    change = engine.change(clip).result()
     expected = expected_change(weights, clip)
-    spec = engine.spec_for(fmt)
+    spec = engine.open(fmt)
     assert (spec.name, spec.precision, spec.notes) == open_one.runs
     assert [plane.shape for plane in change] == list(fmt.plane_shapes)
     assert all(plane.dtype == np.float32 and plane.flags.writeable for plane in change)
@@ -171,7 +170,7 @@ def plain_weights(tmp_path_factory):
 def test_several_frames_without_packing(open_one, plain_weights):
     fmt = make_format("yuv420", 22, 17)
     check(open_one, plain_weights, make_clip(fmt, frames=3))
-    spec = open_one(fmt, plain_weights).spec_for(fmt)
+    spec = open_one(fmt, plain_weights).open(fmt)
     assert (spec.frames, spec.lookahead) == (3, 1)
 
 
@@ -210,12 +209,12 @@ def test_answers_come_in_order_and_stay(open_one, weights):
     fmt = make_format()
     engine = open_one(fmt)
     clips = [make_clip(fmt, seed) for seed in range(5)]
-    alone = [engine.submit(clip).result() for clip in clips]
-    pending = [engine.submit(clip) for clip in clips[: engine.slots]]
+    alone = [engine.change(clip).result() for clip in clips]
+    pending = [engine.change(clip) for clip in clips[: engine.slots]]
     together = []
     for clip in clips[engine.slots :]:
         together.append(pending.pop(0).result())
-        pending.append(engine.submit(clip))
+        pending.append(engine.change(clip))
     together += [answer.result() for answer in pending]
     for one, other in zip(alone, together, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -227,7 +226,7 @@ def test_too_many_clips_lose_nothing(open_one, weights):
     fmt = make_format()
     engine = open_one(fmt)
     clips = [make_clip(fmt, seed) for seed in range(5)]
-    pending = [engine.submit(clip) for clip in clips]
+    pending = [engine.change(clip) for clip in clips]
     for clip, answer in zip(clips, pending, strict=True):
         expected = expected_change(weights, clip)
         assert agreement_db(answer.result(), expected, fmt) > 50
@@ -243,8 +242,8 @@ def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
     engine = open_one(fmt)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        turned = engine.submit(Clip(planes, fmt)).result()
-    straight = engine.submit(upright).result()
+        turned = engine.change(Clip(planes, fmt)).result()
+    straight = engine.change(upright).result()
     for a, b in zip(turned, straight, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
     for plane, original in zip(planes, make_clip(fmt).planes, strict=True):
@@ -256,9 +255,9 @@ def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
 def test_the_whole_picture_is_the_clips_with_its_change(open_one, weights, bit_depth, strength):
     clip = make_clip(make_format("yuv420", 37, 23, bit_depth))
     engine = open_one(clip.format)
-    change = engine.submit(clip).result()
+    change = engine.change(clip).result()
     expected = apply_change(clip.planes, change, clip.format, strength=strength)
-    dry = derained(engine, clip, Adding(strength)).result()
+    dry = engine.submit(clip, strength=strength).result()
     for got, want, rainy in zip(dry, expected, clip.planes, strict=True):
         assert got.dtype == want.dtype and got.flags.writeable
         np.testing.assert_array_equal(got, want)
@@ -290,7 +289,7 @@ def test_input_may_be_overwritten_after_submission(open_one, weights):
     fmt = make_format()
     clip = make_clip(fmt)
     expected = expected_change(weights, clip)
-    answer = open_one(fmt).submit(clip)
+    answer = open_one(fmt).change(clip)
     for plane in clip.planes:
         plane[:] = 0
     assert agreement_db(answer.result(), expected, fmt) > 50
@@ -300,7 +299,7 @@ def test_works_from_another_thread(open_one, weights):
     clip = make_clip(make_format())
     engine = open_one(clip.format)
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(engine.submit(clip).result()))
+    thread = threading.Thread(target=lambda: answers.append(engine.change(clip).result()))
     thread.start()
     thread.join()
     expected = expected_change(weights, clip)
@@ -310,7 +309,7 @@ def test_works_from_another_thread(open_one, weights):
 def test_two_engines_at_once(open_one, weights):
     clips = [make_clip(make_format("yuv420", 40, 32)), make_clip(make_format("gray", 18, 20))]
     engines = [open_one(clip.format) for clip in clips]
-    pending = [engine.submit(clip) for engine, clip in zip(engines, clips, strict=True)]
+    pending = [engine.change(clip) for engine, clip in zip(engines, clips, strict=True)]
     for clip, answer in zip(clips, pending, strict=True):
         expected = expected_change(weights, clip)
         assert agreement_db(answer.result(), expected, clip.format) > 50
@@ -319,18 +318,18 @@ def test_two_engines_at_once(open_one, weights):
 def test_closed_engine_refuses(open_one, weights):
     clip = make_clip(make_format())
     engine = open_one(clip.format)
-    answer = engine.submit(clip)
+    answer = engine.change(clip)
     engine.close()
     engine.close()
     assert agreement_db(answer.result(), expected_change(weights, clip), clip.format) > 50
     with pytest.raises(EngineLoadError, match="closed"):
-        engine.submit(clip)
+        engine.change(clip)
 
 
 def test_closing_ends_the_threads(weights):
     before = set(threading.enumerate())
     engine = ReferenceBackend(*find_weights("fast", str(weights))).open(make_format())
-    engine.submit(make_clip(make_format())).result()
+    engine.change(make_clip(make_format())).result()
     engine.close()
     gc.collect()
     assert set(threading.enumerate()) == before
@@ -339,7 +338,7 @@ def test_closing_ends_the_threads(weights):
 def test_wrong_number_of_frames_is_refused(open_one, weights):
     fmt = make_format()
     with pytest.raises(EngineLoadError, match="sees 1 frames, the clip holds 2"):
-        open_one(fmt).submit(make_clip(fmt, frames=2))
+        open_one(fmt).change(make_clip(fmt, frames=2))
 
 
 def test_weights_that_are_no_numbers_are_refused(open_one, tmp_path):
@@ -348,7 +347,7 @@ def test_weights_that_are_no_numbers_are_refused(open_one, tmp_path):
 
     path = write_weights(tmp_path / "nan.safetensors", spoil=spoil)
     with pytest.raises(WeightsError, match=r"rain\.tail\.weight holds NaN"):
-        open_one(make_format(), path).spec_for(make_format())
+        open_one(make_format(), path).open(make_format())
 
 
 @pytest.mark.parametrize("name", ["reference", "openvino"])
@@ -365,7 +364,7 @@ def test_threads_are_honoured_and_put_back(name, weights, cache_folder, monkeypa
     monkeypatch.setattr(PlanesNetwork, "forward", spy)
     wanted = 1 if before > 1 else 2
     engine = EnginePool(EngineOptions(engine=name, weights=str(weights), threads=wanted))
-    engine.submit(make_clip(fmt)).result()
+    engine.change(make_clip(fmt)).result()
     engine.close()
     assert set(seen) == {wanted}
     assert torch.get_num_threads() == before

@@ -11,6 +11,7 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
+from tests.fakes import FakeEngine
 from vderain import engines
 from vderain.engines import registry
 from vderain.engines.backends import openvino as openvino_module
@@ -27,7 +28,7 @@ from vderain.engines.store.selfcheck import (
 )
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError, WeightsError
 from vderain.frames import Clip, PlaneFormat
-from vderain.interfaces import EngineSpec
+from vderain.future import Future
 from vderain.options import EngineOptions
 
 FMT = make_format("gray", 16, 16)
@@ -46,9 +47,9 @@ def test_the_reference_takes_over_where_openvino_is_missing(weights, cache_folde
     hide_openvino(monkeypatch)
     pool = open_pool(weights)
     clip = make_clip(FMT)
-    change = pool.submit(clip).result()
+    change = pool.change(clip).result()
     assert agreement_db(change, expected_change(weights, clip), FMT) > 100
-    spec = pool.spec_for(FMT)
+    spec = pool.open(FMT)
     pool.close()
     assert (spec.name, spec.precision) == ("reference", "float32")
     assert len(spec.notes) == 1
@@ -61,24 +62,24 @@ def test_the_reference_takes_over_where_openvino_cannot_build(weights, cache_fol
 
     monkeypatch.setattr(openvino_module.OpenVinoBackend, "_convert", fail)
     pool = open_pool(weights)
-    spec = pool.spec_for(FMT)
+    spec = pool.open(FMT)
     pool.close()
     assert spec.name == "reference"
     assert "no such operator" in spec.notes[0]
     with pytest.raises(EngineBuildError, match="no such operator"):
-        open_pool(weights, engine="openvino").spec_for(FMT)
+        open_pool(weights, engine="openvino").open(FMT)
 
 
 def test_an_engine_asked_for_by_name_is_not_replaced(weights, cache_folder, monkeypatch):
     hide_openvino(monkeypatch)
     for options in ({"engine": "openvino"}, {"precision": "bfloat16"}, {"device": "GPU"}):
         with pytest.raises(EngineLoadError, match="pip install openvino"):
-            open_pool(weights, **options).spec_for(FMT)
+            open_pool(weights, **options).open(FMT)
 
 
 def test_unknown_device_lists_those_there_are(weights, cache_folder):
     with pytest.raises(EngineLoadError, match=r"--device TPU: .* available: .*CPU"):
-        open_pool(weights, device="TPU").spec_for(FMT)
+        open_pool(weights, device="TPU").open(FMT)
 
 
 def test_contradicting_options(weights):
@@ -90,7 +91,7 @@ def test_contradicting_options(weights):
 def test_a_precision_that_the_device_lacks_is_refused(weights, cache_folder, monkeypatch):
     monkeypatch.setitem(openvino_module._CAPABILITIES, "float16", "NO_SUCH_CAPABILITY")
     with pytest.raises(EngineBuildError, match=r"--precision float16: CPU .* cannot compute in it"):
-        open_pool(weights, precision="float16").spec_for(FMT)
+        open_pool(weights, precision="float16").open(FMT)
 
 
 def test_weights_are_checked_when_the_pool_is_made(tmp_path):
@@ -105,13 +106,13 @@ def test_weights_are_checked_when_the_pool_is_made(tmp_path):
 
 def spoil_answers(monkeypatch, wrong_in):
     """Let openvino answer wrongly in some precisions."""
-    result = slots_module._Answer.result
+    answer = slots_module._answer
 
-    def wrong_result(self):
-        wrong = 3 if self._spec.precision in wrong_in else 0
-        return tuple(plane + np.float32(wrong) for plane in result(self))
+    def wrong_answer(slot, spec):
+        wrong = 3 if spec.precision in wrong_in else 0
+        return tuple(plane + np.float32(wrong) for plane in answer(slot, spec))
 
-    monkeypatch.setattr(slots_module._Answer, "result", wrong_result)
+    monkeypatch.setattr(slots_module, "_answer", wrong_answer)
     monkeypatch.setitem(openvino_module._CAPABILITIES, "bfloat16", "FP32")  # on any CPU
 
 
@@ -124,8 +125,8 @@ def test_a_wrong_precision_falls_back_and_the_verdict_is_kept(weights, cache_fol
     for _ in range(2):
         pool = open_pool(weights, precision="bfloat16")
         clip = make_clip(FMT)
-        change = pool.submit(clip).result()
-        spec = pool.spec_for(FMT)
+        change = pool.change(clip).result()
+        spec = pool.open(FMT)
         pool.close()
         assert agreement_db(change, expected_change(weights, clip), FMT) > 60
         assert (spec.name, spec.precision) == ("openvino", "float32")
@@ -139,32 +140,24 @@ def test_a_wrong_precision_falls_back_and_the_verdict_is_kept(weights, cache_fol
 def test_a_wrong_engine_is_never_used(weights, cache_folder, monkeypatch):
     spoil_answers(monkeypatch, ["bfloat16", "float32"])
     with pytest.raises(EngineBuildError, match="self-check"):
-        open_pool(weights, engine="openvino").spec_for(FMT)
+        open_pool(weights, engine="openvino").open(FMT)
     pool = open_pool(weights)
-    assert pool.spec_for(FMT).name == "reference"
+    assert pool.open(FMT).name == "reference"
     pool.close()
 
 
-class AnsweringWith:
-    """An engine that adds a constant to the change of another's."""
-
-    slots = 1
+class AnsweringWith(FakeEngine):
+    """An engine that changes every sample by a constant."""
 
     def __init__(self, offset):
         self.offset = offset
         self.clips = []
 
-    def spec_for(self, fmt):
-        return EngineSpec("fake", "float32", "CPU", "tiny")
-
-    def submit(self, clip):
+    def change(self, clip):
         self.clips.append(clip)
-        self.format = clip.format
-        return self
-
-    def result(self):
-        shapes = self.format.plane_shapes
-        return tuple(np.full(shape, self.offset, np.float32) for shape in shapes)
+        shapes = clip.format.plane_shapes
+        change = tuple(np.full(shape, self.offset, np.float32) for shape in shapes)
+        return Future(lambda: change)
 
 
 def test_self_check_bars():
@@ -247,20 +240,20 @@ def test_the_pool_closes_what_was_used_least_recently(weights, cache_folder, kep
     pool = open_pool(weights, keep=2)
     formats = [replace(FMT, width=width) for width in (10, 20, 30)]
     for fmt in (formats[0], formats[1], formats[0], formats[2]):
-        pool.submit(make_clip(fmt))
+        pool.change(make_clip(fmt))
     assert kept.closed == [formats[1]]
     assert kept.opened == formats
     pool.close()
     assert sorted(kept.closed, key=str) == sorted(formats, key=str)
     with pytest.raises(EngineLoadError, match="closed"):
-        pool.spec_for(FMT)
+        pool.open(FMT)
 
 
 def test_large_pictures_leave_room_for_fewer(weights, cache_folder, kept):
     pool = open_pool(weights)
     formats = [replace(FMT, width=1920, height=height) for height in (2160, 2100, 16)]
     for fmt in formats:
-        pool.spec_for(fmt)
+        pool.open(fmt)
     assert kept.closed == formats[:1]
     pool.close()
 
@@ -271,15 +264,15 @@ def test_scale_computes_the_change_at_a_smaller_size(weights, cache_folder, layo
     pool = open_pool(weights, scale=0.5, engine="reference")
     clip = make_clip(fmt)
     turned = tuple(np.rot90(np.rot90(plane, -1).copy()) for plane in clip.planes)
-    change = pool.submit(replace(clip, planes=turned)).result()
+    change = pool.change(replace(clip, planes=turned)).result()
     small = scaled_format(fmt, 0.5)
     assert (small.width, small.height) == (25, 17)
     assert tuple(plane.shape for plane in change) == fmt.plane_shapes
     assert all(plane.dtype == np.float32 for plane in change)
-    assert "the change is computed at 25x17" in pool.spec_for(fmt).notes
+    assert "the change is computed at 25x17" in pool.open(fmt).notes
     # A flat picture has nearly the same change at any size.
     flat = tuple(np.full_like(plane, 90) for plane in clip.planes)
-    scaled = pool.submit(replace(clip, planes=flat)).result()
+    scaled = pool.change(replace(clip, planes=flat)).result()
     pool.close()
     full = expected_change(weights, replace(clip, planes=flat))
     for a, b in zip(scaled, full, strict=True):
@@ -364,6 +357,6 @@ def test_pictures_of_many_sizes_are_built_once(weights, cache_folder, monkeypatc
         for width, height in sizes:
             fmt = PlaneFormat("yuv420", width, height)
             planes = tuple(rng.integers(0, 256, s).astype(np.uint8) for s in fmt.plane_shapes)
-            change = pool.submit(Clip(planes, fmt)).result()
+            change = pool.change(Clip(planes, fmt)).result()
             assert tuple(plane.shape for plane in change) == fmt.plane_shapes
     assert len(list(cache_folder.glob("*.bin"))) == 1

@@ -115,8 +115,8 @@ def test_a_self_check_without_room_beside_all_slots_is_made_beside_one(
     leave_room(monkeypatch, device, 1, where)
     clip = make_clip(FMT)
     with closing(backend(name, weights, device).open(FMT)) as engine:
-        assert engine.slots == 3 and engine.spec_for(FMT).notes == ()
-        change = engine.submit(clip).result()
+        assert engine.slots == 3 and engine.open(FMT).notes == ()
+        change = engine.change(clip).result()
     assert agreement_db(change, expected_change(weights, clip), FMT) > 50
     assert len(PROGRAMS) == (name == "tensorrt")
     assert len(device.streams) == 0
@@ -166,7 +166,7 @@ def test_a_reference_that_cannot_take_a_clip_fails_as_engines_do(weights, monkey
 
     monkeypatch.setattr(torch.Tensor, "to", full)
     with pytest.raises(EngineFailedError, match="out of memory"):
-        engine.submit(make_clip(FMT))
+        engine.change(make_clip(FMT))
 
 
 class Fake:

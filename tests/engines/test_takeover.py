@@ -135,15 +135,15 @@ def test_an_engine_asked_for_by_name_is_replaced_only_in_the_middle_of_a_file(
     assert (out, report.engines[0].name) == (exact(), "openvino")
     Offering(monkeypatch, {"cuda": EngineLoadError("no GPU"), "openvino": FakeDevice(2)})
     with closing(EnginePool(options)) as pool, pytest.raises(EngineLoadError, match="no GPU"):
-        pool.spec_for(FMT)
+        pool.open(FMT)
 
 
 def test_a_clip_that_does_not_fit_changes_no_engine(weights, cache_folder, monkeypatch):
     offering = Offering(monkeypatch, {"tensorrt": FakeDevice(2), "cuda": FakeDevice(2)})
     with closing(EnginePool(replace(OPTIONS, weights=str(weights)))) as pool:
         with pytest.raises(EngineLoadError, match="sees 1 frames"):
-            pool.submit(make_clip(FMT, frames=2))
-        assert pool.spec_for(FMT).name == "tensorrt"
+            pool.change(make_clip(FMT, frames=2))
+        assert pool.open(FMT).name == "tensorrt"
     assert offering.opened == ["tensorrt"]
 
 
@@ -208,7 +208,7 @@ def test_wait_engine_builds_first(weights, cache_folder, monkeypatch):
     offering = Offering(monkeypatch, devices, built=False)
     options = replace(OPTIONS, weights=str(weights), wait_engine=True)
     with closing(EnginePool(options, start_build=None)) as pool:
-        assert pool.spec_for(FMT).name == "tensorrt"
+        assert pool.open(FMT).name == "tensorrt"
     assert offering.opened == ["tensorrt"]
 
 
@@ -270,7 +270,7 @@ def test_both_runtimes_of_tensorrt_agree(stand_in, weights):
     answers = []
     for settings in ({}, {"runtimes": (TorchRuntime,)}):
         with closing(stand_in(**settings).open(clip.format)) as engine:
-            answers.append(engine.submit(clip).result())
+            answers.append(engine.change(clip).result())
     for own, torchs in zip(*answers, strict=True):
         np.testing.assert_array_equal(own, torchs)
     assert agreement_db(answers[0], expected_change(weights, clip), clip.format) > 50
@@ -279,7 +279,7 @@ def test_both_runtimes_of_tensorrt_agree(stand_in, weights):
 def test_a_gpu_with_little_memory_takes_fewer_frames_at_once(stand_in):
     with closing(stand_in(HostDevice(room=1)).open(FMT)) as engine:
         assert engine.slots == 1
-        notes = engine.spec_for(FMT).notes
+        notes = engine.open(FMT).notes
     assert notes == (f"the GPU has room for 1 of 3 frames of {FMT} at once",)
     with pytest.raises(EngineLoadError, match="no room for a frame"):
         stand_in(HostDevice(room=0)).open(FMT)
@@ -355,7 +355,7 @@ def test_an_engine_that_tensorrt_refuses_is_built_again(stand_in, cache_folder):
     stand_in().open(FMT).close()
     PROGRAMS.clear()  # as after an update of the driver that no version shows
     with closing(stand_in().open(FMT)) as engine:
-        assert engine.spec_for(FMT).notes == ()
+        assert engine.open(FMT).notes == ()
     assert len(PROGRAMS) == 1
 
 
@@ -381,8 +381,8 @@ def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache
     clip = make_clip(make_format("yuv420", 64, 96))
     room = int(0.8 * 6 * 8 * 64 * 96 * 2)
     with closing(cuda(path, Small(free_bytes=room)).open(clip.format)) as engine:
-        change = engine.submit(clip).result()
-        notes = engine.spec_for(clip.format).notes
+        change = engine.change(clip).result()
+        notes = engine.open(clip.format).notes
     assert "in stripes of" in notes[-1]
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
 
@@ -426,7 +426,7 @@ def test_a_frame_that_tensorrt_has_no_room_for_goes_to_cuda(weights, cache_folde
     options = replace(OPTIONS, weights=str(weights), wait_engine=True)
     clip = make_clip(make_format("yuv420", 20, 18))
     with closing(EnginePool(options)) as pool:
-        change = pool.submit(clip).result()
-        spec = pool.spec_for(clip.format)
+        change = pool.change(clip).result()
+        spec = pool.open(clip.format)
     assert spec.name == "cuda" and "the GPU has no room for a frame" in spec.notes[0]
     assert agreement_db(change, expected_change(weights, clip), clip.format) > 50

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tests.fakes import OffsetEngine, gray_frame
+from vderain.future import Future
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.live.scheduling.control import TierControl, ladder
 from vderain.live.scheduling.feed import Feed
@@ -77,32 +78,28 @@ class SlowEngine(OffsetEngine):
         self.clips = deque(maxlen=50)
         self.frames = 1
 
-    def spec_for(self, fmt):
+    def open(self, fmt):
         return EngineSpec("slow", "float32", "cpu", "fast", self.frames)
 
-    def submit(self, clip):
+    def change(self, clip):
         if self.fail:
             raise RuntimeError("out of memory")
         self.times.append(time.monotonic())
         self.clips.append(clip)
-        return _Slow(self, clip)
+        return Future(lambda: self.computed(clip))
+
+    def computed(self, clip):
+        while self.hang.is_set():
+            time.sleep(0.01)
+        time.sleep(self.seconds)
+        # Luma alone, so that pictures get darker and keep their colours.
+        levels = (self.offset, 0.0, 0.0)
+        return tuple(
+            np.full(p.shape, v, np.float32) for p, v in zip(clip.planes, levels, strict=False)
+        )
 
     def close(self):
         self.closed = True
-
-
-class _Slow:
-    def __init__(self, engine, clip):
-        self.engine, self.clip = engine, clip
-
-    def result(self):
-        while self.engine.hang.is_set():
-            time.sleep(0.01)
-        time.sleep(self.engine.seconds)
-        # Luma alone, so that pictures get darker and keep their colours.
-        levels = (self.engine.offset, 0.0, 0.0)
-        planes = self.clip.planes
-        return tuple(np.full(p.shape, v, np.float32) for p, v in zip(planes, levels, strict=False))
 
 
 class Sightings(list):

@@ -5,7 +5,7 @@ from vderain.live.report import station_report
 
 
 class ForeseeingEngine(SlowEngine):
-    def spec_for(self, fmt):
+    def open(self, fmt):
         return EngineSpec("slow", "float32", "cpu", "fast", frames=3, lookahead=1)
 
 

@@ -43,9 +43,8 @@ def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
 
 def stacked_clips(frames: Sequence[Picture], count: int) -> Iterator[Picture]:
     """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: (H, W, 3 + count - 1)."""
-    window = Window(count, count // 2)
     items = (picture_frame(frame, number) for number, frame in enumerate(frames))
-    for _, clip in clips(items, lambda _: window):
+    for _, clip in clips(items, Window.of(count)):
         assert clip is not None  # there are no packets
         yield np.dstack(clip.inputs)
 

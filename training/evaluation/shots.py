@@ -12,11 +12,10 @@ from pathlib import Path
 
 from vderain.clips import Window, clips, upright_clip
 from vderain.errors import SourceError
-from vderain.frames import Clip, Frame, PlaneFormat
+from vderain.frames import Clip, Frame
 from vderain.interfaces import Engine, EngineSpec
 from vderain.media import open_source
 from vderain.media.frames.rgb import planes_to_rgb
-from vderain.network.change import apply_change
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.data.images import (
     CLIPS,
@@ -168,12 +167,8 @@ def _seen(frames: Iterator[Frame], engine: Engine | None) -> Iterator[tuple[Fram
     """Each frame with the clip that the engine sees of it, neighbours included."""
     if engine is None:
         return ((frame, None) for frame in frames)
-
-    def window_of(fmt: PlaneFormat) -> Window:
-        spec = engine.spec_for(fmt)
-        return Window(spec.frames, spec.lookahead)
-
-    return ((item, clip) for item, clip in clips(frames, window_of) if isinstance(item, Frame))
+    seen = clips(frames, Window.of(engine.frames))
+    return ((item, clip) for item, clip in seen if isinstance(item, Frame))
 
 
 def _frames(path: Path) -> Generator[Frame, None, None]:
@@ -230,15 +225,14 @@ def derain_rgb(
 
 
 def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:
-    timing.engines[engine.spec_for(clip.format)] = None  # opens it, before the clock starts
+    timing.engines[engine.open(clip.format)] = None  # before the clock starts
     since = time.perf_counter()
-    change = engine.submit(clip).result()
+    dry = engine.submit(clip).result()
     elapsed = time.perf_counter() - since
     timing.seconds += elapsed
     timing.pictures += 1
     timing.ms_per_megapixel.append(1e9 * elapsed / (clip.format.width * clip.format.height))
-    planes = apply_change(clip.planes, change, clip.format, floor=clip.floor)
-    return planes_to_rgb(planes, clip.format)
+    return planes_to_rgb(dry, clip.format)
 
 
 def _refuse_small(picture: Picture, name: str) -> None:

@@ -95,7 +95,7 @@ def build(
             chosen: Matrix = matrix or ("bt709" if height >= 720 else "bt601")
             span = full_range or layout == "rgb"
             fmt = PlaneFormat(layout, width, height, bits, chosen, full_range=span)
-            spec = pool.spec_for(fmt)
+            spec = pool.open(fmt)
             click.echo(f"{fmt}: {spec.name} {spec.precision} on {spec.device}")
             for note in spec.notes:
                 click.echo(as_flags(f"  note: {note}"))

@@ -37,7 +37,7 @@ def info(file: str, as_json: bool) -> None:
         click.echo("\n".join(map(one_line, _text(found))))
     with closing(open_engine(EngineOptions())) as engine:
         frame_s = network_frame_s(engine, found.network_format)
-        spec = engine.spec_for(found.network_format)
+        spec = engine.open(found.network_format)
     frames = frames_of(found.info)
     estimate = {
         "engine": f"{spec.name} {spec.precision}, tier {spec.tier}",

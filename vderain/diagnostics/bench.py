@@ -74,7 +74,7 @@ def bench(
         clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"
         encode = replace(encode, overwrite=True)
         written = _write_clip(clip, fmt, encode)
-        spec = engine.spec_for(fmt)
+        spec = engine.open(fmt)
         gpu = CudaDevice(options.device) if spec.name in ON_NVIDIA else None
         rates = {
             "decode": _decode_rate(clip, run),
@@ -87,7 +87,7 @@ def bench(
             "encode": written,
         }
         rates["end to end"], told = _end_to_end_rate(clip, out, engine, encode, seconds, run)
-        spec = engine.spec_for(fmt)
+        spec = engine.open(fmt)
     folded = spec.name != "reference"
     flop = frame_flop(card.config, fmt, folded=folded) * options.scale**2
     where = gpu.torch_device if gpu is not None else torch.device("cpu")
@@ -168,7 +168,7 @@ def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
     if spec.frames == 1:
         return {}
     since = time.monotonic()
-    made = sum(1 for _ in clips(_DrawnSource(fmt), lambda _: Window(spec.frames, spec.lookahead)))
+    made = sum(1 for _ in clips(_DrawnSource(fmt), Window.of(spec.frames)))
     return {"align": made / (time.monotonic() - since)}
 
 

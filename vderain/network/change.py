@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from vderain.frames import RGB_LUMA_WEIGHTS, Clip, Plane, PlaneFormat
-from vderain.interfaces import Adding, AddsChange, Engine, Pending, PendingPlanes
+from vderain.frames import RGB_LUMA_WEIGHTS, Plane, PlaneFormat
 
 
 def apply_change(
@@ -99,28 +98,6 @@ def _rgb_luma(planes: Sequence[Plane]) -> Plane:
         np.float32(weight) * plane for weight, plane in zip(RGB_LUMA_WEIGHTS, planes, strict=True)
     )
     return np.asarray(red + green + blue)
-
-
-def derained(engine: Engine, clip: Clip, adding: Adding) -> PendingPlanes:
-    """Start computing a clip's frame without its rain, added by the engine where it can."""
-    if isinstance(engine, AddsChange):
-        return engine.derain(clip, adding)
-    return _Added(engine.submit(clip), clip, adding.strength)
-
-
-class _Added:
-    """``PendingPlanes`` over a change that is added on the host."""
-
-    def __init__(self, change: Pending, clip: Clip, strength: float) -> None:
-        self._change = change
-        self._clip = clip
-        self._strength = strength
-
-    def result(self) -> tuple[Plane, ...]:
-        clip, change = self._clip, self._change.result()
-        return apply_change(
-            clip.planes, change, clip.format, strength=self._strength, floor=clip.floor
-        )
 
 
 def sample_bounds(fmt: PlaneFormat) -> tuple[tuple[int, int], ...]:

@@ -1,5 +1,4 @@
 import json
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -7,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.fakes import FakeEngine
 from vderain.batch.rain.detector import Opinion, RainTimeline, dry_gops, rain_timeline
 from vderain.batch.rain.meter import RainMeter
 from vderain.errors import OptionError
 from vderain.frames import Frame, PlaneFormat
-from vderain.interfaces import EngineSpec
+from vderain.future import Future
 from vderain.training.rain.render import render_kind
 
 RATE = 10
@@ -141,26 +141,17 @@ def test_opinions_overrule_doubt_but_not_rain():
     assert timeline([float("nan")] * 20, [dry]).wet().all()
 
 
-class Network:
+class Network(FakeEngine):
     """Changes every sample by ``levels``."""
-
-    slots = 1
 
     def __init__(self, levels):
         self.levels = levels
         self.asked = 0
 
-    def spec_for(self, fmt):
-        return EngineSpec("fake", "float32", "cpu", "fast")
-
-    def submit(self, clip):
+    def change(self, clip):
         self.asked += 1
-        answer = Future()
-        answer.set_result(tuple(np.full(p.shape, self.levels, np.float32) for p in clip.planes))
-        return answer
-
-    def close(self):
-        pass
+        planes = tuple(np.full(p.shape, self.levels, np.float32) for p in clip.planes)
+        return Future(lambda: planes)
 
 
 def test_the_network_is_asked_of_doubtful_frames_only_and_seldom(monkeypatch):

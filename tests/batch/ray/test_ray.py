@@ -65,22 +65,17 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
 
         import numpy as np
 
+        from vderain.future import Future
         from vderain.interfaces import EngineSpec
-
-        class Answer:
-            def __init__(self, clip):
-                self.clip = clip
-
-            def result(self):
-                return tuple(np.full(p.shape, -9, np.float32) for p in self.clip.planes)
+        from vderain.network.change import apply_change
 
         class Darkening:
-            slots, seen = 1, 0
+            slots, frames, seen = 1, 1, 0
 
-            def spec_for(self, fmt):
+            def open(self, fmt):
                 return EngineSpec("offset", "float32", "cpu", "fast")
 
-            def submit(self, clip):
+            def submit(self, clip, *, strength=1.0, on_device=False):
                 time.sleep(slow_s)
                 if self.seen == 0 and first_waits_in is not None:
                     self.wait()
@@ -88,7 +83,8 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
                 if self.seen == 3 and marks is not None and len(os.listdir(marks)) < deaths:
                     open(os.path.join(marks, str(os.getpid())), "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
-                return Answer(clip)
+                change = tuple(np.full(p.shape, -9, np.float32) for p in clip.planes)
+                return Future(lambda: apply_change(clip.planes, change, clip.format))
 
             def wait(self):
                 try:

@@ -14,7 +14,6 @@ from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.surfaces import picture_of, planes_of
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, DevicePlanes, PlaneFormat
-from vderain.interfaces import Adding
 from vderain.network.adding import add_change
 from vderain.network.change import apply_change
 from vderain.options import EngineOptions
@@ -103,12 +102,12 @@ def test_a_picture_on_the_device_stays_there(frames_and_path, engine_of, bit_dep
     clip = make_clip(make_format("yuv420", 38, 22, bit_depth), frames=frames)
     device, downloads = HostDevice(), []
     engine = engine_of(path, clip.format, device)
-    expected = engine.derain(clip, Adding(0.8)).result()
+    expected = engine.submit(clip, strength=0.8).result()
     placed = on_device(clip, downloads)
-    change = engine.submit(placed).result()
-    for got, want in zip(change, engine.submit(clip).result(), strict=True):
+    change = engine.change(placed).result()
+    for got, want in zip(change, engine.change(clip).result(), strict=True):
         np.testing.assert_array_equal(got, want)
-    dry = engine.derain(placed, Adding(0.8, on_device=True)).result()
+    dry = engine.submit(placed, strength=0.8, on_device=True).result()
     assert downloads == []
     assert isinstance(dry, DevicePlanes) and dry.device == (1, 0) and dry.format == clip.format
     for got, want in zip(dry, expected, strict=True):
@@ -121,9 +120,8 @@ def test_pictures_handed_on_have_memory_of_their_own(frames_and_path, engine_of)
     fmt = make_format("yuv420", 20, 18)
     clips = [make_clip(fmt, seed, frames) for seed in range(6)]
     engine = engine_of(path, fmt, HostDevice())
-    adding = Adding(on_device=True)
-    expected = [engine.derain(clip, Adding()).result() for clip in clips]
-    kept = [engine.derain(on_device(clip, []), adding) for clip in clips]
+    expected = [engine.submit(clip).result() for clip in clips]
+    kept = [engine.submit(on_device(clip, []), on_device=True) for clip in clips]
     pictures = [pending.result() for pending in kept]
     for picture, planes in zip(pictures, expected, strict=True):
         for got, want in zip(picture, planes, strict=True):
@@ -137,9 +135,9 @@ def test_where_the_next_station_or_the_picture_is_on_the_host_planes_come_down(
     frames, path = frames_and_path
     clip = make_clip(make_format("yuv420", 20, 18), frames=frames)
     engine = engine_of(path, clip.format, HostDevice())
-    expected = engine.derain(clip, Adding()).result()
+    expected = engine.submit(clip).result()
     given = clip if wanted else on_device(clip, [])  # and the encoder takes no other
-    dry = engine.derain(given, Adding(on_device=wanted)).result()
+    dry = engine.submit(given, on_device=wanted).result()
     assert not isinstance(dry, DevicePlanes)
     for got, want in zip(dry, expected, strict=True):
         np.testing.assert_array_equal(got, want)
@@ -151,9 +149,9 @@ def test_a_picture_on_another_gpu_comes_by_the_host(frames_and_path, engine_of):
     engine = engine_of(path, clip.format, HostDevice())
     placed = on_device(clip, downloads)
     placed.planes.device = (2, 1)
-    dry = engine.derain(placed, Adding(on_device=True)).result()
+    dry = engine.submit(placed, on_device=True).result()
     assert len(downloads) == 1 and not isinstance(dry, DevicePlanes)
-    for got, want in zip(dry, engine.derain(clip, Adding()).result(), strict=True):
+    for got, want in zip(dry, engine.submit(clip).result(), strict=True):
         np.testing.assert_array_equal(got, want)
 
 

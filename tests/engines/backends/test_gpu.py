@@ -21,7 +21,6 @@ from vderain.engines.backends.tensorrt import OwnRuntime, TensorRtBackend, Torch
 from vderain.engines.profile import frames_per_s
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, DevicePlanes, Frame
-from vderain.interfaces import Adding
 from vderain.media import open_source
 from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS
@@ -65,8 +64,8 @@ def test_half_precision_agrees_to_50_db(path, cache_folder, kind, bit_depth):
     clip = make_clip(make_format("yuv420", 640, 360, bit_depth))
     made = backend(CudaBackend, path) if kind == "cuda" else tensorrt(path)
     with closing(made.open(clip.format)) as engine:
-        assert engine.spec_for(clip.format).precision == "float16"
-        change = engine.submit(clip).result()
+        assert engine.open(clip.format).precision == "float16"
+        change = engine.change(clip).result()
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
 
 
@@ -74,7 +73,7 @@ def test_both_runtimes_agree_and_their_rates_are_told(path, cache_folder):
     clip, answers, rates = make_clip(FMT), [], []
     for runtime in (OwnRuntime, TorchRuntime):
         with closing(tensorrt(path, runtimes=(runtime,)).open(FMT)) as engine:
-            answers.append(engine.submit(clip).result())
+            answers.append(engine.change(clip).result())
             rates.append(frames_per_s(engine, FMT, 1.0))
     assert agreement_db(*answers, FMT) > 60
     print(f"own runtime {rates[0]:.1f} fps, Torch-TensorRT's {rates[1]:.1f} fps")  # noqa: T201  # a figure to report
@@ -89,8 +88,8 @@ def test_a_gpu_that_is_too_small_for_a_frame_agrees_in_tiles(
     small = int(0.95 / SPARE * working_bytes(CONFIGS["coarse"], 128, 152, 2))
     monkeypatch.setattr(CudaDevice, "total_bytes", lambda device: small)
     with closing(tensorrt(path).open(clip.format)) as engine:
-        assert "tiles" in engine.spec_for(clip.format).notes[-1]
-        change = engine.submit(clip).result()
+        assert "tiles" in engine.open(clip.format).notes[-1]
+        change = engine.change(clip).result()
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
 
 
@@ -101,13 +100,13 @@ def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
     alone_s, submitted_s = [], []
     with closing(backend(CudaBackend, path).open(clip.format)) as engine:
         assert engine.slots > 1
-        engine.submit(clip).result()
+        engine.change(clip).result()
         for _ in range(5):
             since = time.monotonic()
-            engine.submit(clip).result()
+            engine.change(clip).result()
             alone_s.append(time.monotonic() - since)
             since = time.monotonic()
-            pending = [engine.submit(clip) for _ in range(engine.slots)]
+            pending = [engine.change(clip) for _ in range(engine.slots)]
             submitted_s.append(time.monotonic() - since)
             for answer in pending:
                 answer.result()
@@ -122,8 +121,8 @@ def test_the_change_is_added_on_the_gpu_as_on_the_host(path, cache_folder, kind,
     clip = make_clip(make_format("yuv420", 640, 360, bit_depth))
     made = backend(CudaBackend, path) if kind == "cuda" else tensorrt(path)
     with closing(made.open(clip.format)) as engine:
-        change = engine.submit(clip).result()
-        dry = [engine.derain(clip, Adding(0.7)).result() for _ in range(4)]
+        change = engine.change(clip).result()
+        dry = [engine.submit(clip, strength=0.7).result() for _ in range(4)]
     expected = apply_change(clip.planes, change, clip.format, strength=0.7)
     for planes in dry:
         for got, want in zip(planes, expected, strict=True):
@@ -150,7 +149,7 @@ def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, path, cache_folder)
                 dry = []
                 for frame in frames:
                     clip = Clip(frame.planes, frame.format)
-                    pending.append(engine.derain(clip, Adding(on_device=decoder == "nvdec")))
+                    pending.append(engine.submit(clip, on_device=decoder == "nvdec"))
                     if len(pending) == engine.slots:
                         dry.append(pending.popleft().result())
                 dry += [answer.result() for answer in pending]

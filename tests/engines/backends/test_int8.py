@@ -46,8 +46,8 @@ def test_int8_answers_as_the_network_does(wide_weights, tmp_path, layout, bit_de
     clip = make_clip(make_format(layout, 44, 36, bit_depth))
     engine = backend(ranged(wide_weights), tmp_path).open(clip.format)
     expected = expected_change(wide_weights, clip)
-    agreement = agreement_db(engine.submit(clip).result(), expected, clip.format)
-    spec = engine.spec_for(clip.format)
+    agreement = agreement_db(engine.change(clip).result(), expected, clip.format)
+    spec = engine.open(clip.format)
     engine.close()
     assert (spec.precision, spec.notes) == ("int8", ())
     assert INT8_AGREEMENT_DB < agreement < 120  # right, and not secretly float32
@@ -56,7 +56,7 @@ def test_int8_answers_as_the_network_does(wide_weights, tmp_path, layout, bit_de
 def test_where_the_self_check_fails_float32_runs(wide_weights, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_module, "INT8_AGREEMENT_DB", 199.0)
     engine = backend(ranged(wide_weights), tmp_path).open(FMT)
-    spec = engine.spec_for(FMT)
+    spec = engine.open(FMT)
     engine.close()
     assert spec.precision == "float32"
     assert spec.notes[0].startswith("openvino in int8 is not used, it fails the self-check")

@@ -42,7 +42,7 @@ def open_engine(name, path, fmt, folder):
         return ReferenceBackend(*find_weights("fast", str(path))).open(fmt)
     found, options = find_weights("fast", str(path)), EngineOptions(precision=name)
     engine = openvino_backend(*found, options, EngineCache(folder / "cache")).open(fmt)
-    assert engine.spec_for(fmt).precision == name
+    assert engine.open(fmt).precision == name
     return engine
 
 
@@ -59,7 +59,7 @@ def test_a_known_change_is_right_within_a_level(tmp_path, name, layout, bit_dept
         neutral = np.full(shape, 128 << (bit_depth - 8), fmt.dtype)
         planes.append(planes[0] if layout == "rgb" else neutral)
     engine = open_engine(name, path, fmt, tmp_path)
-    change = engine.submit(Clip(tuple(planes), fmt)).result()
+    change = engine.change(Clip(tuple(planes), fmt)).result()
     result = apply_change(tuple(planes), change, fmt)
     exact = reference_planes(planes, np.full((14, 18, 3), amount), fmt)
     for got, want, plane, (low, high) in zip(

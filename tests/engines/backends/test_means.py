@@ -93,8 +93,8 @@ def test_in_stripes_every_gate_sees_the_whole_frames_mean(
     free = int(0.8 * working_bytes(SHORT_PAPER, 90, 48, 4))
     with closing(_striped(engine, paper, clip.format, free, monkeypatch)) as opened:
         seen[1].clear()
-        change = opened.submit(clip).result()
-        assert [n for n in opened.spec_for(clip.format).notes if "in stripes of" in n]
+        change = opened.change(clip).result()
+        assert [n for n in opened.open(clip.format).notes if "in stripes of" in n]
     assert len(seen[1]) == len(whole)
     for mean, wanted in zip(seen[1], whole, strict=True):
         assert (mean - wanted).abs().max() <= 1e-3 * wanted.abs().max().clamp(min=1)

@@ -29,7 +29,7 @@ def test_answers_belong_to_their_clips_however_the_device_reorders(slots, delays
     engine = device.engine(FMT)
     waiting, answered = [], []
     for level in range(12):
-        waiting.append(engine.submit(clip(level)))
+        waiting.append(engine.change(clip(level)))
         if len(waiting) == engine.slots:
             answered += levels([waiting.pop(0)])
     assert answered + levels(waiting) == list(range(1, 13))
@@ -40,7 +40,7 @@ def test_answers_belong_to_their_clips_however_the_device_reorders(slots, delays
 def test_the_device_may_complete_a_later_clip_first():
     device = FakeDevice(3, (0.2, 0.0, 0.0))
     engine = device.engine(FMT)
-    pending = [engine.submit(clip(level)) for level in range(3)]
+    pending = [engine.change(clip(level)) for level in range(3)]
     assert levels(pending) == [1, 2, 3]
     assert device.done[-1] == 0
 
@@ -48,7 +48,7 @@ def test_the_device_may_complete_a_later_clip_first():
 def test_clips_are_in_flight_together():
     device = FakeDevice(3, (0.2,))
     engine, since = device.engine(FMT), time.monotonic()
-    pending = [engine.submit(clip(level)) for level in range(3)]
+    pending = [engine.change(clip(level)) for level in range(3)]
     submitted_s = time.monotonic() - since
     assert levels(pending) == [1, 2, 3]
     assert device.most_in_flight == 3
@@ -57,7 +57,7 @@ def test_clips_are_in_flight_together():
 
 def test_with_all_slots_taken_the_oldest_answer_is_kept():
     engine = FakeDevice(2, (0.05, 0.0)).engine(FMT)
-    pending = [engine.submit(clip(level)) for level in range(7)]
+    pending = [engine.change(clip(level)) for level in range(7)]
     assert levels(reversed(pending)) == [7, 6, 5, 4, 3, 2, 1]
     assert levels(pending) == [1, 2, 3, 4, 5, 6, 7]  # as often as it is asked
 
@@ -66,16 +66,16 @@ def test_with_all_slots_taken_the_oldest_answer_is_kept():
 def test_a_device_that_fails_at_submission_raises_there(call):
     error = RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
     engine = FakeDevice(2, fail={(call, 1): error}).engine(FMT)
-    first = engine.submit(clip(4))
+    first = engine.change(clip(4))
     with pytest.raises(EngineLoadError, match="fake on fake device failed: CUDA error: an illegal"):
-        engine.submit(clip(5))
+        engine.change(clip(5))
     assert levels([first]) == [5]
     engine.close()
 
 
 def test_a_device_that_fails_later_raises_with_the_answer_of_that_clip():
     engine = FakeDevice(2, fail={("wait", 1): MemoryError("out of memory")}).engine(FMT)
-    pending = [engine.submit(clip(level)) for level in range(2)]
+    pending = [engine.change(clip(level)) for level in range(2)]
     assert levels(pending[:1]) == [1]
     for _ in range(2):
         with pytest.raises(EngineLoadError, match="out of memory"):
@@ -86,19 +86,19 @@ def test_a_device_that_fails_later_raises_with_the_answer_of_that_clip():
 def test_closing_fetches_what_is_in_flight_and_then_releases_every_slot():
     device = FakeDevice(3, (0.1,))
     engine = device.engine(FMT)
-    pending = [engine.submit(clip(level)) for level in range(2)]
+    pending = [engine.change(clip(level)) for level in range(2)]
     engine.close()
     engine.close()
     assert (device.live, device.in_flight) == (0, 0)
     assert levels(pending) == [1, 2]
     with pytest.raises(EngineLoadError, match="closed"):
-        engine.submit(clip(1))
+        engine.change(clip(1))
 
 
 def test_a_failed_device_is_closed_to_the_last_slot():
     device = FakeDevice(3, fail={("wait", 0): RuntimeError("gone"), ("close", 0): RuntimeError()})
     engine = device.engine(FMT)
-    pending = [engine.submit(clip(level)) for level in range(2)]
+    pending = [engine.change(clip(level)) for level in range(2)]
     engine.close()
     assert device.live == 0
     with pytest.raises(EngineLoadError, match="gone"):
@@ -118,7 +118,7 @@ def test_one_thread_may_submit_while_another_fetches():
     thread = threading.Thread(target=fetch)
     thread.start()
     for level in range(60):
-        pending.append(engine.submit(clip(level)))
+        pending.append(engine.change(clip(level)))
         submitted.release()
     thread.join(20)
     assert seen == list(range(1, 61))

@@ -61,8 +61,8 @@ def test_a_frame_that_the_gpu_is_too_small_for_goes_in_tiles(tmp_path, name, bit
     clip = clip_of(path, bit_depth=bit_depth)
     device = small(path, clip.format)
     with closing(backend(path, device).open(clip.format)) as engine:
-        change = engine.submit(clip).result()
-        spec = engine.spec_for(clip.format)
+        change = engine.change(clip).result()
+        spec = engine.open(clip.format)
         streams = len(device.streams)
     assert (spec.name, spec.precision) == ("tensorrt", "float16")
     assert spec.notes[-1].startswith(TOLD) and len(spec.notes) == 1
@@ -79,7 +79,7 @@ def test_tiles_see_the_means_of_the_whole_frame(coarse, monkeypatch):
         monkeypatch.setattr(tiles, "ROUNDS", rounds)
         device = small(coarse, clip.format, itemsize=4)
         with closing(backend(coarse, device, "float32").open(clip.format)) as engine:
-            change = engine.submit(clip).result()
+            change = engine.change(clip).result()
         agreements.append(agreement_db(change, expected, clip.format))
     assert agreements[0] > agreements[1] + 3
 
@@ -111,7 +111,7 @@ def test_both_runtimes_run_tiles(coarse):
     for runtime in (OwnRuntime, TorchRuntime):
         made = backend(coarse, small(coarse, clip.format), runtimes=(runtime,))
         with closing(made.open(clip.format)) as engine:
-            answers.append(engine.submit(clip).result())
+            answers.append(engine.change(clip).result())
     for own, torchs in zip(*answers, strict=True):
         np.testing.assert_array_equal(own, torchs)
 
@@ -155,8 +155,8 @@ def test_a_gpu_that_is_full_at_the_moment_gives_its_frames_to_cuda(coarse, monke
     monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(registry, "make_backend", make)
     with closing(EnginePool(EngineOptions(weights=str(coarse), wait_engine=True))) as pool:
-        change = pool.submit(clip).result()
-        spec = pool.spec_for(clip.format)
+        change = pool.change(clip).result()
+        spec = pool.open(clip.format)
     assert spec.name == "cuda" and "no room for a frame" in spec.notes[0]
     assert agreement_db(change, expected_change(coarse, clip), clip.format) > 50
 
@@ -164,7 +164,7 @@ def test_a_gpu_that_is_full_at_the_moment_gives_its_frames_to_cuda(coarse, monke
 def test_a_gpu_with_room_for_a_frame_takes_it_whole(coarse):
     clip = clip_of(coarse)
     with closing(backend(coarse, small(coarse, clip.format, 2.1)).open(clip.format)) as engine:
-        assert engine.spec_for(clip.format).notes == () and engine.slots > 1
+        assert engine.open(clip.format).notes == () and engine.slots > 1
 
 
 @pytest.mark.parametrize("config", ["ungated", "packed"])
@@ -174,8 +174,8 @@ def test_what_no_tile_helps_is_tried_whole(tmp_path, config):
     fmt = make_format("yuv420", 40, 32)
     made = backend(path, small(path, fmt, 0.2))
     with closing(made.open(fmt)) as engine:
-        assert engine.spec_for(fmt).notes == ()
-        engine.submit(make_clip(fmt)).result()
+        assert engine.open(fmt).notes == ()
+        engine.change(make_clip(fmt)).result()
 
 
 def test_a_build_of_a_tile_that_fails_says_of_what(coarse, monkeypatch):

@@ -103,7 +103,7 @@ def test_with_the_means_of_the_whole_frame_tiles_meet_without_a_seam(path, size,
         monkeypatch.setattr(gathering, "start", lambda planes: _Ready(means))
     spec = EngineSpec("torch", "float32", "CPU", "tiny", config.frames)
     engine = TiledEngine(gathering, given, tiling, length, fmt, spec)
-    change = engine.submit(clip).result()
+    change = engine.change(clip).result()
     expected = expected_change(path, clip)
     worst = max(np.abs(a - b).max() for a, b in zip(change, expected, strict=True))
     assert worst < 1e-3
@@ -134,12 +134,12 @@ def test_openvino_goes_in_tiles_where_little_memory_is_free(coarse, cache_folder
     clip = uneven_clip(fmt, config.frames)
     free = share_of(config, fmt.padded(config.multiple), 0.9)
     with closing(openvino(coarse).open(fmt)) as engine:
-        whole = engine.submit(clip).result()
+        whole = engine.change(clip).result()
     monkeypatch.setattr(openvino_module, "available_bytes", lambda: free)
     backend = openvino(coarse, slots=1)
     with closing(backend.open(fmt)) as engine:
-        change = engine.submit(clip).result()
-        notes = engine.spec_for(fmt).notes
+        change = engine.change(clip).result()
+        notes = engine.open(fmt).notes
     assert "too little memory for a whole frame: it is computed in" in notes[-1]
     assert [plane.shape for plane in change] == list(fmt.plane_shapes)
     assert agreement_db(change, whole, fmt) > 50
@@ -153,7 +153,7 @@ def _with_own_means(backend, fmt, clip, monkeypatch):
 
     monkeypatch.setattr(tiles, "ROUNDS", 0)  # what is left is the flag that says "your own"
     with closing(backend.open(fmt)) as engine:
-        return engine.submit(clip).result()
+        return engine.change(clip).result()
 
 
 def test_a_frame_that_no_tile_of_fits_is_tried_whole(coarse, cache_folder, monkeypatch):
@@ -162,8 +162,8 @@ def test_a_frame_that_no_tile_of_fits_is_tried_whole(coarse, cache_folder, monke
         make_format("yuv420", 40, 32), frames=find_weights("fast", str(coarse))[1].config.frames
     )
     with closing(openvino(coarse).open(clip.format)) as engine:
-        assert not [note for note in engine.spec_for(clip.format).notes if "tiles" in note]
-        engine.submit(clip).result()
+        assert not [note for note in engine.open(clip.format).notes if "tiles" in note]
+        engine.change(clip).result()
 
 
 @pytest.mark.parametrize("config", [FAST, PAPER], ids=["fast", "paper"])
@@ -225,7 +225,7 @@ def test_clips_of_another_shape_are_refused_before_anything_is_computed(
 
     other = make_clip(make_format("gray", 8, 8), frames=config.frames)
     with pytest.raises(EngineLoadError, match="was opened for"):
-        engine.submit(other)
+        engine.change(other)
     engine.close()
     with pytest.raises(EngineLoadError, match="closed"):
-        engine.submit(Clip(other.planes, other.format))
+        engine.change(Clip(other.planes, other.format))

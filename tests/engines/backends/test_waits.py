@@ -11,7 +11,6 @@ from tests.engines.test_contract import make_clip, make_format
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.store.cache import EngineCache
-from vderain.interfaces import Adding
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -94,8 +93,8 @@ def opened(request, weights, monkeypatch, shared_cache):
 
 
 STARTS = {
-    "change": lambda engine, clip: engine.submit(clip),
-    "picture": lambda engine, clip: engine.derain(clip, Adding(0.5)),
+    "change": lambda engine, clip: engine.change(clip),
+    "picture": lambda engine, clip: engine.submit(clip, strength=0.5),
 }
 
 
@@ -117,9 +116,9 @@ def test_with_all_slots_taken_the_host_waits_for_the_oldest_alone(opened):
     clip = make_clip(make_format("yuv420", 20, 18))
     opening, waits = opened(clip.format)
     with opening as engine, waits:
-        pending = [engine.submit(clip) for _ in range(engine.slots)]
+        pending = [engine.change(clip) for _ in range(engine.slots)]
         waits.seen.clear()
-        pending.append(engine.submit(clip))
+        pending.append(engine.change(clip))
         assert waits.seen == ["an event"]
         pending[0].result()
         assert waits.seen == ["an event"]

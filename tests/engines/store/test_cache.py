@@ -299,8 +299,8 @@ def change_of(weights, **options):
     """The change of a fixed picture, and the engine's spec."""
     pool = EnginePool(EngineOptions(engine="openvino", weights=str(weights), **options))
     plane = np.arange(256, dtype=np.uint8).reshape(16, 16) // 2 + 64
-    change = pool.submit(Clip((plane,), FMT)).result()[0]
-    spec = pool.spec_for(FMT)
+    change = pool.change(Clip((plane,), FMT)).result()[0]
+    spec = pool.open(FMT)
     pool.close()
     return change, spec
 
@@ -346,8 +346,8 @@ from vderain.options import EngineOptions
 
 fmt = PlaneFormat("gray", 16, 16)
 engine = open_engine(EngineOptions(weights=sys.argv[1]))
-engine.submit(Clip((np.zeros((16, 16), np.uint8),), fmt)).result()
-print(engine.spec_for(fmt).name, [n for n in ("torch", "openvino_telemetry") if n in sys.modules])
+engine.change(Clip((np.zeros((16, 16), np.uint8),), fmt)).result()
+print(engine.open(fmt).name, [n for n in ("torch", "openvino_telemetry") if n in sys.modules])
 """
 
 

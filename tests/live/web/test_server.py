@@ -161,7 +161,7 @@ def test_memory_of_the_gpu_is_told_only_where_an_engine_runs_on_one(page, monkey
     address, station = page(engine=engine)
     assert shown(station)
     assert "gpu_memory" not in httpx.get(f"{address}/metrics").text and not asked
-    engine.spec_for = lambda fmt: EngineSpec("cuda", "float16", "NVIDIA of the test", "fast")
+    engine.open = lambda fmt: EngineSpec("cuda", "float16", "NVIDIA of the test", "fast")
     address, station = page(engine=engine)
     station._options = EngineOptions(device="cuda:1")
     assert shown(station)

@@ -57,20 +57,18 @@ class OneEngine:
     slots = 3
 
     def __init__(self, path, device):
-        self.path, self.device, self.inner = path, device, None
+        self.found = find_weights("fast", str(path))
+        self.frames = self.found[1].config.frames
+        self.device, self.inner = device, None
 
-    def spec_for(self, fmt):
+    def open(self, fmt):
         if self.inner is None:
-            found = find_weights("fast", str(self.path))
-            backend = CudaBackend(*found, EngineOptions(), EngineCache(), device=self.device)
+            backend = CudaBackend(*self.found, EngineOptions(), EngineCache(), device=self.device)
             self.inner = backend.open(fmt)
-        return self.inner.spec_for(fmt)
+        return self.inner.open(fmt)
 
-    def derain(self, clip, adding):
-        return self.inner.derain(clip, adding)
-
-    def submit(self, clip):
-        return self.inner.submit(clip)
+    def submit(self, clip, **wanted):
+        return self.inner.submit(clip, **wanted)
 
     def close(self):
         if self.inner is not None:

@@ -4,9 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.fakes import FakeEngine
 from tests.media.synth import STEP, write
 from tests.networks import TINY
 from vderain.errors import OptionError, SourceError
+from vderain.future import Future
 from vderain.interfaces import EngineSpec
 from vderain.metrics import flicker, psnr, ssim
 from vderain.network.config import NetworkConfig
@@ -23,28 +25,20 @@ from vderain.training.evaluation.scores import (
 from vderain.training.evaluation.suite import Results, load_suite, make_set, unique
 
 
-class Darkening:
+class Darkening(FakeEngine):
     """An engine that takes ``amount`` levels off every sample."""
-
-    slots = 1
 
     def __init__(self, amount=0):
         self.amount = amount
         self.answers = 0
 
-    def spec_for(self, fmt):
+    def open(self, fmt):
         return EngineSpec("darkening", "float32", "here", "none")
 
-    def submit(self, clip):
+    def change(self, clip):
         self.answers += 1
-        self.change = tuple(np.full(p.shape, -self.amount, np.float32) for p in clip.planes)
-        return self
-
-    def result(self):
-        return self.change
-
-    def close(self):
-        pass
+        change = tuple(np.full(p.shape, -self.amount, np.float32) for p in clip.planes)
+        return Future(lambda: change)
 
 
 def noise(seed, size=(24, 32)):

@@ -203,14 +203,13 @@ def second_opinion(frame: Frame, engine: Engine) -> float:
     What it takes away is not told apart from what it adds, and no shape is asked for: on doubtful frames
     neither separates rain from moving edges better than the plain mean does.
     """
-    turned_format = frame.format.rotated(frame.rotation // 90)
-    clip = upright_clip(frame, engine.spec_for(turned_format).frames)
+    clip = upright_clip(frame, engine.frames)
     return changed_levels(frame, clip, engine) / DRY_CHANGE_LEVELS
 
 
 def changed_levels(frame: Frame, clip: Clip, engine: Engine) -> float:
     """Mean |change| of a frame's luma (of RGB: green) by the network that sees this clip of it, in 8-bit levels."""
-    change = engine.submit(clip).result()
+    change = engine.change(clip).result()
     luma = change[1] if frame.format.layout == "rgb" else change[0]
     return float(np.abs(luma).mean()) / (1 << (frame.format.bit_depth - 8))
 

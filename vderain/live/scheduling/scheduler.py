@@ -17,12 +17,11 @@ from dataclasses import dataclass, field, replace
 from vderain.alignment import Aligner
 from vderain.clips import newest_clip, turned
 from vderain.frames import Plane
-from vderain.interfaces import Adding, PendingPlanes
+from vderain.future import Future
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.planner import Planner, Task, log_rung
 from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
-from vderain.network.change import derained
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class _InFlight:
     """A task between submission and answer; no answer comes for a frame that passes through."""
 
     task: Task
-    answer: PendingPlanes | None = None
+    answer: Future | None = None
     submitted_s: float = 0.0
 
 
@@ -200,7 +199,7 @@ class Scheduler:
             clip = newest_clip(task.frame.recent, entry.spec.frames, feed.aligner)
         submitted_s = time.monotonic()
         entry.begin()
-        return _InFlight(task, derained(engine, clip, Adding(self._strength)), submitted_s)
+        return _InFlight(task, engine.submit(clip, strength=self._strength), submitted_s)
 
     def _collect(self, threads: _Threads) -> None:
         idle_since_s = 0.0

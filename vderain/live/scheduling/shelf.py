@@ -125,7 +125,7 @@ class EngineShelf:
         engine = None
         try:
             engine = self._open_engine(entry.rung)
-            spec = engine.spec_for(entry.fmt)
+            spec = engine.open(entry.fmt)
         except Exception as error:  # carried into the entry: the picture goes on without it
             if engine is not None:
                 engine.close()

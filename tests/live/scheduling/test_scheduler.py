@@ -1,7 +1,6 @@
 import threading
 import time
 from fractions import Fraction
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +8,7 @@ from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, feed, until
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
+from vderain.future import Future
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
@@ -220,9 +220,9 @@ def test_each_camera_has_one_aligner_for_all_its_frames(station, monkeypatch):
 
 def test_an_engine_that_adds_the_change_itself_does_so_for_cameras(station):
     class Adds(SlowEngine):
-        def derain(self, clip, adding):
-            self.asked = adding
-            return SimpleNamespace(result=lambda: [plane + 7 for plane in clip.planes])
+        def submit(self, clip, *, strength=1.0, on_device=False):
+            self.asked = strength, on_device
+            return Future(lambda: [plane + 7 for plane in clip.planes])
 
     camera, seen = feed()
     engine = Adds()
@@ -231,4 +231,4 @@ def test_an_engine_that_adds_the_change_itself_does_so_for_cameras(station):
     show(scheduler, camera, 20)
     assert until(lambda: 107 in seen.levels) and set(seen.levels) == {107}
     assert {frame.tier for frame in seen} == {"fast"}
-    assert (engine.asked.strength, engine.asked.on_device) == (0.5, False)
+    assert engine.asked == (0.5, False)

@@ -187,7 +187,7 @@ def test_a_better_network_waits_while_it_opens(station):
 
 def test_a_network_of_several_frames_gets_neighbours_that_were_never_derained(station):
     engine = SlowEngine(0.06, slots=1)
-    engine.frames = 3
+    engine.frames, engine.offset = 3, -1.0  # no darker than its neighbours allow
     camera, seen = feed(passthrough=False)
     scheduler = station(lambda rung: engine)
     scheduler.add(camera)
@@ -199,7 +199,7 @@ def test_a_network_of_several_frames_gets_neighbours_that_were_never_derained(st
     assert until(lambda: len(seen) >= 5)
     assert camera.stats.snapshot().drops["late"] > 10
     for frame in seen:
-        assert frame.dry.planes[0][0, 0] == max(0, int(frame.rainy.planes[0][0, 0]) - 5)
+        assert frame.dry.planes[0][0, 0] == max(0, int(frame.rainy.planes[0][0, 0]) - 1)
     assert {len(clip.neighbours) for clip in engine.clips} == {2}
 
 

@@ -20,6 +20,7 @@ from vderain.interfaces import FrameSource, SinkReport
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.messages import Messages
 from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
+from vderain.media.carry.timecode import tags_behind
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
@@ -32,7 +33,6 @@ from vderain.media.io.formats import (
     Container,
     container_for,
     muxer_options,
-    portable_metadata,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.urls import redact
@@ -175,7 +175,7 @@ class VideoSink:
         file: Any = self._pipe
         if self._destination is not None:
             file = f"file:{self._destination.partial}"
-        metadata = portable_metadata(self._template.container.metadata) if self._template else {}
+        metadata = self._tags(self._template.container.metadata) if self._template else {}
         if self._template is not None and self._carries:
             self._belongings = Belongings(
                 *(self._template.leftovers, metadata, self._format.muxer),
@@ -266,11 +266,15 @@ class VideoSink:
         self._stream = self._new_stream()
         if self._template is not None:
             original = self._template.container.streams[self._template.video_index]
-            self._stream.metadata.update(portable_metadata(original.metadata))
+            self._stream.metadata.update(self._tags(original.metadata))
             self._stream.disposition = original.disposition
             self._write_timecode()
         if self._encoder.codec.startswith("hevc") and self._format.muxer in _MP4_FAMILY:
             self._stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+
+    def _tags(self, metadata: dict[str, str]) -> dict[str, str]:
+        assert self._template is not None
+        return tags_behind(metadata, self._template.cut_s, self._info.frame_rate)
 
     def _write_timecode(self) -> None:
         """Let the container tell the timecode that stands inside the video stream, where it can."""

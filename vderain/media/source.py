@@ -61,8 +61,9 @@ class Template:
     """What the sink mirrors: the open input container, and what only a decoded picture tells.
 
     ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
-    where frames have the time ``zero_s``; the first frame has ``first_s``. ``display_matrix`` holds
-    FFmpeg's nine integers, or is None where nothing turns the picture. ``samples`` are some packets of the
+    where frames have the time ``zero_s``; the first frame has ``first_s``, and the video lost
+    ``cut_s`` at its beginning. ``display_matrix`` holds FFmpeg's nine integers, or is None where nothing
+    turns the picture. ``samples`` are some packets of the
     tracks beside the video, by their index, as far as they are known; they may be copied only.
     ``timecode`` is that of the first frame where it stands inside the video stream. ``leftovers`` are what a
     local MP4 or MOV file holds besides.
@@ -76,6 +77,7 @@ class Template:
     start_s: Fraction = Fraction(0)
     zero_s: Fraction = Fraction(0)
     first_s: Fraction = Fraction(0)
+    cut_s: Fraction = Fraction(0)
     samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     timecode: str | None = None
     leftovers: Leftovers | None = None
@@ -171,6 +173,7 @@ class VideoSource:
             (self._span.start_s or self._origin_s) - self._origin_s,
             self._origin_s if self._span.start_s is None else Fraction(0),
             self._first_s,
+            self._cut_s(),
             self._samples(),
             self._timecode,
             self._leftovers(),
@@ -398,6 +401,13 @@ class VideoSource:
         if missing and not is_url(self._path) and can_reopen(self._path):
             found.update(first_packets(self._path, missing))
         return {index: tuple(packets[:SAMPLES]) for index, packets in found.items()}
+
+    def _cut_s(self) -> Fraction:
+        """How much of the video lies before the first frame of the span."""
+        if self._span.start_s is None:
+            return Fraction(0)
+        begun_s = (self._stream.start_time or 0) * self._time_base
+        return self._first_s + self._span.shift_s - begun_s
 
     def _emptiness(self) -> str:
         if self._span == Span():

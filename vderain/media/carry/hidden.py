@@ -15,13 +15,17 @@ class Hidden:
     Args:
         can_hide: whether the output hides what lies before zero, as MP4 and MOV do.
         needs_key: whether packets can be shown only behind a keyframe, as those of video.
+        is_cut: whether the beginning of the track was cut off, where it may not begin with a keyframe.
 
     """
 
-    def __init__(self, *, can_hide: bool, needs_key: bool) -> None:
+    def __init__(self, *, can_hide: bool, needs_key: bool, is_cut: bool = False) -> None:
         self._can_hide = can_hide
         self._needs_key = needs_key
         self._waits_for_key = False
+        self._waits_for_first = needs_key and is_cut
+        self._first_pts: int | None = None  # of the first keyframe behind a cut
+        self.before_key = 0  # packets before it, by their place or their time
         self._keeps_run_up: bool | None = None  # unknown until the first hidden packet
         self.left_out_s = Fraction(0)
         self.unshown = 0  # packets that are not hidden, but need some that are left out
@@ -32,11 +36,23 @@ class Hidden:
             self.left_out_s += (packet.duration or 0) * Fraction(packet.time_base)
             self._waits_for_key = self._needs_key
             return False
+        if self._precedes_key(packet):
+            self.before_key += 1
+            return False
         if self._waits_for_key and not packet.is_keyframe:
             self.unshown += not packet.is_discard
             return False
         self._waits_for_key = False
         return True
+
+    def _precedes_key(self, packet: Any) -> bool:
+        """Whether a packet behind a cut cannot be decoded without what was cut off."""
+        if self._waits_for_first and packet.is_keyframe:
+            self._waits_for_first, self._first_pts = False, packet.pts
+        early = (
+            self._first_pts is not None and packet.pts is not None and packet.pts < self._first_pts
+        )
+        return self._waits_for_first or early
 
     def _keeps(self, packet: Any) -> bool:
         if packet.pts is None:

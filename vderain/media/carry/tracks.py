@@ -18,9 +18,10 @@ from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
+from vderain.media.carry.timecode import tags_behind
 from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.frames.timing import DecodingTimes, move
-from vderain.media.io.formats import Container, portable_metadata
+from vderain.media.io.formats import Container
 from vderain.media.io.open import describe_track, is_container_track, track_name
 from vderain.media.io.urls import redact
 from vderain.media.source import Template
@@ -164,6 +165,11 @@ class Tracks:
                 self.notes.append(
                     f"{self.names[index]}: {float(hidden.left_out_s):.3f} s that an edit list hides were left out"
                 )
+            if hidden.before_key:
+                self.losses.append(
+                    f"{self.names[index]}: {hidden.before_key} frames before its first keyframe behind the start were"
+                    " left out"
+                )
             if hidden.unshown:
                 self.losses.append(
                     f"{self.names[index]}: {hidden.unshown} packets need what an edit list hides, and were left out"
@@ -244,7 +250,9 @@ class _Mirror:
         self.tracks.names[stream.index] = name
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         self.tracks.hidden[stream.index] = Hidden(
-            can_hide=self._container.muxer in ("mp4", "mov"), needs_key=video
+            can_hide=self._container.muxer in ("mp4", "mov"),
+            needs_key=video,
+            is_cut=bool(self._template.cut_s),
         )
         reason = self._obstacle(stream)
         converted = conversion(codec, self._container.muxer)
@@ -291,7 +299,7 @@ class _Mirror:
     def _copy(self, stream: Any, name: str, add: Add = add_copy) -> None:
         added = add(self._muxer.container, stream)
         self.tracks.places[stream.index] = added.index
-        _copy_description(stream, added)
+        _copy_description(stream, added, self._template.cut_s)
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         order = DecodingTimes() if video else None
         self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, order=order)
@@ -304,7 +312,7 @@ class _Mirror:
     ) -> None:
         added = self._muxer.container.add_mux_stream(codec, time_base=stream.time_base)
         self.tracks.places[stream.index] = added.index
-        _copy_description(stream, added)
+        _copy_description(stream, added, self._template.cut_s)
         self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, convert)
         self.tracks.copied[stream.index] = name
         self.tracks.notes.append(f"{name}: written as {codec}, which {self._container.muxer} takes")
@@ -323,7 +331,9 @@ class _Mirror:
             self.tracks.writers[stream.index] = sidecar
 
 
-def _copy_description(stream: Any, added: Any) -> None:
+def _copy_description(stream: Any, added: Any, cut_s: Fraction) -> None:
     added.metadata.clear()
-    added.metadata.update(portable_metadata(stream.metadata))
+    added.metadata.update(
+        tags_behind(stream.metadata, cut_s, getattr(stream, "average_rate", None))
+    )
     added.disposition = stream.disposition

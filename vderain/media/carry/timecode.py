@@ -1,0 +1,47 @@
+"""Timecode in the tags of a container: where the beginning is cut off, it is that of the first frame left."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from vderain.media.io.formats import portable_metadata
+
+_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d\d+)")
+_DAY_S = 24 * 3600
+
+
+def tags_behind(metadata: dict[str, str], cut_s: Fraction, rate: Fraction | None) -> dict[str, str]:
+    """The tags that an output gets whose first ``cut_s`` seconds are cut off, at ``rate`` frames per second."""
+    tags = portable_metadata(metadata)
+    if cut_s and rate:
+        for key in [key for key in tags if key.lower() == "timecode"]:
+            tags[key] = later(tags[key], round(cut_s * rate), rate)
+    return tags
+
+
+def later(timecode: str, frames: int, rate: Fraction) -> str:
+    """The timecode so many frames later; text that is none stays.
+
+    Behind ``;`` and ``.`` numbers are dropped as SMPTE ST 12 has it: two of 30, four of 60, at each minute
+    but every tenth.
+    """
+    match = _TIMECODE.fullmatch(timecode.strip())
+    if match is None:
+        return timecode
+    hours, minutes, seconds, number = (int(match[group]) for group in (1, 2, 3, 5))
+    fps = round(rate)
+    dropped = fps // 15 if match[4] != ":" and fps % 30 == 0 else 0
+    all_minutes = 60 * hours + minutes
+    count = (60 * all_minutes + seconds) * fps + number
+    count -= dropped * (all_minutes - all_minutes // 10)
+    day = _DAY_S * fps - dropped * (1440 - 144)
+    count = (count + frames) % day
+    if dropped:
+        tens, rest = divmod(count, 600 * fps - 9 * dropped)
+        count += 9 * dropped * tens
+        count += dropped * max(0, (rest - dropped) // (60 * fps - dropped))
+    total_s, number = divmod(count, fps)
+    hours, minutes, seconds = total_s // 3600, total_s // 60 % 60, total_s % 60
+    width = len(match[5])
+    return f"{hours:02}:{minutes:02}:{seconds:02}{match[4]}{number:0{width}}"

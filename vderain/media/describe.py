@@ -36,7 +36,7 @@ class Description:
 
     ``network_format`` is what the network would take, matrix and range included;
     ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
-    beside the video, judged for the container ``output``, and ``notes`` what copying would change.
+    beside the video, judged for the container ``output``, and ``notes`` what is known to be lost or changed.
     """
 
     info: StreamInfo
@@ -58,9 +58,10 @@ def describe(path: str) -> Description:
         first = next(item for item in source if isinstance(item, Frame))
         view = first.format.rotated(first.rotation // 90)
         if source.template is None:
-            return Description(source.info, view, refusal)
+            return Description(source.info, view, refusal, notes=tuple(source.stats.notes))
         container = _same_container(path)
         tracks, notes = _fates(source.template, container)
+        notes = (*source.stats.notes, *source.stats.losses, *notes)
         return Description(source.info, view, refusal, container.muxer, tracks, notes)
 
 

@@ -47,6 +47,7 @@ from vderain.media.io.open import (
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import is_url, redact, shown
+from vderain.media.io.variants import left_out
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
@@ -123,6 +124,10 @@ class VideoSource:
 
     def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
         self._stream = pick_video(self._container, path)
+        if others := left_out(self._container):
+            self._stats.notes.append(
+                f"other variants of the stream are left out: {', '.join(others)}"
+            )
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
         self._survey = survey(path, self._stream) if self._surveys else None
         self._rate = believable_rate(self._stream) or (self._survey and self._survey.rate)

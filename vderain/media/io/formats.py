@@ -26,7 +26,7 @@ _CONTAINER_KEYS = frozenset(
     {
         *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps"),
         *("number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_tags"),
-        "_statistics_writing_date_utc",
+        *("_statistics_writing_date_utc", "variant_bitrate"),
     }
 )
 

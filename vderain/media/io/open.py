@@ -10,7 +10,7 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 
 from vderain.errors import SourceError
 from vderain.files import refuse_name
@@ -19,6 +19,7 @@ from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
+from vderain.media.io.variants import choose_variant, is_left_out
 
 _NETWORK_TIMEOUT_S = 15.0
 # FFmpeg takes text files of some extensions for ANSI art, and draws them.
@@ -67,6 +68,7 @@ def open_container(
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise SourceError(f"{name}: is a text file, not a video")
+    choose_variant(container)
     return container
 
 
@@ -126,7 +128,7 @@ def pick_video(container: InputContainer, path: str) -> Any:
     streams = [
         stream
         for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
+        if not stream.disposition & Disposition.attached_pic and not is_left_out(stream)
     ]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams} - {"video"})
@@ -142,7 +144,7 @@ def pick_video(container: InputContainer, path: str) -> Any:
 
 def is_container_track(stream: Any) -> bool:
     """Whether a stream is bookkeeping that every muxer makes anew: chapters, timecode."""
-    if stream.discard == Discard.all:
+    if is_left_out(stream):
         return True
     return stream.type == "data" and stream.name is None and "timecode" in stream.metadata
 

@@ -28,6 +28,7 @@ from vderain.media.frames.timing import FrameClock
 from vderain.media.io.open import check_file, codec_name, describe_track, input_name, pick_video
 from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import escaped_login, is_device, is_url, redact
+from vderain.media.io.variants import choose_variant, is_left_out
 from vderain.media.live.reach import tls_options
 from vderain.media.live.types import LiveFrame
 from vderain.media.live.upright import AS_STORED, Posture
@@ -189,9 +190,11 @@ class CameraSource:
         return str(round(self._options.timeout_s * 1e6))
 
     def _prepare(self) -> None:
+        choose_variant(self._container)
         self._video = pick_video(self._container, self._url)
         sounds = self._container.streams.audio if self._options.audio else ()
-        self._audio = next((s for s in sounds if s.codec_context is not None), None)
+        readable = (s for s in sounds if s.codec_context is not None and not is_left_out(s))
+        self._audio = next(readable, None)
         for stream in self._container.streams:
             if stream not in (self._video, self._audio):
                 stream.discard = Discard.all

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.media.synth import Video, packet_times, times, write
+from tests.media.synth import packet_times, times
 from vderain.media.carry.timecode import later
 
 NTSC = Fraction(30_000, 1001)

@@ -12,7 +12,7 @@ import csv
 from html import escape
 from pathlib import Path
 
-from vderain.training.evaluation.plots import line_plot
+from vderain.pages.plots import line_plot
 
 COLOURS = ("#0b6bcb", "#d9622b", "#17803d", "#9146c2", "#b8860b", "#0f8b8d")  # on white and black
 STYLE = """text { fill: #808890; font: 12px system-ui, sans-serif } .grid { stroke: #808890; stroke-opacity: .3 }

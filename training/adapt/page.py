@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
-from html import escape
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -12,21 +10,16 @@ import numpy as np
 
 from vderain.errors import SinkError
 from vderain.files import write_whole
+from vderain.pages import Cell, Row, Table, figure_cell, render
+from vderain.pages.plots import along
 from vderain.training.adapt.run import Adaptation, Verdict
 from vderain.training.evaluation.noreference import RealScores
-from vderain.training.evaluation.page import SCRIPT, STYLE, compared
-from vderain.training.evaluation.plots import along
 from vderain.training.evaluation.predict import derain_middle
 from vderain.training.rain.streaks import Picture
 
 _SHOWN = 4
 _GAIN = 2  # how much brighter a rain layer is shown than it is
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
-_NOTE = (
-    "None of these was learnt from. Drag to compare. Frames around: what the median over neighbouring frames"
-    " tells; where things move it tells nothing, and nothing is judged there. Of the rain taken out, mid-grey is"
-    f" nothing, and the rest is {_GAIN} times as bright as it is."
-)
 _ON_SCORES = (
     "The verdict follows the agreement alone: on rendered rain it ranks results as PSNR against the ground truth"
     " does. The others depend on the scene, and reward blur or harm to some degree."
@@ -63,11 +56,19 @@ def write_page(adaptation: Adaptation, verdict: Verdict | None = None) -> Path:
     return page
 
 
-def _shots(adaptation: Adaptation) -> str:
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """A validation frame: its name, and images over others, as (label, file, others)."""
+
+    name: str
+    views: list[tuple[str, str, dict[str, str]]]
+
+
+def _shots(adaptation: Adaptation) -> list[_Shot]:
     held_back = adaptation.held_back
     adapted = adaptation.shown_network.eval()
     places = np.unique(np.linspace(0, len(held_back) - 1, _SHOWN).astype(int))
-    parts = []
+    shots = []
     for place in places:
         one = held_back[int(place)]
         after = derain_middle(adapted, one.piece.frames)
@@ -83,15 +84,11 @@ def _shots(adaptation: Adaptation) -> str:
             name: _write(adaptation.run_dir, f"{place}-{number}", picture)
             for number, (name, picture) in enumerate(pictures.items())
         }
-        rainy = ("rainy", files.pop("rainy"))
-        before = ("original weights", files["original weights"])
-        views = compared(rainy, files) + compared(
-            before, {"adapted weights": files["adapted weights"]}
-        )
-        parts.append(
-            f'<div class="shot"><header><b>{escape(one.piece.name)}</b></header><div class="views">{views}</div></div>'
-        )
-    return "".join(parts)
+        rainy = files.pop("rainy")
+        both = {"adapted weights": files["adapted weights"]}
+        views = [("rainy", rainy, files), ("original weights", files["original weights"], both)]
+        shots.append(_Shot(one.piece.name, views))
+    return shots
 
 
 def _layer(rainy: Picture, dry: Picture) -> Picture:
@@ -107,13 +104,8 @@ def _write(folder: Path, stem: str, picture: Picture) -> str:
     return name
 
 
-def _page(adaptation: Adaptation, verdict: Verdict | None, shots: str) -> str:
-    refresh = "" if verdict else '<meta http-equiv="refresh" content="20">'
-    title = (
-        "Weights adapted to your footage"
-        if verdict is None or verdict.adapted
-        else "The original weights are kept"
-    )
+def _page(adaptation: Adaptation, verdict: Verdict | None, shots: list[_Shot]) -> str:
+    is_adapted = verdict is None or verdict.adapted
     told = (
         f"Training: {len(adaptation.looks) - 1} looks so far."
         if verdict is None
@@ -124,61 +116,58 @@ def _page(adaptation: Adaptation, verdict: Verdict | None, shots: str) -> str:
         "weights": f"{Path(adaptation.config.initial or '').name}, tier {adaptation.card.tier}",
         "time": f"{adaptation.trainer.seconds / 60:.1f} minutes of training, {adaptation.trainer.step} steps",
     }
-    rows = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items()
-    )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{refresh}'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-        f'<p>{escape(told)}</p><dl class="facts">{rows}</dl>{_curves(adaptation)}'
-        + ("" if verdict is None else _table(verdict))
-        + f'<h2>Held-back frames</h2><p class="note">{_NOTE}</p>{shots}'
-        f"<script>{SCRIPT}</script></body></html>\n"
+    return render(
+        "adapt.html",
+        title="Weights adapted to your footage" if is_adapted else "The original weights are kept",
+        generator="vderain adapt",
+        is_running=verdict is None,
+        verdict=told,
+        facts=facts,
+        plots=_curves(adaptation),
+        tables=[] if verdict is None else _tables(verdict),
+        shots=shots,
+        gain=_GAIN,
     )
 
 
-def _curves(adaptation: Adaptation) -> str:
+def _curves(adaptation: Adaptation) -> list[str]:
     looks = adaptation.looks
     if len(looks) < 2:
-        return ""
+        return []
     steps = [float(look.step) for look in looks]
     lines = {
         "Held-back frames: agreement with the frames around": [one.agreement_db for one in looks],
         "Dry pictures: output against input": [one.dry_db for one in looks],
         "Other rain, rendered: output against ground truth": [one.other_db for one in looks],
     }
-    plots = [
+    return [
         along(title, steps, {"averaged weights": line}, ("step", "PSNR, dB"))
         for title, line in lines.items()
     ]
-    drawn = "".join(f'<div class="plot">{plot}</div>' for plot in plots)
-    return f'<h2>Curves</h2><div class="plots">{drawn}</div>'
 
 
-def _table(verdict: Verdict) -> str:
-    scores = [
-        (
-            _TOLD[item.name],
+def _tables(verdict: Verdict) -> list[tuple[Table, str]]:
+    """Each with a note."""
+    scores = {
+        _TOLD[item.name]: (
             getattr(verdict.original, item.name),
             getattr(verdict.changed, item.name),
         )
         for item in fields(RealScores)
-    ]
+    }
     first, best = verdict.looks[0], verdict.best
-    costs = [
-        (told, getattr(first, name), getattr(best, name)) for name, told in _TOLD_COSTS.items()
+    costs = {
+        told: (getattr(first, name), getattr(best, name)) for name, told in _TOLD_COSTS.items()
+    }
+    return [
+        (_table("Scores without ground truth", "held-back frames", scores), _ON_SCORES),
+        (_table("What it costs elsewhere", "not of the footage", costs), _ON_COSTS),
     ]
-    return (
-        f'<h2>Scores without ground truth</h2><p class="note">{_ON_SCORES}</p>{_rows("held-back frames", scores)}'
-        f'<h2>What it costs elsewhere</h2><p class="note">{_ON_COSTS}</p>{_rows("not of the footage", costs)}'
-    )
 
 
-def _rows(head: str, rows: Sequence[tuple[str, float, float]]) -> str:
-    drawn = "".join(
-        f'<tr><td class="text told">{escape(told)}</td><td>{before:.3f}</td><td>{after:.3f}</td></tr>'
-        for told, before, after in rows
-    )
-    heads = f'<th class="text">{head}</th><th>original</th><th>adapted</th>'
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{drawn}</tbody></table></div>'
+def _table(title: str, head: str, figures: dict[str, tuple[float, float]]) -> Table:
+    rows = [
+        Row([Cell(told, style="text told"), figure_cell(before, 3), figure_cell(after, 3)])
+        for told, (before, after) in figures.items()
+    ]
+    return Table(title, [head, "original", "adapted"], rows, (head,))

@@ -26,7 +26,7 @@ from vderain.training.evaluation.clips.page import ShownCrop
 from vderain.training.evaluation.clips.report import clip_lines, clip_summary, clips_to_plain
 from vderain.training.evaluation.clips.run import Clip, ClipSetScores, ScoredClip
 from vderain.training.evaluation.noreference import RealScores
-from vderain.training.evaluation.page import MARK, Shown, render
+from vderain.training.evaluation.page import MARK, Shown, page_of
 from vderain.training.evaluation.scores import (
     Item,
     NetworkCost,
@@ -376,7 +376,7 @@ class ReportFolder:
             for file in (self._partial / "pictures").glob("*"):
                 if f"pictures/{file.name}" not in kept:
                     file.unlink()
-            page = render(evaluation, gallery, FORMULAS, error_gain=ERROR_GAIN, crops=self._crops)
+            page = page_of(evaluation, gallery, FORMULAS, error_gain=ERROR_GAIN, crops=self._crops)
             (self._partial / "index.html").write_text(
                 page, encoding="utf-8", errors="backslashreplace"
             )

@@ -18,7 +18,7 @@ import numpy as np
 from vderain import __version__
 from vderain.batch.manifest import ClipRow
 from vderain.batch.rain.detector import RainTimeline
-from vderain.batch.report.page import render
+from vderain.batch.report.page import page_of
 from vderain.batch.report.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError
 from vderain.files import sweep, write_whole
@@ -136,7 +136,7 @@ def write_report(
         write_whole(
             folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode() + b"\n"
         )
-        page = render(totals, facts, target=str(target), written=written)
+        page = page_of(totals, facts, target=str(target), written=written)
         write_whole(folder / "report.html", page.encode("utf-8", "backslashreplace"))
         _clear(place, {name for fact in facts for name in (fact.before, fact.after, fact.timeline)})
         sweep(folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vderain.batch.clips.clip_files import is_as_written, room_for
+from vderain.batch.clips.clip_files import check_inside, is_as_written, room_for
 from vderain.batch.clips.find import WORK_FOLDER, Archive, Found
 from vderain.batch.clips.joining import joinable, joined_name
 from vderain.batch.clips.series import ordered
@@ -54,6 +54,8 @@ def open_manifest(target: Path) -> Manifest:
     """The manifest of a target, which is made if it is not there. Raises SinkError, also while another batch runs."""
     folder = target / WORK_FOLDER
     try:
+        for name in ("segments", "clips", _MANIFEST):
+            check_inside(folder / name, target)
         for name in ("segments", "clips"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -253,6 +255,7 @@ def _join(
     name = joined_name(first.output)
     parts = [str(target / clip.output) for clip in series]
     try:
+        check_inside((target / name).parent, target)
         report = join(parts, str(target / name), overwrite=overwrite)
     except VderainError as error:
         tell(first, f"not joined with {len(series) - 1} clips after it: {error}")

@@ -170,7 +170,7 @@ class Batch:
             self._tell(clip, f"skipped: {why}; overwrite=True replaces it")
             return
         clip = self._as_it_is_now(clip)
-        check_place(output.parent)
+        check_place(output.parent, self.target)
         self._check_space(clip)
         segments = self.manifest.segments(clip.id)
         if not segments or clip.settings != self._identity:
@@ -324,7 +324,7 @@ class Batch:
         # After a kill between here and the end, the output is known to be ours.
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
-        name_all(folder, partial, place, overwrite=self.settings.encode.overwrite)
+        name_all(folder, partial, place, self.target, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
     def _was_published(self, clip: ClipRow) -> bool:

@@ -26,13 +26,14 @@ def is_as_written(target: Path, clip: ClipRow) -> bool:
     return same_time and about.st_size == clip.record.get("size_bytes")
 
 
-def name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> None:
+def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrite: bool) -> None:
     """Give a video, and first what lies beside it in ``folder``, their names in ``place``, which is made where needed.
 
     Where no video of the name is there, files named after it are what a killed attempt, or an output
     that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way,
-    and where ``place`` takes no files.
+    and where ``place`` takes no files or lies outside of ``target``.
     """
+    check_inside(place, target)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,8 +52,19 @@ def name_all(folder: Path, partial: Path, place: Path, *, overwrite: bool) -> No
             raise _unwritable(place, error.strerror) from error
 
 
-def check_place(place: Path) -> None:
-    """Raise SinkError where a folder, or that which it is to be made in, takes no files."""
+def check_inside(place: Path, target: Path) -> None:
+    """Raise SinkError where a link leads a place of the target, which may be still to be made, out of it."""
+    real, inside = Path(os.path.realpath(place)), Path(os.path.realpath(target))
+    if inside not in (real, *real.parents):
+        raise SinkError(
+            f"{place}: a link leads out of the target, to {real}, and nothing is written there; remove the link,"
+            " or choose what it leads to as the target of a batch of its own"
+        )
+
+
+def check_place(place: Path, target: Path) -> None:
+    """Raise SinkError where a folder, or that which it is to be made in, takes no files or lies outside the target."""
+    check_inside(place, target)
     there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
     if not there.is_dir():
         raise SinkError(

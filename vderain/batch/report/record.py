@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vderain import __version__
+from vderain.batch.clips.clip_files import check_inside
 from vderain.batch.manifest import ClipRow
 from vderain.batch.rain.detector import RainTimeline
 from vderain.batch.report.page import page_of
@@ -123,6 +124,7 @@ def write_report(
 
         pictures = before_and_after
     place = folder / PICTURES_FOLDER
+    check_inside(place, folder)
     try:
         place.mkdir(exist_ok=True)
         known = _known(folder)

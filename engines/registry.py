@@ -45,9 +45,9 @@ def _fits(name: str, options: EngineOptions) -> bool:
 
 def _contradiction(options: EngineOptions) -> str:
     if options.engine == "reference":
-        return "--engine reference computes on the CPU in float32 only"
+        return "engine='reference' computes on the CPU in float32 only"
     where = "an NVIDIA GPU" if options.engine in ON_NVIDIA else "OpenVINO's devices"
-    return f"--engine {options.engine} runs on {where}, not on --device {options.device}"
+    return f"engine={options.engine!r} runs on {where}, not on device={options.device!r}"
 
 
 def takeovers(name: str) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def _rewritten(
     """Write weights again, with scores or with what int8 needs on their card."""
     if clean is None and not scores:
         raise OptionError(
-            f"{source}: weights already; --calibrate names clean pictures for int8, --scores what evaluate wrote"
+            f"{source}: weights already; name calibration pictures for int8, or scores that evaluate wrote"
         )
     path, card = find_weights(source.stem, str(source))
     network = load_network(path, card)
@@ -154,7 +154,7 @@ def _int8_scales(
     except SourceError as error:
         if clean is not None:
             raise
-        _log.warning("the card has no int8 scales (--calibrate names other pictures): %s", error)
+        _log.warning("the card has no int8 scales (name other calibration pictures): %s", error)
         return {}
 
 

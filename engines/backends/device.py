@@ -64,13 +64,13 @@ class CudaDevice:
             wanted.lower().startswith("cuda:") and number.isdecimal()
         ):
             raise OptionError(
-                f"--device {wanted}: this engine runs on an NVIDIA GPU: cuda, cuda:0, cuda:1"
+                f"device={wanted!r}: this engine runs on an NVIDIA GPU: cuda, cuda:0, cuda:1"
             )
         _refuse_missing_gpu()
         index = int(number or 0)
         if index >= torch.cuda.device_count():
             raise EngineLoadError(
-                f"--device {wanted}: there are {torch.cuda.device_count()} GPUs, counted from 0"
+                f"device={wanted!r}: there are {torch.cuda.device_count()} GPUs, counted from 0"
             )
         self.torch_device = torch.device("cuda", index)
         facts = torch.cuda.get_device_properties(index)
@@ -159,7 +159,7 @@ def transfers_per_s(
 
 
 def used_bytes(wanted: str) -> int | None:
-    """Memory in use on the GPU of ``--device``, by all programs; None where there is none, or it does not tell.
+    """Memory in use on the GPU of ``device``, by all programs; None where there is none, or it does not tell.
 
     Only for a GPU that an engine runs on: to ask another one takes hundreds of megabytes of it.
     """
@@ -188,5 +188,5 @@ def _refuse_missing_gpu() -> None:
             "(on Linux: pip install torch, from PyPI)"
         )
     raise EngineLoadError(
-        "torch finds no NVIDIA GPU; check the driver with nvidia-smi, or use --engine openvino"
+        "torch finds no NVIDIA GPU; check the driver with nvidia-smi, or use engine='openvino'"
     )

@@ -48,7 +48,7 @@ def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
     """What to try, in this order: half precision unless another is asked for, then float32."""
     first = "float16" if options.precision == "auto" else options.precision
     if first not in DTYPES:
-        raise EngineBuildError(f"--precision {first}: {name} computes in {', '.join(DTYPES)}")
+        raise EngineBuildError(f"precision={first!r}: {name} computes in {', '.join(DTYPES)}")
     return tuple(dict.fromkeys((first, "float32")))
 
 

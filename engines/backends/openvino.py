@@ -270,7 +270,7 @@ class OpenVinoBackend:
         available = self._core.available_devices
         if device not in {*available, *(name.split(".")[0] for name in available)}:
             raise EngineLoadError(
-                f"--device {wanted}: openvino finds no such device; available: {', '.join(available)}"
+                f"device={wanted!r}: openvino finds no such device; available: {', '.join(available)}"
             )
         return device
 
@@ -280,13 +280,13 @@ class OpenVinoBackend:
             wanted = self._fastest_precision()
         if wanted == "int8" and not self._card.int8:
             raise EngineBuildError(
-                f"--precision int8: {self._weights} have no int8 scales on their card; "
-                "vderain export --calibrate measures them"
+                f"precision='int8': {self._weights} have no int8 scales on their card; "
+                "vderain export measures them on calibration images"
             )
         if _CAPABILITIES[wanted] not in self._capabilities:
             raise EngineBuildError(
-                f"--precision {wanted}: {self._device} ({self._device_name}) cannot compute in it; "
-                "use --precision auto"
+                f"precision={wanted!r}: {self._device} ({self._device_name}) cannot compute in it; "
+                "use precision='auto'"
             )
         return tuple(dict.fromkeys((wanted, "float32")))
 

@@ -32,7 +32,7 @@ def first_passing(
             return engine
         engine.close()
         notes.append(f"{name} in {precision} is not used, it fails the self-check: {check}")
-    raise EngineBuildError(f"{fmt}: {'; '.join(notes)}; try --engine reference")
+    raise EngineBuildError(f"{fmt}: {'; '.join(notes)}; try engine='reference'")
 
 
 def load_cached(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import vderain
+import vderain.engines
+import vderain.training
 from vderain.cli.wording import as_flags
 
 
@@ -32,9 +34,11 @@ def test_options_in_messages_are_shown_as_flags(message, shown):
 
 
 def test_the_library_raises_no_message_that_names_a_flag():
-    root = Path(vderain.__file__).parent
+    roots = [
+        Path(package.__file__).parent for package in (vderain, vderain.engines, vderain.training)
+    ]
     named = []
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for root in roots for path in root.rglob("*.py")):
         if "cli" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text())):

@@ -78,7 +78,7 @@ def test_an_engine_asked_for_by_name_is_not_replaced(weights, cache_folder, monk
 
 
 def test_unknown_device_lists_those_there_are(weights, cache_folder):
-    with pytest.raises(EngineLoadError, match=r"--device TPU: .* available: .*CPU"):
+    with pytest.raises(EngineLoadError, match=r"device='TPU': .* available: .*CPU"):
         open_pool(weights, device="TPU").open(FMT)
 
 
@@ -90,7 +90,7 @@ def test_contradicting_options(weights):
 
 def test_a_precision_that_the_device_lacks_is_refused(weights, cache_folder, monkeypatch):
     monkeypatch.setitem(openvino_module._CAPABILITIES, "float16", "NO_SUCH_CAPABILITY")
-    with pytest.raises(EngineBuildError, match=r"--precision float16: CPU .* cannot compute in it"):
+    with pytest.raises(EngineBuildError, match=r"precision='float16': CPU .* cannot compute in it"):
         open_pool(weights, precision="float16").open(FMT)
 
 
@@ -337,7 +337,7 @@ def test_which_engines_are_tried(monkeypatch, gpu, options, tried):
     ],
 )
 def test_an_engine_on_the_wrong_device_is_refused(weights, options):
-    with pytest.raises(OptionError, match=f"--engine {options['engine']}"):
+    with pytest.raises(OptionError, match=f"engine={options['engine']!r}"):
         open_pool(weights, **options)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import click
 
+from vderain.cli.wording import as_flags
 from vderain.diagnostics.diagnosis import Diagnosis, Usable, diagnose
 
 
@@ -15,7 +16,7 @@ from vderain.diagnostics.diagnosis import Diagnosis, Usable, diagnose
 def doctor(as_json: bool) -> None:
     """Show versions, CPU features, engines and encoders that work on this machine."""
     found = diagnose()
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _text(found))
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else as_flags(_text(found)))
 
 
 def _text(found: Diagnosis) -> str:

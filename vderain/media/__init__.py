@@ -44,7 +44,7 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
 
 
 def probe_encoders() -> list[tuple[str, bool, str]]:
-    """For every encoder of ``--codec``: its name, whether it opens here, and "" or why not."""
+    """For every encoder of ``EncodeOptions.codec``: its name, whether it opens here, and "" or why not."""
     from vderain.media.io.encoders import probe_encoders as probe_all
 
     return probe_all()

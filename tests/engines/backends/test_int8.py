@@ -69,7 +69,7 @@ def test_other_scales_of_the_same_weights_are_another_engine(wide_weights, tmp_p
 
 
 def test_weights_without_scales_say_how_to_get_them(wide_weights, tmp_path):
-    with pytest.raises(EngineBuildError, match=r"vderain export --calibrate"):
+    with pytest.raises(EngineBuildError, match=r"vderain export measures them"):
         backend(wide_weights, tmp_path)
 
 

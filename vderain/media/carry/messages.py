@@ -59,7 +59,7 @@ def _captions(sets: bytes) -> Iterable[Message]:
 
 
 def can_hold_messages(codec: str) -> bool:
-    """Whether a codec, by its name in ``--codec``, has such messages."""
+    """Whether a codec, by its name in ``EncodeOptions.codec``, has such messages."""
     return codec.removesuffix("_nvenc") in _SEI
 
 

@@ -30,7 +30,7 @@ class Encoder:
 
     Attributes:
         name: FFmpeg's name.
-        codec: value of ``--codec``.
+        codec: value of ``EncodeOptions.codec``.
         crf, max_crf: default and largest quality value, None where there is none.
         preset, presets: default and possible presets.
         min_size: smallest width and height in pixels that opens.
@@ -52,7 +52,7 @@ class Encoder:
     pixel_shape: bool = False
 
 
-# The defaults of --crf and --preset; the help of EncodeOptions repeats them, and a test compares.
+# The defaults of crf and preset; the help of EncodeOptions repeats them, and a test compares.
 ENCODERS = {
     encoder.codec: encoder
     for encoder in (
@@ -127,7 +127,7 @@ def _check_quality(encoder: Encoder, options: EncodeOptions) -> None:
 
 
 def probe_encoders() -> list[tuple[str, bool, str]]:
-    """For every value of ``--codec``: FFmpeg's name, whether it opens here, and "" or why not."""
+    """For every value of ``EncodeOptions.codec``: FFmpeg's name, whether it opens here, and "" or why not."""
     reasons = [
         (encoder.name, why_closed(encoder))
         for codec, encoder in ENCODERS.items()

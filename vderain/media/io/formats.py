@@ -36,7 +36,7 @@ class Container:
     """One container format, by FFmpeg's name of its muxer.
 
     Attributes:
-        codecs: values of ``--codec`` that it holds and that players expect in it.
+        codecs: values of ``EncodeOptions.codec`` that it holds and that players expect in it.
         rotates: whether the display matrix is written.
         negative_times: whether a track may begin before zero; else all tracks are moved.
         timestamps: False where it stores a frame rate and no times.

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vderain.clips import Window
 from vderain.metrics import psnr
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import CoarseStage, RainBlock, SemiDRDNet
@@ -52,7 +53,7 @@ def samples(data: Path, frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for name in CLIPS:
         rainy = read_window(ClipFile(dev / "rendered" / f"{name}_shower.mp4", 0, 8))
         clean = read_window(ClipFile(dev / "clean_video" / f"{name}.mp4", 0, 8))
-        stacks = list(stacked_clips(rainy, frames))
+        stacks = list(stacked_clips(rainy, Window(frames, frames // 2)))
         for index in (3, 5):
             yield cut(stacks[index]), cut(clean[index])
 

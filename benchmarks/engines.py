@@ -59,7 +59,7 @@ def main(size: str, rounds: int) -> None:
     calls = torch_forms(network, fmt)
     rng = np.random.default_rng(0)
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
-    clip = still_clip(planes, fmt, card.config.frames)
+    clip = still_clip(planes, fmt, card.config.seen_frames)
     engines = []
     for precision in ("float32", "bfloat16", "float16", "int8"):
         # One frame at a time, on all threads, as torch computes.

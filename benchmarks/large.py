@@ -53,7 +53,7 @@ def plain_change(fmt: PlaneFormat, weights: str | None, out: Path) -> None:
 
     path, card = find_weights("fast", weights)
     network = PlanesNetwork(load_network(path, card), fmt, multiple=card.config.multiple).eval()
-    clip = rainy_clip(fmt, card.config.frames)
+    clip = rainy_clip(fmt, card.config.seen_frames)
     planes = [torch.from_numpy(plane.astype(np.float32))[None, None] for plane in clip.inputs]
     with torch.inference_mode():
         np.savez(out, *(change[0, 0].numpy() for change in network(*planes)))
@@ -67,7 +67,7 @@ def found_of(options: EngineOptions, fmt: PlaneFormat, expected: Path) -> dict:
             return {"reason": "; ".join(spec.notes)}
         if not expected.exists():  # only built, and checked by itself
             return {}
-        clip = rainy_clip(fmt, spec.frames)
+        clip = rainy_clip(fmt, spec.seen_frames)
         before = peak_mib()
         since = time.perf_counter()
         pending = [engine.submit(clip) for _ in range(engine.slots)]

@@ -97,7 +97,7 @@ def network_only(
     planes = tuple(rng.integers(16, 236, shape).astype(np.uint8) for shape in fmt.plane_shapes)
     engine = open_engine(options)
     spec = engine.open(fmt)
-    clip = still_clip(planes, fmt, spec.frames)
+    clip = still_clip(planes, fmt, spec.window.seen_frames)
     for pending in [engine.submit(clip) for _ in range(engine.slots)]:
         pending.result()
     since, cpu = time.monotonic(), time.process_time()
@@ -110,7 +110,7 @@ def network_only(
         pending.result()
     wall, cpu = time.monotonic() - since, time.process_time() - cpu
     engine.close()
-    return wall, cpu, Window.of(spec.frames)
+    return wall, cpu, spec.window
 
 
 def run_command(clip: Path, out: Path, *options: str) -> list[str]:

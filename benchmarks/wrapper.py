@@ -60,7 +60,7 @@ def main(size: str, precision: str, rounds: int) -> None:
     width, height = (int(side) for side in size.split("x"))
     fmt = PlaneFormat("yuv420", width, height)
     network = load_network(*find_weights("fast"))
-    channels, frames = network.config.channels, network.config.frames
+    channels, frames = network.config.channels, network.config.seen_frames
     planes = [(1, 1, *shape) for shape in fmt.clip_shapes(frames)]
     bare_input = [(1, channels, height, width)]
     requests = {

@@ -43,19 +43,19 @@ def added(change: Future, clip: Clip, strength: float) -> Future:
     )
 
 
-def clip_inputs(clip: Clip, fmt: PlaneFormat, frames: int) -> list[Plane]:
+def clip_inputs(clip: Clip, fmt: PlaneFormat, seen_frames: int) -> list[Plane]:
     """A clip's planes in the order of the network's inputs; EngineLoadError if it misfits."""
-    check_clip(clip, fmt, frames)
+    check_clip(clip, fmt, seen_frames)
     return list(clip.inputs)
 
 
-def check_clip(clip: Clip, fmt: PlaneFormat, frames: int) -> None:
+def check_clip(clip: Clip, fmt: PlaneFormat, seen_frames: int) -> None:
     """Raise EngineLoadError unless an engine that was opened for a format takes a clip."""
     if clip.format != fmt:
         raise EngineLoadError(f"this engine was opened for {fmt}, the clip is {clip.format}")
-    if len(clip.neighbours) != frames - 1:
+    if len(clip.neighbours) != seen_frames - 1:
         raise EngineLoadError(
-            f"the network sees {frames} frames, the clip holds {1 + len(clip.neighbours)}"
+            f"the network sees {seen_frames} frames, the clip holds {1 + len(clip.neighbours)}"
         )
 
 
@@ -71,7 +71,10 @@ def spec_from_card(
     if flop > _COSTLY_FLOP:
         told = f"the {card.network} network of tier {card.tier} does {flop / 1e9:.0f} GFLOP per 1280x720 frame"
         notes = (*notes, told)
-    return EngineSpec(name, precision, device, card.tier, frames, frames - 1 - frames // 2, notes)
+    lookahead = frames - 1 - frames // 2
+    return EngineSpec(
+        name, precision, device, card.tier, frames, lookahead, notes, card.config.ranks
+    )
 
 
 def frame_flop(config: AnyConfig, fmt: PlaneFormat, *, folded: bool = False) -> float:

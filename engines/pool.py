@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from vderain.clips import Window
 from vderain.engines import registry
 from vderain.engines.backends.openvino import SLOTS
 from vderain.engines.background import BackgroundBuild, ProcessBuild
@@ -97,9 +98,10 @@ class EnginePool:
             return max((entry.engine.slots for entry in self._open.values()), default=SLOTS)
 
     @property
-    def frames(self) -> int:
-        """Of the network, whichever engine runs it."""
-        return self._card.config.frames
+    def window(self) -> Window:
+        """As the protocol says."""
+        config = self._card.config
+        return Window.of(config.frames, config.ranks)
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
         """Open the engine of a format the first time; the engine that serves it now, or did last.

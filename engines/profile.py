@@ -147,7 +147,7 @@ def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
     planes = tuple(
         rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
     )
-    clip = still_clip(planes, fmt, engine.frames)
+    clip = still_clip(planes, fmt, engine.window.seen_frames)
     engine.submit(clip).result()  # the first one also allocates
     waiting: deque[Future] = deque()
     done, since = 0, time.monotonic()

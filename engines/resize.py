@@ -28,7 +28,7 @@ class ScaledEngine:
         self._fmt = fmt
         self._inner_fmt = inner_fmt
         self.slots = inner.slots
-        self.frames = inner.frames
+        self.window = inner.window
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
         """The inner engine's, with a note on the size."""
@@ -42,8 +42,8 @@ class ScaledEngine:
 
     def change(self, clip: Clip) -> Future:
         """Shrink the clip's planes by averaging and start computing; the change is enlarged."""
-        planes = clip_inputs(clip, self._fmt, self.frames)
-        shapes = self._inner_fmt.clip_shapes(self.frames)
+        planes = clip_inputs(clip, self._fmt, self.window.seen_frames)
+        shapes = self._inner_fmt.clip_shapes(self.window.seen_frames)
         small = [
             _resized(plane, shape, cv2.INTER_AREA)
             for plane, shape in zip(planes, shapes, strict=True)

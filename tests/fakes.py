@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from vderain.clips import Window
 from vderain.engines.engine import added
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.future import Future
@@ -72,6 +73,10 @@ class FakeEngine:
     """What engines of the tests share: one frame a clip, changes that are added on the host."""
 
     slots = frames = 1
+
+    @property
+    def window(self):
+        return Window.of(self.frames)
 
     def open(self, fmt):
         return EngineSpec("fake", "float32", "cpu", "fast", self.frames)

@@ -16,6 +16,9 @@ COARSE = replace(TINY, rain_blocks=2, coarse_blocks=(1, 1))
 
 TEMPORAL = replace(COARSE, unshuffle=2, frames=3)
 
+# Begins with the median of five frames; its clips hold two planes of neighbours, as those of TEMPORAL do.
+MEDIAN = replace(COARSE, unshuffle=2, frames=5, fusion="median", ranks=(1, 2))
+
 TINY_NLCL = NlclConfig(width=8, blocks=2)
 
 

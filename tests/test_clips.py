@@ -188,7 +188,7 @@ def test_a_bright_edge_that_jumps_leaves_no_ghost(lookahead):
 def test_a_live_clip_is_that_of_a_run_without_lookahead(frames):
     recent = Recent(5)
     aligner = Aligner()
-    live = [newest_clip(recent.add(seen), frames, aligner) for seen in pan(8)]
+    live = [newest_clip(recent.add(seen), Window(frames), aligner) for seen in pan(8)]
     for one, other in zip(live, collected(pan(8), frames, 0), strict=True):
         assert one.format == other.format
         assert all(np.array_equal(a, b) for a, b in zip(one.inputs, other.inputs, strict=True))

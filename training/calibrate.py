@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vderain.clips import Window
 from vderain.network.base import ChangeNetwork
 from vderain.network.quantize import calibrate
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.sources import Sample, Samples, clean_tables, load_sources
-from vderain.training.data.stacks import network_input, stacked_still
+from vderain.training.data.stacks import network_input, stacked_still, window_of
 from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
 
 PICTURES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
@@ -36,7 +37,9 @@ def int8_scales(
     """
     sources = load_sources(tables, data, PictureCache(0))
     frames = network.config.frames
-    return calibrate(network, map(_stacked, _clips(list(sources.values()), frames)))
+    window = window_of(network.config)
+    clips = _clips(list(sources.values()), frames)
+    return calibrate(network, (_stacked(clip, window) for clip in clips))
 
 
 def clean_scales(network: ChangeNetwork, clean: Path) -> dict[str, tuple[float, float]]:
@@ -71,6 +74,6 @@ def _middle(picture: Picture) -> Picture:
     return np.ascontiguousarray(np.pad(part, missing, mode="edge"))
 
 
-def _stacked(frames: Sequence[Picture]) -> Tensor:
-    """Pictures as ``change`` takes them, (1, 3 + T - 1, H, W)."""
-    return torch.from_numpy(network_input(stacked_still(frames)))[None]
+def _stacked(frames: Sequence[Picture], window: Window) -> Tensor:
+    """Pictures as ``change`` takes them, (1, 3 + K, H, W)."""
+    return torch.from_numpy(network_input(stacked_still(frames, window)))[None]

@@ -74,7 +74,7 @@ class Derainer:
             else (rainy,)
         )
         frame = Frame(planes, fmt, pts=0, time_base=Fraction(1))
-        clip = upright_clip(frame, self._engine.frames)
+        clip = upright_clip(frame, self._engine.window.seen_frames)
         dry = self._engine.submit(clip, strength=self._strength).result()
         return np.stack(dry, -1) if rainy.ndim == 3 else dry[0]
 

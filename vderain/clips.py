@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,15 +34,38 @@ Item = Frame | PassedPacket
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a network sees: ``frames``, an odd number, of which up to ``lookahead`` may lie in the future."""
+    """What a network sees.
+
+    Attributes:
+        frames: T, an odd number.
+        lookahead: how many of them may lie in the future.
+        ranks: of the T - 1 neighbours' samples in order of brightness, those that clips hold; () for all.
+
+    """
 
     frames: int = 1
     lookahead: int = 0
+    ranks: tuple[int, ...] = ()
+
+    def seen(self, ordered: Sequence[Plane]) -> Sequence[Plane]:
+        """The planes of ``ordered`` neighbours that clips hold."""
+        return [ordered[rank] for rank in self.ranks] if self.ranks else ordered
+
+    @property
+    def seen_frames(self) -> int:
+        """How many planes of luma a clip holds: the frame's and its neighbours'."""
+        return 1 + len(self.ranks) if self.ranks else self.frames
 
     @classmethod
-    def of(cls, frames: int, lookahead: int | None = None) -> Window:
-        """What a network of so many frames sees: half of the others from the future, or at most ``lookahead``."""
-        return cls(frames, frames // 2 if lookahead is None else min(lookahead, frames - 1))
+    def of(cls, frames: int, ranks: tuple[int, ...] = ()) -> Window:
+        """What a network of so many frames sees of a file: half of the others lie in the future."""
+        return cls(frames, frames // 2, ranks)
+
+    def looking_ahead(self, lookahead: int | None) -> Window:
+        """The same with another look-ahead, ``frames`` - 1 at most; as it is for None."""
+        if lookahead is None:
+            return self
+        return replace(self, lookahead=min(lookahead, self.frames - 1))
 
     @property
     def warm_up(self) -> int:
@@ -103,9 +126,9 @@ class Recent:
         self._seen = ()
 
 
-def newest_clip(recent: tuple[Seen, ...], frames: int, aligner: Aligner) -> Clip:
-    """The clip of ``frames`` frames for the last of ``recent``; no frame of the future is waited for."""
-    stretch = _Stretch(Window(frames), _aligner=aligner)
+def newest_clip(recent: tuple[Seen, ...], window: Window, aligner: Aligner) -> Clip:
+    """The clip of a ``window`` without look-ahead for the last of ``recent``."""
+    stretch = _Stretch(window, _aligner=aligner)
     for seen in recent:
         stretch.add(seen)
     return stretch.last_clip()
@@ -200,7 +223,7 @@ class _Stretch:
             self._dropped += 1
         ordered = in_order_of_brightness([one.luma for one in laid])
         floor = floor_of(laid, ordered, current.format.bit_depth)
-        return Clip(current.planes, current.format, ordered, floor)
+        return Clip(current.planes, current.format, self.window.seen(ordered), floor)
 
     def last_clip(self) -> Clip:
         """The clip of the newest frame, whatever was asked for before."""

@@ -18,7 +18,7 @@ _FRAMES = 6
 def network_frame_s(engine: Engine, fmt: PlaneFormat) -> float:
     """Seconds that the network takes for a frame with all slots in flight; opens the engine first."""
     planes = tuple(np.full(shape, fmt.peak // 2, fmt.dtype) for shape in fmt.plane_shapes)
-    clip = still_clip(planes, fmt, engine.frames)
+    clip = still_clip(planes, fmt, engine.window.seen_frames)
     engine.submit(clip).result()  # the first one also allocates
     since = time.monotonic()
     waiting: deque[Future] = deque()

@@ -83,7 +83,7 @@ class PlaneFormat:
         return (luma, chroma, chroma)
 
     def clip_shapes(self, frames: int) -> tuple[tuple[int, int], ...]:
-        """(H, W) of each plane of a clip of so many frames: the frame's, and its neighbours' luma."""
+        """(H, W) of each plane of a clip that shows so many frames: the frame's, and its neighbours' luma."""
         shapes = self.plane_shapes
         return (*shapes, *shapes[:1] * (frames - 1))
 
@@ -257,8 +257,8 @@ class Clip:
 
     Attributes:
         planes: of the frame, turned upright, as ``format`` says.
-        neighbours: their luma, aligned to the frame and in order of brightness (``vderain.alignment``); the
-            frame's own luma where there is none.
+        neighbours: their luma, aligned to the frame and in order of brightness (``vderain.alignment``), of the
+            ranks that the network sees; the frame's own luma where there is none.
         floor: luma (H, W) that the change must not darken a pixel below (``alignment.floor_of``); None
             where no neighbour is valid. The network does not see it.
 

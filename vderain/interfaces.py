@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Protocol
 
+from vderain.clips import Window
 from vderain.frames import Clip, ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.future import Future
 
@@ -143,9 +144,16 @@ class EngineSpec:
     precision: str
     device: str
     tier: str
-    frames: int = 1  # T, how many frames a clip must hold
+    frames: int = 1  # T, how many frames the network looks at
     lookahead: int = 0  # how many of them may lie in the future
     notes: tuple[str, ...] = ()  # fallbacks, each with its reason
+    # Of the neighbours in order of brightness, those that a clip holds; () for all.
+    ranks: tuple[int, ...] = ()
+
+    @property
+    def window(self) -> Window:
+        """What the network sees of a file."""
+        return Window(self.frames, self.lookahead, self.ranks)
 
 
 class Engine(Protocol):
@@ -163,8 +171,8 @@ class Engine(Protocol):
         """How many clips may be unanswered at once; may change when another engine takes over."""
 
     @property
-    def frames(self) -> int:
-        """T, how many frames a clip must hold, in every format."""
+    def window(self) -> Window:
+        """What the network sees of a video, in every format: which neighbours a clip must hold."""
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
         """Get ready for clips of a format; quick where that has happened. Returns which engine serves it now."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
-from vderain.clips import Item, Window, clips, turned
+from vderain.clips import Item, clips, turned
 from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.future import Future
@@ -64,7 +64,7 @@ def derain(
         engine, stages.clocks["derain"], options.strength, sink.takes_device_planes, untouched
     )
     run = _Run(stages, work.opening, _frames_expected(source.info, options))
-    window = Window.of(engine.frames, options.lookahead)
+    window = engine.window.looking_ahead(options.lookahead)
     encoding = stages.clocks["encode"]
     try:
         with stages:

@@ -77,7 +77,7 @@ class Ports:
         half = precision == "float16" and fmt.bit_depth <= HALF_BIT_DEPTH
         padded = fmt.padded(config.multiple)
         answer = torch.float16 if half else torch.float32
-        return cls(fmt, padded.clip_shapes(config.frames), padded.plane_shapes, answer)
+        return cls(fmt, padded.clip_shapes(config.seen_frames), padded.plane_shapes, answer)
 
     @classmethod
     def of_tile(
@@ -137,12 +137,12 @@ class GpuEngine(SlotEngine["GpuSlot"]):
 
     def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
         """As the protocol says; the change is added on the device."""
-        check_clip(clip, self._fmt, self.frames)
+        check_clip(clip, self._fmt, self.window.seen_frames)
         return self._begun(lambda slot: slot.queue(clip, strength, on_device=on_device))
 
     def change(self, clip: Clip) -> Future:
         """As the protocol says."""
-        check_clip(clip, self._fmt, self.frames)
+        check_clip(clip, self._fmt, self.window.seen_frames)
         return self._begun(lambda slot: slot.queue_change(clip))
 
 

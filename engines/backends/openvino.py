@@ -220,7 +220,7 @@ class OpenVinoBackend:
 
         module = planes_graph(network, fmt)
         # Every input is a tensor of its own: the tracer takes one given twice for one input.
-        shapes = fmt.clip_shapes(network.config.frames)
+        shapes = fmt.clip_shapes(network.config.seen_frames)
         inputs = [torch.zeros(1, 1, *shape) for shape in shapes]
         if part:
             inputs.append(torch.zeros(1, 1, 1, self._means_length))
@@ -250,7 +250,7 @@ class OpenVinoBackend:
         padded = fmt.padded(self._card.config.multiple)
         try:
             model = _unpack(self._core, blob)
-            shapes = padded.clip_shapes(self._card.config.frames)
+            shapes = padded.clip_shapes(self._card.config.seen_frames)
             if part:
                 shapes += ((1, self._means_length),)
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})

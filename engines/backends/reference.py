@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vderain.clips import Window
 from vderain.engines.engine import added, clip_inputs, spec_from_card
 from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
 from vderain.frames import Clip, Plane, PlaneFormat
@@ -67,7 +68,7 @@ class ReferenceEngine:
         self._fmt = fmt
         self._threads = threads
         config = network.config
-        self.frames = config.frames
+        self.window = Window.of(config.frames, config.ranks)
         network, notes = _fitting(network, fmt, free_bytes)
         self._spec = replace(spec, notes=(*spec.notes, *notes))
         self._device = next(network.parameters()).device
@@ -87,7 +88,7 @@ class ReferenceEngine:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        planes = clip_inputs(clip, self._fmt, self.frames)
+        planes = clip_inputs(clip, self._fmt, self.window.seen_frames)
         try:
             inputs = [
                 torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(

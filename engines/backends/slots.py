@@ -58,7 +58,7 @@ class SlotEngine(Generic[_Slot]):
 
     def __init__(self, slots: Sequence[_Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
         self.slots = len(slots)
-        self.frames = spec.frames
+        self.window = spec.window
         self._slots = list(slots)
         self._fmt = fmt
         self._spec = spec
@@ -77,7 +77,7 @@ class SlotEngine(Generic[_Slot]):
 
     def change(self, clip: Clip) -> Future:
         """Start computing; the samples are copied before this returns."""
-        return self.start(clip_inputs(clip, self._fmt, self.frames))
+        return self.start(clip_inputs(clip, self._fmt, self.window.seen_frames))
 
     def start(self, planes: Sequence[Plane]) -> Future:
         """``change`` for what is no clip: the planes that the network takes, in its order."""

@@ -139,7 +139,7 @@ class TiledEngine:
         self._fmt = fmt
         told = f"too little memory for a whole frame: it is computed in {tiling}"
         self._spec = replace(spec, notes=(*spec.notes, told))
-        self.frames = spec.frames
+        self.window = spec.window
         self._closed = False
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
@@ -154,8 +154,8 @@ class TiledEngine:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        planes = clip_inputs(clip, self._fmt, self.frames)
-        shapes = self._tiling.frame.clip_shapes(self.frames)
+        planes = clip_inputs(clip, self._fmt, self.window.seen_frames)
+        shapes = self._tiling.frame.clip_shapes(self.window.seen_frames)
         padded = [np.empty(shape, plane.dtype) for shape, plane in zip(shapes, planes, strict=True)]
         for target, plane in zip(padded, planes, strict=True):
             fill_padded(target, plane)
@@ -199,7 +199,7 @@ class TiledEngine:
             yield waiting.popleft().result()
 
     def _cut(self, corner: Corner, planes: list[Plane]) -> Iterator[Plane]:
-        shapes = self._tiling.tile.clip_shapes(self.frames)
+        shapes = self._tiling.tile.clip_shapes(self.window.seen_frames)
         for plane, (height, width) in zip(planes, shapes, strict=True):
             top, left = self._scale(plane)(corner)
             yield plane[top : top + height, left : left + width]

@@ -133,7 +133,7 @@ def _mirrored_positions(have: int, want: int) -> npt.NDArray[np.intp]:
 def _answers(engines: list[Engine], picture: Picture, fmt: PlaneFormat) -> list[Plane]:
     """What each engine would change in a picture, all frames of the clip being the same."""
     planes = planes_from_rgb(picture, fmt)
-    clip = still_clip(planes, fmt, engines[0].frames)
+    clip = still_clip(planes, fmt, engines[0].window.seen_frames)
     return [_bounded(planes, engine.change(clip).result(), fmt) for engine in engines]
 
 

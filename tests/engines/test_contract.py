@@ -11,7 +11,7 @@ import torch
 
 from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
-from tests.networks import COARSE, TEMPORAL, TINY, TINY_NLCL
+from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, TINY_NLCL
 from vderain.alignment import luma
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.device import CudaDevice
@@ -174,10 +174,10 @@ def test_several_frames_without_packing(open_one, plain_weights):
     assert (spec.frames, spec.lookahead) == (3, 1)
 
 
-@pytest.fixture(scope="session")
-def temporal_weights(tmp_path_factory):
+@pytest.fixture(scope="session", params=[TEMPORAL, MEDIAN], ids=["gates", "median"])
+def temporal_weights(request, tmp_path_factory):
     """A network that takes over what its neighbours show, between packed planes."""
-    return write_weights(tmp_path_factory.mktemp("weights") / "temporal.safetensors", TEMPORAL)
+    return write_weights(tmp_path_factory.mktemp("weights") / "temporal.safetensors", request.param)
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.networks import COARSE, TEMPORAL, TINY, ConstantChange, randomized
+from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, ConstantChange, randomized
 from vderain.frames import PlaneFormat
 from vderain.network.change import apply_change, sample_bounds
 from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
@@ -115,7 +115,9 @@ def test_grey_patch_darkens_by_its_luma_and_black_stays_black():
         assert np.all(result[1] == 128) and np.all(result[2] == 128)
 
 
-@pytest.mark.parametrize("config", [TINY, COARSE, TEMPORAL], ids=["tiny", "coarse", "temporal"])
+@pytest.mark.parametrize(
+    "config", [TINY, COARSE, TEMPORAL, MEDIAN], ids=["tiny", "coarse", "temporal", "median"]
+)
 @pytest.mark.parametrize("fmt", formats([*YUV, "gray", "rgb"]), ids=str)
 def test_packed_form_equals_the_reference_form(fmt, config):
     network = randomized(SemiDRDNet(config))
@@ -125,7 +127,7 @@ def test_packed_form_equals_the_reference_form(fmt, config):
     ):  # small answers: no clamp, which only one form has
         branch.tail.weight *= 0.02
         branch.tail.bias *= 0.02
-    frames = [random_planes(fmt, seed, low=0.46, high=0.54) for seed in range(config.frames)]
+    frames = [random_planes(fmt, seed, low=0.46, high=0.54) for seed in range(config.seen_frames)]
     planes = [*frames[0], *[neighbour[0] for neighbour in frames[1:]]]
     packed = run(PackedNetwork(network, fmt), planes)
     plain = run(PlanesNetwork(network, fmt, multiple=config.multiple), planes)

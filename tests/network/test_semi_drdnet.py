@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.networks import COARSE, TEMPORAL, TINY, randomized
+from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
 from vderain.network.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
@@ -15,6 +16,7 @@ SHAPES = {
     "ungated": replace(TINY, squeeze_ratio=0),
     "plain": replace(COARSE, normalised=False),
     "temporal": TEMPORAL,
+    "median": MEDIAN,
 }
 
 
@@ -189,3 +191,39 @@ def test_config_survives_its_card_and_refuses_unknown_names(shape):
     with pytest.raises(ValueError, match="coarse_blocks"):
         NetworkConfig(coarse_blocks=(2, 0))
     assert (TINY.multiple, COARSE.multiple) == (4, 16)
+
+
+def median_input(levels):
+    """A frame of grey, level 0.5, whose neighbours have ``levels``, as the network takes it."""
+    ordered = sorted(level - 0.5 for level in levels)
+    differences = [ordered[rank] for rank in MEDIAN.seen_ranks]
+    values = torch.tensor([0.5, 0.5, 0.5, *differences])
+    return values[None, :, None, None].expand(-1, -1, 16, 16).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("levels", "median"),
+    [
+        ((0.2, 0.25, 0.3, 0.3), 0.3),  # the frame is the brightest: rain
+        ((0.5, 0.5, 0.5, 0.5), 0.5),  # hidden neighbours are the frame itself
+        ((0.2, 0.3, 0.5, 0.5), 0.5),
+        ((0.6, 0.7, 0.8, 0.9), 0.7),  # rain on all neighbours
+    ],
+)
+def test_an_untrained_network_answers_with_nearly_the_temporal_median(levels, median):
+    network = SemiDRDNet(MEDIAN).eval()
+    for branch in (network.rain, network.detail):
+        nn.init.zeros_(branch.tail.weight)
+    answer = 0.5 + network.change(median_input(levels)).detach()
+    assert (answer - median).abs().max() <= 0.012
+
+
+def test_the_median_needs_its_two_ranks():
+    with pytest.raises(ValueError, match="middle"):
+        replace(MEDIAN, ranks=(0, 1))
+    with pytest.raises(ValueError, match="rise"):
+        replace(MEDIAN, ranks=(2, 1))
+    with pytest.raises(ValueError, match="fusion"):
+        replace(MEDIAN, fusion="mean")
+    with pytest.raises(ValueError, match="gates"):
+        replace(TEMPORAL, ranks=(0, 1))

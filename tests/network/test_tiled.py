@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.networks import COARSE, TEMPORAL, TINY, randomized
+from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER
 from vderain.network.fold import fold
 from vderain.network.memory import stripe_rows, working_bytes
@@ -20,6 +20,7 @@ CONFIGS = {
     "ungated": replace(TINY, squeeze_ratio=0),
     "plain": replace(COARSE, normalised=False),
     "temporal": TEMPORAL,
+    "median": MEDIAN,
     "temporal, full": replace(TINY, frames=3, unshuffle=1),
 }
 

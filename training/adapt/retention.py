@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vderain.clips import Window
 from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
 from vderain.training.data.augment import draw_chart
@@ -37,7 +38,7 @@ class OtherRain:
     Args:
         pictures: clean ones by name, with how often each name is drawn; a few drawn charts are added.
         patch: side of a patch in pixels.
-        frames: T, what the network sees at once.
+        window: what the network sees at once.
         seed: of the charts.
         dry_share: how many patches have no rain.
 
@@ -48,7 +49,7 @@ class OtherRain:
         pictures: Mapping[str, tuple[Sequence[Picture], float]],
         *,
         patch: int,
-        frames: int,
+        window: Window,
         seed: int,
         dry_share: float,
     ) -> None:
@@ -60,7 +61,7 @@ class OtherRain:
         }
         shares = {name: share for name, (_, share) in named.items()}
         self._sampler = PatchSampler(
-            sources, shares, patch=patch, batch=1, dry_share=dry_share, seed=seed, frames=frames
+            sources, shares, patch=patch, batch=1, dry_share=dry_share, seed=seed, window=window
         )
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:

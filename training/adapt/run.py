@@ -24,6 +24,7 @@ from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart
 from vderain.training.data.folders import find_clips
 from vderain.training.data.footage import Footage, Piece, read_footage, read_frames
+from vderain.training.data.stacks import window_of
 from vderain.training.evaluation.noreference import RealScores, score_result
 from vderain.training.evaluation.predict import derain_frames, derain_middle, derain_picture
 from vderain.training.export import write_weights
@@ -137,7 +138,7 @@ class Adaptation:
             lessons,
             DryPool(lessons, own, taught),
             self._other_rain(pictures, _KEPT_DRY_SHARE),
-            self.original.config.frames,
+            window_of(self.original.config),
         )
         torch.set_flush_denormal(True)
         self.trainer = Trainer(
@@ -157,9 +158,9 @@ class Adaptation:
             raise SourceError(
                 f"{names}: no rain is seen that moves from frame to frame; nothing to adapt to, nothing was written"
             )
-        count = self.original.config.frames
+        window = window_of(self.original.config)
         return [
-            Lesson.of(seen, piece.frames, count)
+            Lesson.of(seen, piece.frames, window)
             for piece, seen in zip(footage.learnt, views, strict=True)
         ]
 
@@ -169,7 +170,7 @@ class Adaptation:
         return OtherRain(
             pictures,
             patch=self.config.patch,
-            frames=self.original.config.frames,
+            window=window_of(self.original.config),
             seed=self.config.seed,
             dry_share=dry_share,
         )

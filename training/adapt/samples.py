@@ -12,10 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vderain.clips import Window
 from vderain.training.adapt.retention import OtherRain
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart, recoloured
 from vderain.training.data.footage import Piece
+from vderain.training.data.patches import ONE_FRAME
 from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.evaluation.predict import middle_clip
 from vderain.training.rain.streaks import Layer, Picture
@@ -49,14 +51,14 @@ class Lesson:
     light: Layer
 
     @classmethod
-    def of(cls, seen: View, frames: Sequence[Picture], count: int) -> Lesson:
-        """What a view of consecutive frames teaches a network that looks at ``count`` of them."""
-        return cls(middle_clip(frames, count), seen.target(), seen.valid, seen.light())
+    def of(cls, seen: View, frames: Sequence[Picture], window: Window) -> Lesson:
+        """What a view of consecutive frames teaches a network that looks through a window."""
+        return cls(middle_clip(frames, window), seen.target(), seen.valid, seen.light())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A patch: rainy (P, P, 3 + T - 1) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
+    """A patch: rainy (P, P, 3 + K) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
 
     rainy: Picture
     target: Picture
@@ -136,9 +138,9 @@ class LessonSampler:
         lessons: Sequence[Lesson],
         dry: DryPool,
         other: OtherRain,
-        frames: int = 1,
+        window: Window = ONE_FRAME,
     ) -> None:
-        self._config, self._lessons, self._dry, self._frames = config, lessons, dry, frames
+        self._config, self._lessons, self._dry, self._window = config, lessons, dry, window
         self._other = other
         rainy = np.array([lesson.light.mean() for lesson in lessons])
         self._chances = rainy / rainy.sum() if rainy.sum() > 0 else None
@@ -170,9 +172,9 @@ class LessonSampler:
         kind -= config.kept_share
         picture, weight = self._dry.draw(rng, patch)
         if kind < config.mined_share:
-            falling = [self._with_own_rain(rng, picture) for _ in range(self._frames)]
-            return Sample(stacked_still(falling), picture, weight, MADE)
-        return Sample(stacked_alone(picture, self._frames), picture, weight, DRY)
+            falling = [self._with_own_rain(rng, picture) for _ in range(self._window.frames)]
+            return Sample(stacked_still(falling, self._window), picture, weight, MADE)
+        return Sample(stacked_alone(picture, self._window.seen_frames), picture, weight, DRY)
 
     def _real(self, rng: np.random.Generator) -> Sample:
         """A patch of the footage; of a few draws the first that is known well enough."""

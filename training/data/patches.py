@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vderain.clips import Window
 from vderain.errors import OptionError
 from vderain.training.data.augment import recoloured
 from vderain.training.data.sources import Sample
@@ -19,9 +20,10 @@ from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, wi
 from vderain.training.rain.mining import MinedLayer
 from vderain.training.rain.render import Picture, add_rain, recompress
 
-# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3 + T - 1, P, P)
+# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3 + K, P, P)
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
+ONE_FRAME = Window()
 _SMALLEST_SCALE = 0.4
 # Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
 # would else take what stays for the background, and leave all the rain that a picture shows.
@@ -41,7 +43,7 @@ class PatchSampler:
         batch: patches in a batch.
         dry_share: how many of the rendered samples stay dry, so that the network learns to do no harm.
         seed: batch k is drawn from (seed, k).
-        frames: T, what the network sees at once.
+        window: what the network sees at once.
         rain_model: of ``add_rain``.
         mined: streak layers of real footage, for ``add_rain``.
 
@@ -56,21 +58,21 @@ class PatchSampler:
         batch: int,
         dry_share: float,
         seed: int,
-        frames: int = 1,
+        window: Window = ONE_FRAME,
         rain_model: str = "full",
         mined: Sequence[MinedLayer] = (),
     ) -> None:
         self._sources = _Mixture(sources, shares)
         self._patch, self._batch, self._dry_share = patch, batch, dry_share
         self._seed = seed
-        self._frames = frames
+        self._window = window
         self._rain_model, self._mined = rain_model, mined
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
 
     def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
-        """Batches from number ``start`` on, without end: rainy (N, 3 + T - 1, P, P), background (N, 3, P, P).
+        """Batches from number ``start`` on, without end: rainy (N, 3 + K, P, P), background (N, 3, P, P).
 
         Float32 in [0, 1]. ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
         """
@@ -82,15 +84,15 @@ class PatchSampler:
         return _stacked([self.draw(rng) for _ in range(self._batch)])
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
-        """One sample, rainy (P, P, 3 + T - 1) and background (P, P, 3), uint8; SourceError as of ``batch``."""
+        """One sample, rainy (P, P, 3 + K) and background (P, P, 3), uint8; SourceError as of ``batch``."""
         sample = self._sources.draw(rng)
         if sample.background is None:
             raise OptionError("real rain has no ground truth: name its folder under [real]")
         if sample.rainy is not None:
             pair = cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
-            return stacked_alone(rainy, self._frames), background
-        if self._frames > 1 and rng.random() >= _ALONE_SHARE:
+            return stacked_alone(rainy, self._window.seen_frames), background
+        if self._window.frames > 1 and rng.random() >= _ALONE_SHARE:
             return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
         if rng.random() < self._dry_share:
@@ -100,11 +102,11 @@ class PatchSampler:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
             rainy = _perhaps_recompressed(rng, rainy)
         rainy, background = _mirrored(rng, (rainy, background))
-        return stacked_alone(rainy, self._frames), background
+        return stacked_alone(rainy, self._window.seen_frames), background
 
     def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> tuple[Picture, Picture]:
-        """The stack of frames rained on, (P, P, 3 + T - 1), and its background."""
-        maker = SequenceMaker(self._frames)
+        """The stack of frames rained on, (P, P, 3 + K), and its background."""
+        maker = SequenceMaker(self._window)
         offsets = maker.offsets(rng)
         side, m = self._patch + 2 * maker.margin_px, maker.margin_px
         if sample.frames:

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.alignment import in_order_of_brightness, luma
+from vderain.clips import Window
 from vderain.frames import Plane, PlaneFormat
+from vderain.network.config import AnyConfig
 from vderain.training.rain.render import Picture
 
 
@@ -20,25 +22,30 @@ def grey(picture: Picture) -> Plane:
     )
 
 
-def stacked(picture: Picture, lumas: Sequence[Plane]) -> Picture:
-    """A frame (H, W, 3) and the luma of T - 1 neighbours laid over it, (H, W, 3 + T - 1) uint8."""
-    return np.dstack([picture, *in_order_of_brightness(lumas)])
+def window_of(config: AnyConfig) -> Window:
+    """What a network sees of a file: half of its neighbours lie in the future."""
+    return Window.of(config.frames, config.ranks)
 
 
-def stacked_still(frames: Sequence[Picture]) -> Picture:
+def stacked(picture: Picture, lumas: Sequence[Plane], window: Window) -> Picture:
+    """A frame (H, W, 3) and K planes of the aligned luma of T - 1 neighbours, (H, W, 3 + K) uint8."""
+    return np.dstack([picture, *window.seen(in_order_of_brightness(lumas))])
+
+
+def stacked_still(frames: Sequence[Picture], window: Window) -> Picture:
     """The stack of the middle one of T frames (H, W, 3) of a scene that stands still."""
     middle = len(frames) // 2
     others = [*frames[:middle], *frames[middle + 1 :]]
-    return stacked(frames[middle], [grey(other) for other in others])
+    return stacked(frames[middle], [grey(other) for other in others], window)
 
 
 def stacked_alone(picture: Picture, count: int) -> Picture:
-    """The stack of a frame that is its own ``count`` - 1 neighbours."""
+    """The stack of a frame that stands in for the ``count`` - 1 planes of its neighbours."""
     return np.dstack([picture, *[grey(picture)] * (count - 1)])
 
 
 def network_input(stack: Picture) -> npt.NDArray[np.float32]:
-    """A stack as ``change`` takes it, (3 + T - 1, H, W) float32: RGB in [0, 1], and the differences of luma."""
+    """A stack as ``change`` takes it, (3 + K, H, W) float32: RGB in [0, 1], and the differences of luma."""
     planes = stack.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
     if stack.shape[2] > 3:
         planes[3:] -= grey(stack[..., :3]).astype(np.float32) / np.float32(255)

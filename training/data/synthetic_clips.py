@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from vderain.alignment import Aligner, aligned, thumbnail
+from vderain.clips import Window
 from vderain.training.data.stacks import grey, stacked
 from vderain.training.rain.render import Picture
 
@@ -26,11 +27,11 @@ class SequenceMaker:
     """Draws neighbours for a patch, and lays them over it once they are rained on.
 
     Attributes:
-        frames: T, an odd number above 1.
+        window: of a network that looks at more than one frame.
 
     """
 
-    frames: int
+    window: Window
     _aligner: Aligner = field(default_factory=Aligner)
 
     @property
@@ -40,7 +41,7 @@ class SequenceMaker:
 
     def offsets(self, rng: np.random.Generator) -> list[int]:
         """The frames of a clip, relative to the current one, which is in the middle of the list."""
-        count = self.frames - 1
+        count = self.window.frames - 1
         past = count if rng.random() < _LIVE_SHARE else count // 2
         chosen = [*range(-past, 0), *range(1, count - past + 1)]
         chosen = [0 if rng.random() < _LOST_SHARE else offset for offset in chosen]
@@ -49,7 +50,7 @@ class SequenceMaker:
     def laid_over(
         self, rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
     ) -> Picture:
-        """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + T - 1)."""
+        """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + K)."""
         middle, m = len(frames) // 2, self.margin_px
         lumas = [grey(frame) for frame in frames]
         scale = 1 / rng.uniform(1.0, _LARGEST_SHRINK)
@@ -64,7 +65,7 @@ class SequenceMaker:
             motion = self._aligner.motion(small[middle], small[index])
             laid.append(aligned(lumas[middle], lumas[index], motion).luma)
         inner = [luma[m:-m, m:-m] for luma in laid]
-        return stacked(frames[middle][m:-m, m:-m], inner)
+        return stacked(frames[middle][m:-m, m:-m], inner, self.window)
 
 
 def with_objects(

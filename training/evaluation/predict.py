@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vderain.clips import Window, clips
 from vderain.network.base import ChangeNetwork
 from vderain.training.data.images import picture_frame
-from vderain.training.data.stacks import network_input, stacked_alone
+from vderain.training.data.stacks import network_input, stacked_alone, window_of
 from vderain.training.rain.streaks import Picture
 
 
@@ -20,39 +20,42 @@ def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:
 
     The network is asked as it is: call its ``eval`` before. One of several frames sees T times the same.
     """
-    return derain_stack(network, stacked_alone(picture, network.config.frames))
+    return derain_stack(network, stacked_alone(picture, network.config.seen_frames))
 
 
 def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Picture]:
     """Consecutive frames likewise, each with the neighbours that ``vderain run`` would show."""
-    return [derain_stack(network, stack) for stack in stacked_clips(frames, network.config.frames)]
+    return [
+        derain_stack(network, stack) for stack in stacked_clips(frames, window_of(network.config))
+    ]
 
 
 def derain_some(
     network: ChangeNetwork, frames: Sequence[Picture], wanted: Sequence[int]
 ) -> list[Picture]:
     """Those of consecutive frames whose places are ``wanted`` likewise; all are seen as neighbours."""
-    stacks = enumerate(stacked_clips(frames, network.config.frames))
+    stacks = enumerate(stacked_clips(frames, window_of(network.config)))
     return [derain_stack(network, stack) for place, stack in stacks if place in wanted]
 
 
 def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
     """The middle one of an odd number of consecutive frames likewise."""
-    return derain_stack(network, middle_clip(frames, network.config.frames))
+    return derain_stack(network, middle_clip(frames, window_of(network.config)))
 
 
-def stacked_clips(frames: Sequence[Picture], count: int) -> Iterator[Picture]:
-    """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: (H, W, 3 + count - 1)."""
+def stacked_clips(frames: Sequence[Picture], window: Window) -> Iterator[Picture]:
+    """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: (H, W, 3 + K), K planes of neighbours."""
     items = (picture_frame(frame, number) for number, frame in enumerate(frames))
-    for _, clip in clips(items, Window.of(count)):
+    for _, clip in clips(items, window):
         assert clip is not None  # there are no packets
         yield np.dstack(clip.inputs)
 
 
-def middle_clip(frames: Sequence[Picture], count: int) -> Picture:
-    """The clip of the middle one of an odd number of frames, at least ``count``, as ``stacked_clips`` gives it."""
-    around = frames[len(frames) // 2 - count // 2 :][:count]
-    return list(stacked_clips(around, count))[count // 2]
+def middle_clip(frames: Sequence[Picture], window: Window) -> Picture:
+    """The clip of the middle one of an odd number of frames, enough for the window, as ``stacked_clips`` gives it."""
+    half = window.frames // 2
+    around = frames[len(frames) // 2 - half :][: window.frames]
+    return list(stacked_clips(around, window))[half]
 
 
 @torch.inference_mode()

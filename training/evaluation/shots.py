@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from vderain.clips import Window, clips, upright_clip
+from vderain.clips import clips, upright_clip
 from vderain.errors import SourceError
 from vderain.frames import Clip, Frame
 from vderain.interfaces import Engine, EngineSpec
@@ -167,7 +167,7 @@ def _seen(frames: Iterator[Frame], engine: Engine | None) -> Iterator[tuple[Fram
     """Each frame with the clip that the engine sees of it, neighbours included."""
     if engine is None:
         return ((frame, None) for frame in frames)
-    seen = clips(frames, Window.of(engine.frames))
+    seen = clips(frames, engine.window)
     return ((item, clip) for item, clip in seen if isinstance(item, Frame))
 
 

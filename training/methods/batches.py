@@ -21,6 +21,7 @@ from vderain.training.data.images import ClipFile, read_window
 from vderain.training.data.layouts import find_samples
 from vderain.training.data.patches import Batch, PatchSampler, UnpairedSampler
 from vderain.training.data.sources import Samples, Source, load_sources
+from vderain.training.data.stacks import window_of
 from vderain.training.data.synthetic_clips import reach
 from vderain.training.distributed import World
 from vderain.training.methods.distillation import TeacherPool
@@ -148,7 +149,7 @@ def paired_sampler(
         batch=config.batch,
         dry_share=config.dry_share,
         seed=seed,
-        frames=config.network_config.frames,
+        window=window_of(config.network_config),
         rain_model=config.rain_model,
         mined=mined,
     )

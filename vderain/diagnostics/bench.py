@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vderain.clips import Window, clips
+from vderain.clips import clips
 from vderain.engines import open_engine
 from vderain.engines.backends.device import CudaDevice, transfers_per_s
 from vderain.engines.engine import frame_flop
@@ -79,7 +79,7 @@ def bench(
         rates = {
             "decode": _decode_rate(clip, run),
             **_align_rates(fmt, spec),
-            "upload": _copy_rate(fmt.clip_shapes(spec.frames), fmt.dtype, gpu),
+            "upload": _copy_rate(fmt.clip_shapes(spec.window.seen_frames), fmt.dtype, gpu),
             "network": frames_per_s(engine, fmt, seconds),
             "download": _copy_rate(
                 fmt.plane_shapes, fmt.dtype if gpu else np.float32, gpu, back=True
@@ -168,7 +168,7 @@ def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
     if spec.frames == 1:
         return {}
     since = time.monotonic()
-    made = sum(1 for _ in clips(_DrawnSource(fmt), Window.of(spec.frames)))
+    made = sum(1 for _ in clips(_DrawnSource(fmt), spec.window))
     return {"align": made / (time.monotonic() - since)}
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
+FUSIONS = ("gates", "median")
+"""How a network of several frames uses its neighbours: ``semi_drdnet.Fusion`` or ``semi_drdnet.MedianFusion``."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
@@ -23,6 +26,9 @@ class NetworkConfig:
         normalised: batch normalisation after each convolution, as published.
         unshuffle: pixels per side that are folded into channels before the first convolution.
         frames: T, frames of a clip: an odd number: the one that is repaired, and its neighbours.
+        fusion: how neighbours are used, one of FUSIONS.
+        ranks: which of the neighbours' samples, in order of brightness at each pixel, the network sees; 0 is
+            the darkest. Empty for all T - 1 of them.
 
     """
 
@@ -38,13 +44,15 @@ class NetworkConfig:
     normalised: bool = True
     unshuffle: int = 1
     frames: int = 1
+    fusion: str = "gates"
+    ranks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
             values = value if isinstance(value, tuple) else (value,)
-            lowest = 0 if item.name == "squeeze_ratio" else 1
-            if item.name == "normalised":
+            lowest = 0 if item.name in ("squeeze_ratio", "ranks") else 1
+            if item.name in ("normalised", "fusion"):
                 continue
             if any(type(value) is not int or value < lowest for value in values):
                 raise ValueError(
@@ -54,16 +62,49 @@ class NetworkConfig:
             raise ValueError(f"frames must be odd, got {self.frames}")
         if not self.dilations:
             raise ValueError("dilations must name at least one")
+        self._check_fusion()
+
+    def _check_fusion(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {self.fusion!r}")
+        count = self.frames - 1
+        if sorted(set(self.ranks)) != list(self.ranks) or any(r >= count for r in self.ranks):
+            raise ValueError(
+                f"ranks must rise and be below {count}, one less than frames, got {self.ranks}"
+            )
+        if self.ranks and self.fusion == "gates":
+            raise ValueError("ranks need fusion median; gates look at all neighbours")
+        if self.fusion == "median" and not set(self.middle_ranks) <= set(self.seen_ranks):
+            raise ValueError(f"ranks must hold the middle ones, {self.middle_ranks}")
+
+    @property
+    def seen_ranks(self) -> tuple[int, ...]:
+        """``ranks``, written out where that is empty."""
+        return self.ranks or tuple(range(self.frames - 1))
+
+    @property
+    def middle_ranks(self) -> tuple[int, ...]:
+        """Of the two neighbours between which the median of the clip lies; none for a single frame."""
+        half = self.frames // 2
+        return (half - 1, half) if half else ()
+
+    @property
+    def seen_frames(self) -> int:
+        """The frame and the planes of neighbours that the network sees: the planes of luma in a clip."""
+        return 1 + len(self.seen_ranks)
 
     @property
     def channels(self) -> int:
-        """Of the network's input: RGB, and a difference for each neighbour."""
-        return 3 + self.frames - 1
+        """Of the network's input: RGB, and the differences of the neighbours' samples that it sees."""
+        return 3 + len(self.seen_ranks)
 
     @property
     def seen_channels(self) -> int:
-        """What the branches see at a pixel: RGB, and two differences that stand for those of all neighbours."""
-        return 3 if self.frames == 1 else 5
+        """What the branches see at a pixel: RGB and differences."""
+        if self.frames == 1:
+            return 3
+        # Two that stand for those of all neighbours, or the median's and those of all ranks.
+        return 5 if self.fusion == "gates" else 4 + len(self.seen_ranks)
 
     @property
     def multiple(self) -> int:
@@ -84,8 +125,8 @@ class NetworkConfig:
             rain += blocks * 18 * width**2 / area
             if scale:  # down from half the width, and up to twice as many channels
                 rain += (2 * width**2 + 2 * width**2) / area
-        gates = (self.frames - 1) * s**2
-        rain += gates * (9 * self.rain_width + 2 * gates)
+        gates = (self.frames - 1 if self.fusion == "gates" else 2 * (self.frames > 1)) * s**2
+        rain += gates * (9 * self.rain_width + (2 if self.fusion == "gates" else 1) * gates)
         return (rain + detail) / s**2
 
     @property
@@ -119,6 +160,8 @@ class NlclConfig:
 
     kind: ClassVar[str] = "nlcl"
     frames: ClassVar[int] = 1
+    seen_frames: ClassVar[int] = 1
+    ranks: ClassVar[tuple[int, ...]] = ()
     channels: ClassVar[int] = 3
     multiple: ClassVar[int] = 1
 

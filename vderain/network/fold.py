@@ -125,6 +125,8 @@ def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
     Its new gates are as they are born, and branches that saw the frame alone see it with what it takes over.
     Still frames are answered as before.
     """
+    if network.config.fusion != "gates":
+        raise ValueError("only a network whose fusion is gates can be given more frames")
     wider = SemiDRDNet(replace(network.config, frames=frames))
     state = wider.state_dict()
     for name, values in network.state_dict().items():

@@ -133,7 +133,8 @@ class PackedNetwork(nn.Module):
             # Differences stay in samples: what is multiplied by them takes the scale.
             unit = float(rgb_from_samples(fmt)[0][0, 0])
             self.fusion.steepness *= unit
-            beside = unit * np.eye(2 * self.unshuffle**2)
+            differences = network.config.seen_channels - 3
+            beside = unit * np.eye(differences * self.unshuffle**2)
             mix = np.pad(mix, [(0, side) for side in beside.shape])
             mix[-len(beside) :, -len(beside) :] = beside
         self.rain = _packed_branch(folded.rain, mix, -unmix)

@@ -18,6 +18,8 @@ from vderain.network.config import NetworkConfig
 
 # Before the sigmoid: gates that take a twentieth and an eighth of a neighbour, and learn.
 _CLOSED_BEFORE, _CLOSED_AFTER = -3.0, -2.0
+_OPEN = 3.0  # nineteen twentieths of the median
+_QUIET = 0.05  # of a random tail's size: a residual that leaves the median nearly alone, and learns
 _STEEPNESS = 16.0  # a difference of a sixteenth of the range weighs as much as a feature of 1
 
 
@@ -82,6 +84,49 @@ class Fusion(nn.Module):
 
     def _through(self, differences: Tensor, logits: Tensor) -> Tensor:
         return F.conv2d(torch.sigmoid(logits) * differences, self.total)
+
+
+class MedianFusion(nn.Module):
+    """Begins with the temporal median, and decides pixel by pixel where to trust it (ours).
+
+    Where neighbours can be aligned, their robust statistics are nearly the dry scene. So the frame is moved
+    to the median of the clip, times a weight, and from there to the darkest sample that the network sees,
+    times another. Both weights come from the features of the rain branch. With zero weights the answer is
+    nearly the median; where no neighbour is valid, all samples are the frame's own and nothing is moved.
+
+    ``differences`` are the neighbours' luma minus the frame's, unshuffled, (N, K s s, H / s, W / s), those of
+    the darkest samples first. What is taken over is (N, s s, H / s, W / s).
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.steepness = _STEEPNESS
+        self.area = config.unshuffle**2
+        self.middle = config.seen_ranks.index(config.middle_ranks[0])
+        self.after = nn.Conv2d(2 * self.area, 2 * self.area, 1, bias=False)
+        self.features = conv3x3(config.rain_width, 2 * self.area)
+        nn.init.zeros_(self.after.weight)
+        nn.init.zeros_(self.features.weight)
+        bias = torch.tensor([_OPEN, _CLOSED_BEFORE]).repeat_interleave(self.area)
+        self.features.bias = nn.Parameter(bias)
+
+    def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+        """What the branches see of the frame (N, C, H / s, W / s), and the moves: to the median, the darkest."""
+        first = self.middle * self.area
+        darker = differences[:, first : first + self.area]
+        brighter = differences[:, first + self.area : first + 2 * self.area]
+        median = darker.maximum(
+            brighter.clamp(max=0.0)
+        )  # the frame, 0, is one of the clip's samples
+        moves = torch.cat([median, differences[:, : self.area].clamp(max=0.0)], 1)
+        return torch.cat([x, median, differences], 1), moves
+
+    def take(self, differences: Tensor, moves: Tensor, logits: Tensor) -> Tensor:
+        """All that is taken over; ``logits`` are ``self.features`` of the rain branch's features."""
+        weights = torch.sigmoid(logits + self.after(self.steepness * moves))
+        median, darkest = moves[:, : self.area], moves[:, self.area :]
+        taken = weights[:, : self.area] * median
+        return taken + weights[:, self.area :] * (darkest - taken)
 
 
 class SqueezeExcitation(nn.Module):
@@ -207,11 +252,11 @@ class Branch(nn.Module):
 class SemiDRDNet(ChangeNetwork):
     """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
 
-    Input: (N, 3 + T - 1, H, W) float: RGB in [0, 1], and how much brighter the luma of each neighbour is that was
-    laid over the frame, in order of brightness; H and W multiples of ``config.multiple``. Nothing is
-    clamped: training sees the raw answer.
+    Input: (N, 3 + K, H, W) float: RGB in [0, 1], and how much brighter the luma of the aligned neighbours is, in
+    order of brightness, K = ``len(config.seen_ranks)`` of them; H and W multiples of ``config.multiple``.
+    Nothing is clamped: training sees the raw answer.
 
-    What is taken over from neighbours (``Fusion``) is part of R, and nothing where all frames are one.
+    What is taken over from neighbours (``fusion``) is part of R, and nothing where all frames are one.
     """
 
     config: NetworkConfig
@@ -228,7 +273,14 @@ class SemiDRDNet(ChangeNetwork):
         ]
         self.rain = Branch(inputs, config.rain_width, outputs, rain, config)
         self.detail = Branch(inputs, config.detail_width, outputs, detail, config)
-        self.fusion = Fusion(config) if config.frames > 1 else None
+        self.fusion: Fusion | MedianFusion | None = None
+        if config.frames > 1 and config.fusion == "median":
+            self.fusion = MedianFusion(config)
+            for branch in (self.rain, self.detail):
+                branch.tail.weight.data.mul_(_QUIET)
+                nn.init.zeros_(branch.tail.bias)  # type: ignore[arg-type]  # has a bias
+        elif config.frames > 1:
+            self.fusion = Fusion(config)
 
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3 + T - 1, H, W) -> streaks R and detail D, each (N, 3, H, W)."""

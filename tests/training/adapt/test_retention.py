@@ -1,11 +1,14 @@
 import numpy as np
 
 from tests.training.rainy_clips import scene
+from vderain.clips import Window
 from vderain.training.adapt.retention import OtherRain, shipped_pictures
 
 
 def rain(**options):
-    return OtherRain({"any": ([scene(), scene(1)], 1.0)}, patch=48, frames=3, seed=1, **options)
+    return OtherRain(
+        {"any": ([scene(), scene(1)], 1.0)}, patch=48, window=Window(3), seed=1, **options
+    )
 
 
 def test_clean_pictures_come_with_the_tool():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.training.rainy_clips import save_unchanging, scene, with_rain
+from vderain.clips import Window
 from vderain.training.adapt.retention import OtherRain
 from vderain.training.adapt.samples import (
     DRY,
@@ -27,7 +28,8 @@ def read(count):
     pieces = [Piece(f"{seed}", tuple(with_rain([TRUTH] * 7, seed))) for seed in range(2)]
     found = read_lessons(pieces, lambda frames: frames)
     return [
-        Lesson.of(seen, piece.frames, count) for piece, (seen, _) in zip(pieces, found, strict=True)
+        Lesson.of(seen, piece.frames, Window(count, count // 2))
+        for piece, (seen, _) in zip(pieces, found, strict=True)
     ]
 
 
@@ -45,9 +47,13 @@ def sampler(lessons, tmp_path):
         config = adapt_config("tiny", str(weights), {}, ["patch=64", "batch=6", *settings])
         pool = pool or DryPool(footage)
         other = OtherRain(
-            {"any": ([TRUTH, *pool.other], 1.0)}, patch=64, frames=frames, seed=1, dry_share=0.2
+            {"any": ([TRUTH, *pool.other], 1.0)},
+            patch=64,
+            window=Window(frames),
+            seed=1,
+            dry_share=0.2,
         )
-        return LessonSampler(config, footage, pool, other, frames)
+        return LessonSampler(config, footage, pool, other, Window(frames))
 
     return make
 

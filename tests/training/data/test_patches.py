@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.folders import noise, save, write_clip
+from vderain.clips import Window
 from vderain.errors import OptionError
 from vderain.training.data import patches
 from vderain.training.data.cache import PictureCache
@@ -139,7 +140,7 @@ def test_the_model_of_rain_and_mined_layers_reach_the_renderer(monkeypatch):
 
 
 def test_a_share_of_what_several_frames_are_trained_on_is_single_rainy_pictures():
-    rainy, background = sampler(CLEAN, frames=3, batch=40).batch(0)
+    rainy, background = sampler(CLEAN, window=Window(3), batch=40).batch(0)
     alone = [sample for sample in range(40) if (rainy[sample, 3:] == 0).all()]
     assert 8 < len(alone) < 32
     assert any(not np.array_equal(rainy[sample, :3], background[sample]) for sample in alone)

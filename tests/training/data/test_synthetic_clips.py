@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vderain.clips import Window
 from vderain.training.data import synthetic_clips
 from vderain.training.data.stacks import grey
 from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, reach, with_objects
@@ -14,7 +15,7 @@ TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
 def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
     seen = set()
     for seed in range(200):
-        offsets = SequenceMaker(frames).offsets(np.random.default_rng(seed))
+        offsets = SequenceMaker(Window(frames)).offsets(np.random.default_rng(seed))
         assert len(offsets) == frames and offsets[frames // 2] == 0
         seen.add(tuple(offsets))
     assert {3: (-1, 0, 1), 5: (-2, -1, 0, 1, 2)}[frames] in seen
@@ -23,7 +24,7 @@ def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
 
 
 def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
-    maker = SequenceMaker(3)
+    maker = SequenceMaker(Window(3))
     frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]
     stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1])
     m = maker.margin_px
@@ -37,7 +38,7 @@ def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
 
 
 def test_the_darkest_neighbour_comes_first():
-    maker = SequenceMaker(5)
+    maker = SequenceMaker(Window(5))
     clean = TEXTURE[40:240, 60:260]
     frames = [cv2.add(clean, (gain, gain, gain, 0)) for gain in (15, 5, 0, 20, 10)]
     stack = maker.laid_over(np.random.default_rng(0), frames, [-2, -1, 0, 1, 2]).astype(int)
@@ -47,7 +48,7 @@ def test_the_darkest_neighbour_comes_first():
 
 
 def test_a_streak_stays_in_its_own_frame():
-    maker = SequenceMaker(3)
+    maker = SequenceMaker(Window(3))
     frames = [TEXTURE[40:240, 60:260].copy() for _ in range(3)]
     cv2.line(frames[0], (95, 80), (100, 120), (255, 255, 255), 1)
     stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int)

@@ -203,7 +203,7 @@ def second_opinion(frame: Frame, engine: Engine) -> float:
     What it takes away is not told apart from what it adds, and no shape is asked for: on doubtful frames
     neither separates rain from moving edges better than the plain mean does.
     """
-    clip = upright_clip(frame, engine.frames)
+    clip = upright_clip(frame, engine.window.seen_frames)
     return changed_levels(frame, clip, engine) / DRY_CHANGE_LEVELS
 
 

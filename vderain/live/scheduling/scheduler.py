@@ -196,7 +196,8 @@ class Scheduler:
         if engine is None or entry.spec is None:
             raise RuntimeError("the engine was taken out")
         with feed.stats.busy("align"):
-            clip = newest_clip(task.frame.recent, entry.spec.frames, feed.aligner)
+            window = engine.window.looking_ahead(0)
+            clip = newest_clip(task.frame.recent, window, feed.aligner)
         submitted_s = time.monotonic()
         entry.begin()
         return _InFlight(task, engine.submit(clip, strength=self._strength), submitted_s)

@@ -215,7 +215,7 @@ def test_an_untrained_network_answers_with_nearly_the_temporal_median(levels, me
     for branch in (network.rain, network.detail):
         nn.init.zeros_(branch.tail.weight)
     answer = 0.5 + network.change(median_input(levels)).detach()
-    assert (answer - median).abs().max() <= 0.012
+    assert (answer - median).abs().max() <= 0.02
 
 
 def test_the_median_needs_its_two_ranks():

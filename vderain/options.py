@@ -158,6 +158,13 @@ class RunOptions:
     queue_frames: int = option(
         4, "Frames buffered between two stages.", low=1, high=64, expert=True
     )
+    max_memory: float | None = option(
+        None,
+        "Memory in GiB that the frames of a video may take [default: what is free, at least 4].",
+        low=0.001,
+        high=1e5,
+        expert=True,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

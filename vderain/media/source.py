@@ -30,6 +30,7 @@ from vderain.media.frames.color import (
 )  # fmt: skip
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.decoding import Decoder, Deinterlacer
+from vderain.media.frames.memory import check_memory
 from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
 from vderain.media.frames.timing import FrameClock, Span
 from vderain.media.gpu.nvdec import open_for, stays_in_software
@@ -124,6 +125,7 @@ class VideoSource:
 
     def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
         self._stream = pick_video(self._container, path)
+        most_pixels = check_memory(self._stream, self._name, run.max_memory)
         if others := left_out(self._container):
             self._stats.notes.append(
                 f"other variants of the stream are left out: {', '.join(others)}"
@@ -136,7 +138,9 @@ class VideoSource:
         )
         self._continuity = Continuity(self._container)
         self._scenes = 0  # begun behind a jump of the container's clock
-        self._decoder = Decoder(self._stream, self._name, self._stats, self._clock)
+        self._decoder = Decoder(
+            self._stream, self._name, self._stats, self._clock, most_pixels=most_pixels
+        )
         self._length = Length(self._container, self._stream, self._rate)
         self._reader = PlaneReader(functools.partial(_note_copy, self._stats.notes))
         self._chroma_location = chroma_location(self._stream)

@@ -25,11 +25,21 @@ class Decoder:
     Damaged pictures are counted and come all the same, since most of such a picture is often sound.
 
     ``take_gap`` tells whether pictures were lost or damaged since it was asked last. Raises SourceError after
-    MAX_CONSECUTIVE_FAILURES packets in a row without a picture.
+    MAX_CONSECUTIVE_FAILURES packets in a row without a picture. Frames of more than ``most_pixels`` count as damaged.
     """
 
-    def __init__(self, stream: Any, name: str, stats: SourceStats, clock: FrameClock) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        name: str,
+        stats: SourceStats,
+        clock: FrameClock,
+        *,
+        most_pixels: int | None = None,
+    ) -> None:
         self._context = stream.codec_context
+        if most_pixels is not None:
+            self._context.options = {"max_pixels": str(most_pixels)}
         self._context.thread_type = "AUTO"
         # Without it, a crop on the left that is no multiple of the alignment is left out.
         self._context.flags |= Flags.unaligned

@@ -23,7 +23,7 @@ import torch
 from vderain.clips import still_clip
 from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.engine import frame_flop
-from vderain.engines.peak import matrix_peak_flop_per_s
+from vderain.engines.measure import matrix_peak_flop_per_s
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError
 from vderain.frames import PlaneFormat

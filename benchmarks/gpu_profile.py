@@ -18,7 +18,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from vderain.engines import open_engine
-from vderain.engines.profile import frames_per_s
+from vderain.engines.measure import frames_per_s
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine
 from vderain.options import EngineOptions

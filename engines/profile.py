@@ -13,24 +13,19 @@ import logging
 import os
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
-from vderain.clips import still_clip
 from vderain.engines.engine import Backend
+from vderain.engines.measure import frames_per_s
 from vderain.engines.registry import FASTEST_FIRST, candidates, make_backend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.key import cpu_features, package_versions
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
-from vderain.future import Future
-from vderain.interfaces import Engine
 from vderain.machine import nvidia_gpu_names
 from vderain.network.card import Card
 from vderain.options import EngineOptions
@@ -139,27 +134,6 @@ def stored_choices(options: EngineOptions, card: Card, cache: EngineCache) -> di
     if (options.precision, options.device.lower()) != ("auto", "auto"):
         return {}
     return {choice.engine: choice for choice in _stored(cache).get(_key(card, options), ())}
-
-
-def frames_per_s(engine: Engine, fmt: PlaneFormat, seconds: float) -> float:
-    """Frames per second of an open engine with all its slots in flight."""
-    rng = np.random.default_rng(0)
-    planes = tuple(
-        rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
-    )
-    clip = still_clip(planes, fmt, engine.window.seen_frames)
-    engine.submit(clip).result()  # the first one also allocates
-    waiting: deque[Future] = deque()
-    done, since = 0, time.monotonic()
-    while time.monotonic() - since < seconds or done < 2:
-        waiting.append(engine.submit(clip))
-        if len(waiting) >= engine.slots:
-            waiting.popleft().result()
-            done += 1
-    while waiting:
-        waiting.popleft().result()
-        done += 1
-    return done / (time.monotonic() - since)
 
 
 def _ways(options: EngineOptions) -> Iterator[Choice]:

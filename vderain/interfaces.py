@@ -47,6 +47,15 @@ class StreamInfo:
     tags: ColorTags = field(default_factory=ColorTags)
     tracks: tuple[Track, ...] = ()
 
+    @property
+    def frames_expected(self) -> int | None:
+        """Frames by what the container says, or by its length and rate; None where it says neither."""
+        if self.frames is not None:
+            return self.frames
+        if self.duration_s is not None and self.frame_rate:
+            return round(self.duration_s * self.frame_rate)
+        return None
+
 
 @dataclass(slots=True)
 class SourceStats:

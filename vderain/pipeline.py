@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 from vderain.clips import Item, clips, turned
-from vderain.estimate import frames_of
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.future import Future
 from vderain.interfaces import (
@@ -192,7 +191,7 @@ class _Run:
 
 def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:
     """Frames in the part that was asked for, by what the container says of its length."""
-    total = frames_of(info)
+    total = info.frames_expected
     if info.frame_rate and (options.start_s or options.duration_s is not None):
         left = total - round(options.start_s * info.frame_rate) if total is not None else None
         asked = round(options.duration_s * info.frame_rate) if options.duration_s else None

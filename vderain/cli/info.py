@@ -11,11 +11,12 @@ import click
 from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags
 from vderain.engines import open_engine
-from vderain.estimate import frames_of, network_frame_s
 from vderain.frames import ColorTags
 from vderain.interfaces import StreamInfo
 from vderain.media.describe import Description, describe
 from vderain.options import EngineOptions
+
+_FRAMES = 6  # that the estimate is measured on
 
 # FFmpeg's names of the code points of ITU-T H.273 that are met in practice.
 _RANGES = {1: "limited", 2: "full"}
@@ -32,23 +33,25 @@ _TRANSFERS = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: str, as_json: bool) -> None:
     """Show what FILE holds, what of it would be copied, and how long deraining it would take."""
+    from vderain.engines.measure import frames_per_s
+
     found = describe(file)
     if not as_json:
         click.echo("\n".join(map(one_line, _text(found))))
     with closing(open_engine(EngineOptions())) as engine:
-        frame_s = network_frame_s(engine, found.network_format)
+        rate = frames_per_s(engine, found.network_format, frames=_FRAMES)
         spec = engine.open(found.network_format)
-    frames = frames_of(found.info)
+    frames = found.info.frames_expected
     estimate = {
         "engine": f"{spec.name} {spec.precision}, tier {spec.tier}",
-        "network_frames_per_s": round(1 / frame_s, 1),
-        "network_s": round(frames * frame_s, 1) if frames is not None else None,
+        "network_frames_per_s": round(rate, 1),
+        "network_s": round(frames / rate, 1) if frames is not None else None,
     }
     if as_json:
         values = {**found.to_dict(), "estimate": estimate}
         click.echo(json.dumps(values, indent=2, default=str, ensure_ascii=False))
     else:
-        click.echo(_estimated(frame_s, frames, str(estimate["engine"])))
+        click.echo(_estimated(1 / rate, frames, str(estimate["engine"])))
 
 
 def _text(found: Description) -> list[str]:

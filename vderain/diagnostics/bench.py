@@ -19,8 +19,7 @@ from vderain.clips import clips
 from vderain.engines import open_engine
 from vderain.engines.backends.device import CudaDevice, transfers_per_s
 from vderain.engines.engine import frame_flop
-from vderain.engines.peak import matrix_peak_flop_per_s
-from vderain.engines.profile import frames_per_s
+from vderain.engines.measure import frames_per_s, matrix_peak_flop_per_s
 from vderain.engines.registry import ON_NVIDIA
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo

@@ -18,7 +18,7 @@ from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.device import CudaDevice
 from vderain.engines.backends.nvidia import SPARE
 from vderain.engines.backends.tensorrt import OwnRuntime, TensorRtBackend, TorchRuntime
-from vderain.engines.profile import frames_per_s
+from vderain.engines.measure import frames_per_s
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, DevicePlanes, Frame
 from vderain.media import open_source

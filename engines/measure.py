@@ -1,16 +1,50 @@
-"""What this machine's arithmetic reaches at best: a large matrix product, measured."""
+"""How fast an engine is, and what this machine's arithmetic reaches at best: everything that is timed for its rate."""
 
 from __future__ import annotations
 
 import functools
 import time
+from collections import deque
 from collections.abc import Callable
 
+import numpy as np
 import torch
+
+from vderain.clips import still_clip
+from vderain.frames import PlaneFormat
+from vderain.future import Future
+from vderain.interfaces import Engine
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _SECONDS = 1.0
 _LINES = 64  # of the picture that is a matrix
+
+
+def frames_per_s(
+    engine: Engine, fmt: PlaneFormat, seconds: float = 0.0, *, frames: int = 2
+) -> float:
+    """Frames per second of an engine with all its slots in flight; opens it first.
+
+    Measures for so many ``seconds``, and ``frames`` at least.
+    """
+    engine.open(fmt)
+    rng = np.random.default_rng(0)
+    planes = tuple(
+        rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
+    )
+    clip = still_clip(planes, fmt, engine.window.seen_frames)
+    engine.submit(clip).result()  # the first one also allocates
+    waiting: deque[Future] = deque()
+    done, since = 0, time.monotonic()
+    while time.monotonic() - since < seconds or done + len(waiting) < frames:
+        waiting.append(engine.submit(clip))
+        if len(waiting) >= engine.slots:
+            waiting.popleft().result()
+            done += 1
+    while waiting:
+        waiting.popleft().result()
+        done += 1
+    return done / (time.monotonic() - since)
 
 
 def matrix_peak_flop_per_s(device: torch.device, precision: str) -> tuple[float, str]:

@@ -18,12 +18,12 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
 from vderain.training.adapt.objective import AdaptObjective
 from vderain.training.adapt.retention import OtherRain, probe, shipped_pictures
-from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler, read_lessons
+from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart
 from vderain.training.data.folders import find_clips
-from vderain.training.data.footage import Footage, Piece, read_footage, read_frames
+from vderain.training.data.footage import Footage, Piece, read_footage, read_frames, read_lessons
 from vderain.training.data.stacks import window_of
 from vderain.training.evaluation.noreference import RealScores, score_result
 from vderain.training.evaluation.predict import derain_frames, derain_middle, derain_picture

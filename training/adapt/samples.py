@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,11 @@ from vderain.clips import Window
 from vderain.training.adapt.retention import OtherRain
 from vderain.training.config.methods import AdaptConfig
 from vderain.training.data.augment import draw_chart, recoloured
-from vderain.training.data.footage import Piece
 from vderain.training.data.patches import ONE_FRAME
 from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.evaluation.predict import middle_clip
 from vderain.training.rain.streaks import Layer, Picture
-from vderain.training.rain.temporal import Mask, View, view
+from vderain.training.rain.temporal import Mask, View
 
 REAL, MADE, DRY, KEPT = range(4)  # kinds of samples, as AdaptBatch.kinds holds them
 
@@ -118,15 +117,6 @@ class DryPool:
         lesson = self.lessons[int(rng.integers(len(self.lessons)))]
         target, valid = _cut(rng, patch, lesson.target, lesson.valid)
         return target, valid.astype(np.float32)
-
-
-def read_lessons(
-    pieces: Sequence[Piece], derain: Callable[[Sequence[Picture]], Sequence[Picture]]
-) -> Iterator[tuple[View, tuple[Picture, ...]]]:
-    """Each piece seen through its frames, and these as ``derain`` answers them."""
-    for piece in pieces:
-        derained = tuple(derain(piece.frames))
-        yield view(piece.frames, derained), derained
 
 
 class LessonSampler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from vderain.training.data.folders import find_clips
 from vderain.training.data.images import CLIPS, PICTURES, ClipFile, read_window, sequence_files
 from vderain.training.data.sources import load_sources
 from vderain.training.rain.streaks import Picture
+from vderain.training.rain.temporal import View, view
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,15 @@ def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
     )
     _check(footage, [str(path) for path in paths])
     return footage
+
+
+def read_lessons(
+    pieces: Sequence[Piece], derain: Callable[[Sequence[Picture]], Sequence[Picture]]
+) -> Iterator[tuple[View, tuple[Picture, ...]]]:
+    """Each piece seen through its frames, and these as ``derain`` answers them."""
+    for piece in pieces:
+        derained = tuple(derain(piece.frames))
+        yield view(piece.frames, derained), derained
 
 
 def read_frames(paths: Sequence[Path], count: int) -> list[Picture]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vderain.errors import SourceError
-from vderain.training.adapt.samples import read_lessons
-from vderain.training.data.footage import read_footage
+from vderain.training.data.footage import read_footage, read_lessons
 from vderain.training.evaluation.noreference import RealScores, score_result
 from vderain.training.evaluation.suite import INPUT, OURS
 from vderain.training.rain.streaks import Picture

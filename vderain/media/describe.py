@@ -13,10 +13,10 @@ from vderain.errors import SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.media import open_source
+from vderain.media.carry.template import Template
 from vderain.media.carry.tracks import Muxer, mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
-from vderain.media.source import Template
 from vderain.options import EncodeOptions, RunOptions
 
 _ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")

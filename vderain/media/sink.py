@@ -20,6 +20,7 @@ from vderain.interfaces import FrameSource, SinkReport
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.messages import Messages
 from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
+from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import tags_behind
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
@@ -36,7 +37,6 @@ from vderain.media.io.formats import (
 )  # fmt: skip
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.urls import redact
-from vderain.media.source import Template
 from vderain.options import EncodeOptions
 
 _MP4_FAMILY = ("mp4", "mov")

@@ -6,8 +6,7 @@ import functools
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from vderain.frames import ColorTags, Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.leftovers import Leftovers, read_leftovers
 from vderain.media.carry.messages import messages_of, timecode_of
+from vderain.media.carry.template import Template
 from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.frames.color import (
     Mastering,
@@ -56,33 +56,6 @@ _CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not en
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
 _LOOK_AHEAD_FOR_RATE = 9  # where only the distances of frames tell the rate
 _SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture in the file come
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What the sink mirrors: the open input container, and what only a decoded picture tells.
-
-    ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
-    where frames have the time ``zero_s``; the first frame has ``first_s``, and the video lost
-    ``cut_s`` at its beginning. ``display_matrix`` holds FFmpeg's nine integers, or is None where nothing
-    turns the picture. ``samples`` are some packets of the
-    tracks beside the video, by their index, as far as they are known; they may be copied only.
-    ``timecode`` is that of the first frame where it stands inside the video stream. ``leftovers`` are what a
-    local MP4 or MOV file holds besides.
-    """
-
-    container: Any
-    video_index: int
-    chapters: tuple[Any, ...]
-    display_matrix: tuple[int, ...] | None
-    mastering: Mastering
-    start_s: Fraction = Fraction(0)
-    zero_s: Fraction = Fraction(0)
-    first_s: Fraction = Fraction(0)
-    cut_s: Fraction = Fraction(0)
-    samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
-    timecode: str | None = None
-    leftovers: Leftovers | None = None
 
 
 class VideoSource:

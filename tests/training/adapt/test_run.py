@@ -14,9 +14,8 @@ from vderain.network.nlcl import begin_near_identity
 from vderain.training.adapt import run
 from vderain.training.adapt.page import write_page
 from vderain.training.adapt.run import Adaptation, Look, shows_rain
-from vderain.training.adapt.samples import read_lessons
 from vderain.training.config.methods import adapt_config
-from vderain.training.data.footage import read_footage
+from vderain.training.data.footage import read_footage, read_lessons
 from vderain.training.evaluation.predict import derain_stack
 from vderain.weights import find_weights, load_network, save_network
 

@@ -15,10 +15,9 @@ from vderain.training.adapt.samples import (
     DryPool,
     Lesson,
     LessonSampler,
-    read_lessons,
 )
 from vderain.training.config.methods import adapt_config
-from vderain.training.data.footage import Piece
+from vderain.training.data.footage import Piece, read_lessons
 
 TRUTH = scene()
 

@@ -18,13 +18,13 @@ from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
+from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import tags_behind
 from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container
 from vderain.media.io.open import describe_track, is_container_track, track_name
 from vderain.media.io.urls import redact
-from vderain.media.source import Template
 
 _MP4_FAMILY = ("mp4", "mov")
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)

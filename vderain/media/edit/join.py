@@ -16,6 +16,7 @@ from av.stream import Disposition
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import Destination
 from vderain.interfaces import SinkReport
+from vderain.media.carry.template import Template
 from vderain.media.carry.tracks import CopiedTrack, Muxer, Tracks, mirror
 from vderain.media.carry.trial import first_packets
 from vderain.media.frames.color import Mastering
@@ -24,7 +25,6 @@ from vderain.media.io.formats import Container, container_for, muxer_options, po
 from vderain.media.io.index import nal_format
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
 from vderain.media.io.urls import redact
-from vderain.media.source import Template
 from vderain.options import EncodeOptions
 
 _CODECS = ("h264", "hevc", "av1", "ffv1")  # what is written here

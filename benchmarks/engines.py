@@ -27,7 +27,7 @@ from vderain.engines.measure import matrix_peak_flop_per_s
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError
 from vderain.frames import PlaneFormat
-from vderain.network.fold import fold
+from vderain.network.inference.fold import fold
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from vderain.engines.backends.tiles import ROUNDS
 from vderain.metrics import psnr
 from vderain.network.config import PAPER
-from vderain.network.means import GatheringNetwork, GivenNetwork
-from vderain.network.memory import means_length
+from vderain.network.inference.means import GatheringNetwork, GivenNetwork
+from vderain.network.inference.memory import means_length
+from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork
 from vderain.weights import find_weights, load_network
 
 

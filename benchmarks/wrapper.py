@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vderain.frames import PlaneFormat
-from vderain.network.fold import fold
+from vderain.network.inference.fold import fold
 from vderain.network.planes import PackedNetwork, PlanesNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import find_weights, load_network

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vderain.clips import Window
 from vderain.network.base import ChangeNetwork
-from vderain.network.quantize import calibrate
+from vderain.network.inference.quantize import calibrate
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.sources import Sample, Samples, clean_tables, load_sources
 from vderain.training.data.stacks import network_input, stacked_still, window_of

@@ -24,7 +24,7 @@ from vderain.files import folder_for_work
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
-from vderain.network.fold import with_frames, without_norms
+from vderain.network.inference.fold import with_frames, without_norms
 from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.prefetch import prefetch

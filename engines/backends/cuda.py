@@ -36,8 +36,8 @@ from vderain.engines.store.selfcheck import CheckResult
 from vderain.errors import EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.network.card import Card
-from vderain.network.graph import device_graph
-from vderain.network.memory import stripe_rows
+from vderain.network.inference.graph import device_graph
+from vderain.network.inference.memory import stripe_rows
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.options import EngineOptions
 

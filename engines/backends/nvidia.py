@@ -33,8 +33,8 @@ from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.config import AnyConfig, NetworkConfig
-from vderain.network.graph import HALF_BIT_DEPTH
-from vderain.network.memory import means_length
+from vderain.network.inference.graph import HALF_BIT_DEPTH
+from vderain.network.inference.memory import means_length
 from vderain.options import EngineOptions
 
 SLOTS = 3  # one frame on its way up, one in the network, one on its way down

@@ -37,7 +37,7 @@ from vderain.interfaces import Engine
 from vderain.machine import available_bytes, cpu_fields, cpu_flags
 from vderain.network.card import Card
 from vderain.network.config import NetworkConfig
-from vderain.network.memory import means_length, working_bytes
+from vderain.network.inference.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class OpenVinoBackend:
         return Built(blob, check.to_dict())
 
     def _quantized(self, network: ChangeNetwork) -> ChangeNetwork:
-        from vderain.network.quantize import quantize
+        from vderain.network.inference.quantize import quantize
 
         return quantize(network, self._card.int8)
 
@@ -215,8 +215,8 @@ class OpenVinoBackend:
         """
         import torch
 
-        from vderain.network.graph import planes_graph
-        from vderain.network.means import GatheringNetwork, GivenNetwork
+        from vderain.network.inference.graph import planes_graph
+        from vderain.network.inference.means import GatheringNetwork, GivenNetwork
 
         module = planes_graph(network, fmt)
         # Every input is a tensor of its own: the tracer takes one given twice for one input.

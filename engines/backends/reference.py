@@ -23,10 +23,10 @@ from vderain.interfaces import EngineSpec
 from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.memory import stripe_rows, working_bytes
+from vderain.network.inference.memory import stripe_rows, working_bytes
+from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork
 from vderain.weights import load_network
 
 _FEWEST_ROWS = 16  # of a stripe; then the memory is not enough anyway, and the system says so

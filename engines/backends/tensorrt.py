@@ -54,9 +54,9 @@ from vderain.machine import package_version
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.config import NetworkConfig
-from vderain.network.graph import device_graph
-from vderain.network.means import GatheringNetwork, GivenNetwork
-from vderain.network.memory import means_length, working_bytes
+from vderain.network.inference.graph import device_graph
+from vderain.network.inference.means import GatheringNetwork, GivenNetwork
+from vderain.network.inference.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 logger = logging.getLogger(__name__)

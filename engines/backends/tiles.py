@@ -1,7 +1,7 @@
 """A frame in tiles, for compiled graphs whose frame does not fit into the memory.
 
 Tiles overlap by as much as the network reaches, so that they meet without a seam; the means of the whole
-frame, which its gates see, are averaged over the tiles (``vderain.network.means``).
+frame, which its gates see, are averaged over the tiles (``vderain.network.inference.means``).
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.future import Future
 from vderain.interfaces import EngineSpec
 from vderain.network.config import NetworkConfig
-from vderain.network.memory import reach_px, working_bytes
+from vderain.network.inference.memory import reach_px, working_bytes
 
 ROUNDS = 2  # of asking all tiles for their means, see benchmarks/RESULTS.md
 
-GATHERING, GIVEN = "means of tiles", "tiles"  # the graphs of a tile, see vderain.network.means
+GATHERING, GIVEN = (
+    "means of tiles",
+    "tiles",
+)  # the graphs of a tile, see vderain.network.inference.means
 
 _MOST = 16  # tiles along a side
 

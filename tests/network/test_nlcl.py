@@ -11,7 +11,7 @@ from vderain.errors import WeightsError
 from vderain.network.build import build_network
 from vderain.network.card import Card, card_path
 from vderain.network.config import CONFIGS, NetworkConfig, NlclConfig
-from vderain.network.fold import fold
+from vderain.network.inference.fold import fold
 from vderain.network.nlcl import (
     NlclNetwork,
     PictureNorm,

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
-from vderain.network.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
+from vderain.network.inference.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 SHAPES = {

@@ -12,8 +12,8 @@ from tests.networks import COARSE, TINY
 from vderain.errors import OptionError, SinkError, SourceError, WeightsError
 from vderain.network.build import build_network
 from vderain.network.card import Card
-from vderain.network.fold import fold
-from vderain.network.quantize import quantizable
+from vderain.network.inference.fold import fold
+from vderain.network.inference.quantize import quantizable
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import TrainConfig, load_config
 from vderain.training.distributed import World

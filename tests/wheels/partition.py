@@ -24,8 +24,8 @@ from vderain.engines.backends.tiles import GATHERING, GIVEN
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import FAST, TIERS, NetworkConfig, NlclConfig
-from vderain.network.graph import device_graph
-from vderain.network.means import GatheringNetwork, GivenNetwork
+from vderain.network.inference.graph import device_graph
+from vderain.network.inference.means import GatheringNetwork, GivenNetwork
 
 
 class Named(type):

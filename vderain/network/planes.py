@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vderain.frames import LUMA_WEIGHTS, RGB_LUMA_WEIGHTS, PlaneFormat
 from vderain.network.base import ChangeNetwork
-from vderain.network.fold import ContextForm, convolution_like, fold
+from vderain.network.inference.fold import ContextForm, convolution_like, fold
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
 
 

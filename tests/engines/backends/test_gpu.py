@@ -27,7 +27,7 @@ from vderain.media.io.encoders import ENCODERS
 from vderain.metrics import psnr
 from vderain.network.change import apply_change
 from vderain.network.config import FAST, PAPER
-from vderain.network.memory import working_bytes
+from vderain.network.inference.memory import working_bytes
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
 

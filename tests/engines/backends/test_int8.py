@@ -7,14 +7,14 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.network.test_quantize import WIDE, pictures
+from tests.network.inference.test_quantize import WIDE, pictures
 from vderain.engines.backends import openvino as openvino_module
 from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.selfcheck import INT8_AGREEMENT_DB, CheckResult
 from vderain.errors import EngineBuildError
 from vderain.network.card import Card
-from vderain.network.quantize import calibrate
+from vderain.network.inference.quantize import calibrate
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 

@@ -19,8 +19,8 @@ from vderain.engines.store.cache import EngineCache
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import PAPER
-from vderain.network.graph import planes_graph
-from vderain.network.memory import working_bytes
+from vderain.network.inference.graph import planes_graph
+from vderain.network.inference.memory import working_bytes
 from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SqueezeExcitation
 from vderain.options import EngineOptions

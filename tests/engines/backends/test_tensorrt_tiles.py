@@ -19,7 +19,7 @@ from vderain.engines.backends.tensorrt import OwnRuntime, TensorRtBackend, Torch
 from vderain.engines.pool import EnginePool
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, EngineLoadError
-from vderain.network.memory import working_bytes
+from vderain.network.inference.memory import working_bytes
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 

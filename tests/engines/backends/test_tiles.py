@@ -17,9 +17,9 @@ from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import EngineSpec
 from vderain.network.config import FAST, PAPER
-from vderain.network.graph import planes_graph
-from vderain.network.means import GatheringNetwork, GivenNetwork
-from vderain.network.memory import means_length, reach_px, working_bytes
+from vderain.network.inference.graph import planes_graph
+from vderain.network.inference.means import GatheringNetwork, GivenNetwork
+from vderain.network.inference.memory import means_length, reach_px, working_bytes
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 

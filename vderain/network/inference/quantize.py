@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vderain.errors import WeightsError
 from vderain.network.base import ChangeNetwork
-from vderain.network.fold import fold
+from vderain.network.inference.fold import fold
 
 Scales = Mapping[str, tuple[float, float]]
 """Name of a convolution in the folded network -> lowest and highest value of its input."""

@@ -37,7 +37,7 @@ def reach_px(config: NetworkConfig) -> int:
 
 
 def means_length(config: NetworkConfig) -> int:
-    """How many numbers the means of all gates are, with their flag (``vderain.network.means``)."""
+    """How many numbers the means of all gates are, with their flag (``vderain.network.inference.means``)."""
     if not config.squeeze_ratio:
         return 1
     counts = (config.rain_blocks, *config.coarse_blocks)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
-from vderain.network.fold import DilatedSum, SparseTaps
+from vderain.network.inference.fold import DilatedSum, SparseTaps
 from vderain.network.semi_drdnet import (
     Branch,
     CoarseStage,

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from vderain.frames import PlaneFormat
 from vderain.network.base import ChangeNetwork
-from vderain.network.fold import ContextForm, fold
+from vderain.network.inference.fold import ContextForm, fold
+from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.network.tiled import TiledNetwork
 
 # Above this many bits, samples and changes are brought to it in float32 before half precision sees them:
 # float16 ends at 65504.

@@ -9,8 +9,8 @@ from tests.networks import COARSE, TINY, randomized
 from vderain.errors import WeightsError
 from vderain.metrics import psnr
 from vderain.network.config import FAST, PAPER
-from vderain.network.fold import fold
-from vderain.network.quantize import QuantizedConv, calibrate, quantizable, quantize
+from vderain.network.inference.fold import fold
+from vderain.network.inference.quantize import QuantizedConv, calibrate, quantizable, quantize
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import find_weights, load_network
 

@@ -7,10 +7,10 @@ import torch
 
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER
-from vderain.network.fold import fold
-from vderain.network.memory import stripe_rows, working_bytes
+from vderain.network.inference.fold import fold
+from vderain.network.inference.memory import stripe_rows, working_bytes
+from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.semi_drdnet import SemiDRDNet, SqueezeExcitation
-from vderain.network.tiled import TiledNetwork
 
 SHORT_PAPER = replace(PAPER, rain_blocks=3, detail_blocks=3)
 CONFIGS = {

@@ -9,6 +9,7 @@ import pytest
 
 import vderain.engines
 import vderain.training
+from vderain.cli import cli
 
 PACKAGES = {
     "vderain": Path(vderain.__file__).parent,
@@ -56,11 +57,40 @@ ONLY = {
 # Modules (by the start of their name) -> what they must not import.
 NEVER = {
     "vderain.engines": ["vderain.training", "vderain.media", "vderain.pipeline"],
+    # of engines only what they have in common: the registry imports the backends
+    "vderain.engines.backends": [
+        f"vderain.engines.{name}"
+        for name in ("background", "pool", "profile", "registry", "resize")
+    ],
     "vderain.training": ["vderain.engines", "vderain.pipeline", "vderain.media.sink"],
     "vderain.pipeline": ["vderain.engines", "vderain.media", "torch"],
     "vderain.network": ["vderain.engines", "vderain.training", "vderain.media"],
-    "vderain.media": ["torch", "vderain.engines", "vderain.training"],
+    "vderain.media": ["torch", "vderain.engines", "vderain.training", "vderain.pipeline"],
+    "vderain.media.source": ["vderain.media.sink", "vderain.media.edit", "vderain.media.live"],
+    "vderain.media.sink": ["vderain.media.edit", "vderain.media.live"],
+    "vderain.live": ["vderain.training"],
+    "vderain.batch": ["vderain.training"],
 }
+# Rooms, each of which may import from those before it in its row, never from those after it.
+ROWS = [
+    ["vderain.network", "vderain.media", "vderain.batch"],
+    ["vderain.network", "vderain.media", "vderain.live"],
+    ["vderain.engines.store", "vderain.engines.backends"],
+    [
+        *("vderain.media.frames", "vderain.media.io", "vderain.media.carry"),
+        *("vderain.media.gpu", "vderain.media.stills", "vderain.media.edit", "vderain.media.live"),
+    ],
+    ["vderain.live.scheduling", "vderain.live.web"],
+    ["vderain.batch.rain", "vderain.batch.report"],
+    ["vderain.batch.ray", "vderain.batch.clips", "vderain.batch.report"],
+    [
+        *("vderain.training.config", "vderain.training.rain", "vderain.training.data"),
+        *("vderain.training.losses", "vderain.training.methods"),
+        *("vderain.training.evaluation", "vderain.training.adapt"),
+    ],
+]
+COMMANDS = {f"vderain.cli.{name}" for name in cli.list_commands(None)}
+MOST_MODULES = 14  # of a folder; the command line has one for each command besides
 
 
 def within(name, prefix):
@@ -81,6 +111,29 @@ def test_imports_follow_the_design(name):
                 assert not any(within(imported, prefix) for prefix in forbidden), (
                     f"{name} imports {imported}"
                 )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_room_imports_from_a_room_above_it(name):
+    for row in ROWS:
+        own = next((place for place, room in enumerate(row) if within(name, room)), len(row))
+        for imported in set(imports(ALL[name])):
+            assert not any(within(imported, room) for room in row[own + 1 :]), (
+                f"{name} imports {imported}"
+            )
+
+
+def test_the_rooms_exist():
+    for room in {room for row in ROWS for room in row}:
+        assert ALL[room].name == "__init__.py"
+
+
+def test_no_folder_is_a_drawer():
+    folders = {}
+    for name, path in ALL.items():
+        if not path.stem.startswith("__") and name not in COMMANDS:
+            folders.setdefault(path.parent, []).append(path.stem)
+    assert {folder: names for folder, names in folders.items() if len(names) > MOST_MODULES} == {}
 
 
 def test_the_rules_see_the_real_modules():

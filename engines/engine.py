@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from vderain.errors import EngineLoadError
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
 from vderain.network.change import apply_change

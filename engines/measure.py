@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from vderain.clips import still_clip
+from vderain.flow.future import Future
 from vderain.frames import PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import Engine
 
 _SIDE = {"cpu": 2048, "cuda": 8192}

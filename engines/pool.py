@@ -26,8 +26,8 @@ from vderain.errors import (
     NoRoomError,
     WeightsError,
 )
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import Engine, EngineSpec
 from vderain.options import EngineOptions
 from vderain.weights import find_weights

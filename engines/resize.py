@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from vderain.engines.engine import added, clip_inputs
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import Engine, EngineSpec
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from vderain.clips import Window
 from vderain.engines.engine import added
+from vderain.flow.future import Future
 from vderain.frames import Frame, PassedPacket, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import EngineSpec, SinkReport, SourceStats, StreamInfo
 
 GRAY = PlaneFormat("gray", 6, 4, full_range=True)

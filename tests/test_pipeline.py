@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tests.fakes import ListSink, ListSource, OffsetEngine, gray_frame, packet
-from vderain import pipeline, stages
+from vderain import pipeline
 from vderain.clips import clips
+from vderain.flow import stages
 from vderain.frames import Frame, PlaneFormat
 from vderain.options import RunOptions
 from vderain.pipeline import derain

@@ -21,13 +21,13 @@ from torch import nn
 
 from vderain.errors import OptionError, SinkError, TrainingError, WeightsError
 from vderain.files import folder_for_work
+from vderain.flow.prefetch import prefetch
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
 from vderain.network.inference.fold import with_frames, without_norms
 from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.prefetch import prefetch
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.base import RunConfig
 from vderain.training.config.methods import (

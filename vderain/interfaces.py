@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from vderain.clips import Window
+from vderain.flow.future import Future
 from vderain.frames import Clip, ColorTags, Frame, PassedPacket, PlaneFormat
-from vderain.future import Future
 
 TrackKind = Literal["video", "audio", "subtitle", "data", "attachment"]
 

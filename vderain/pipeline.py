@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 from vderain.clips import Item, clips, turned
+from vderain.flow.future import Future
+from vderain.flow.stages import StageClock, Stages
 from vderain.frames import Clip, Frame, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import (
     Engine,
     EngineSpec,
@@ -20,7 +21,6 @@ from vderain.interfaces import (
 )
 from vderain.options import RunOptions
 from vderain.report import RunReport, damage_losses
-from vderain.stages import StageClock, Stages
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from vderain.engines.backends.surfaces import (
 from vderain.engines.engine import check_clip, spec_from_card
 from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
+from vderain.flow.future import Future
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import Engine
 from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork

@@ -17,8 +17,8 @@ import torch
 from vderain.clips import Window
 from vderain.engines.engine import added, clip_inputs, spec_from_card
 from vderain.errors import EngineFailedError, EngineLoadError, WeightsError
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import EngineSpec
 from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork

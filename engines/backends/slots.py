@@ -14,8 +14,8 @@ from typing import Generic, Protocol, TypeVar
 
 from vderain.engines.engine import added, clip_inputs
 from vderain.errors import EngineFailedError, EngineLoadError
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import EngineSpec
 
 

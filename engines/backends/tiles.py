@@ -18,8 +18,8 @@ import numpy as np
 from vderain.engines.backends.slots import SlotEngine, fill_padded
 from vderain.engines.engine import added, clip_inputs
 from vderain.errors import EngineLoadError
+from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.future import Future
 from vderain.interfaces import EngineSpec
 from vderain.network.config import NetworkConfig
 from vderain.network.inference.memory import reach_px, working_bytes

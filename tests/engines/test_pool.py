@@ -27,8 +27,8 @@ from vderain.engines.store.selfcheck import (
     planes_from_rgb,
 )
 from vderain.errors import EngineBuildError, EngineLoadError, OptionError, WeightsError
+from vderain.flow.future import Future
 from vderain.frames import Clip, PlaneFormat
-from vderain.future import Future
 from vderain.options import EngineOptions
 
 FMT = make_format("gray", 16, 16)

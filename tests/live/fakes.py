@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tests.fakes import OffsetEngine, gray_frame
-from vderain.future import Future
+from vderain.flow.future import Future
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.live.scheduling.control import TierControl, ladder
 from vderain.live.scheduling.feed import Feed

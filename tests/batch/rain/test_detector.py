@@ -10,8 +10,8 @@ from tests.fakes import FakeEngine
 from vderain.batch.rain.detector import Opinion, RainTimeline, dry_gops, rain_timeline
 from vderain.batch.rain.meter import RainMeter
 from vderain.errors import OptionError
+from vderain.flow.future import Future
 from vderain.frames import Frame, PlaneFormat
-from vderain.future import Future
 from vderain.training.rain.render import render_kind
 
 RATE = 10

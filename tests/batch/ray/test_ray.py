@@ -65,7 +65,7 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
 
         import numpy as np
 
-        from vderain.future import Future
+        from vderain.flow.future import Future
         from vderain.interfaces import EngineSpec
         from vderain.network.change import apply_change
 

@@ -8,7 +8,7 @@ from tests.fakes import gray_frame
 from tests.live.fakes import SlowEngine, feed, until
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
-from vderain.future import Future
+from vderain.flow.future import Future
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame

@@ -8,7 +8,7 @@ from tests.fakes import FakeEngine
 from tests.media.synth import STEP, write
 from tests.networks import TINY
 from vderain.errors import OptionError, SourceError
-from vderain.future import Future
+from vderain.flow.future import Future
 from vderain.interfaces import EngineSpec
 from vderain.metrics import flicker, psnr, ssim
 from vderain.network.config import NetworkConfig

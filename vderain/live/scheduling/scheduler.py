@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from vderain.alignment import Aligner
 from vderain.clips import newest_clip, turned
+from vderain.flow.future import Future
 from vderain.frames import Plane
-from vderain.future import Future
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.planner import Planner, Task, log_rung
 from vderain.live.scheduling.shelf import EngineShelf

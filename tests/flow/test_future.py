@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vderain.errors import EngineFailedError
-from vderain.future import Future
+from vderain.flow.future import Future
 
 PLANES = (np.zeros((2, 2), np.uint8),)
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from vderain.prefetch import prefetch
+from vderain.flow.prefetch import prefetch
 
 
 def alive():

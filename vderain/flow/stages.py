@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from types import TracebackType
 from typing import TypeVar
 
-from vderain.prefetch import prefetch
+from vderain.flow.prefetch import prefetch
 
 T = TypeVar("T")
 U = TypeVar("U")

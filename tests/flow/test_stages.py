@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from vderain import stages as stages_module
-from vderain.stages import StageClock, Stages
+from vderain.flow import stages as stages_module
+from vderain.flow.stages import StageClock, Stages
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ def _own_engine_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VDERAIN_CACHE", str(tmp_path_factory.mktemp("engines")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_reach_children():
+    """A suite in the background ignores SIGINT, which its children would inherit; they must not depend on that.
+
+    It is undone here, once for all of them: a command that is told to ignore Ctrl-C is right to do so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -60,9 +60,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: errors become one line and an exit code; VDERAIN_DEBUG=1 shows the traceback."""
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+    take_signals()
     sys.stdout, sys.stderr = map(PrintableText.over, (sys.stdout, sys.stderr))
     try:
         code = cli.main(standalone_mode=False)
@@ -78,6 +76,17 @@ def main() -> None:
             raise
         code = _explain(error)
     sys.exit(code or 0)
+
+
+def take_signals() -> None:
+    """Let SIGTERM and SIGHUP stop a command like Ctrl-C, but for a hangup that the command was told to ignore.
+
+    ``nohup`` does that, and a shell has its background jobs ignore Ctrl-C, which Python itself respects.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        signal.signal(hangup, _interrupt)
 
 
 def _stopped() -> int:

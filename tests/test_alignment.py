@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vderain.alignment import in_order_of_brightness, luma
+from vderain.alignment import Aligned, in_order_of_brightness, luma, shown
 from vderain.frames import PlaneFormat
 
 
@@ -29,3 +29,27 @@ def test_the_luma_of_rgb_is_rounded_and_of_grey_the_samples(bit_depth):
     assert found.dtype == fmt.dtype
     assert np.abs(found - wanted).max() <= 0.51
     assert np.array_equal(luma([planes[0]] * 3, fmt), planes[0])
+
+
+def test_where_a_far_neighbour_is_hidden_one_two_frames_nearer_stands_in():
+    def neighbour(level, hidden):
+        mask = np.array([[0, hidden]], np.uint8)
+        return Aligned(np.array([[level, 9 if hidden else level]], np.uint8), mask)
+
+    own = np.full((1, 2), 9, np.uint8)
+    neighbours = [
+        neighbour(14, 1),
+        neighbour(12, 0),
+        neighbour(11, 1),
+        Aligned(own, None),
+        Aligned(own, None),
+    ]
+    planes = shown(neighbours, [-4, -2, -1, 3, 0])
+    assert [plane.tolist() for plane in planes] == [
+        [[14, 12]],
+        [[12, 12]],
+        [[11, 9]],
+        [[9, 9]],
+        [[9, 9]],
+    ]
+    assert shown([neighbour(30, 0), Aligned(own, None)], [1, 3])[1].tolist() == [[30, 30]]

@@ -25,7 +25,7 @@ from vderain.flow.prefetch import prefetch
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
-from vderain.network.inference.fold import with_frames, without_norms
+from vderain.network.inference.fold import with_frames, with_median, without_norms
 from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
@@ -298,8 +298,8 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
         and not wanted.normalised
     ):
         network = without_norms(network)
-    if isinstance(network, SemiDRDNet) and network.config.frames < wanted.frames:
-        network = with_frames(network, wanted.frames)
+    if isinstance(network, SemiDRDNet) and isinstance(wanted, NetworkConfig):
+        network = _with_neighbours(network, wanted)
     if network.config != wanted:
         theirs, ours = card.config.to_dict(), wanted.to_dict()
         told = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]
@@ -308,6 +308,17 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
             "set network to the same, or leave initial out"
         )
     return network.requires_grad_(True)
+
+
+def _with_neighbours(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
+    """The network, able to look at more frames or to begin with their median."""
+    theirs = network.config
+    if theirs.fusion == "gates" and wanted.fusion == "median" and theirs.frames > 1:
+        with suppress(ValueError):  # the caller says what differs
+            return with_median(network, wanted)
+    elif theirs.fusion == wanted.fusion == "gates" and theirs.frames < wanted.frames:
+        return with_frames(network, wanted.frames)
+    return network
 
 
 def _initial_history(config: RunConfig) -> list[str]:

@@ -143,6 +143,28 @@ def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Aligned:
     return Aligned(warped, hidden)
 
 
+def shown(neighbours: Sequence[Aligned], offsets: Sequence[int]) -> list[Plane]:
+    """The luma of neighbours ``offsets`` frames away; where one is hidden, of the one two frames nearer (ours).
+
+    Far neighbours are hidden more often than near ones. With the frame's own samples in their place most of a
+    clip would show the frame, with its rain; within two frames these stand in all the same.
+    """
+    by_offset = {offset: one for offset, one in zip(offsets, neighbours, strict=True) if offset}
+    planes: dict[int, Plane] = {}
+    for offset in sorted(by_offset, key=abs):
+        one, nearer = by_offset[offset], offset - 2 if offset > 0 else offset + 2
+        plane = one.luma
+        if nearer * offset > 0 and nearer in planes:
+            plane = planes[nearer] if one.hidden is None else plane.copy()
+            if one.hidden is not None:
+                np.copyto(plane, planes[nearer], where=one.hidden > 0)
+        planes[offset] = plane
+    return [
+        planes[offset] if offset else one.luma
+        for offset, one in zip(offsets, neighbours, strict=True)
+    ]
+
+
 def floor_of(
     neighbours: Sequence[Aligned], ordered: Sequence[Plane], bit_depth: int
 ) -> Plane | None:

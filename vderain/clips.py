@@ -23,6 +23,7 @@ from vderain.alignment import (
     floor_of,
     in_order_of_brightness,
     luma,
+    shown,
     thumbnail,
 )
 from vderain.frames import Clip, Frame, PassedPacket, Plane, PlaneFormat
@@ -214,14 +215,16 @@ class _Stretch:
     def next_clip(self) -> Clip:
         """The clip of the next frame."""
         current = self._seen[self._next]
-        laid = [self._laid_over(self._next, index) for index in self._neighbours()]
+        neighbours = self._neighbours()
+        laid = [self._laid_over(self._next, index) for index in neighbours]
+        offsets = [0 if index is None else index - self._next for index in neighbours]
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
             self._ahead = {pair: m for pair, m in self._ahead.items() if pair[0] > self._dropped}
             self._dropped += 1
-        ordered = in_order_of_brightness([one.luma for one in laid])
+        ordered = in_order_of_brightness(shown(laid, offsets))
         floor = floor_of(laid, ordered, current.format.bit_depth)
         return Clip(current.planes, current.format, self.window.seen(ordered), floor)
 

@@ -7,7 +7,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER, TIERS, NetworkConfig
-from vderain.network.inference.fold import DilatedSum, SparseTaps, fold, with_frames, without_norms
+from vderain.network.inference.fold import (
+    DilatedSum,
+    SparseTaps,
+    fold,
+    with_frames,
+    with_median,
+    without_norms,
+)
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 SHAPES = {
@@ -227,3 +234,14 @@ def test_the_median_needs_its_two_ranks():
         replace(MEDIAN, fusion="mean")
     with pytest.raises(ValueError, match="gates"):
         replace(TEMPORAL, ranks=(0, 1))
+
+
+def test_a_network_of_gates_begins_again_with_the_median_and_answers_stills_as_before():
+    gates = randomized(SemiDRDNet(replace(MEDIAN, frames=3, fusion="gates", ranks=())))
+    median = with_median(gates, MEDIAN).eval()
+    still = torch.rand(1, 3, 16, 16)
+    before = gates.change(torch.cat([still, torch.zeros(1, 2, 16, 16)], 1))
+    after = median.change(torch.cat([still, torch.zeros(1, 2, 16, 16)], 1))
+    assert torch.allclose(before, after, atol=1e-5)
+    with pytest.raises(ValueError, match="may differ"):
+        with_median(gates, replace(MEDIAN, rain_width=16))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from vderain.alignment import Aligner, aligned, thumbnail
+from vderain.alignment import Aligned, Aligner, aligned, shown, thumbnail
 from vderain.clips import Window
 from vderain.training.data.stacks import grey, stacked
 from vderain.training.rain.render import Picture
@@ -60,11 +60,12 @@ class SequenceMaker:
             if index == middle:
                 continue
             if offset == 0:
-                laid.append(lumas[middle])
+                laid.append(Aligned(lumas[middle], None))
                 continue
             motion = self._aligner.motion(small[middle], small[index])
-            laid.append(aligned(lumas[middle], lumas[index], motion).luma)
-        inner = [luma[m:-m, m:-m] for luma in laid]
+            laid.append(aligned(lumas[middle], lumas[index], motion))
+        others = [offset for index, offset in enumerate(offsets) if index != middle]
+        inner = [luma[m:-m, m:-m] for luma in shown(laid, others)]
         return stacked(frames[middle][m:-m, m:-m], inner, self.window)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.network.base import ChangeNetwork
+from vderain.network.config import NetworkConfig
 from vderain.network.nlcl import PictureNorm
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
@@ -140,6 +141,35 @@ def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
         place.copy_(values)
     wider.load_state_dict(state)
     return wider
+
+
+def with_median(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
+    """A network whose fusion is gates as one of ``wanted``, whose fusion is the median (ours).
+
+    What the branches saw of the gates' choice they see of the median; its weights are as they are born. Still
+    frames are answered as before. Raises ValueError where the branches have other shapes.
+    """
+    config = network.config
+    if replace(config, frames=wanted.frames, fusion="median", ranks=wanted.ranks) != wanted:
+        raise ValueError("only frames, fusion and ranks may differ")
+    area = config.unshuffle**2
+    state = SemiDRDNet(wanted).state_dict()
+    for name, values in network.state_dict().items():
+        if name.startswith("fusion."):
+            continue
+        if (
+            state[name].shape != values.shape
+        ):  # the head of a branch: RGB, the choice, the difference
+            head = torch.zeros_like(state[name])
+            head[:, : 4 * area] = values[:, : 4 * area]
+            for rank in wanted.middle_ranks:
+                first = (4 + wanted.seen_ranks.index(rank)) * area
+                head[:, first : first + area] = values[:, 4 * area :] / 2
+            values = head
+        state[name].copy_(values)
+    changed = SemiDRDNet(wanted)
+    changed.load_state_dict(state)
+    return changed
 
 
 def _absorbed_sequence(sequence: nn.Sequential) -> nn.Sequential:

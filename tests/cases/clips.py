@@ -84,6 +84,18 @@ def joined(path, *parts, **options):
     return path
 
 
+def playlist(folder, *parts):
+    """Write an HLS playlist whose segments are these parts; returns its path."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:4", "#EXT-X-PLAYLIST-TYPE:VOD"]
+    for number, part in enumerate(parts):
+        write(folder / f"part{number}.ts", part, **_joinable(folder / "part.ts", {}))
+        lines += ["#EXT-X-DISCONTINUITY"] if number else []
+        lines += [f"#EXTINF:{part.frames / RATE:.3f},", f"part{number}.ts"]
+    path = folder / "rainy.m3u8"
+    path.write_text("\n".join([*lines, "#EXT-X-ENDLIST"]) + "\n")
+    return path
+
+
 def _joinable(path, options):
     if path.suffix == ".mkv":
         return {"live": "1", "avoid_negative_ts": "disabled", **options}
@@ -160,15 +172,14 @@ def _video_packets(part, stream):
     step = round(1 / (UNIT * RATE))
     begin = round(part.at_s / UNIT)
     kept = [index for index in range(part.frames) if index not in part.missing]
-    for order, (pts, dts, is_key, payload) in enumerate(
-        _encoded(len(kept), part.first, part.b_frames)
-    ):
+    for pts, dts, is_key, payload in _encoded(len(kept), part.first, part.b_frames):
         packet = av.Packet(payload)
         packet.stream, packet.time_base, packet.is_keyframe = stream, UNIT, is_key
         packet.duration = step
         late = kept[pts] - (1 if pts and kept[pts] in part.double else 0)
         packet.pts = begin + late * step
-        packet.dts = begin + (kept[order] - (order - dts)) * step
+        early = (kept[dts] if dts >= 0 else dts) - bool(part.double)
+        packet.dts = begin + early * step
         yield packet.dts * UNIT, packet
 
 
@@ -206,15 +217,18 @@ def content(path):
         found.numbers = [_number_of(frame) for frame in frames]
     with av.open(str(path)) as container:
         sounds = {stream.index: [] for stream in container.streams.audio}
-        for packet in container.demux(*container.streams.audio):
-            if packet.size:
+        for packet in container.demux():
+            if packet.size and packet.stream.index in sounds:
                 sounds[packet.stream.index].append(packet.pts * packet.time_base)
         found.sounds = list(sounds.values())
     return found
 
 
 def assert_kept(source, output, *parts):
-    """All frames and sound are there, in order; within each part they are as far apart as they were."""
+    """All frames and sound are there, in order and in sync.
+
+    Within each part they are as far apart as they were, sound to 20 ms; no frame is hidden before zero.
+    """
     before, after = content(source), content(output)
     assert after.numbers == before.numbers
     assert [len(track) for track in after.sounds] == [len(track) for track in before.sounds]

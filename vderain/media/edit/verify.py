@@ -126,6 +126,14 @@ class Contents:
         return replace(self, times=array("q", sorted(self.times)))
 
 
+def _rising(times: array[int]) -> Iterator[int]:
+    """Times as frames get them: one that another frame had before lies behind it."""
+    last: int | None = None
+    for time in times:
+        last = time if last is None else max(time, last + 1)
+        yield last
+
+
 def _sound(payload: bytes, codec: str) -> bytes:
     """A packet of sound without the header that MPEG-TS puts before each of AAC."""
     if codec == "aac" and len(payload) > 7 and payload[0] == 0xFF and payload[1] >> 4 == 0xF:
@@ -135,6 +143,7 @@ def _sound(payload: bytes, codec: str) -> bytes:
 
 def _frame_problems(source: Contents, output: Contents, frames: int | None) -> Iterator[str]:
     source, output = source.sorted(), output.sorted()
+    source.times = array("q", _rising(source.times))
     wanted = len(source.times) if frames is None else frames
     if len(output.times) != wanted:
         yield f"it has {len(output.times)} video frames instead of {wanted}"

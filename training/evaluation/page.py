@@ -127,5 +127,5 @@ def _shot(shot: Shown, *, dry: bool) -> _Shot:
     if "truth" in shot.pictures:
         others = {"truth": shot.pictures["truth"]} | others
     label = "dry" if dry else "rainy"
-    views = [view for view in (results, others) if view]
+    views: list[Mapping[str, str]] = [view for view in (results, others) if view]
     return _Shot(shot.name, scores, label, shot.pictures[INPUT], views)

@@ -120,11 +120,16 @@ def test_a_cut_to_another_scene_leaves_the_frame_alone():
 
 
 def test_pictures_of_a_folder_stand_alone():
-    items = [frame(view(20), i, name=f"{i}.png") for i in range(3)]
-    items[1] = frame(view(21), 1, name="1.png")
+    items = [frame(view(20 + i % 2), i, name=f"{i}.png", discontinuity=True) for i in range(3)]
     made = collected(items)
     for item, clip in zip(items, made, strict=True):
         assert all(np.array_equal(neighbour, item.planes[0]) for neighbour in clip.neighbours)
+
+
+def test_pictures_of_a_sequence_have_neighbours():
+    items = [frame(view(20 + i), i, name=f"{i}.png") for i in range(3)]
+    clip = collected(items)[1]
+    assert not any(np.array_equal(neighbour, items[1].planes[0]) for neighbour in clip.neighbours)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 5])

@@ -162,15 +162,13 @@ class Seen:
         self.format = frame.format.rotated(turns)
         self.time_s = frame.time_s
         self.discontinuity = frame.discontinuity
-        self.is_picture = bool(frame.name)  # of a folder, where neighbours show other scenes
         self._luma: Plane | None = None
         self._thumbnail: Thumbnail | None = None
 
     def follows(self, last: Seen) -> bool:
         """Whether this is the next frame of the same scene and format."""
-        together = not (self.discontinuity or self.is_picture)
         gap_s = self.time_s - last.time_s
-        return together and self.format == last.format and 0 <= gap_s <= _GAP_S
+        return not self.discontinuity and self.format == last.format and 0 <= gap_s <= _GAP_S
 
     @property
     def luma(self) -> Plane:

@@ -143,6 +143,9 @@ class RunOptions:
         None, "Process at most this many seconds.", low=0.001, high=1e7
     )
     strength: float = option(1.0, "Fraction of the rain to remove.", low=0.0, high=1.0)
+    sequence: bool = option(
+        False, "Take the pictures of a folder for consecutive frames, so that neighbours are used."
+    )
     decoder: str = option(
         "software",
         "Video decoder; nvdec decodes on an NVIDIA GPU and keeps the frames there (not yet run on a GPU).",

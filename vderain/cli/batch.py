@@ -48,7 +48,10 @@ _LEFT_OUT = "put that right and give the same command again, or --exclude it"
 )  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try clips again that were set aside.")
 @options_of(
-    RunOptions, EngineOptions, EncodeOptions, leave_out=("start_s", "duration_s", "pipe_format")
+    RunOptions,
+    EngineOptions,
+    EncodeOptions,
+    leave_out=("start_s", "duration_s", "sequence", "pipe_format"),
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar; only what failed or was lost.")
 def batch(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _LARGEST_PX = 1 << 15
 _NOT_MEASURED = (
-    *("start_s", "duration_s", "strength", "lookahead", "queue_frames", "max_memory"),
+    *("start_s", "duration_s", "sequence", "strength", "lookahead", "queue_frames", "max_memory"),
     *("overwrite", "pipe_format"),
 )
 

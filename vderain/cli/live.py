@@ -14,7 +14,15 @@ from vderain.live.options import ENCODE_FOR_FILES, LiveOptions
 from vderain.media.io.urls import check_slashes, is_url, shown
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
-FOR_FILES = ("start_s", "decoder", "lookahead", "queue_frames", "max_memory", *ENCODE_FOR_FILES)
+FOR_FILES = (
+    "start_s",
+    "sequence",
+    "decoder",
+    "lookahead",
+    "queue_frames",
+    "max_memory",
+    *ENCODE_FOR_FILES,
+)
 _IS_FOR_FILES = "is for files; a live camera has no such option"
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vderain.errors import OptionError
+from vderain.media.io.urls import shown
 from vderain.options import EncodeOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ __all__ = ["open_sink", "open_source", "probe_encoders"]
 def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSource:
     """Open a video file, a URL, standard input (``-``), a picture or a folder of pictures.
 
-    ``encode`` decides on interlaced and HDR video. Raises SourceError.
+    ``encode`` decides on interlaced and HDR video. Raises SourceError and OptionError.
     """
     from vderain.media.stills.images import ImageSource, is_image_path
 
@@ -26,6 +28,10 @@ def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSo
         return ImageSource(path, run=run)
     from vderain.media.source import VideoSource
 
+    if run.sequence:
+        raise OptionError(
+            f"sequence=True: is for a folder of pictures; {shown(path)} is a video, whose frames are one anyway"
+        )
     return VideoSource(path, run=run, encode=encode)
 
 

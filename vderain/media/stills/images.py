@@ -26,6 +26,7 @@ from vderain.media.frames.rgb import Image
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.urls import is_url
 from vderain.media.stills.image_file import encode_png, read_picture
+from vderain.media.stills.sequence import Likeness, numbered, pattern_of
 from vderain.options import EncodeOptions, RunOptions
 
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -52,17 +53,28 @@ def is_image_path(path: str) -> bool:
 class ImageSource:
     """FrameSource over one picture or a folder of pictures, in natural order (2 before 10).
 
-    Sizes and formats may differ from frame to frame, and every frame is a scene of its own. Damaged
+    Sizes and formats may differ from frame to frame. Every frame is a scene of its own, unless
+    ``run.sequence`` or a pattern such as ``frame_%04d.png`` says that they are consecutive. Damaged
     and unsupported pictures of a folder are skipped, counted and named; subfolders are not entered.
-    Raises SourceError where nothing can be read.
+    Raises SourceError where nothing can be read, and OptionError for a sequence of one file.
     """
 
     def __init__(self, path: str, *, run: RunOptions) -> None:
         refuse_name(path, SourceError)
         self._stats = SourceStats()
-        self._folder = os.path.isdir(path)
-        pictures = self._list_folder(Path(path)) if self._folder else [Path(path)]
+        pattern = pattern_of(path)
+        self._folder = os.path.isdir(path) or pattern is not None
+        self._sequence = run.sequence or pattern is not None
+        if self._sequence and not self._folder:
+            raise OptionError(
+                f"sequence=True: {path} is one picture; name the folder of the sequence"
+            )
+        if pattern is not None:
+            pictures = numbered(Path(path).parent, pattern)
+        else:
+            pictures = self._list_folder(Path(path)) if self._folder else [Path(path)]
         self._chosen = _within(pictures, run)
+        self._likeness = Likeness(self._chosen)
         if not self._chosen:
             raise SourceError(
                 f"{path}: none of its {len(pictures)} pictures lies in the chosen time"
@@ -73,7 +85,8 @@ class ImageSource:
         if first is None:
             raise SourceError(f"{path}: no picture in it can be read: {self._stats.losses[0]}")
         self._pending: Iterator[Frame] = chain((first,), self._frames)
-        self._info = self._describe(path, first, len(pictures))
+        folder = str(Path(path).parent) if pattern is not None else path
+        self._info = self._describe(folder, first, len(pictures))
 
     @property
     def info(self) -> StreamInfo:
@@ -94,7 +107,13 @@ class ImageSource:
         """One frame per picture; ``pts`` counts from the first chosen one, skipped ones too."""
         for frame in self._pending:
             self._stats.frames += 1
+            self._likeness.see(frame)
             yield frame
+        if not self._sequence and self._likeness.is_sequence:
+            self._stats.notes.append(
+                "these pictures look like consecutive frames; with sequence=True each is derained with the"
+                " help of its neighbours"
+            )
 
     def cancel(self) -> None:
         """No read of a picture waits for anything."""
@@ -144,7 +163,7 @@ class ImageSource:
                 duration=1,
                 alpha=picture.alpha,
                 rotation=picture.rotation,
-                discontinuity=True,
+                discontinuity=not self._sequence,
                 name=path.name,
                 metadata=picture.chunks,
             )
@@ -162,10 +181,16 @@ class ImageSource:
             duration_s=float(count * _TIME_BASE),
             codec=codec,
             pix_fmt=f"{layout} {first.format.bit_depth} bit",
-            container="folder of pictures" if self._folder else "picture",
+            container=_kind(folder=self._folder, sequence=self._sequence),
             rotation=first.rotation,
             tracks=(Track(0, "video", codec),),
         )
+
+
+def _kind(*, folder: bool, sequence: bool) -> str:
+    if sequence:
+        return "sequence of pictures"
+    return "folder of pictures" if folder else "picture"
 
 
 class ImageSink:

@@ -50,6 +50,12 @@ def joined_world(device: str | None = None) -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
+def wait_for_all(world: World) -> None:
+    """Return when every process has come here."""
+    if world.size > 1:
+        torch.distributed.barrier()
+
+
 def average_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
     """Replace each gradient by its mean over the world, in one exchange.
 

@@ -48,14 +48,15 @@ def export_weights(
     scores: dict[str, Any] | None = None,
     overwrite: bool = False,
     clean: Path | None = None,
+    for_int8: bool = True,
 ) -> Card:
     """Write the averaged weights of a run's folder or checkpoint as float16, and their card.
 
     The card of a network that draws the whole picture also has ``dry_psnr_db`` among its scores: how near
     it comes to dry pictures of the run's own clean source, null where these are not there any more. Of a
     SemiDRDNet the card has the ranges that int8 needs, measured on the run's sources, or on rain rendered
-    onto the pictures of ``clean``. ``checkpoint`` may be weights already, whose card is kept but for these and
-    ``scores``.
+    onto the pictures of ``clean``, unless ``for_int8`` is false. ``checkpoint`` may be weights already, whose
+    card is kept but for these and ``scores``.
 
     Raises WeightsError where the checkpoint is missing or damaged, SinkError where ``weights`` exists or
     cannot be written, OptionError for a name that is none of a weights file.
@@ -91,7 +92,7 @@ def export_weights(
         },
         data=config.data,
         terms=config.terms,
-        int8=_int8_scales(network, config, Path(state["folder"]), clean),
+        int8=_int8_scales(network, config, Path(state["folder"]), clean) if for_int8 else {},
     )
     return write_weights(network, weights, card)
 
@@ -156,6 +157,15 @@ def _int8_scales(
             raise
         _log.warning("the card has no int8 scales (name other calibration pictures): %s", error)
         return {}
+
+
+def recipe_scales(
+    network: ChangeNetwork, checkpoint: Path, clean: Path | None
+) -> dict[str, tuple[float, float]]:
+    """Ranges for int8 of weights whose run ended with ``checkpoint``, as ``export_weights`` measures them."""
+    path = checkpoint_path(checkpoint)
+    state = load_checkpoint(path)
+    return _int8_scales(network, state_config(state, path), Path(state["folder"]), clean)
 
 
 def _named(value: Any) -> Any:

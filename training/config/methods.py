@@ -322,7 +322,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), **values: Any) -> Any
     Raises OptionError for a file that cannot be read, and names or values that cannot be used.
     """
     method, settings = read_run(path, overrides, **values)
-    return _class_of(method, str(path)).from_dict(settings, str(path))
+    return config_from(method, settings, str(path))
+
+
+def config_from(method: str, settings: Mapping[str, Any], where: str) -> AnyTrainConfig:
+    """The settings of a run of a method, checked; OptionError, naming ``where``, for what cannot be used."""
+    return _class_of(method, where).from_dict(settings, where)
 
 
 def method_of(path: Path, overrides: Sequence[str] = ()) -> str:

@@ -35,10 +35,10 @@ def export(
     vderain evaluate --weights mine.safetensors --pairs my_pairs
     """
     from vderain.training.export import export_weights, read_scores
+    from vderain.training.stages import export_recipe, is_recipe_run
 
-    card = export_weights(
-        checkpoint, weights, scores=read_scores(scores), overwrite=overwrite, clean=clean
-    )
+    write = export_recipe if is_recipe_run(checkpoint) else export_weights
+    card = write(checkpoint, weights, scores=read_scores(scores), overwrite=overwrite, clean=clean)
     click.echo(
         f"{weights}: tier {card.tier}, {card.training['steps']} steps, sha256 {card.sha256[:12]}",
         err=True,

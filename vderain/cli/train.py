@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.config.methods import AnyTrainConfig
-    from vderain.training.train import Trainer, TrainProgress
+    from vderain.training.config.stages import Stage
+    from vderain.training.distributed import World
+    from vderain.training.train import TrainProgress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
@@ -74,23 +76,22 @@ def train(
     vderain train --method nlcl --rainy my_rain --clean my_clips --run my_nlcl   # no pairs at all
     """
     from vderain.training.distributed import joined_world
-    from vderain.training.train import Trainer
 
     if config is None and method is None:
         raise click.UsageError("name a CONFIG, or a --method")
     config = config or Path(_SHIPPED[method or ""])
-    loaded = _loaded(config, method, clean, rainy, settings, steps)
+    stages = _loaded(config, method, clean, rainy, settings, steps)
     run_dir = run_dir or Path("runs") / config.stem
     data = data or Path(os.environ.get("VDERAIN_DATA", "."))
     with joined_world(device) as world:
-        trainer = Trainer(loaded, run_dir, world)
+        run = _Run(stages, run_dir, world, _command(config, clean, settings))
         silent = quiet or world.rank > 0
         try:
             with _shown_log(silent=silent), _StepBar(hidden=silent) as bar:
-                trainer.train(data, bar.update)
+                run.train(data, bar)
         except KeyboardInterrupt:
             if world.rank == 0:
-                click.echo(_kept(trainer), err=True)
+                click.echo(run.kept(), err=True)
             raise
     if world.rank == 0 and not quiet:
         if not bar.moved:
@@ -100,9 +101,63 @@ def train(
                 err=True,
             )
         click.echo(
-            f"{trainer.checkpoint}: {trainer.step} steps; vderain export {run_dir} -o WEIGHTS.safetensors",
+            f"{run_dir}: {run.steps} steps; vderain export {run_dir} -o WEIGHTS.safetensors",
             err=True,
         )
+
+
+class _Run:
+    """A single run, or the stages of a recipe."""
+
+    def __init__(self, stages: list[Stage], run_dir: Path, world: World, command: str) -> None:
+        from vderain.training.stages import RecipeRun
+        from vderain.training.train import Trainer
+
+        self._recipe: RecipeRun | None = None
+        self._trainer: Trainer | None = None
+        self._run_dir = run_dir
+        first = stages[0].config
+        if len(stages) == 1 and not stages[0].name and first is not None:
+            self._trainer = Trainer(first, run_dir, world)
+        else:
+            self._recipe = RecipeRun(stages, run_dir, world, command=command)
+
+    def train(self, data: Path, bar: _StepBar) -> None:
+        if self._recipe is None:
+            assert self._trainer is not None
+            self._trainer.train(data, bar.update)
+            return
+        self._recipe.train(data, lambda stage, progress: bar.update(progress, stage.name))
+
+    @property
+    def steps(self) -> int:
+        """Of the run, or of all stages of the recipe that train."""
+        if self._recipe is not None:
+            return sum(stage.config.steps for stage in self._recipe.stages if stage.config)
+        assert self._trainer is not None
+        return self._trainer.step
+
+    def kept(self) -> str:
+        """What a person who stopped a run wants to know."""
+        trainer = self._trainer or (self._recipe.trainer if self._recipe else None)
+        if trainer is None or not trainer.saved_step:
+            every = (
+                f"; checkpoints come every {trainer.config.checkpoint_every} steps"
+                if trainer
+                else ""
+            )
+            return f"{self._run_dir}: nothing is kept yet{every}"
+        return (
+            f"{trainer.checkpoint}: stopped at step {trainer.step}, holds step {trainer.saved_step}; "
+            "the same command goes on from there"
+        )
+
+
+def _command(config: Path, clean: tuple[Path, ...], settings: tuple[str, ...]) -> str:
+    """What repeats the run, without the folders of this machine."""
+    words = ["vderain train", shlex.quote(config.name)]
+    words += [f"--clean {shlex.quote(folder.name)}" for folder in clean]
+    return " ".join([*words, *(f"--set {shlex.quote(text)}" for text in settings)])
 
 
 def _loaded(
@@ -112,13 +167,14 @@ def _loaded(
     rainy: tuple[Path, ...],
     settings: tuple[str, ...],
     steps: int | None,
-) -> AnyTrainConfig:
-    """CONFIG with what the command line says."""
-    from vderain.training.config.methods import NlclTrainConfig, load_config, method_of
+) -> list[Stage]:
+    """The stages of CONFIG with what the command line says."""
+    from vderain.training.config.methods import NlclTrainConfig, method_of
+    from vderain.training.config.stages import load_recipe
     from vderain.training.data.sources import clean_tables
     from vderain.training.methods.nlcl.objective import footage_tables
 
-    found = method_of(config, settings)
+    found = method_of(config, [text for text in settings if text.startswith("method=")])
     if method is not None and found != method:
         raise click.UsageError(
             f"{config} is of method {found}, not {method}; leave one of them out"
@@ -140,18 +196,13 @@ def _loaded(
     elif clean:
         values["sources"] = clean_tables(clean)
         values |= {"real": {}, "unpaired": {}, "data": "", "terms": ""}
-    return load_config(config, settings, **values)
-
-
-def _kept(trainer: Trainer) -> str:
-    """What a person who stopped a run wants to know."""
-    if not trainer.saved_step:
-        every = trainer.config.checkpoint_every
-        return f"{trainer.run_dir}: nothing is kept yet; checkpoints come every {every} steps"
-    return (
-        f"{trainer.checkpoint}: stopped at step {trainer.step}, holds step {trainer.saved_step}; "
-        "the same command goes on from there"
-    )
+    stages = load_recipe(config, settings, **values)
+    if steps is not None and len(stages) > 1:
+        raise click.UsageError(
+            f"{config} has several stages; set the length of one of them, such as"
+            f" --set {stages[0].name}.steps={steps}"
+        )
+    return stages
 
 
 class _Echo(logging.Handler):
@@ -181,6 +232,7 @@ class _StepBar:
     def __init__(self, *, hidden: bool) -> None:
         self._bar = tqdm(unit=" steps", disable=True if hidden else None, dynamic_ncols=True)
         self._loss: float | None = None
+        self._stage = ""
 
     @property
     def moved(self) -> bool:
@@ -193,8 +245,11 @@ class _StepBar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def update(self, progress: TrainProgress) -> None:
-        """Show how far the run is; the loss is smoothed over some hundred steps."""
+    def update(self, progress: TrainProgress, stage: str = "") -> None:
+        """Show how far the run, or its stage, is; the loss is smoothed over some hundred steps."""
+        if stage != self._stage:
+            self._stage, self._loss, self._bar.total = stage, None, None
+            self._bar.set_description_str(stage)
         if self._bar.total is None:
             self._bar.total = progress.steps
             self._bar.initial = self._bar.n = progress.step - 1

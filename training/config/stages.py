@@ -1,0 +1,100 @@
+"""Recipes: configurations of several stages, each of which begins with the weights of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vderain.errors import OptionError
+from vderain.training.config.base import read_run
+from vderain.training.config.methods import AnyTrainConfig, config_from, load_config
+from vderain.training.config.settings import overridden
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a recipe: a run, or the mean of the weights of stages before it.
+
+    Attributes:
+        name: as the recipe calls it; part of its folder's name.
+        config: of the run; None for a mean.
+        average: the share of each earlier stage in the mean, by name; they add up to 1.
+
+    """
+
+    name: str
+    config: AnyTrainConfig | None
+    average: tuple[tuple[str, float], ...] = ()
+
+
+def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> list[Stage]:
+    """The stages of a TOML file, or of a shipped one by its name; none where it describes a single run.
+
+    Every ``[[stage]]`` has a ``name``, and settings that are laid over those of the file itself, or a table
+    ``average`` of earlier stages' names and shares. ``values`` are laid over the file's settings;
+    "name=value" texts over those of all stages, "STAGE.name=value" over those of one.
+
+    Raises OptionError for a file that cannot be read, and for names and values that cannot be used.
+    """
+    method, settings = read_run(path, (), **values)
+    tables = settings.pop("stage", None)
+    if tables is None:
+        return []
+    if not isinstance(tables, list) or not tables:
+        raise OptionError(f"{path}: write every stage as a table [[stage]]")
+    names = [_name(table, number, path) for number, table in enumerate(tables, 1)]
+    if len(set(names)) < len(names):
+        raise OptionError(f"{path}: two stages have one name ({', '.join(names)})")
+    stages: list[Stage] = []
+    for name, table in zip(names, tables, strict=True):
+        own = {key: value for key, value in table.items() if key != "name"}
+        if "average" in own:
+            stages.append(Stage(name, None, _shares(own, name, [s.name for s in stages], path)))
+            continue
+        merged = overridden({**settings, **own}, _addressed(overrides, name, names))
+        stages.append(Stage(name, config_from(method, merged, f"{path}, stage {name}")))
+    if stages[0].config is None:
+        raise OptionError(f"{path}: stage {names[0]}: the first stage cannot be an average")
+    return stages
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), **values: Any) -> list[Stage]:
+    """``load_stages``, or the single run as its only stage, without a name."""
+    stages = load_stages(path, overrides, **values)
+    return stages or [Stage("", load_config(path, overrides, **values))]
+
+
+def _name(table: Any, number: int, path: Path) -> str:
+    name = table.get("name") if isinstance(table, Mapping) else None
+    if not isinstance(name, str) or not name.isidentifier():
+        raise OptionError(f"{path}: stage {number}: give it a name of letters, digits and _")
+    return name
+
+
+def _shares(
+    table: Mapping[str, Any], name: str, earlier: Sequence[str], path: Path
+) -> tuple[tuple[str, float], ...]:
+    shares, where = table["average"], f"{path}: stage {name}"
+    if set(table) != {"average"} or not isinstance(shares, Mapping) or not shares:
+        raise OptionError(f"{where}: an average is one table of stages and shares, nothing else")
+    if unknown := sorted(set(shares) - set(earlier)):
+        raise OptionError(f"{where}: {', '.join(unknown)}: no stage before it has that name")
+    if any(type(share) not in (int, float) for share in shares.values()):
+        raise OptionError(f"{where}: shares are numbers, got {dict(shares)}")
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise OptionError(f"{where}: shares must add up to 1, got {sum(shares.values()):g}")
+    return tuple((stage, float(share)) for stage, share in shares.items())
+
+
+def _addressed(overrides: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
+    """The texts for one stage: those that name no stage, and its own without its name."""
+    chosen = []
+    for text in overrides:
+        first, dot, rest = text.partition(".")
+        if not dot or first not in names:
+            chosen.append(text)
+        elif first == name:
+            chosen.append(rest)
+    return chosen

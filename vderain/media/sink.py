@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.messages import Messages
 from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
 from vderain.media.carry.template import Template
-from vderain.media.carry.timecode import tags_behind
+from vderain.media.carry.timecode import tags_behind, told_timecode
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
@@ -35,13 +35,15 @@ from vderain.media.io.formats import (
     container_for,
     muxer_options,
 )  # fmt: skip
+from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
+from vderain.media.io.ticks import Ticks
 from vderain.media.io.urls import redact
 from vderain.options import EncodeOptions
 
 _MP4_FAMILY = ("mp4", "mov")
 _DEFAULT_RATE = Fraction(25)
-TIMECODES = ("mp4", "mov", "matroska")  # the muxers that write a timecode
+TIMECODES = ("mp4", "mov", "matroska", "webm")  # the muxers that write a timecode
 
 
 class VideoSink:
@@ -79,6 +81,7 @@ class VideoSink:
         self._first: Frame | None = None
         self._begun = False
         self._surfaces: SurfaceWriter | None = None
+        self._ticks: Ticks | None = None
         self._waiting: list[PassedPacket] = []
         self._stream: Any = None
         self._last_pts: int | None = None
@@ -134,6 +137,7 @@ class VideoSink:
             self._tracks.flush()
             numbers = self._track_numbers() if self._grafts else {}
             self._output.close()
+            self._look_for_timecode()
             if self._destination is not None:
                 self._tracks.mend(self._destination.partial)
                 if self._grafts:
@@ -297,6 +301,21 @@ class VideoSink:
                 f"timecode inside the video stream (first {timecode}): {self._format.muxer} cannot hold it"
             )
 
+    def _look_for_timecode(self) -> None:
+        """Tell of a timecode of the source that the complete container does not tell."""
+        if self._template is None or not self._carries:
+            return
+        source = self._template.container
+        timecode = told_timecode(source, source.streams[self._template.video_index])
+        if timecode is None:
+            return
+        holds = self._format.muxer in TIMECODES
+        if holds and self._destination is not None:
+            with closing(open_container(str(self._destination.partial))) as made:
+                holds = told_timecode(made, made.streams[self._stream.index]) is not None
+        if not holds:
+            self._report.losses.append(f"timecode {timecode}: lost, {self._format.muxer} has none")
+
     def _start(self, frame: Frame) -> None:
         """Set the encoder up for frames like this one and let waiting packets go."""
         fitted = fit(
@@ -335,11 +354,24 @@ class VideoSink:
 
     def _write_header(self) -> None:
         """Write the header and let waiting packets go."""
+        self._set_ticks()
         self._output.start_encoding()
         self._begun = True
         for packet in self._waiting:
             self._tracks.write(packet.stream_index, packet.payload)
         self._waiting.clear()
+
+    def _set_ticks(self) -> None:
+        """Let the stream itself tell its frame rate too."""
+        rate = self._info.frame_rate
+        if rate is None or self._encoder.name != "libx264":
+            return
+        context = self._stream.codec_context
+        if not context.is_open:
+            context.open()
+        self._ticks = Ticks(rate)
+        if context.extradata:  # else each keyframe brings the parameter sets
+            context.extradata = self._ticks.header(context.extradata)
 
     def _tell_encoder(self, context: Any, tags: ColorTags) -> None:
         """Colour tags, HDR metadata, quality."""
@@ -435,6 +467,8 @@ class VideoSink:
             # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
             if self._encoder.name == "libx265" and self._report.frames <= 2:
                 packet.dts = packet.pts
+            if self._ticks is not None:
+                packet = self._ticks.packet(packet)
             self._muxer.mux(self._messages.put_into(packet))
 
     def _failure(self, error: Exception) -> SinkError:

@@ -268,3 +268,11 @@ def test_the_picture_is_encoded_and_not_copied(tmp_path):
     for old, new in zip(before, after, strict=True):
         error = synth.samples(old).astype(int) - synth.samples(new)
         assert np.abs(error).mean() < 1
+
+
+@pytest.mark.parametrize(("extension", "kept"), [("mkv", True), ("mov", True), ("ts", False)])
+def test_a_timecode_that_the_output_does_not_tell_is_a_loss(tmp_path, extension, kept):
+    source = synth.write(tmp_path / "in.mp4", metadata={"timecode": "01:02:03:04"})
+    _, report = synth.process(source, tmp_path / f"out.{extension}")
+    losses = [] if kept else ["timecode 01:02:03:04: lost, mpegts has none"]
+    assert report.losses == losses

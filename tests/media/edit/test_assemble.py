@@ -1,12 +1,14 @@
 import base64
 import shutil
 import subprocess
+from fractions import Fraction
 
 import av
 import pytest
 
 from tests.live.servers import need
 from tests.media import synth
+from tests.media.io.test_ticks import rate_inside
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices
 from vderain.errors import SinkError
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
@@ -176,6 +178,35 @@ def test_the_obstacles_to_copying_have_names(tmp_path):
     assert "deinterlaced" in copy_obstacle(
         index, encode_for("h264", interlaced="deinterlace"), "out.mp4"
     )
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize(
+    ("rate", "step", "unit", "timecode"),
+    [
+        (Fraction(25), 3600, 90_000, "01:02:03:04"),
+        (Fraction(24_000, 1001), 1001, 24_000, "01:02:03:04"),
+        (Fraction(60_000, 1001), 1001, 60_000, "10:20:30;04"),
+    ],
+)
+def test_the_assembled_video_has_the_rate_and_the_timecode_of_its_source(
+    tmp_path, extension, rate, step, unit, timecode
+):
+    pts = tuple(range(0, 40 * step, step))
+    parts = cut(
+        *(tmp_path, "h264", extension),
+        **{"pts": pts, "time_base": Fraction(1, unit), "rate": rate},
+        metadata={"timecode": timecode},
+    )
+    output = tmp_path / f"out.{extension}"
+    put_together(parts, "www", output)
+    with av.open(str(output)) as container:
+        video = container.streams.video[0]
+        assert video.average_rate == pytest.approx(rate, rel=1e-3)
+        tags = {**container.metadata, **video.metadata}
+        assert timecode in (tags.get("timecode"), tags.get("TIMECODE"))
+    assert rate_inside(output) == pytest.approx(rate, rel=1e-3)
+    assert problems_of(parts.source, str(output)) == []
 
 
 @pytest.mark.parametrize("plan", ["wdw", "dwd"])

@@ -55,3 +55,10 @@ def test_damage_is_found_where_all_is_decoded(tmp_path):
 def test_an_output_that_cannot_be_read_is_a_problem(tmp_path):
     source = make(tmp_path / "a.mp4", "h264")
     assert "there is no such file" in problems_of(source, str(tmp_path / "b.mp4"))[0]
+
+
+def test_a_timecode_that_went_missing_is_a_problem(tmp_path):
+    source = make(tmp_path / "a.mp4", "h264", metadata={"timecode": "01:02:03:04"})
+    other = make(tmp_path / "b.mp4", "h264")
+    assert problems_of(source, other) == ["its timecode 01:02:03:04 is missing"]
+    assert problems_of(source, make(tmp_path / "b.ts", "h264")) == []  # holds none

@@ -1,14 +1,34 @@
-"""Timecode in the tags of a container: where the beginning is cut off, it is that of the first frame left."""
+"""Timecode of a container: read, checked, and moved on where the beginning is cut off."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import Any
 
 from vderain.media.io.formats import portable_metadata
 
-_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d\d+)")
+_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d+)")
 _DAY_S = 24 * 3600
+
+
+def told_timecode(container: Any, video: Any) -> str | None:
+    """The timecode that an open file tells of its video; None where there is none that can be used.
+
+    That of MP4 and MOV stands in a track, which FFmpeg shows as a tag of the video; elsewhere it is a tag.
+    """
+    tags = [video.metadata]
+    if "mp4" not in container.format.name.split(","):
+        tags.append(container.metadata)
+    found = {key.lower(): value for some in tags for key, value in some.items()}
+    match = _TIMECODE.fullmatch(found.get("timecode", "").strip())
+    if match is None or (_drops(match) and video.average_rate and round(video.average_rate) % 30):
+        return None
+    return match[0]
+
+
+def _drops(match: re.Match[str]) -> bool:
+    return match[4] != ":"
 
 
 def tags_behind(metadata: dict[str, str], cut_s: Fraction, rate: Fraction | None) -> dict[str, str]:
@@ -31,7 +51,7 @@ def later(timecode: str, frames: int, rate: Fraction) -> str:
         return timecode
     hours, minutes, seconds, number = (int(match[group]) for group in (1, 2, 3, 5))
     fps = round(rate)
-    dropped = fps // 15 if match[4] != ":" and fps % 30 == 0 else 0
+    dropped = fps // 15 if _drops(match) and fps % 30 == 0 else 0
     all_minutes = 60 * hours + minutes
     count = (60 * all_minutes + seconds) * fps + number
     count -= dropped * (all_minutes - all_minutes // 10)

@@ -170,6 +170,8 @@ class _AssemblySink(VideoSink):
     def _new_stream(self) -> Any:
         stream = self._output.add_stream_from_template(self._parts.template, opaque=True)
         stream.codec_context.extradata = self._parts.extradata
+        # The segments' containers know their times, but of their rate only a guess.
+        stream.codec_context.framerate = self._info.frame_rate or Fraction(0)
         return stream
 
     def _mux_video(self, packet: Any) -> None:

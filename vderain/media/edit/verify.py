@@ -15,6 +15,7 @@ import av
 
 from vderain.errors import SourceError
 from vderain.media.carry.sidecar import place_beside
+from vderain.media.carry.timecode import told_timecode
 from vderain.media.frames.timing import FAR_S
 from vderain.media.io.index import packets_of
 from vderain.media.io.open import (
@@ -35,10 +36,10 @@ def problems_of(
 
     Compared are the number of video frames (``frames``, where the source's packets are not what
     counts), the time of each as exactly as the container holds it, the end, the other tracks, which
-    may stand beside the output, and the content of all sound. Where the source has another number of
-    packets, each frame must have the time of one of them. ``decode`` also decodes all video.
-    Where a container holds no negative times, all may begin later by as much; a clock that begins far from
-    zero may begin there instead.
+    may stand beside the output, the content of all sound, and whether there is a timecode. Where the
+    source has another number of packets, each frame must have the time of one of them. ``decode`` also
+    decodes all video. Where a container holds no negative times, all may begin later by as much; a clock
+    that begins far from zero may begin there instead.
     ``source`` is a path, or its contents where somebody has read it already.
     """
     try:
@@ -48,6 +49,8 @@ def problems_of(
     except SourceError as error:
         return [str(error)]
     problems = [*_frame_problems(known, output, frames), *_track_problems(known, output)]
+    if known.timecode and output.holds_timecode and output.timecode is None:
+        problems.append(f"its timecode {known.timecode} is missing")
     if failures:
         problems.append(f"{failures} packets of its video cannot be decoded")
     elif failures is not None and failures < 0:
@@ -83,12 +86,18 @@ class Contents:
     times: array[int] = field(default_factory=lambda: array("q"))  # in the order of decoding
     end: int = 0
     others: dict[int, _Other] = field(default_factory=dict)
+    timecode: str | None = None
+    holds_timecode: bool = False
 
     @classmethod
     def of(cls, container: Any, path: str) -> Contents:
         """Of an open file, before its first packet."""
         video = pick_video(container, path)
         contents = cls(path, video.index, Fraction(video.time_base))
+        contents.timecode = told_timecode(container, video)
+        contents.holds_timecode = not {"mp4", "matroska"}.isdisjoint(
+            container.format.name.split(",")
+        )
         for stream in container.streams:
             if stream.index != video.index and not is_container_track(stream):
                 track = describe_track(stream)

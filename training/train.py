@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from vderain.flow.prefetch import prefetch
 from vderain.network.base import ChangeNetwork
 from vderain.network.build import build_network
 from vderain.network.config import NetworkConfig
+from vderain.network.growth import grown
 from vderain.network.inference.fold import with_frames, with_median, without_norms
 from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -277,7 +278,7 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
     """A network of random weights, or of those that the run starts from.
 
     A run without batch normalisation may start from weights with it, which is absorbed; one of several
-    frames from weights of fewer, and begins by looking at those alone.
+    frames from weights of fewer, and begins by looking at those alone; a larger one from smaller weights.
     """
     wanted = config.network_config
     if config.initial is None:
@@ -299,7 +300,7 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
     ):
         network = without_norms(network)
     if isinstance(network, SemiDRDNet) and isinstance(wanted, NetworkConfig):
-        network = _with_neighbours(network, wanted)
+        network = _enlarged(network, wanted)
     if network.config != wanted:
         theirs, ours = card.config.to_dict(), wanted.to_dict()
         told = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]
@@ -310,14 +311,17 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
     return network.requires_grad_(True)
 
 
-def _with_neighbours(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
-    """The network, able to look at more frames or to begin with their median."""
+def _enlarged(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
+    """The network as one of the shape ``wanted`` that answers as before, as far as there is a way."""
     theirs = network.config
     if theirs.fusion == "gates" and wanted.fusion == "median" and theirs.frames > 1:
-        with suppress(ValueError):  # the caller says what differs
-            return with_median(network, wanted)
+        seen = replace(theirs, frames=wanted.frames, fusion=wanted.fusion, ranks=wanted.ranks)
+        network = with_median(network, seen)
     elif theirs.fusion == wanted.fusion == "gates" and theirs.frames < wanted.frames:
-        return with_frames(network, wanted.frames)
+        network = with_frames(network, wanted.frames)
+    if network.config != wanted:
+        with suppress(ValueError):  # the caller says what differs
+            return grown(network, wanted)
     return network
 
 

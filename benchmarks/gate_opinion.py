@@ -10,7 +10,7 @@ import numpy as np
 from gate_footage import Sample
 
 from vderain.batch.rain.detector import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
-from vderain.clips import Window, clips, upright_clip
+from vderain.clips import clips, upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -47,13 +47,13 @@ def _asked(sample: Sample, score: float, scores: list[float], engine: Engine) ->
     with closing(open_source(sample.path, run=RunOptions(), encode=EncodeOptions())) as source:
         frames = [item for item in source if isinstance(item, Frame)]
         frame = frames[place]
-        count = engine.frames
-        made = [clip for _, clip in clips(frames, Window.of(count))]
+        window = engine.window
+        made = [clip for _, clip in clips(frames, window)]
         among = made[place]
         assert among is not None
         return Doubt(
             sample,
-            changed_levels(frame, upright_clip(frame, count), engine),
+            changed_levels(frame, upright_clip(frame, window.seen_frames), engine),
             changed_levels(frame, among, engine),
         )
 

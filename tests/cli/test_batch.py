@@ -311,10 +311,10 @@ def test_a_network_that_looks_at_several_frames_sees_them_across_cuts(tmp_path, 
 
 def test_interrupted_it_stops_and_says_so(tmp_path):
     clip(tmp_path / "in" / "long.mp4", frames=1500)
-    process = subprocess.Popen(
-        command(tmp_path / "in", tmp_path / "out", *FAST), stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(2.5)
+    words = command(tmp_path / "in", tmp_path / "out", *FAST, "--engine", "reference")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    segments = tmp_path / "out" / ".vderain-batch" / "segments"
+    assert until(lambda: segments.is_dir() and list(segments.iterdir()), 90)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Where only the large CUDA build of torch would come: make demo PIP_ARGS="--extra-index-url <torch's CPU index>"
 PIP_ARGS ?=
 
-.PHONY: demo test test-wheels lint clean
+.PHONY: demo test test-all test-wheels lint clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,13 +19,21 @@ demo: $(VENV)/.installed
 	@echo "The video without rain: demo/dry_road.mp4"
 	@echo "Before and after:       demo/before_after.png"
 
-# The tests' networks are tiny: more threads would only wait for each other.
+# One worker for each core. The tests' networks are tiny: more threads would only wait for each other. A file stays with
+# one worker, which makes what its tests share once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+WORKERS = -n auto --dist loadfile
+
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST) $(WORKERS) -m "not slow and not wheels"
+
+# All tests: those of `make test`, then those marked slow.
+test-all: test
+	$(PYTEST) $(WORKERS) -m "slow and not wheels"
 
 # Against the published wheels of Torch-TensorRT; skips with a notice where there is no network.
 test-wheels: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheels tests/wheels
+	$(PYTEST) -m wheels tests/wheels
 
 # Types are checked on the installed wheel: the folders engines/ and training/ are mapped at installation.
 lint: $(VENV)/.installed

@@ -89,6 +89,7 @@ def peak_memory(rainy, dry):
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path):
     peaks = []
     for seconds in (1, 10, 60):  # the first one fills the engine cache

@@ -28,6 +28,7 @@ def test_a_mapped_package_refuses_its_folder_name(folder):
     assert done.returncode != 0 and f"vderain.{folder}" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_vderain_only_with_its_weights_and_cards(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     copy = tmp_path / "source"  # building in place would leave, and reuse, a build folder

@@ -61,6 +61,7 @@ def test_colours_do_not_drift(derained):
     assert np.abs((after - after.mean()) - (truth - truth.mean())).max() < 2.0
 
 
+@pytest.mark.slow
 def test_the_sample_scripts_run(tmp_path, monkeypatch, capsys):
     picture = frames(SAMPLES / "rainy_road.mp4", 100)[0]
     cv2.imwrite(str(tmp_path / "rainy.png"), picture[..., ::-1])
@@ -71,6 +72,7 @@ def test_the_sample_scripts_run(tmp_path, monkeypatch, capsys):
     assert "fps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_new_user_sees_help_for_every_command():
     for command in ("run", "compare", "info", "doctor"):
         done = subprocess.run(

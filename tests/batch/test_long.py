@@ -11,6 +11,8 @@ from tests.fakes import OffsetEngine
 from vderain.batch.jobs import InProcess
 from vderain.batch.pace import Pace
 
+pytestmark = pytest.mark.slow
+
 SIZE = (256, 144)
 IN_SEGMENT = 2 * GOP  # frames: a third group would make it longer than a second
 FRAMES = 40 * IN_SEGMENT

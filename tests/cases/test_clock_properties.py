@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.cases.clips import RATE, Part, assert_kept, joined, playlist, write
 
+pytestmark = pytest.mark.slow
+
 WRAP_S = Fraction(2**33, 90_000)
 EXAMPLES = int(os.environ.get("VDERAIN_EXAMPLES", "20"))
 JUMPING = ("ts", "mkv", "m3u8", "fragments.mp4")

@@ -34,6 +34,7 @@ def call(*arguments):
     return result
 
 
+@pytest.mark.slow
 def test_from_a_clip_to_weights_a_card_and_a_report(tmp_path, clip, weights):
     out = tmp_path / "mine.safetensors"
     done = call(clip, "-o", out, "--weights", weights, *SMALL)
@@ -42,7 +43,7 @@ def test_from_a_clip_to_weights_a_card_and_a_report(tmp_path, clip, weights):
     assert out.is_file()
     assert json.loads(out.with_suffix(".json").read_text())["training"]["verdict"]
     assert (tmp_path / "mine.adapt" / "index.html").is_file()
-    with pytest.raises(SinkError, match="exists already; use --overwrite"):
+    with pytest.raises(SinkError, match="exists already; use overwrite=True"):
         call(clip, "-o", out, "--weights", weights, *SMALL)
     assert call(clip, "-o", out, "--weights", weights, *SMALL, "--overwrite", "-q").exit_code == 0
 

@@ -52,6 +52,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_archive_is_mirrored(folder):
     done = batch(folder / "in", folder / "out", *FAST)
     assert done.returncode == 0 and done.stdout == "", done.stderr
@@ -62,6 +63,7 @@ def test_an_archive_is_mirrored(folder):
     assert "day/20260101_120000_F.mp4: done" in done.stderr, "a log has a line for each clip"
 
 
+@pytest.mark.slow
 def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
     clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
     (folder / "in" / "broken.mp4").write_bytes(b"no video" * 100)
@@ -73,6 +75,7 @@ def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
     assert len(pictures(joined)) == 50 and "joined with 1 after it" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["frames", "smart-copy"])
 def test_dry_clips_stay_as_they_are(folder, gate):
     done = batch(folder / "in", folder / "out", *FAST, "--gate", gate)
@@ -83,6 +86,7 @@ def test_dry_clips_stay_as_they_are(folder, gate):
         assert len(before) == len(after) and (before == after) == (gate == "smart-copy")
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
     done = batch(folder / "in", folder / "out", *FAST, "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -110,6 +114,7 @@ def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, 
     assert (folder / "out" / "20260101_120100_R.mkv").exists() == (not more)
 
 
+@pytest.mark.slow
 def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
     rig = Rig(tmp_path)
     rig.clip("a.mp4", frames=12)
@@ -158,6 +163,7 @@ def test_patterns_lists_and_quiet(folder, tmp_path):
     assert (folder / "front" / "day" / "20260101_120000_F.mp4").exists()
 
 
+@pytest.mark.slow
 def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
     clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
     names = b"".join(
@@ -263,6 +269,7 @@ def told_in(target):
     return {(clip["output"], clip["state"], clip["reason"], clip["frames"]) for clip in clips}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path):
     frames = {"long.mp4": 150, "other.mkv": 90}
     for name, count in frames.items():
@@ -290,6 +297,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     assert left == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [3, 5])
 def test_a_network_that_looks_at_several_frames_sees_them_across_cuts(tmp_path, frames):
     clip(tmp_path / "in" / "a.mkv", frames=60)
@@ -309,6 +317,7 @@ def test_a_network_that_looks_at_several_frames_sees_them_across_cuts(tmp_path, 
     assert different == []
 
 
+@pytest.mark.slow
 def test_interrupted_it_stops_and_says_so(tmp_path):
     clip(tmp_path / "in" / "long.mp4", frames=1500)
     words = command(tmp_path / "in", tmp_path / "out", *FAST, "--engine", "reference")
@@ -354,6 +363,7 @@ def watched(folder, last, *options, meanwhile=lambda: None):
     return said
 
 
+@pytest.mark.slow
 def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_path):
     ready = tmp_path / "ready.mp4"
     clip(ready)
@@ -374,6 +384,7 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
 
 
+@pytest.mark.slow
 def test_watching_goes_on_where_a_name_collides(tmp_path):
     def arrive():
         clip(tmp_path / "a.avi.mkv")
@@ -391,6 +402,7 @@ def test_watching_goes_on_where_a_name_collides(tmp_path):
     assert "interrupted: 2 of 2 clips done" in said
 
 
+@pytest.mark.slow
 def test_watching_joins_series_when_it_is_stopped(tmp_path):
     for second in range(2):
         clip(tmp_path / "in" / f"20260101_12000{second}_F.mp4")

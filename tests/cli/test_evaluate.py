@@ -25,6 +25,7 @@ def call(*arguments):
     return result
 
 
+@pytest.mark.slow
 def test_every_kind_of_set_with_the_shipped_weights(tmp_path):
     rainy, truth = flickering_clip(tmp_path, 3)
     pairs = save_pairs(tmp_path / "pairs", 2)
@@ -54,6 +55,7 @@ def test_every_kind_of_set_with_the_shipped_weights(tmp_path):
     assert (tmp_path / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_clips_of_real_rain_and_dry_ones_are_in_table_json_and_page(tmp_path):
     frames = with_rain([scene()] * 30)
     write_frames(tmp_path / "data" / "rain", frames)

@@ -26,6 +26,7 @@ def clip(tmp_path, seconds):
     return write(tmp_path / "clip.mp4", Video(size=(64, 48), pts=pts, languages=("eng",)))
 
 
+@pytest.mark.slow
 def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     source = clip(tmp_path, 60)
     outputs = (tmp_path / "recordings", tmp_path / "www" / "dry.m3u8")
@@ -56,6 +57,7 @@ def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     assert [output["packets"] > 0 for output in camera["outputs"]] == [True, True]
 
 
+@pytest.mark.slow
 def test_the_report_names_what_failed_and_no_password(tmp_path):
     report = tmp_path / "report.json"
     words = ("--tries", "2", "--timeout", "1", "--report", report)
@@ -83,6 +85,7 @@ def test_an_output_that_got_nothing_is_a_loss(tmp_path):
     assert loss.startswith("loss: rtsp://127.0.0.1:9/out: nothing was sent (")
 
 
+@pytest.mark.slow
 def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     url = "rtsp://admin:geheim@127.0.0.1:9/none"
     done = vderain("live", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
@@ -91,6 +94,7 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     assert "geheim" not in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -135,6 +139,7 @@ def test_mistakes_are_told_before_anything_begins(words, message, tmp_path):
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_addresses_come_from_the_environment_so_that_no_command_line_shows_them(tmp_path):
     environment = {
         **os.environ,
@@ -154,6 +159,7 @@ def test_addresses_come_from_the_environment_so_that_no_command_line_shows_them(
     assert "--ca-file" in done.stderr and "geheim" not in done.stderr
 
 
+@pytest.mark.slow
 def test_serve_answers_and_stops_on_sigterm(tmp_path):
     source = clip(tmp_path, 60)
     config = tmp_path / "cameras.toml"

@@ -50,6 +50,7 @@ def test_quiet_says_nothing(clip, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -157,6 +158,7 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr and "SourceError" in done.stderr
 
 
+@pytest.mark.slow
 def test_weights_changed_by_one_byte_are_refused(clip, tmp_path):
     from vderain import weights
 
@@ -180,6 +182,7 @@ def test_damage_and_losses_give_exit_code_three(tmp_path):
     assert (tmp_path / "dry.mkv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path, number):
     clip = write(
@@ -196,6 +199,7 @@ def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path, number):
     assert [path.name for path in tmp_path.iterdir()] == ["rainy.mp4"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_does_not_trip_the_next(clip, tmp_path):
     long = write(
         tmp_path / "long.mp4", Video(size=(320, 240), pts=tuple(range(0, 900 * STEP, STEP)))
@@ -221,6 +225,7 @@ def test_pipes_carry_matroska_in_and_out(tmp_path):
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path):
     clip = write(tmp_path / "rainy.mkv", pts=tuple(range(0, 300 * STEP, STEP)))
     command = [sys.executable, "-m", "vderain", "run", clip, "-", "--quiet"]

@@ -48,6 +48,7 @@ def test_a_file_name_with_control_characters_is_shown_in_errors(tmp_path):
     assert b"\\u001b]0;owned\\u0007" in err and b"\x1b" not in err
 
 
+@pytest.mark.slow
 def test_track_names_with_control_characters_are_shown(tmp_path):
     source = tmp_path / f"a{TITLE}.mkv"
     write(source, languages=("eng",), subtitle="ass", attachment=True)

@@ -36,6 +36,7 @@ def call(command, *arguments):
     return result
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
     (tmp_path / "mine").mkdir()
     write_clip(tmp_path / "mine" / "a.mp4", range(0, 200, 20))
@@ -47,6 +48,7 @@ def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
         assert derainer(noise(0)).shape == (48, 64, 3)
 
 
+@pytest.mark.slow
 def test_nlcl_from_two_unpaired_folders_to_weights_that_run(tmp_path):
     write_clip(tmp_path / "rain" / "a.mp4", range(0, 200, 20))
     save(tmp_path / "rain" / "b.png", noise(0))
@@ -83,6 +85,7 @@ def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
     assert (state["step"], state["history"]) == (3, ["from step 2: steps 2 -> 3"])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
     arguments = ["fast", "--clean", str(tmp_path / "clean"), *SMALL, "--steps", "150"]

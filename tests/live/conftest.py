@@ -8,12 +8,20 @@ from vderain.live.station import CameraPlan, Station
 # Servers, receivers and browsers of others, in real time: on a busy machine GStreamer's own encoder starts too
 # late, and its server answers 503. Such a test may be tried again; what is wrong in ours fails every time.
 _PEERS = {"rtsp_server", "watch", "open_page"}
+_OF_OTHERS = {
+    "rtsp_server",
+    "front_door",
+    "open_page",
+    "browser",
+}  # programs that take seconds to start
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/live/" in str(item.path) and _PEERS & set(item.fixturenames):
             item.add_marker(pytest.mark.flaky(reruns=4, reruns_delay=3))
+        if "tests/live/" in str(item.path) and _OF_OTHERS & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

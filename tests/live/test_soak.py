@@ -10,6 +10,8 @@ import pytest
 
 from tests.live.fakes import SlowEngine, until
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60
 ROUND_S = 6
 

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -31,6 +32,7 @@ with joined_world("cpu") as world:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_same_weights_and_one_of_them_saves(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -23,6 +23,8 @@ from vderain.errors import EngineLoadError, OptionError, SinkError, SourceError,
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
+pytestmark = pytest.mark.slow
+
 ONE = EngineOptions(threads=1)
 FRAMES = 5  # of a segment
 

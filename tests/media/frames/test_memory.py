@@ -51,6 +51,7 @@ def test_more_bits_and_colour_take_more(tmp_path):
         sizes(rich, max_memory=0.06)
 
 
+@pytest.mark.slow
 def test_frames_that_grow_out_of_the_memory_are_not_decoded(tmp_path):
     parts = [
         write(tmp_path / f"{size[0]}.h264", size=size, pts=range(0, 12 * 3600, 3600), format="h264")

@@ -25,6 +25,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["trained", "sum", "taps"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_stripes_answer_as_the_whole_picture_does(name, form):

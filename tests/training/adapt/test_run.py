@@ -64,6 +64,7 @@ def trained(one):
     return looks
 
 
+@pytest.mark.slow
 def test_weights_that_gain_on_held_back_frames_are_written_with_a_card_that_says_so(
     tmp_path, clip, unpolished
 ):
@@ -87,6 +88,7 @@ def test_weights_that_gain_on_held_back_frames_are_written_with_a_card_that_says
     assert not all(map(torch.equal, before.state_dict().values(), after.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_gain_are_not_written_but_the_original_ones(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "learning_rate=0.0", "steps=4")
     trained(one)
@@ -117,6 +119,7 @@ def test_a_gain_that_forgets_other_rain_does_not_count(tmp_path, clip, weights):
     assert "came with a loss of 0.30 dB on other rain" in one.judge().reason
 
 
+@pytest.mark.slow
 def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
     tmp_path, clip, unpolished
 ):
@@ -136,11 +139,13 @@ def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
     assert nearness[1] > nearness[0] + 2
 
 
+@pytest.mark.slow
 def test_it_stops_when_the_held_back_part_gains_no_more(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "learning_rate=0.0", "steps=40", "patience=2")
     assert [look.step for look in trained(one)] == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, clip, weights):
     def until(step):
         def on_step(progress):
@@ -173,6 +178,7 @@ def test_other_footage_in_the_same_run_is_told(tmp_path, clip, weights):
         trained(adaptation(tmp_path / "run", other, weights))
 
 
+@pytest.mark.slow
 def test_dry_footage_of_the_camera_and_other_pictures_take_part(tmp_path, clip, weights):
     save(tmp_path / "dry" / "a.png", scene(2))
     save(tmp_path / "any" / "b.png", noise(1, 96, 96))
@@ -229,6 +235,7 @@ def test_the_minutes_of_a_stopped_run_count(tmp_path, clip, weights):
     assert one.trainer.step == 2  # the first look
 
 
+@pytest.mark.slow
 def test_nlcl_weights_keep_their_statistics(tmp_path, clip, unpolished):
     one = adaptation(tmp_path / "run", clip, unpolished, "steps=2")
     trained(one)
@@ -237,6 +244,7 @@ def test_nlcl_weights_keep_their_statistics(tmp_path, clip, unpolished):
     assert gathered and not any(value.any() for value in gathered)
 
 
+@pytest.mark.slow
 def test_the_contrast_is_an_option(tmp_path, clip, weights):
     settings = ("rain_contrast=0.1", "background_contrast=0.1", "patch=64", "batch=8", "steps=2")
     settings += ("kept_share=0.2", "mined_share=0.3")
@@ -247,6 +255,7 @@ def test_the_contrast_is_an_option(tmp_path, clip, weights):
     assert np.isfinite(one.looks[-1].agreement_db)
 
 
+@pytest.mark.slow
 def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "steps=2")
     one.train(lambda progress: None, lambda look: None)

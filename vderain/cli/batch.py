@@ -32,28 +32,41 @@ _LEFT_OUT = "put that right and give the same command again, or --exclude it"
 @options_of(BatchOptions)
 @click.option(
     "--include", multiple=True, metavar="PATTERN",
-    help="Only clips whose name, or path below SRC, matches, such as '*_F.mp4'; may be repeated.",
+    help="Only clips whose name, or path below SRC, matches this pattern, such as '*_F.mp4'; may be repeated.",
 )  # fmt: skip
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No clip that matches.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Skip clips that match this pattern; may be repeated.",
+)
 @click.option(
     "--list", "listed", type=click.File("r", errors="surrogateescape"),
-    help="A file that names clips, one on each line or separated by NUL bytes; - reads standard input.",
+    help="Read names of clips from this file, one per line or separated by NUL bytes; - is standard input.",
 )  # fmt: skip
-@click.option("--watch", is_flag=True, help="Go on with clips that arrive later, until Ctrl-C.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, with time and space.")
+@click.option(
+    "--watch", is_flag=True, help="Keep running and process clips that arrive later, until Ctrl-C."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be done, with estimated time and disk space; write nothing.",
+)
 @click.option(
     "--ray", is_flag=False, flag_value="local", metavar="ADDRESS",
     help="Work on a Ray cluster: auto for the one that this machine is part of, HOST:PORT of its head, or"
     " nothing for one on this machine alone. A worker has a GPU, or four cores (--set threads=4). Needs vderain[ray].",
 )  # fmt: skip
-@click.option("--retry-failed", is_flag=True, help="Try clips again that were set aside.")
+@click.option("--retry-failed", is_flag=True, help="Retry clips that were set aside after failing.")
 @options_of(
     RunOptions,
     EngineOptions,
     EncodeOptions,
     leave_out=("start_s", "duration_s", "sequence", "pipe_format"),
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar; only what failed or was lost.")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="No progress bar; print failures and losses only."
+)
 def batch(
     paths: tuple[Path, ...],
     include: tuple[str, ...],
@@ -68,9 +81,9 @@ def batch(
 ) -> None:
     """Take the rain out of every clip in SRC... and write them to the folder DST, in the same tree.
 
-    Each SRC is a folder, searched with all that lies below, or a clip. What is done is skipped. A batch
-    that was stopped, or killed, goes on when the same command is given again: clips are worked on in
-    segments, and at most the one in work is lost. A clip appears in DST when it is complete and verified.
+    Each SRC is a clip, or a folder that is searched with all its subfolders. Clips that are done are skipped.
+    A batch that was stopped or killed resumes when the same command is given again: clips are processed in
+    segments, and only the current segment is lost. A clip appears in DST when it is complete and verified.
 
     \b
     vderain batch dashcam/ dry/

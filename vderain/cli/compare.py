@@ -18,21 +18,19 @@ from vderain.options import EncodeOptions
 @click.command(cls=OptionsCommand)
 @click.argument("rainy")
 @click.argument("dry")
-@click.option(
-    "--output", "-o", help="Write the comparison here: a video, or .png for two pictures."
-)
+@click.option("--output", "-o", help="Write the comparison here: a video, or .png for two images.")
 @click.option(
     "--still",
     type=(click.FloatRange(min=0), str),
     metavar="SECONDS OUT.png",
-    help="Write one picture of this time instead of a video.",
+    help="Write one image of this time instead of a video.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["side", "split"]),
     default="side",
     show_default=True,
-    help="Side by side, or one picture split by a line that moves in video.",
+    help="Side by side, or one image split by a line, which moves in video.",
 )
 @options_of(EncodeOptions)
 def compare(

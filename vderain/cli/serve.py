@@ -27,13 +27,13 @@ from vderain.options import EncodeOptions, EngineOptions
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Its port; 0 takes any.",
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--token",
     envvar="VDERAIN_TOKEN",
-    help="What visitors must know; needed for any --host but this machine's own. Better set as"
-    " VDERAIN_TOKEN: other users can see a command line.",
+    help="Access token; required unless --host is this machine's own address. Prefer the variable"
+    " VDERAIN_TOKEN: other users can see command lines.",
 )
 @click.option(
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True,

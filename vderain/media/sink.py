@@ -37,12 +37,11 @@ from vderain.media.io.formats import (
 )  # fmt: skip
 from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
+from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
 from vderain.media.io.ticks import Ticks
 from vderain.media.io.urls import redact
 from vderain.options import EncodeOptions
 
-_MP4_FAMILY = ("mp4", "mov")
-_DEFAULT_RATE = Fraction(25)
 TIMECODES = ("mp4", "mov", "matroska", "webm")  # the muxers that write a timecode
 
 
@@ -263,7 +262,7 @@ class VideoSink:
         }
 
     def _new_stream(self) -> Any:
-        rate = self._info.frame_rate or _DEFAULT_RATE
+        rate = self._info.frame_rate or DEFAULT_RATE
         return self._output.add_stream(self._encoder.name, rate=rate)
 
     def _add_video(self) -> None:
@@ -273,8 +272,7 @@ class VideoSink:
             self._stream.metadata.update(self._tags(original.metadata))
             self._stream.disposition = original.disposition
             self._write_timecode()
-        if self._encoder.codec.startswith("hevc") and self._format.muxer in _MP4_FAMILY:
-            self._stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+        tag_video(self._stream, self._encoder.codec, self._format.muxer)
 
     def _tags(self, metadata: dict[str, str]) -> dict[str, str]:
         assert self._template is not None
@@ -290,7 +288,7 @@ class VideoSink:
         }
         if timecode is None or known != {None}:
             return
-        rate = self._info.frame_rate or _DEFAULT_RATE
+        rate = self._info.frame_rate or DEFAULT_RATE
         if self._format.muxer in TIMECODES and int(timecode[-2:]) < rate:
             self._stream.metadata["timecode"] = timecode
             self._report.notes.append(
@@ -341,7 +339,7 @@ class VideoSink:
         context.sample_aspect_ratio = self._info.sample_aspect_ratio
         self._time_base = frame.time_base
         if not self._format.timestamps:
-            self._time_base = 1 / (self._info.frame_rate or _DEFAULT_RATE)
+            self._time_base = 1 / (self._info.frame_rate or DEFAULT_RATE)
             context.max_b_frames = 0  # without times, frames must be stored as they are shown
         context.time_base = self._time_base
         self._tell_encoder(context, written_tags(frame, fitted.target.pix_fmt))
@@ -407,7 +405,7 @@ class VideoSink:
     def _lose_pixel_shape(self) -> None:
         """PyAV hands the shape of pixels to encoders and to MP4, but to no other muxer."""
         shape = self._info.sample_aspect_ratio
-        if shape != 1 and not self._encoder.pixel_shape and self._format.muxer not in _MP4_FAMILY:
+        if shape != 1 and not self._encoder.pixel_shape and self._format.muxer not in MP4_FAMILY:
             self._report.losses.append(
                 f"shape of pixels {shape.numerator}:{shape.denominator}: lost with"
                 f" {self._encoder.name} in {self._format.muxer}, kept in mp4 and with h264 and hevc"

@@ -196,3 +196,16 @@ def test_an_output_that_exists_or_is_a_part_is_refused(tmp_path):
 def test_one_part_is_nothing_to_join(tmp_path):
     with pytest.raises(OptionError, match="two or more"):
         join(parts(tmp_path, count=1), str(tmp_path / "all.mp4"))
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_joined_video_has_the_rate_and_the_timecode_of_its_parts(tmp_path, extension):
+    timecode = {"timecode": "01:02:03:04"}
+    parts = [write(tmp_path / f"{n}.{extension}", Video(metadata=timecode)) for n in range(2)]
+    output = str(tmp_path / f"out.{extension}")
+    assert join(parts, output).losses == []
+    with av.open(output) as container:
+        video = container.streams.video[0]
+        assert video.average_rate == 25
+        tags = {**container.metadata, **video.metadata}
+        assert {key.lower(): value for key, value in tags.items()}["timecode"] == "01:02:03:04"

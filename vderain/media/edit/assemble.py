@@ -23,6 +23,7 @@ from vderain.media.io.formats import container_for
 from vderain.media.io.index import NAL_CODECS, VideoIndex, index_video, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container
+from vderain.media.io.streams import add_copied_video
 from vderain.media.sink import VideoSink, written_tags
 from vderain.media.source import VideoSource
 from vderain.options import EncodeOptions, RunOptions
@@ -168,10 +169,8 @@ class _AssemblySink(VideoSink):
         self._output.start_encoding()
 
     def _new_stream(self) -> Any:
-        stream = self._output.add_stream_from_template(self._parts.template, opaque=True)
+        stream = add_copied_video(self._output, self._parts.template, self._info.frame_rate)
         stream.codec_context.extradata = self._parts.extradata
-        # The segments' containers know their times, but of their rate only a guess.
-        stream.codec_context.framerate = self._info.frame_rate or Fraction(0)
         return stream
 
     def _mux_video(self, packet: Any) -> None:

@@ -24,6 +24,7 @@ from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata
 from vderain.media.io.index import nal_format
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
+from vderain.media.io.streams import add_copied_video, tag_video
 from vderain.media.io.urls import redact
 from vderain.options import EncodeOptions
 
@@ -287,12 +288,11 @@ class _Joining:
 
     def _add_video(self, first: Any, muxer: Muxer) -> None:
         original = first.streams[self._parts[0].video_index]
-        stream = muxer.container.add_stream_from_template(original, opaque=True)
+        stream = add_copied_video(muxer.container, original, original.average_rate)
         stream.metadata.clear()
         stream.metadata.update(portable_metadata(original.metadata))
         stream.disposition = original.disposition
-        if self._parts[0].video.codec == "hevc" and self._container.muxer in ("mp4", "mov"):
-            stream.codec_tag = "hvc1"  # Apple's players refuse FFmpeg's default, hev1
+        tag_video(stream, self._parts[0].video.codec, self._container.muxer)
         self._video = CopiedTrack(muxer, stream, order=DecodingTimes())
         self._stream = stream
 

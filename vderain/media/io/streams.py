@@ -1,0 +1,26 @@
+"""The video stream of an output, however its packets are made."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+MP4_FAMILY = ("mp4", "mov")
+DEFAULT_RATE = Fraction(25)  # of frames per second, where an input tells none
+
+
+def add_copied_video(container: Any, template: Any, rate: Fraction | None) -> Any:
+    """A stream for packets that were encoded before.
+
+    ``rate`` is that of the output in frames per second: ``template`` knows of its own only what its container
+    tells, which may be the unit of time. Muxers write it down, and need it for a timecode.
+    """
+    stream = container.add_stream_from_template(template, opaque=True)
+    stream.codec_context.framerate = rate or DEFAULT_RATE
+    return stream
+
+
+def tag_video(stream: Any, codec: str, muxer: str) -> None:
+    """Give HEVC in MP4 and MOV the tag that Apple's players take; they refuse FFmpeg's default, hev1."""
+    if codec.startswith("hevc") and muxer in MP4_FAMILY:
+        stream.codec_tag = "hvc1"

@@ -78,7 +78,8 @@ ROWS = [
     ["vderain.engines.store", "vderain.engines.backends"],
     [
         *("vderain.media.frames", "vderain.media.io", "vderain.media.carry"),
-        *("vderain.media.gpu", "vderain.media.stills", "vderain.media.edit", "vderain.media.live"),
+        *("vderain.media.verify", "vderain.media.gpu", "vderain.media.stills"),
+        *("vderain.media.edit", "vderain.media.live"),
     ],
     ["vderain.live.scheduling", "vderain.live.web"],
     ["vderain.batch.rain", "vderain.batch.report"],

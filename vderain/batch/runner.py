@@ -34,8 +34,8 @@ from vderain.batch.rain.spans import Gated, Gating
 from vderain.errors import SinkError, VderainError
 from vderain.interfaces import SinkReport
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
-from vderain.media.edit.verify import problems_of
 from vderain.media.io.index import VideoIndex, index_video
+from vderain.media.verify.problems import problems_of
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)

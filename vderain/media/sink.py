@@ -40,6 +40,9 @@ from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
 from vderain.media.io.ticks import Ticks
 from vderain.media.io.urls import redact
+from vderain.media.verify.contents import Contents
+from vderain.media.verify.facts import Facts
+from vderain.media.verify.problems import verified
 from vderain.options import EncodeOptions
 
 TIMECODES = ("mp4", "mov", "matroska", "webm")  # the muxers that write a timecode
@@ -87,6 +90,9 @@ class VideoSink:
         self._messages = Messages(self._encoder.codec)
         self._belongings = Belongings(None, {}, self._format.muxer)
         self._grafts = False
+        self._given: Contents | None = None
+        if self._template is not None and self._carries and self._pipe is None:
+            self._given = Contents.of(self._template.container, source.info.path)
         self._frames_stay = True
         self._squeezed = 0
         self._alpha_lost = False
@@ -119,13 +125,18 @@ class VideoSink:
                 if not self._begun:
                     self._waiting.append(item)
                 else:
-                    self._tracks.write(item.stream_index, item.payload)
+                    self._pass(item)
                 return
             if self._first is None:
                 self._start(item)
             self._encode(item)
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
+
+    def _pass(self, item: PassedPacket) -> None:
+        if self._given is not None:
+            self._given.add(item.payload)
+        self._tracks.write(item.stream_index, item.payload)
 
     def finish(self) -> SinkReport:
         """Flush, complete the container, give it its name."""
@@ -150,11 +161,40 @@ class VideoSink:
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
         if self._destination is not None:
+            unnamed = self._unnamed_losses(self._destination.partial)
             self._destination.publish()
+            self._report.losses.extend(unnamed)
         self._closed = True
         self._tracks.publish()
         self._belongings.publish()
         return self._complete_report()
+
+    def _unnamed_losses(self, path: Path) -> list[str]:
+        """What the complete output lacks of its source, and nothing has named."""
+        template = self._template
+        if template is None or not self._carries:
+            return []
+        facts = Facts.of(
+            template.container,
+            template.container.streams[template.video_index],
+            views=template.views,
+            turned=template.display_matrix is not None,
+            chapters=len(template.chapters),
+            leftovers=template.leftovers,
+            tracks=self._tracks.copied,
+        )
+        if self._given is not None:
+            copied = self._tracks.copied
+            self._given.others = {i: o for i, o in self._given.others.items() if i in copied}
+            for other in self._given.others.values():
+                other.move(self._shift_s)
+        named = [*self._report.losses, *self._tracks.losses, *self._belongings.losses]
+        return verified(
+            *(facts, self._given, str(path)),
+            frames=self._report.frames,
+            timed=self._format.timestamps,
+            losses=[*named, *(loss for _, loss in self._tracks.sidecars)],
+        )
 
     def abort(self) -> None:
         """Drop what was written; does nothing after ``finish``."""
@@ -356,7 +396,7 @@ class VideoSink:
         self._output.start_encoding()
         self._begun = True
         for packet in self._waiting:
-            self._tracks.write(packet.stream_index, packet.payload)
+            self._pass(packet)
         self._waiting.clear()
 
     def _set_ticks(self) -> None:
@@ -424,6 +464,10 @@ class VideoSink:
         picture.time_base = self._time_base
         picture.pts = self._time_of(frame)
         picture.duration = round(frame.duration * frame.time_base / self._time_base)
+        if self._given is not None:
+            self._given.unit = self._time_base
+            self._given.times.append(picture.pts)
+            self._given.end = max(self._given.end, picture.pts + picture.duration)
         self._messages.keep(picture.pts * self._time_base, frame.messages)
         if frame.alpha is not None and not self._keeps_alpha and not self._alpha_lost:
             self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)

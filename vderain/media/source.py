@@ -127,6 +127,7 @@ class VideoSource:
         self._display_matrix: tuple[int, ...] | None = None
         self._mastering = Mastering()
         self._timecode: str | None = None
+        self._views: frozenset[str] = frozenset()
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         self._span = Span.of(run, self._origin_s)
         is_steady = self._survey is None or not self._survey.jumps
@@ -159,6 +160,7 @@ class VideoSource:
             self._samples(),
             self._timecode,
             self._leftovers(),
+            self._views,
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -315,7 +317,9 @@ class VideoSource:
         self._learnt = True
         self._mastering = mastering(picture)
         self._display_matrix = display_matrix(picture)
-        self._timecode = timecode_of(side_data_of(picture))
+        side_data = side_data_of(picture)
+        self._timecode = timecode_of(side_data)
+        self._views = frozenset(data.type.name for data in side_data)
 
     def _lose(self, losses: list[str]) -> None:
         self._stats.losses.extend(loss for loss in losses if loss not in self._stats.losses)

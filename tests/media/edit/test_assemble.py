@@ -12,9 +12,9 @@ from tests.media.io.test_ticks import rate_inside
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices
 from vderain.errors import SinkError
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
-from vderain.media.edit.verify import problems_of
 from vderain.media.io.index import index_video
 from vderain.media.io.nal import NalFormat
+from vderain.media.verify.problems import problems_of
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]
 EXTENSIONS = ["mp4", "mkv", "mov", "ts"]

@@ -20,7 +20,8 @@ class Template:
     ``cut_s`` at its beginning. ``display_matrix`` holds FFmpeg's nine integers, or is None where nothing
     turns the picture. ``samples`` are some packets of the tracks beside the video, by their index, as far
     as they are known; they may be copied only. ``timecode`` is that of the first frame where it stands inside
-    the video stream. ``leftovers`` are what a local MP4 or MOV file holds besides.
+    the video stream. ``leftovers`` are what a local MP4 or MOV file holds besides, ``views`` the
+    names of the first frame's side data.
     """
 
     container: Any
@@ -35,3 +36,4 @@ class Template:
     samples: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     timecode: str | None = None
     leftovers: Leftovers | None = None
+    views: frozenset[str] = frozenset()

@@ -14,7 +14,6 @@ from vderain.errors import SinkError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import SinkReport
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
-from vderain.media.edit.verify import Contents
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.planes import carrier_of
 from vderain.media.frames.timing import move
@@ -26,6 +25,7 @@ from vderain.media.io.open import open_container
 from vderain.media.io.streams import add_copied_video
 from vderain.media.sink import VideoSink, written_tags
 from vderain.media.source import VideoSource
+from vderain.media.verify.contents import Contents
 from vderain.options import EncodeOptions, RunOptions
 
 __all__ = ["Copied", "Encoded", "Piece", "assemble", "copy_obstacle"]
@@ -134,6 +134,7 @@ class _AssemblySink(VideoSink):
         self._parts = parts
         self._look = first
         super().__init__(path, source, encode)
+        self._given = None  # what the source's packets hold is compared by the caller
 
     def take(self, packets: Iterator[Any], source_path: str, unit: Fraction) -> Contents:
         """Mux the video, and between it the packets of all other tracks, in the order of time.

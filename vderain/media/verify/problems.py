@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,14 @@ import av
 
 from vderain.errors import SourceError
 from vderain.media.carry.sidecar import place_beside
-from vderain.media.carry.timecode import told_timecode
+from vderain.media.carry.trial import family
 from vderain.media.frames.timing import FAR_S
 from vderain.media.io.index import packets_of
-from vderain.media.io.open import (
-    codec_name,
-    describe_track,
-    is_container_track,
-    open_container,
-    pick_video,
-)  # fmt: skip
+from vderain.media.io.open import open_container, pick_video
+from vderain.media.verify.contents import Contents, Other
+from vderain.media.verify.facts import Facts, differences
 
+_SYNC_S = Fraction(1, 10)  # more than containers round, and than the run-up of a decoder
 _SHOWN = 3  # times that differ, in a message
 
 
@@ -58,81 +53,49 @@ def problems_of(
     return problems
 
 
-@dataclass(slots=True)
-class _Other:
-    """A track beside the video; ``digest`` is fed with all payloads of sound, ``shown`` with those that play."""
+def verified(
+    source: Facts,
+    given: Contents | None,
+    output_path: str,
+    *,
+    frames: int,
+    timed: bool,
+    losses: Collection[str],
+) -> list[str]:
+    """What an output lacks that no loss names yet, one line each.
 
-    index: int
-    kind: str
-    codec: str
-    name: str
-    packets: int = 0
-    digest: Any = field(default_factory=hashlib.blake2b)
-    shown: Any = field(default_factory=hashlib.blake2b)
+    Args:
+        source: what the source tells besides its packets.
+        given: the frames and packets that went into the output; None where others compare them.
+        output_path: a complete file.
+        frames: how many went in.
+        timed: whether the container stores times.
+        losses: what is named already.
 
-    @property
-    def contents(self) -> set[bytes]:
-        """What its sound is, with and without what an edit list hides, which outputs may leave out."""
-        return {self.digest.digest(), self.shown.digest()}
+    """
+    try:
+        output = Contents.read(output_path)
+        found = [*differences(source, Facts.read(output_path), _rate(output))]
+    except SourceError as error:
+        return [f"the output cannot be read again: {error}"]
+    named = " ".join(losses).lower()
+    problems = [f"{line}: not in the output" for word, line in found if word not in named]
+    if given is None:
+        return problems
+    if timed:
+        problems += _frame_problems(given, output, frames)
+        problems += _track_problems(given, output)
+    elif len(output.times) != frames:
+        problems.append(f"it has {len(output.times)} video frames instead of {frames}")
+    return problems
 
 
-@dataclass(slots=True)
-class Contents:
-    """What the packets of a file tell: ``times`` of the video in ``unit`` seconds, and of each other track."""
-
-    path: str
-    video_index: int
-    unit: Fraction
-    times: array[int] = field(default_factory=lambda: array("q"))  # in the order of decoding
-    end: int = 0
-    others: dict[int, _Other] = field(default_factory=dict)
-    timecode: str | None = None
-    holds_timecode: bool = False
-
-    @classmethod
-    def of(cls, container: Any, path: str) -> Contents:
-        """Of an open file, before its first packet."""
-        video = pick_video(container, path)
-        contents = cls(path, video.index, Fraction(video.time_base))
-        contents.timecode = told_timecode(container, video)
-        contents.holds_timecode = not {"mp4", "matroska"}.isdisjoint(
-            container.format.name.split(",")
-        )
-        for stream in container.streams:
-            if stream.index != video.index and not is_container_track(stream):
-                track = describe_track(stream)
-                name = f"#{track.index} {track.kind} {track.codec}"
-                contents.others[stream.index] = _Other(
-                    track.index, track.kind, codec_name(stream), name
-                )
-        return contents
-
-    @classmethod
-    def read(cls, path: str) -> Contents:
-        """Of a whole file. Raises SourceError."""
-        with closing(open_container(path)) as container:
-            contents = cls.of(container, path)
-            for packet in packets_of(container, path):
-                contents.add(packet)
-        return contents
-
-    def add(self, packet: Any) -> None:
-        """Take the next packet."""
-        if packet.stream.index == self.video_index:
-            if packet.pts is not None and not packet.is_discard:
-                self.times.append(packet.pts)
-                self.end = max(self.end, packet.pts + (packet.duration or 0))
-        elif (other := self.others.get(packet.stream.index)) is not None:
-            other.packets += 1
-            if other.kind == "audio":
-                payload = _sound(bytes(packet), other.codec)
-                other.digest.update(payload)
-                if not packet.is_discard:
-                    other.shown.update(payload)
-
-    def sorted(self) -> Contents:
-        """With the times in the order in which the frames are shown."""
-        return replace(self, times=array("q", sorted(self.times)))
+def _rate(contents: Contents) -> Fraction | None:
+    """Frames per second by their times, None for fewer than two."""
+    if len(contents.times) < 2 or max(contents.times) == min(contents.times):
+        return None
+    lasts_s = (max(contents.times) - min(contents.times)) * contents.unit
+    return (len(contents.times) - 1) / lasts_s
 
 
 def _rising(times: array[int]) -> Iterator[int]:
@@ -141,13 +104,6 @@ def _rising(times: array[int]) -> Iterator[int]:
     for time in times:
         last = time if last is None else max(time, last + 1)
         yield last
-
-
-def _sound(payload: bytes, codec: str) -> bytes:
-    """A packet of sound without the header that MPEG-TS puts before each of AAC."""
-    if codec == "aac" and len(payload) > 7 and payload[0] == 0xFF and payload[1] >> 4 == 0xF:
-        return payload[7 if payload[1] & 1 else 9 :]
-    return payload
 
 
 def _frame_problems(source: Contents, output: Contents, frames: int | None) -> Iterator[str]:
@@ -224,7 +180,7 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
                 other
                 for other in left
                 if other.kind == track.kind
-                and (track.kind != "audio" or other.codec == track.codec)
+                and (track.kind != "audio" or family(other.codec) == family(track.codec))
             ),
             None,
         )
@@ -237,6 +193,23 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
         left.remove(found)
         if track.kind == "audio" and not track.contents & found.contents:
             yield f"track {track.name} has another content"
+        elif track.kind == "audio" and source.times and output.times:
+            yield from _sync_problems(source, output, track, found)
+
+
+def _sync_problems(source: Contents, output: Contents, track: Other, found: Other) -> Iterator[str]:
+    """Whether a track begins and ends where it did against the first frame."""
+    if track.begin_s is None or found.begin_s is None:
+        return
+    began_s = min(source.times) * source.unit
+    begins_s = min(output.times) * output.unit
+    for word, was_s, is_s in (
+        ("begins", track.begin_s - began_s, found.begin_s - begins_s),
+        ("ends", track.end_s - began_s, found.end_s - begins_s),
+    ):
+        if abs(is_s - was_s) > _SYNC_S:
+            way = "late" if is_s > was_s else "early"
+            yield f"track {track.name} {word} {float(abs(is_s - was_s)):.3f} s {way}"
 
 
 def _failures(path: str) -> int:

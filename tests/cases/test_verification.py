@@ -1,0 +1,63 @@
+"""What an output lacks and nothing has named is a loss, by name."""
+
+import av
+import pytest
+
+from tests.media.synth import write
+from vderain.media.sink import VideoSink
+
+
+@pytest.mark.parametrize(("target", "lost"), [("out.ts", True), ("out.mkv", False)])
+def test_tags_and_chapters_that_a_container_drops_are_losses(user, target, lost):
+    write(user.folder / "in.mp4", metadata={"title": "A walk"}, chapters=True)
+    done, _ = user.run("in.mp4", target)
+    said = " ".join(done.losses)
+    assert (done.code, "title" in said, "chapters: 2 of 2" in said) == (
+        (3 if lost else 0),
+        lost,
+        lost,
+    )
+
+
+def test_a_track_that_does_not_come_out_is_seen(user, monkeypatch):
+    write(user.folder / "in.mp4", languages=("eng",))
+    monkeypatch.setattr("vderain.media.carry.tracks.CopiedTrack.write", lambda *_: None)
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert done.code == 3 and any("#1 audio aac" in loss for loss in done.losses)
+
+
+def test_frames_that_do_not_come_out_are_seen(user, monkeypatch):
+    mux, seen = VideoSink._mux, []
+
+    def some(self, packets):
+        seen.extend(packets)
+        mux(self, [p for p in packets if seen.index(p) != 7])
+
+    monkeypatch.setattr(VideoSink, "_mux", some)
+    write(user.folder / "in.mp4")
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert done.code == 3 and any("9 video frames instead of 10" in loss for loss in done.losses)
+
+
+def test_a_timecode_that_does_not_come_out_is_seen_by_a_batch_too(user):
+    path = user.folder / "in.mp4"
+    write(path, metadata={"timecode": "01:02:03:04"})
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].metadata["timecode"] == "01:02:03:04"
+    done, folder = user.batch("in.mp4")
+    assert "done" in done.said, done.said
+    with av.open(str(folder / "in.mp4")) as container:
+        kept = "timecode" in container.streams.video[0].metadata
+    assert kept or "timecode 01:02:03:04" in done.said
+
+
+def test_a_cropping_in_matroska_that_is_lost_is_named(user):
+    path = user.folder / "in.mkv"
+    write(path)
+    content = path.read_bytes()
+    at = content.index(b"\xb0\x81\x40\xba\x81\x30")  # width and height of the video, in its element
+    assert content[at + 6 : at + 9] == b"\x54\xb2\x81"  # the unit of the size that is shown
+    cropped = content[: at + 6] + b"\x54\xcc\x81\x08" + content[at + 10 :]
+    path.write_bytes(cropped)
+    done, _ = user.run("in.mkv", "out.mkv")
+    assert done.code == 3 and any("crop" in loss for loss in done.losses)

@@ -1,0 +1,121 @@
+"""What the packets of a file tell: the times of its frames, its tracks and their content."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from vderain.media.carry.timecode import told_timecode
+from vderain.media.io.index import packets_of
+from vderain.media.io.open import (
+    codec_name,
+    describe_track,
+    is_container_track,
+    open_container,
+    pick_video,
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Other:
+    """A track beside the video; ``digest`` is fed with all payloads of sound, ``shown`` with those that play."""
+
+    index: int
+    kind: str
+    codec: str
+    name: str
+    packets: int = 0
+    begin_s: Fraction | None = None  # of what plays
+    end_s: Fraction = Fraction(0)
+    digest: Any = field(default_factory=hashlib.blake2b)
+    shown: Any = field(default_factory=hashlib.blake2b)
+
+    def play(self, packet: Any) -> None:
+        """Learn when the track begins and ends."""
+        if packet.pts is None or packet.is_discard or not packet.time_base:
+            return
+        begin_s = packet.pts * Fraction(packet.time_base)
+        end_s = begin_s + (packet.duration or 0) * Fraction(packet.time_base)
+        self.begin_s = begin_s if self.begin_s is None else min(begin_s, self.begin_s)
+        self.end_s = max(end_s, self.end_s)
+
+    def move(self, shift_s: Fraction) -> None:
+        """All times are to be later by as much."""
+        self.begin_s = None if self.begin_s is None else self.begin_s + shift_s
+        self.end_s += shift_s
+
+    @property
+    def contents(self) -> set[bytes]:
+        """What its sound is, with and without what an edit list hides, which outputs may leave out."""
+        return {self.digest.digest(), self.shown.digest()}
+
+
+@dataclass(slots=True)
+class Contents:
+    """What the packets of a file tell: ``times`` of the video in ``unit`` seconds, and of each other track."""
+
+    path: str
+    video_index: int
+    unit: Fraction
+    times: array[int] = field(default_factory=lambda: array("q"))  # in the order of decoding
+    end: int = 0
+    others: dict[int, Other] = field(default_factory=dict)
+    timecode: str | None = None
+    holds_timecode: bool = False
+
+    @classmethod
+    def of(cls, container: Any, path: str) -> Contents:
+        """Of an open file, before its first packet."""
+        video = pick_video(container, path)
+        contents = cls(path, video.index, Fraction(video.time_base))
+        contents.timecode = told_timecode(container, video)
+        contents.holds_timecode = not {"mp4", "matroska"}.isdisjoint(
+            container.format.name.split(",")
+        )
+        for stream in container.streams:
+            if stream.index != video.index and not is_container_track(stream):
+                track = describe_track(stream)
+                name = f"#{track.index} {track.kind} {track.codec}"
+                contents.others[stream.index] = Other(
+                    track.index, track.kind, codec_name(stream), name
+                )
+        return contents
+
+    @classmethod
+    def read(cls, path: str) -> Contents:
+        """Of a whole file. Raises SourceError."""
+        with closing(open_container(path)) as container:
+            contents = cls.of(container, path)
+            for packet in packets_of(container, path):
+                contents.add(packet)
+        return contents
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet."""
+        if packet.stream.index == self.video_index:
+            if packet.pts is not None and not packet.is_discard:
+                self.times.append(packet.pts)
+                self.end = max(self.end, packet.pts + (packet.duration or 0))
+        elif (other := self.others.get(packet.stream.index)) is not None:
+            other.packets += 1
+            other.play(packet)
+            if other.kind == "audio":
+                payload = _sound(bytes(packet), other.codec)
+                other.digest.update(payload)
+                if not packet.is_discard:
+                    other.shown.update(payload)
+
+    def sorted(self) -> Contents:
+        """With the times in the order in which the frames are shown."""
+        return replace(self, times=array("q", sorted(self.times)))
+
+
+def _sound(payload: bytes, codec: str) -> bytes:
+    """A packet of sound without the header that MPEG-TS puts before each of AAC."""
+    if codec == "aac" and len(payload) > 7 and payload[0] == 0xFF and payload[1] >> 4 == 0xF:
+        return payload[7 if payload[1] & 1 else 9 :]
+    return payload

@@ -1,0 +1,215 @@
+"""What a file tells besides its packets, so that that of a source and its output can be compared."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.media.carry.leftovers import Leftovers, path_of, read_leftovers
+from vderain.media.carry.timecode import told_timecode
+from vderain.media.frames.color import side_data_of
+from vderain.media.io.formats import portable_metadata
+from vderain.media.io.open import is_container_track, open_container, pick_video
+
+_CROP = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # Matroska: bottom, top, left, right
+# Of the side data of frames, what belongs to the view and not to the coding, with words for people.
+_VIEWS = {
+    "SPHERICAL": "spherical view",
+    "STEREO3D": "stereo view",
+    "ICC_PROFILE": "colour profile (ICC)",
+    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment of HDR",
+}
+# Tags that are compared as something else, or that each container writes itself.
+_OTHER_TAGS = frozenset(
+    {"timecode", "alpha_mode", "stereo_mode", "rotate", "service_name", "service_provider"}
+)
+_UNKNOWN_LANGUAGES = frozenset({"", "und"})
+_RATE_APART = (
+    8  # how many times a nominal frame rate may differ from the real one, which is uneven in some
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file tells besides its packets.
+
+    Attributes:
+        tags: of the container, by their names in small letters, without those of its writer.
+        chapters: how many.
+        timecode: of the container or its video, None where there is none.
+        nominal_rate: frames per second that the container names.
+        pixel_shape: width by height of a pixel.
+        turned: whether a display matrix turns the frames.
+        crop: columns and rows that players hide, by sides.
+        views: kinds of side data of the first frame that tell how it is seen.
+        transparent: whether the container says that frames have an alpha channel.
+        languages: kind and language of the tracks that have one.
+        boxes: what an MP4 or MOV file holds besides, by kinds.
+
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: int = 0
+    timecode: str | None = None
+    nominal_rate: Fraction | None = None
+    pixel_shape: Fraction = Fraction(1)
+    turned: bool = False
+    crop: tuple[int, ...] = ()
+    views: frozenset[str] = frozenset()
+    transparent: bool = False
+    languages: tuple[tuple[str, str], ...] = ()
+    boxes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        container: Any,
+        video: Any,
+        *,
+        views: Collection[str],
+        turned: bool,
+        chapters: int,
+        leftovers: Leftovers | None,
+        tracks: Collection[int] | None = None,
+    ) -> Facts:
+        """Of an open input; ``views`` are the names of the first frame's side data.
+
+        ``tracks`` are those beside the video that count, by their index; None for all.
+        """
+        tags = {key.lower(): value for key, value in portable_metadata(container.metadata).items()}
+        rate = video.guessed_rate or video.average_rate
+        own = {key.lower(): value for key, value in video.metadata.items()}
+        return cls(
+            {key: value for key, value in tags.items() if key not in _OTHER_TAGS},
+            chapters,
+            told_timecode(container, video),
+            Fraction(rate) if rate else None,
+            Fraction(video.sample_aspect_ratio or 1),
+            turned,
+            _crop(video),
+            frozenset(views) & frozenset(_VIEWS),
+            own.get("alpha_mode") == "1",
+            tuple(_languages(container, video, tracks)),
+            _boxes(leftovers),
+        )
+
+    @classmethod
+    def read(cls, path: str) -> Facts:
+        """Of a file; its first frame is decoded. Raises SourceError."""
+        with closing(open_container(path)) as container:
+            video = pick_video(container, path)
+            picture: Any = None
+            with suppress(av.FFmpegError):
+                picture = next(container.decode(video), None)
+            kinds = (
+                [data.type.name for data in side_data_of(picture)] if picture is not None else []
+            )
+            return cls.of(
+                container,
+                video,
+                views=kinds,
+                turned="DISPLAYMATRIX" in kinds,
+                chapters=len(container.chapters()),
+                leftovers=read_leftovers(path)
+                if container.format.name.startswith("mov,")
+                else None,
+            )
+
+
+def differences(
+    source: Facts, output: Facts, real_rate: Fraction | None
+) -> Iterator[tuple[str, str]]:
+    """What an output does not tell that its source did: a word that a loss has which names it, and a line.
+
+    ``real_rate`` is that of the frames, by their times.
+    """
+    lost = [key for key, value in source.tags.items() if not _is_held(key, value, output.tags)]
+    if lost:
+        yield "tag", f"tags: {', '.join(sorted(lost))}"
+    if output.chapters < source.chapters:
+        yield "chapter", f"chapters: {source.chapters - output.chapters} of {source.chapters}"
+    if source.timecode and not output.timecode:
+        yield "timecode", f"timecode {source.timecode}"
+    told = output.nominal_rate
+    is_right = real_rate and _is_near(source.nominal_rate, real_rate)
+    if told and real_rate and is_right and not _is_near(told, real_rate):
+        yield "frame rate", f"frame rate {float(real_rate):.5g}, it tells {float(told):.5g}"
+    if source.pixel_shape != output.pixel_shape:
+        yield "shape of pixels", f"shape of pixels {source.pixel_shape}"
+    if source.turned and not output.turned:
+        yield "rotation", "rotation"
+    if any(source.crop) and source.crop != output.crop:
+        yield (
+            "crop",
+            "cropping that players apply (bottom, top, left, right: "
+            + (f"{', '.join(map(str, source.crop))})"),
+        )
+    for kind in sorted(source.views - output.views):
+        yield _VIEWS[kind].split()[0], _VIEWS[kind]
+    if source.transparent and not output.transparent:
+        yield "transparency", "transparency that the container announces"
+    languages = Counter(source.languages) - Counter(output.languages)
+    for (kind, language), count in sorted(languages.items()):
+        yield "language", f"language of {count} {kind} track: {language}"
+    boxes = Counter(source.boxes) - Counter(output.boxes)
+    if boxes:
+        yield "boxes", f"boxes: {', '.join(sorted(boxes))}"
+
+
+def _is_held(key: str, value: str, tags: Mapping[str, str]) -> bool:
+    """Whether a tag is among those of an output, be it with the language behind its name."""
+    plain = key.rpartition("-")[0] or key
+    return value in (tags.get(key), tags.get(plain)) or (key == "creation_time" and key in tags)
+
+
+def _is_near(rate: Fraction | None, real: Fraction) -> bool:
+    return rate is not None and real / _RATE_APART <= rate <= real * _RATE_APART
+
+
+def _languages(
+    container: Any, video: Any, tracks: Collection[int] | None
+) -> Iterator[tuple[str, str]]:
+    for stream in container.streams:
+        if tracks is not None and stream.index not in tracks:
+            continue
+        language = stream.metadata.get("language", "")
+        is_known = language not in _UNKNOWN_LANGUAGES
+        if is_known and stream.index != video.index and not is_container_track(stream):
+            yield stream.type, language
+
+
+def _crop(video: Any) -> tuple[int, ...]:
+    """What players hide at the four sides; PyAV shows it only in what its Matroska muxer writes."""
+    buffer = io.BytesIO()
+    try:
+        with av.open(buffer, "w", format="matroska") as container:
+            container.add_stream_from_template(video, opaque=True)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return (0, 0, 0, 0)
+    return tuple(_number(buffer.getvalue(), name) for name in _CROP)
+
+
+def _number(header: bytes, name: bytes) -> int:
+    """The value of an element of one or two bytes, 0 where there is none."""
+    for size in (1, 2):
+        at = header.find(name + bytes((0x80 | size,)))
+        if at >= 0:
+            return int.from_bytes(header[at + 3 : at + 3 + size], "big")
+    return 0
+
+
+def _boxes(left: Leftovers | None) -> dict[str, int]:
+    if left is None:
+        return {}
+    names = [path_of(place.kind) for place in left.outside]
+    names += [path_of(box.kind, "moov") for box in left.movie]
+    names += [path_of(box.kind, "moov", "udta") for box in left.unread_user_data]
+    return dict(Counter(names))

@@ -1,7 +1,16 @@
+import cv2
 import numpy as np
 import pytest
 
-from vderain.alignment import Aligned, in_order_of_brightness, luma, shown
+from vderain.alignment import (
+    Aligned,
+    Aligner,
+    aligned_neighbours,
+    in_order_of_brightness,
+    luma,
+    shown,
+    thumbnail,
+)
 from vderain.frames import PlaneFormat
 
 
@@ -53,3 +62,102 @@ def test_where_a_far_neighbour_is_hidden_one_two_frames_nearer_stands_in():
         [[9, 9]],
     ]
     assert shown([neighbour(30, 0), Aligned(own, None)], [1, 3])[1].tolist() == [[30, 30]]
+
+
+class View:
+    def __init__(self, plane):
+        self.luma, self.thumbnail = plane, thumbnail(plane, 8)
+
+
+def scene(seed=0):
+    noise = np.random.default_rng(seed).random((360, 640), np.float32)
+    texture = cv2.GaussianBlur(noise, (0, 0), 4) + cv2.GaussianBlur(noise, (0, 0), 25) * 4
+    return np.uint8(40 + 140 * (texture - texture.min()) / np.ptp(texture))
+
+
+def rained_on(plane, seed, streaks):
+    rng = np.random.default_rng(seed)
+    rain = np.zeros(plane.shape, np.float32)
+    for x, y in rng.random((streaks, 2)) * plane.shape[::-1]:
+        end = (int(x + rng.normal(2, 1)), int(y + rng.integers(10, 40)))
+        cv2.line(rain, (int(x), int(y)), end, float(rng.uniform(20, 90)), 1, cv2.LINE_AA)
+    noisy = plane + cv2.GaussianBlur(rain, (0, 0), 0.8) + rng.normal(0, 1.5, plane.shape)
+    return np.uint8(np.clip(np.rint(noisy), 0, 255))
+
+
+def aligned_five(planes, now=2):
+    views = [View(plane) for plane in planes]
+    others = [index for index in range(len(planes)) if index != now]
+    return aligned_neighbours(views, now, others, Aligner())
+
+
+def never(*_):
+    raise AssertionError("searched")
+
+
+def test_neighbours_of_a_still_camera_are_used_as_they_are(monkeypatch):
+    monkeypatch.setattr(Aligner, "search", never)
+    planes = [rained_on(scene(), seed, 40) for seed in range(5)]
+    found = aligned_five(planes)
+    for one, plane in zip(found, planes[:2] + planes[3:], strict=True):
+        assert np.array_equal(one.luma[one.hidden == 0], plane[one.hidden == 0])
+
+
+@pytest.mark.parametrize("streaks", [400, 1500])
+def test_heavy_rain_hides_nothing_that_the_median_of_a_still_scene_needs(streaks):
+    clean = scene()
+    planes = [rained_on(clean, seed, streaks) for seed in range(5)]
+    found = aligned_five(planes)
+    aligned = np.median([planes[2], *(one.luma for one in found)], 0)
+    plain = np.median(planes, 0)
+    rain = planes[2].astype(int) - clean > 8
+    assert np.square(aligned - clean)[rain].mean() < 1.05 * np.square(plain - clean)[rain].mean()
+
+
+@pytest.mark.parametrize("now", [2, 4])
+@pytest.mark.parametrize("brightness", [25, 230])
+def test_a_thing_that_moves_before_a_still_camera_leaves_no_ghost(brightness, now, monkeypatch):
+    monkeypatch.setattr(Aligner, "search", never)
+    planes = []
+    for index in range(5):
+        plane = scene()
+        cv2.rectangle(plane, (100 + 30 * index, 150), (180 + 30 * index, 200), brightness, -1)
+        planes.append(plane)
+    for one in aligned_five(planes, now):
+        ghost = np.abs(one.luma.astype(int) - planes[now]) > 20
+        assert ghost.sum() < 0.05 * 80 * 50
+        assert 0 < one.hidden.mean() < 0.15
+
+
+@pytest.mark.parametrize("streaks", [0, 400])
+def test_a_slow_pan_is_no_still_camera(streaks):
+    large = cv2.resize(scene(), (1280, 720), interpolation=cv2.INTER_CUBIC)
+    planes = [
+        rained_on(
+            cv2.resize(large[:, i : 1200 + i], (600, 360), interpolation=cv2.INTER_AREA), i, streaks
+        )
+        for i in (0, 3, 6, 9, 12)
+    ]
+    found = aligned_five(planes)
+    own = planes[2][20:-20, 20:-20].astype(int)
+    for one, plane in zip(found, planes[:2] + planes[3:], strict=True):
+        assert (
+            np.abs(one.luma[20:-20, 20:-20] - own).mean()
+            < np.abs(plane[20:-20, 20:-20] - own).mean()
+        )
+
+
+def test_motion_of_two_frames_is_searched_once_and_used_both_ways(monkeypatch):
+    searched = []
+    search = Aligner.search
+    monkeypatch.setattr(
+        Aligner, "search", lambda self, *pair: (searched.append(pair), search(self, *pair))[1]
+    )
+    large = scene()
+    views = [View(np.ascontiguousarray(large[:, 6 * i : 480 + 6 * i])) for i in range(2)]
+    aligner = Aligner()
+    (later,) = aligned_neighbours(views, 0, [1], aligner)
+    (earlier,) = aligned_neighbours(views, 1, [0], aligner)
+    assert len(searched) == 1
+    for one, view in ((later, views[0]), (earlier, views[1])):
+        assert np.abs(one.luma.astype(int) - view.luma)[20:-20, 20:-20].mean() < 2

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from vderain.alignment import (
-    Aligned,
     Aligner,
-    Motion,
     Thumbnail,
-    aligned,
+    aligned_neighbours,
     floor_of,
     in_order_of_brightness,
     luma,
@@ -192,10 +190,7 @@ class _Stretch:
     window: Window
     _seen: deque[Seen] = field(default_factory=deque)
     _next: int = 0  # of _seen, whose clip is asked for next
-    _dropped: int = 0  # frames that were there before those of _seen
     _aligner: Aligner = field(default_factory=Aligner)
-    # How later frames lay in earlier ones, by the numbers of both, earlier first.
-    _ahead: dict[tuple[int, int], Motion] = field(default_factory=dict)
 
     def goes_on(self, seen: Seen) -> bool:
         """Whether a frame belongs to this stretch."""
@@ -214,14 +209,12 @@ class _Stretch:
         """The clip of the next frame."""
         current = self._seen[self._next]
         neighbours = self._neighbours()
-        laid = [self._laid_over(self._next, index) for index in neighbours]
+        laid = aligned_neighbours(list(self._seen), self._next, neighbours, self._aligner)
         offsets = [0 if index is None else index - self._next for index in neighbours]
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
-            self._ahead = {pair: m for pair, m in self._ahead.items() if pair[0] > self._dropped}
-            self._dropped += 1
         ordered = in_order_of_brightness(shown(laid, offsets))
         floor = floor_of(laid, ordered, current.format.bit_depth)
         return Clip(current.planes, current.format, self.window.seen(ordered), floor)
@@ -238,16 +231,3 @@ class _Stretch:
         others = sorted({*range(first, last + 1)} - {now}, key=lambda i: abs(i - now))
         chosen: list[int | None] = [*sorted(others[: window.frames - 1])]
         return chosen + [None] * (window.frames - 1 - len(chosen))
-
-    def _laid_over(self, now: int, index: int | None) -> Aligned:
-        """A neighbour's luma aligned to the current one; this, hidden, where there is no neighbour."""
-        current = self._seen[now]
-        if index is None:
-            return Aligned(current.luma, None)
-        other, like = self._seen[index], None
-        if index < now:
-            like = self._ahead.pop((index + self._dropped, now + self._dropped), None)
-        motion = self._aligner.motion(current.thumbnail, other.thumbnail, like=like)
-        if index > now:
-            self._ahead[now + self._dropped, index + self._dropped] = motion
-        return aligned(current.luma, other.luma, motion)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from vderain.alignment import Aligned, Aligner, aligned, shown, thumbnail
+from vderain.alignment import Aligner, Thumbnail, aligned_neighbours, shown, thumbnail
 from vderain.clips import Window
+from vderain.frames import Plane
 from vderain.training.data.stacks import grey, stacked
 from vderain.training.rain.render import Picture
 
@@ -20,6 +21,14 @@ _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
 _LOST_SHARE = 0.06  # of neighbours that the current frame stands in for, as at the ends of a clip
 _LARGEST_SHRINK = 4.0  # of a frame to its thumbnail: 720 lines to 180
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A rained-on frame."""
+
+    luma: Plane
+    thumbnail: Thumbnail
 
 
 @dataclass(slots=True)
@@ -52,18 +61,14 @@ class SequenceMaker:
     ) -> Picture:
         """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + K)."""
         middle, m = len(frames) // 2, self.margin_px
-        lumas = [grey(frame) for frame in frames]
         scale = 1 / rng.uniform(1.0, _LARGEST_SHRINK)
-        small = [thumbnail(each, 8, scale=scale) for each in lumas]
-        laid = []
-        for index, offset in enumerate(offsets):
-            if index == middle:
-                continue
-            if offset == 0:
-                laid.append(Aligned(lumas[middle], None))
-                continue
-            motion = self._aligner.motion(small[middle], small[index])
-            laid.append(aligned(lumas[middle], lumas[index], motion))
+        made = sorted({index for index, offset in enumerate(offsets) if offset or index == middle},
+                      key=lambda index: offsets[index])  # fmt: skip
+        lumas = {index: grey(frames[index]) for index in made}
+        views = [_View(lumas[index], thumbnail(lumas[index], 8, scale=scale)) for index in made]
+        place = {index: number for number, index in enumerate(made)}
+        neighbours = [place.get(index) for index in range(len(frames)) if index != middle]
+        laid = aligned_neighbours(views, place[middle], neighbours, self._aligner)
         others = [offset for index, offset in enumerate(offsets) if index != middle]
         inner = [luma[m:-m, m:-m] for luma in shown(laid, others)]
         return stacked(frames[middle][m:-m, m:-m], inner, self.window)

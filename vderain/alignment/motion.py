@@ -1,0 +1,186 @@
+"""How neighbouring frames lie in the current one: the camera's motion, and that of things which move by themselves.
+
+Dense inverse search (Kroeger et al., ECCV 2016, by OpenCV) runs once for each pair of frames, on thumbnails,
+where streaks are thin and faint; it is used both ways, and composed for frames more than two apart. An affine
+motion for the camera averages the noise that rain brings, and holds wherever it explains a place about as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.alignment.still import Shift, shift_between
+from vderain.alignment.thumbnails import Grey, Thumbnail
+
+Matrix = npt.NDArray[np.float64]  # (3, 3): homogeneous pixels of one thumbnail to those of another
+Field = npt.NDArray[
+    np.float32
+]  # (h, w, 2) pixels of thumbnails: the neighbour's place minus the current one's, (x, y)
+
+SMALLEST_PX = 24  # the search needs some pixels
+_GRID_PX = 6  # between the points that the camera's motion is fitted to
+_FIT_PX = 0.7
+_FIT_STEPS = 6
+_COMPARED_PX = 13  # the neighbourhood over which two explanations are compared: wider than a streak
+_SEAM_PX = 9  # over which one gives way to the other
+_UNLIKE_LEVELS = 26  # difference of blurred thumbnails from which a place counts as hidden
+_SAME_SCENE = 0.4  # hidden share from which a neighbour shows another scene
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """How a neighbour's content lies in the current frame.
+
+    Attributes:
+        flow: (h, w, 2), on the thumbnails' grid.
+        hidden: uint8, on that of their halves: 255 where the neighbour does not show what the current frame shows.
+
+    """
+
+    flow: Field
+    hidden: Grey
+
+    @property
+    def explains(self) -> bool:
+        """Whether the neighbour shows the same scene: enough of it to be of use."""
+        return float(np.count_nonzero(self.hidden)) < _SAME_SCENE * self.hidden.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """Motion before it is compared with the pictures: dense, and the camera's."""
+
+    dense: Field
+    camera: Matrix
+
+    def then(self, onwards: Path) -> Path:
+        """Follow this motion by the one from where it leads."""
+        return Path(self.dense + warped(onwards.dense, self.dense), onwards.camera @ self.camera)
+
+
+class Aligner:
+    """Searches motion between thumbnails; keeps OpenCV's buffers, so one for each thread."""
+
+    def __init__(self) -> None:
+        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search.setFinestScale(1)  # half the thumbnail: the preset's quarter misses 0.3 dB
+
+    def search(self, current: Thumbnail, neighbour: Thumbnail) -> Path:
+        """How ``neighbour`` lies in ``current``, thumbnails of one size."""
+        if min(current.picture.shape) < SMALLEST_PX:
+            return Path(np.zeros((*current.picture.shape, 2), np.float32), np.eye(3))
+        dense = np.asarray(self._search.calc(current.picture, neighbour.picture, None), np.float32)
+        return Path(dense, _affine(dense))
+
+
+class Link:
+    """An earlier and a later frame: what is known of the motion between them is found once."""
+
+    def __init__(self, earlier: Thumbnail, later: Thumbnail) -> None:
+        self._earlier, self._later = earlier, later
+        self._shift: Shift | None = None
+        self._forth: Path | None = None
+        self._back: Path | None = None
+
+    @property
+    def shift(self) -> Shift:
+        """How far the camera may have moved."""
+        if self._shift is None:
+            self._shift = shift_between(self._earlier, self._later)
+        return self._shift
+
+    def forth(self, aligner: Aligner) -> Path:
+        """How the later frame lies in the earlier one."""
+        if self._forth is None:
+            self._forth = aligner.search(self._earlier, self._later)
+        return self._forth
+
+    def back(self, aligner: Aligner) -> Path:
+        """How the earlier frame lies in the later one: the search turned about."""
+        if self._back is None:
+            forth = self.forth(aligner)
+            dense = -warped(forth.dense, -forth.dense)
+            self._back = Path(dense, np.asarray(np.linalg.inv(forth.camera), np.float64))
+        return self._back
+
+
+def link(earlier: Thumbnail, later: Thumbnail) -> Link:
+    """The one link between two frames."""
+    return earlier.links.setdefault(later, Link(earlier, later))
+
+
+def motion_along(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Motion:
+    """Where each explanation holds, and where neither does."""
+    seen, other = current.picture, neighbour.picture
+    flow = _better(seen, other, path.dense, _flow_of(path.camera, seen.shape))
+    return Motion(flow, _unlike(current, neighbour, flow))
+
+
+def warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:
+    """What lies at each place plus its flow, between samples linearly."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
+    remap: Any = cv2.remap  # whose types do not know that one map may hold both parts
+    return np.asarray(remap(plane, flow, None, flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _affine(flow: Field) -> Matrix:
+    """The affine motion that most of a flow agrees with, by least squares that leave out ever more of the rest."""
+    height, width = flow.shape[:2]
+    rows, columns = np.mgrid[_GRID_PX // 2 : height : _GRID_PX, _GRID_PX // 2 : width : _GRID_PX]
+    rows, columns = rows.ravel(), columns.ravel()
+    moved = flow[rows, columns].astype(np.float64)
+    terms = np.stack([columns / width - 0.5, rows / height - 0.5, np.ones(rows.size)], 1)
+    fitted = np.zeros((3, 2))
+    fitted[2] = np.median(moved, 0)
+    for _ in range(_FIT_STEPS):
+        off = np.linalg.norm(moved - terms @ fitted, axis=1)
+        weight = 1 / (1 + (off / max(float(np.median(off)), _FIT_PX)) ** 2) ** 2
+        weighted = terms * weight[:, None]
+        fitted = np.linalg.solve(weighted.T @ terms + 1e-6 * np.eye(3), weighted.T @ moved)
+    matrix = np.eye(3)
+    matrix[:2, :2] += fitted[:2].T / (width, height)
+    matrix[:2, 2] = fitted[2] - 0.5 * (fitted[0] + fitted[1])
+    return matrix
+
+
+def _flow_of(camera: Matrix, shape: tuple[int, ...]) -> Field:
+    height, width = shape
+    x = np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    rows = (camera[:2] - np.eye(3)[:2]).astype(np.float32)
+    return np.stack([row[0] * x + row[1] * y + row[2] for row in rows], -1)
+
+
+def _better(current: Grey, neighbour: Grey, dense: Field, camera: Field) -> Field:
+    """The camera's motion wherever it explains a place about as well as the dense flow does."""
+    by_dense, by_camera = (
+        _blurred(cv2.absdiff(current, warped(neighbour, flow)), _COMPARED_PX)
+        for flow in (dense, camera)
+    )
+    chosen = (by_camera < 1.15 * by_dense + 1).astype(np.float32)
+    share = _blurred(chosen, _SEAM_PX)[..., None]
+    return np.asarray(dense + (camera - dense) * share, np.float32)
+
+
+def _blurred(picture: Any, side_px: int) -> Field:
+    return np.asarray(cv2.blur(np.asarray(picture, np.float32), (side_px, side_px)), np.float32)
+
+
+def _unlike(current: Thumbnail, neighbour: Thumbnail, flow: Field) -> Grey:
+    """255 where two thumbnails differ by more than rain would make them.
+
+    Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
+    frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
+    """
+    height, width = current.half.shape
+    small = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    small = small.reshape(height, width, 2) / np.float32(2)
+    lost = cv2.subtract(current.coarse, warped(neighbour.coarse, small))
+    brighter = cv2.max(cv2.subtract(warped(neighbour.fine, small), current.fine), lost)
+    _, unlike = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
+    return np.asarray(unlike, np.uint8).reshape(current.half.shape)

@@ -1,0 +1,120 @@
+"""Aligned neighbours in order of brightness, and the luma below which no frame is darkened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from vderain.alignment.thumbnails import Grey
+from vderain.frames import Plane
+
+_TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most frames
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """A neighbour's luma as the current frame sees it.
+
+    Attributes:
+        luma: (H, W), the current frame's own samples where the neighbour does not show them.
+        hidden: (H, W) uint8, 1 at those places and 0 elsewhere; None where that is the whole frame.
+
+    """
+
+    luma: Plane
+    hidden: Grey | None
+
+
+def shown(neighbours: Sequence[Aligned], offsets: Sequence[int]) -> list[Plane]:
+    """The luma of neighbours ``offsets`` frames away; where one is hidden, of the one two frames nearer (ours).
+
+    Far neighbours are hidden more often than near ones. With the frame's own samples in their place most of a
+    clip would show the frame, with its rain; within two frames these stand in all the same.
+    """
+    by_offset = {offset: one for offset, one in zip(offsets, neighbours, strict=True) if offset}
+    planes: dict[int, Plane] = {}
+    for offset in sorted(by_offset, key=abs):
+        one, nearer = by_offset[offset], offset - 2 if offset > 0 else offset + 2
+        plane = one.luma
+        if nearer * offset > 0 and nearer in planes:
+            if one.hidden is None:
+                plane = planes[nearer]
+            elif cv2.countNonZero(one.hidden):
+                plane = plane.copy()
+                cv2.copyTo(planes[nearer], one.hidden, plane)
+        planes[offset] = plane
+    return [
+        planes[offset] if offset else one.luma
+        for offset, one in zip(offsets, neighbours, strict=True)
+    ]
+
+
+def floor_of(
+    neighbours: Sequence[Aligned], ordered: Sequence[Plane], bit_depth: int
+) -> Plane | None:
+    """The luma (H, W) that a frame must not be darkened below: what all frames show is no rain (ours).
+
+    Rain adds light, and hides a place in few frames. So the floor is the second darkest sample of the valid
+    neighbours, the darkest where fewer than three are valid, less a tolerance for noise and for rain in
+    most frames. Where no neighbour is valid the floor is 0, and where none is anywhere, None.
+
+    ``ordered`` are the neighbours' luma in order of brightness, the current samples where they are hidden.
+    """
+    hidden = [one.hidden for one in neighbours if one.hidden is not None]
+    if not hidden:
+        return None
+    lost, count = len(neighbours) - len(hidden), len(neighbours)
+    few = max(1, count - 2)  # of absent neighbours, from which the darkest sample is the floor
+    floor = ordered[0] if lost >= few else ordered[min(1, count - 1)]
+    somewhere = [mask for mask in hidden if cv2.countNonZero(mask)]
+    if somewhere and lost + len(somewhere) >= few:
+        absent = np.full(hidden[0].shape, lost, np.uint8)
+        for mask in somewhere:
+            absent += mask
+        floor = floor.copy()
+        cv2.copyTo(ordered[0], _from(absent, few), floor)
+        if lost + len(somewhere) == count:
+            floor[absent == count] = 0
+    tolerance = floor.dtype.type(_TOLERANCE_LEVELS << (bit_depth - 8))
+    return np.asarray(np.maximum(floor, tolerance) - tolerance)
+
+
+def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:
+    """Neighbours' luma with the darkest sample at each place in the first plane, and so on.
+
+    Rain adds light, so the first show what lies behind it.
+    """
+    ordered = list(lumas)
+    for low, high in _exchanges(len(ordered)):
+        one, other = ordered[low], ordered[high]
+        if one is not other:
+            ordered[low], ordered[high] = np.minimum(one, other), np.maximum(one, other)
+    return ordered
+
+
+@lru_cache(maxsize=32)
+def _exchanges(count: int) -> tuple[tuple[int, int], ...]:
+    """Batcher's odd-even merge sort: which places are compared, and exchanged, in order."""
+    return tuple(_merge_sort(count))
+
+
+def _merge_sort(count: int) -> Iterator[tuple[int, int]]:
+    run = 1
+    while run < count:
+        step = run
+        while step >= 1:
+            for first in range(step % run, count - step, 2 * step):
+                for low in range(first, min(first + step, count - step)):
+                    if low // (2 * run) == (low + step) // (2 * run):
+                        yield low, low + step
+            step //= 2
+        run *= 2
+
+
+def _from(counts: Grey, least: int) -> Grey:
+    """255 where a count is ``least`` or more."""
+    return np.asarray(cv2.inRange(counts, (least,), (255,)), np.uint8)

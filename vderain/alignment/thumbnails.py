@@ -1,0 +1,75 @@
+"""Small pictures of a frame's luma, in which motion is looked for: streaks are thin and faint there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vderain.frames import RGB_LUMA_WEIGHTS, Plane, PlaneFormat
+
+if TYPE_CHECKING:
+    from vderain.alignment.motion import Link
+
+Grey = npt.NDArray[np.uint8]  # (h, w)
+
+_SHORT_SIDE_PX = 180
+_FINE_PX = 1.0  # of the half picture: streaks are still there
+_COARSE_PX = 2.0  # wider than a streak
+
+
+def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
+    """The luma of a frame in its own samples; of RGB that of BT.601, rounded."""
+    if fmt.layout != "rgb":
+        return planes[0]
+    red, green, blue = (np.float32(w) * p for w, p in zip(RGB_LUMA_WEIGHTS, planes, strict=True))
+    return np.asarray(np.rint(red + green + blue), fmt.dtype)
+
+
+class Thumbnail:
+    """A small ``picture`` (h, w) uint8 of a frame's luma, and what is made of it when it is first asked for.
+
+    Attributes:
+        links: to later frames' thumbnails, once the motion to them was asked for.
+
+    """
+
+    def __init__(self, picture: Grey) -> None:
+        self.picture = picture
+        self.links: dict[Thumbnail, Link] = {}
+
+    @cached_property
+    def half(self) -> Grey:
+        """The picture at half its size, on whose grid flows and hidden places lie."""
+        height, width = ((side + 1) // 2 for side in self.picture.shape)
+        small = cv2.resize(self.picture, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.uint8).reshape(height, width)
+
+    @cached_property
+    def fine(self) -> Grey:
+        """``half``, blurred, with the streaks still there."""
+        return softened(self.half, _FINE_PX)
+
+    @cached_property
+    def coarse(self) -> Grey:
+        """``half``, blurred beyond the width of a streak."""
+        return softened(self.half, _COARSE_PX)
+
+
+def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:
+    """The luma of a frame at about 180 lines, or at ``scale``, 8 bit."""
+    scale = scale or min(1.0, _SHORT_SIDE_PX / min(luma.shape))
+    height, width = (max(1, round(side * scale)) for side in luma.shape)
+    small = np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), luma.dtype)
+    if bit_depth > 8:
+        small >>= bit_depth - 8
+    return Thumbnail(small.astype(np.uint8).reshape(height, width))
+
+
+def softened(picture: npt.NDArray[Any], blur_px: float) -> Grey:
+    """A picture (h, w) uint8 blurred by a Gaussian of that many pixels."""
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8).reshape(picture.shape)

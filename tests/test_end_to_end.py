@@ -43,6 +43,7 @@ def blind_weights(tmp_path_factory):
     return str(write_weights(folder / "blind.safetensors", spoil=darkening(0.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags", TAGS)
 @pytest.mark.parametrize("pix_fmt", FORMATS)
 def test_what_has_no_rain_comes_back_bit_identical(tmp_path, pix_fmt, tags, blind_weights):

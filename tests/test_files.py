@@ -179,6 +179,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, request, extension):
     assert names(tmp_path) == ["in.mkv"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_a_sidecar_is_named_too(tmp_path, request):
     pts = tuple(range(0, 400 * synth.STEP, synth.STEP))
     clip = synth.write(tmp_path / "in.mkv", pts=pts, subtitle="ass", size=(16, 16))

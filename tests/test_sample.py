@@ -47,6 +47,7 @@ def test_dry_footage_stays_as_it_was():
     assert min(moved) > 42.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["0000ff", "000080", "ff00ff", "00ff00", "ff0000", "ffffff"])
 def test_flat_and_saturated_colours_are_no_rain(colour):
     """As on screens, signs and overlays; weights trained on photographs alone turned blue into white."""

@@ -45,6 +45,7 @@ def test_the_main_job_and_its_report(clip, tmp_path):
     assert len(pictures(tmp_path / "dry.mp4")) == 10
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing(clip, tmp_path):
     done = vderain("run", clip, tmp_path / "dry.mp4", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -174,6 +175,7 @@ def test_weights_changed_by_one_byte_are_refused(clip, tmp_path):
     assert not (tmp_path / "dry.mp4").exists()
 
 
+@pytest.mark.slow
 def test_damage_and_losses_give_exit_code_three(tmp_path):
     clip = write(tmp_path / "rainy.mp4", data=True)
     done = vderain("run", clip, tmp_path / "dry.mkv")

@@ -41,6 +41,7 @@ def test_a_stream_shows_what_its_encoding_lacks():
     assert PrintableText.over(held := io.StringIO()) is held
 
 
+@pytest.mark.slow
 def test_a_file_name_with_control_characters_is_shown_in_errors(tmp_path):
     name = tmp_path / f"a{TITLE}\nvderain: done.mp4"
     code, out, err = vderain("info", name)

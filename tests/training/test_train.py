@@ -285,6 +285,7 @@ def test_a_resumed_run_takes_the_learning_rate_it_is_given(data, tmp_path):
     assert all(map(torch.equal, before, still.network.parameters()))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_another_precision(data, tmp_path):
     for steps, precision in enumerate(("bfloat16", "float16", "bfloat16"), 1):
         trainer = Trainer(config(steps=steps, precision=precision), tmp_path / "run")

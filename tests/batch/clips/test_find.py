@@ -165,8 +165,8 @@ def test_a_clip_is_never_its_own_output(tmp_path):
     ("names", "patterns", "says"),
     [
         ([], {}, "no video in it"),
-        (["a.mp4"], {"include": ["zzz*"]}, "--include 'zzz\\*'"),
-        (["a.mp4"], {"exclude": ["a*"]}, "--exclude 'a\\*'"),
+        (["a.mp4"], {"include": ["zzz*"]}, r"include='zzz\*'"),
+        (["a.mp4"], {"exclude": ["a*"]}, r"exclude='a\*'"),
         (["day/a.JPG"], {}, "vderain run .*in/day"),
     ],
 )

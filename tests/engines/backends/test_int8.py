@@ -18,6 +18,8 @@ from vderain.network.inference.quantize import calibrate
 from vderain.options import EngineOptions
 from vderain.weights import find_weights, load_network
 
+pytestmark = pytest.mark.slow
+
 FMT = make_format("yuv420", 44, 36)
 
 

@@ -217,3 +217,18 @@ def test_a_file_beyond_four_gigabytes_gets_longer_positions(tmp_path):
         file.write(bytes(movie))
     module.graft(path, module.Graft(tags={"a": "b"}))
     assert payloads(path, 0) == before
+
+
+def test_info_names_boxes_and_what_becomes_of_them(user):
+    found = user.info("gps_boxes.mp4")
+    assert (found["boxes"], found["boxes_carried"], found["losses"]) == (
+        "2 free, moov/gps",
+        True,
+        [],
+    )
+    user.file("spherical.mp4").rename(user.folder / "in.3gp")  # which becomes Matroska
+    found = user.info("in.3gp")
+    assert "stsd" in found["boxes"] and not found["boxes_carried"]
+    assert any("spherical" in loss for loss in found["losses"])
+    said = user.give(["info", str(user.folder / "in.3gp")]).said
+    assert "kept in a file next to the output (matroska)" in said and "loss: spherical" in said

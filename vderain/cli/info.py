@@ -72,7 +72,11 @@ def _text(found: Description) -> list[str]:
     for fate in found.tracks:
         copied = "copied" if fate.copied else "kept in a file beside the output"
         lines.append(f"track {fate.track}: {copied} ({found.output})")
-    return lines + [f"note: {note}" for note in found.notes]
+    if found.boxes:
+        fate = "carried" if found.boxes_carried else "kept in a file next to the output"
+        lines.append(f"boxes {found.boxes}: {fate} ({found.output})")
+    lines += [f"note: {note}" for note in found.notes]
+    return lines + [f"loss: {loss} (in {found.output})" for loss in found.losses]
 
 
 def _estimated(frame_s: float, frames: int | None, engine: str) -> str:

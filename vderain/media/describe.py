@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from vderain.errors import SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import StreamInfo
 from vderain.media import open_source
+from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.template import Template
 from vderain.media.carry.tracks import Muxer, mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
+from vderain.media.sink import TIMECODES
+from vderain.media.verify.facts import VIEW_WORDS, Facts, differences
 from vderain.options import EncodeOptions, RunOptions
 
 _ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")
@@ -37,6 +41,9 @@ class Description:
     ``network_format`` is what the network would take, matrix and range included;
     ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
     beside the video, judged for the container ``output``, and ``notes`` what is known to be lost or changed.
+
+    ``boxes`` are what an MP4 or MOV file holds beside its tracks; ``losses`` are what such an output would not
+    tell of its frames.
     """
 
     info: StreamInfo
@@ -45,6 +52,9 @@ class Description:
     output: str = ""
     tracks: tuple[TrackFate, ...] = ()
     notes: tuple[str, ...] = ()
+    boxes: str = ""
+    boxes_carried: bool = False
+    losses: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON; fractions are left to the encoder's ``default``."""
@@ -62,7 +72,12 @@ def describe(path: str) -> Description:
         container = _same_container(path)
         tracks, notes = _fates(source.template, container)
         notes = (*source.stats.notes, *source.stats.losses, *notes)
-        return Description(source.info, view, refusal, container.muxer, tracks, notes)
+        belongings = Belongings(source.template.leftovers, {}, container.muxer)
+        losses = (*belongings.losses, *_losses(source.template, container, belongings))
+        return Description(
+            *(source.info, view, refusal, container.muxer, tracks, notes),
+            *(belongings.boxes, belongings.can_graft, losses),
+        )
 
 
 def _refusal(path: str) -> str:
@@ -81,6 +96,24 @@ def _same_container(path: str) -> Container:
         return container_for(path, _ACCEPT_ALL)
     except SinkError:
         return container_for("any.mkv", _ACCEPT_ALL)
+
+
+def _losses(template: Template, container: Container, belongings: Belongings) -> Iterator[str]:
+    """What an output would not tell of how frames are seen, and when."""
+    told = belongings.frame_losses
+    yield from told
+    if template.timecode and container.muxer not in TIMECODES:
+        yield f"timecode inside the video stream (first {template.timecode})"
+    video = template.container.streams[template.video_index]
+    facts = Facts.of(
+        *(template.container, video), views=template.views, turned=False, chapters=0, leftovers=None
+    )
+    left = template.leftovers
+    if left is not None and any(track.of_frames for track in left.tracks.values()):
+        return  # the boxes tell, and are carried or named above
+    yield from (
+        line for word, line in differences(facts, Facts(facts.tags), None) if word in VIEW_WORDS
+    )
 
 
 def _fates(

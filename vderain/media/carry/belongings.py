@@ -55,16 +55,27 @@ class Belongings:
         unusual = {key.lower() for key in self._tags} - known
         return bool(unusual) or (self._left is not None and bool(self._carried(self._left)))
 
+    @property
+    def boxes(self) -> str:
+        """What the source holds that FFmpeg does not read, for people; "" for nothing."""
+        if self._left is None:
+            return ""
+        names = [path for path, _ in self._boxes(self._left)]
+        return summary(names + [path_of(place.kind) for place in self._left.outside])
+
+    @property
+    def can_graft(self) -> bool:
+        """Whether the output takes the boxes."""
+        return self._can_graft
+
     def keep_beside(self, open_sidecar: Callable[[], Sidecar] | None) -> None:
         """Keep what the output's container cannot hold in a file next to it, or name it as lost."""
         if self._can_graft or self._left is None:
             return
-        names = [path for path, _ in self._boxes(self._left)]
-        names += [path_of(place.kind) for place in self._left.outside]
-        if not names:
+        if not self.boxes:
             return
-        refusal = f"boxes that {self._muxer} cannot hold ({summary(names)})"
-        self.losses += self._frame_losses(self._left)
+        refusal = f"boxes that {self._muxer} cannot hold ({self.boxes})"
+        self.losses += self.frame_losses
         if open_sidecar is None:
             self.losses.append(f"{refusal}: dropped")
             return
@@ -135,8 +146,12 @@ class Belongings:
             found += [(path_of(box.kind, *here, "stsd"), box) for box in track.of_frames]
         return found
 
-    def _frame_losses(self, left: Leftovers) -> list[str]:
-        losses = []
+    @property
+    def frame_losses(self) -> list[str]:
+        """What the boxes say of how frames are seen, and an output without them does not tell."""
+        left, losses = self._left, list[str]()
+        if left is None or self._can_graft:
+            return losses
         kinds = {
             box.kind for track in left.tracks.values() for box in (*track.own, *track.of_frames)
         }

@@ -26,6 +26,8 @@ _VIEWS = {
     "ICC_PROFILE": "colour profile (ICC)",
     "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment of HDR",
 }
+# By what words ``differences`` calls what belongs to the view.
+VIEW_WORDS = frozenset({"crop", "transparency", *(text.split()[0] for text in _VIEWS.values())})
 # Tags that are compared as something else, or that each container writes itself.
 _OTHER_TAGS = frozenset(
     {"timecode", "alpha_mode", "stereo_mode", "rotate", "service_name", "service_provider"}

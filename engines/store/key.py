@@ -14,7 +14,7 @@ from vderain.machine import CPUINFO, cpu_fields, cpu_flags, package_version
 from vderain.network.config import AnyConfig
 
 # Raised with every change of the exported graph, the self-check, its bars or its pictures.
-WRAPPER_SCHEMA = 1
+WRAPPER_SCHEMA = 2
 
 # What flags of the CPU bear on arithmetic, by how their names begin, on x86 and Arm.
 _INSTRUCTION_SETS = ("sse4", "avx", "amx", "fma", "f16c", "asimd", "sve", "bf16", "i8mm", "fphp")

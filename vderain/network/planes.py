@@ -118,6 +118,8 @@ class PackedNetwork(nn.Module):
     too. Traced with a format that needs no padding, neither form's graph depends on the planes' size.
     """
 
+    pack_neighbours: Tensor
+
     def __init__(self, network: SemiDRDNet, fmt: PlaneFormat, context: ContextForm = "sum") -> None:
         super().__init__()
         if not packable(network.config.unshuffle, fmt):
@@ -140,6 +142,12 @@ class PackedNetwork(nn.Module):
         self.rain = _packed_branch(folded.rain, mix, -unmix)
         self.detail = _packed_branch(folded.detail, mix, unmix)
         self.offsets = [float(offset) for offset in rgb_from_samples(fmt)[1]]
+        # Made here and not in ``forward``: a CUDA graph takes no copies from the host.
+        for index, (rows, columns) in enumerate(self._blocks()):
+            self.register_buffer(f"pack{index}", _packing(1, rows, columns), persistent=False)
+        if self.fusion is not None:
+            neighbours = _packing(network.config.frames - 1, self.unshuffle, self.unshuffle)
+            self.register_buffer("pack_neighbours", neighbours, persistent=False)
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:
         """The frame's P planes, its neighbours' luma -> P changes."""
@@ -151,7 +159,7 @@ class PackedNetwork(nn.Module):
         else:
             lumas = _differences(current, neighbours, self.fmt)
             padded = torch.cat([_replicated(luma, self._padded[0]) for luma in lumas], 1)
-            differences = _space_to_depth(padded.to(x.dtype), self.unshuffle, self.unshuffle)
+            differences = _space_to_depth(padded.to(x.dtype), self.pack_neighbours, blocks[0])
             x, taken = self.fusion.look(x, differences)
             features = self.rain.features(x)
             parts = self._parts(self.rain.tail(features) + self.detail(x))
@@ -171,11 +179,12 @@ class PackedNetwork(nn.Module):
         """The planes of a frame without their offsets, padded and packed, side by side."""
         dtype = self.rain.tail.weight.dtype
         packed = []
-        for plane, offset, size, (by, bx) in zip(
-            planes, self.offsets, self._padded, self._blocks(), strict=True
+        for index, (plane, offset, size, block) in enumerate(
+            zip(planes, self.offsets, self._padded, self._blocks(), strict=True)
         ):
             shifted = plane.to(torch.float32) - offset if offset else plane.to(torch.float32)
-            packed.append(_space_to_depth(_replicated(shifted, size).to(dtype), by, bx))
+            kernel = self.get_buffer(f"pack{index}")
+            packed.append(_space_to_depth(_replicated(shifted, size).to(dtype), kernel, block))
         return torch.cat(packed, 1)
 
     def _blocks(self) -> list[tuple[int, int]]:
@@ -259,15 +268,19 @@ def _cropped(plane: Tensor, shape: tuple[int, int]) -> Tensor:
     return plane if tuple(plane.shape[2:]) == shape else plane[:, :, :height, :width]
 
 
-def _space_to_depth(planes: Tensor, rows: int, columns: int) -> Tensor:
+def _packing(count: int, rows: int, columns: int) -> Tensor:
+    """The kernel that packs ``count`` planes: (count * rows * columns, count, rows, columns), of ones and zeros."""
+    area = rows * columns
+    kernel = torch.eye(count)[:, None, :, None] * torch.eye(area)[None, :, None]
+    return kernel.reshape(count * area, count, rows, columns)
+
+
+def _space_to_depth(planes: Tensor, packing: Tensor, block: tuple[int, int]) -> Tensor:
     """(1, P, H, W) -> (1, P * rows * columns, H / rows, W / columns), plane by plane.
 
     A convolution, since compilers keep its layout for those that follow.
     """
-    count, area = planes.shape[1], rows * columns
-    kernel = torch.eye(count)[:, None, :, None] * torch.eye(area)[None, :, None]
-    kernel = kernel.reshape(count * area, count, rows, columns).to(planes)
-    return F.conv2d(planes, kernel, stride=(rows, columns))
+    return F.conv2d(planes, packing, stride=block)
 
 
 def _depth_to_space(packed: Tensor, rows: int, columns: int) -> Tensor:

@@ -140,7 +140,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> same."""
-        return x * self.scale(x.mean((2, 3), keepdim=True))
+        # In float32: half precision does not hold sums over a picture.
+        return x * self.scale(x.float().mean((2, 3), keepdim=True).to(x.dtype))
 
     def scale(self, means: Tensor) -> Tensor:
         """Channel means of a picture -> what its channels are multiplied by, (N, C, 1, 1)."""

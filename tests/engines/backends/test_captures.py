@@ -1,0 +1,80 @@
+"""A CUDA graph refuses copies from the host's memory; counted on the meta device, whose tensors hold nothing."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tests.engines.test_contract import make_format
+from tests.networks import TINY
+from vderain.engines.backends.nvidia import Ports
+from vderain.network.adding import add_change
+from vderain.network.build import build_network
+from vderain.network.config import FAST, PAPER, NlclConfig
+from vderain.network.graph import device_graph
+
+META = torch.device("meta")
+
+
+class HostCopies(TorchDispatchMode):
+    """Names of the operators that take something from the host to the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given, made = tree_leaves((args, kwargs)), tree_leaves(result)
+        kinds = [
+            {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+            for leaves in (given, made)
+        ]
+        if "cpu" in kinds[0] and "meta" in kinds[0] | kinds[1]:
+            self.seen.append(str(function))
+        return result
+
+
+FRAMES = [
+    *((FAST, layout, bit_depth) for layout in ("yuv420", "rgb") for bit_depth in (8, 16)),
+    *((PAPER, "yuv420", 8), (NlclConfig(), "yuv420", 8)),
+]
+
+
+@pytest.mark.parametrize(("config", "layout", "bit_depth"), FRAMES)
+def test_a_captured_frame_copies_nothing_from_the_host(config, layout, bit_depth):
+    fmt = make_format(layout, 64, 48, bit_depth)
+    ports = Ports.of(config, fmt, "float16")
+    graph = device_graph(build_network(config), fmt.padded(config.multiple), torch.float16).to(META)
+    taken = [
+        torch.empty((1, 1, *shape), dtype=dtype, device=META)
+        for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
+    ]
+    strength = torch.empty((), device=META)
+    with torch.inference_mode(), HostCopies() as copies:
+        change = graph(*taken)
+        floor = torch.empty_like(taken[0]) if ports.floor else None
+        add_change(taken[: len(change)], change, fmt, strength, floor)
+    assert copies.seen == []
+
+
+class Means(TorchDispatchMode):
+    """Dtypes of what is averaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "mean" in str(function):
+            self.seen.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_gates_average_in_float32_where_all_else_is_half():
+    fmt = make_format("yuv420", 64, 48)
+    graph = device_graph(build_network(TINY), fmt.padded(TINY.multiple), torch.float16).to(META)
+    taken = [torch.empty((1, 1, *shape), device=META) for shape in fmt.plane_shapes]
+    with torch.inference_mode(), Means() as means:
+        graph(*taken)
+    assert set(means.seen) == {torch.float32}

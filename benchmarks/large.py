@@ -82,7 +82,7 @@ def found_of(options: EngineOptions, fmt: PlaneFormat, expected: Path) -> dict:
              peak=fmt.peak)
         for answer in answers
     )  # fmt: skip
-    notes = [note for note in spec.notes if "stripes" in note or "tiles" in note]
+    notes = [note for note in spec.notes if "stripes" in note]
     return {"slots": slots, "agreement_db": float(agreement), "seconds": seconds, "peak_mib": peak,
             "opened_mib": before, "parts": "; ".join(notes) or "untiled"}  # fmt: skip
 

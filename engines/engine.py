@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from vderain.errors import EngineLoadError
+from vderain.errors import EngineLoadError, NoRoomError
 from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
 from vderain.network.change import apply_change
-from vderain.network.config import AnyConfig
+from vderain.network.config import AnyConfig, NetworkConfig
+from vderain.network.inference.memory import working_bytes
 
 _COST_PX = 1280 * 720
 _COSTLY_FLOP = 1e11  # of a frame of that size: more than about 10 fps on two cores
@@ -56,6 +57,24 @@ def check_clip(clip: Clip, fmt: PlaneFormat, seen_frames: int) -> None:
     if len(clip.neighbours) != seen_frames - 1:
         raise EngineLoadError(
             f"the network sees {seen_frames} frames, the clip holds {1 + len(clip.neighbours)}"
+        )
+
+
+def require_room(
+    name: str, config: AnyConfig, fmt: PlaneFormat, itemsize: int, room_bytes: int, instead: str
+) -> None:
+    """Raise NoRoomError where an engine that computes a frame as a whole has too little memory for it.
+
+    ``itemsize`` is of a feature, ``instead`` an engine that goes in stripes.
+    """
+    if not isinstance(config, NetworkConfig):
+        return
+    padded = fmt.padded(config.multiple)
+    needed = working_bytes(config, padded.height, padded.width, itemsize)
+    if needed > room_bytes:
+        raise NoRoomError(
+            f"{name} needs about {needed >> 20} MiB for a frame of {fmt.width}x{fmt.height} and has "
+            f"{room_bytes >> 20} MiB; use --scale 0.5, or --engine {instead}, which computes in stripes"
         )
 
 

@@ -1,5 +1,7 @@
 """The runner for GPU machines, up to the GPU: what it runs, and what it writes."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,47 +44,113 @@ def test_without_a_gpu_nothing_is_written(gpu, monkeypatch):
     assert gpu.RESULTS.read_text() == before
 
 
-def test_what_was_measured_is_written_in_place_of_what_stood_there(gpu, monkeypatch, tmp_path):
+@pytest.fixture
+def judge(gpu, monkeypatch, tmp_path):
+    """Runs the verdict over a machine whose commands are answered by ``answer``; (exit code, output, RESULTS.md)."""
     results = tmp_path / "RESULTS.md"
-    results.write_text(f"before\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
-    asked = []
-
-    def measured(weights, engine, size, seconds, *options):
-        asked.append(options)
-        if engine == "tensorrt" and size == "1920x1080":
-            return "no room for a frame"
-        rate = 10.0 if "slots=1" in options else 25.0
-        return {
-            "engine": engine, "precision": "float16", "peak_precision": "float16",
-            "rates": {"network": rate, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
-            "share_of_peak": 0.41, "peak_tflop_per_s": 700.0, "tflop_per_s": 287.0,
-            "limiting_stage": "network", "run_notes": ["NVENC takes none"],
-        }  # fmt: skip
-
     monkeypatch.setattr(gpu, "RESULTS", results)
     monkeypatch.setattr(gpu, "nvidia_gpus", lambda command: ["Card, 80 GiB"])
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu, "made_weights", lambda folder, name, config: folder / name)
-    monkeypatch.setattr(gpu, "run_tests", lambda: ("3 failed, 80 passed", False))
-    monkeypatch.setattr(gpu, "measured", measured)
-    monkeypatch.setattr(
-        gpu, "profile", lambda weights, engine, size: [f"profile of {engine} {size}"]
-    )
+    monkeypatch.setattr(gpu, "made_weights", lambda folder, name: folder / name)
     monkeypatch.delenv("VDERAIN_DATA", raising=False)
-    assert CliRunner().invoke(gpu.main, []).exit_code == 1  # tests failed, but all is told
-    text = results.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "Tests on the GPU: 3 failed, 80 passed." in text
-    assert (
+
+    def run(answer, *options):
+        results.write_text(f"before\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
+        monkeypatch.setattr(gpu.Verdict, "command", answer)
+        done = CliRunner().invoke(gpu.main, options)
+        text = results.read_text()
+        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+        return done.exit_code, done.output, text
+
+    return run
+
+
+def bench_of(arguments):
+    rate = 10.0 if "slots=1" in arguments else 25.0
+    return json.dumps({
+        "engine": arguments[arguments.index("--engine") + 1],
+        "precision": "float16", "peak_precision": "float16", "notes": [],
+        "rates": {"network": rate, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
+        "share_of_peak": 0.41, "peak_tflop_per_s": 700.0, "tflop_per_s": 287.0,
+        "limiting_stage": "network", "run_notes": ["NVENC takes none"],
+    })  # fmt: skip
+
+
+def answering(cases, asked):
+    """Tests of these cases pass, all else works."""
+
+    def command(verdict, *arguments, limit_s=0.0):
+        asked.append(arguments)
+        if "pytest" in arguments:
+            report = arguments[arguments.index("--junitxml") + 1]
+            Path(report).write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+        return bench_of(arguments) if "bench" in arguments else "done\n"
+
+    return command
+
+
+PASSED = '<testcase classname="tests.a" name="one"/>'
+SKIPPED = '<testcase classname="tests.a" name="two"><skipped message="{}"/></testcase>'
+
+
+def test_the_verdict_is_written_in_place_of_the_last_one(judge):
+    asked = []
+    one_gpu = SKIPPED.format("this machine has one GPU")
+    code, _, text = judge(answering(PASSED + one_gpu, asked))
+    assert code == 0 and text.count("1 passed, 1 skipped") == 3
+    row = (
         "| paper | cuda float16 | 1280x720 | 25.0 | 2.50 | 287.0 of 700 TFLOP/s in float16 | 41 % |"
-        in text
     )
-    assert "| fast | tensorrt | 1920x1080 | no room for a frame | | | |" in text
+    assert row in text
     assert "| NVDEC, NVENC | 20.0 (0.80) | 300 / 90 | network; NVENC takes none |" in text
-    assert "VDERAIN_DATA was not set" in text
-    assert "below 45% of the peak:\n\nprofile of tensorrt 1280x720\n" in text
-    assert "profile of tensorrt 1920x1080" not in text
-    assert ("--set", "decoder=nvdec", "--codec", "h264_nvenc") in asked
+    tests = [number for number, one in enumerate(asked) if "pytest" in one]
+    benches = [number for number, one in enumerate(asked) if "bench" in one]
+    assert max(tests) < min(benches)  # correctness first
+    assert not any("tensorrt" in one for one in asked)
+    judge(answering(PASSED, asked), "--tensorrt")
+    assert any("tensorrt" in one for one in asked)
+
+
+def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):
+    asked = []
+    cases = PASSED + SKIPPED.format("NVDEC cannot be used here")
+    code, output, text = judge(answering(cases, asked))
+    assert code == 1 and "Failed: decoder and encoder of the GPU." in text
+    assert "tests.a::two: NVDEC cannot be used here" in output
+    assert sum("pytest" in one for one in asked) == 1  # the first failure ends it
+    assert judge(answering("", asked))[0] == 1  # no tests at all
+
+
+def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0):
+        if "bench" in arguments:
+            raise gpu.StageError("an illegal memory access was encountered")
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, output, text = judge(command)
+    assert code == 1 and "Failed: fast, cuda, 1280x720." in text
+    told = output[output.index("Send back all that follows") :]
+    assert "illegal memory access" in told and "vderain" in told
+
+
+def test_what_the_time_does_not_allow_is_left_out_and_told(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0):
+        if "1920x1080" in arguments:
+            raise gpu.TimeIsOver
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, _, text = judge(command)
+    assert code == 0 and "Left out, the time was over: fast, cuda, 1920x1080; paper, cuda" in text
+
+
+def test_an_engine_that_another_one_replaced_is_not_taken_for_it(judge):
+    def command(verdict, *arguments, limit_s=0.0):
+        if "bench" in arguments:
+            return bench_of(("--engine", "openvino"))
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, output, _ = judge(command)
+    assert code == 1 and "cuda at 1280x720 was replaced by openvino" in output
 
 
 def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):
@@ -106,16 +174,18 @@ def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):
     assert "idle for 100.0%" in gpu_profile.table(gpu_profile.usage([]), 0.0, 1)[-1]
 
 
-def test_a_profile_is_made_of_what_an_engine_runs(gpu, tmp_path):
+def test_a_profile_is_made_of_what_an_engine_runs(tmp_path):
     from tests.engines.conftest import write_weights
 
     weights = write_weights(tmp_path / "tiny.safetensors")
-    lines = gpu.profile(weights, "reference", "64x48")
+    script = ROOT / "benchmarks" / "gpu_profile.py"
+    done = subprocess.run(
+        [sys.executable, script, "--size", "64x48", "--weights", weights, "--engine", "reference"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.strip().splitlines()
     assert lines[0] == "reference float32, tier tiny, 64x48:"
-    assert any("conv" in line for line in lines[3:]) and "frames per second" in lines[-2]
-    assert gpu.profile(tmp_path / "none.safetensors", "reference", "64x48")[0].startswith(
-        "reference, 64x48: "
-    )
+    assert any("conv" in line for line in lines[3:]) and "frames per second" in lines[-1]
 
 
 def test_losses_are_told_against_their_aims_and_kept_on_the_card(gpu, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ Serves where TensorRT is missing, and until its engine is built. Not yet run on 
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class CudaBackend:
 
     def open(self, fmt: PlaneFormat) -> GpuEngine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
-        return first_passing("cuda", fmt, self._precisions, self._load)
+        with self._device.current():
+            return first_passing("cuda", fmt, self._precisions, self._load)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
@@ -157,9 +159,18 @@ class CudaBackend:
         def make_launch(taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
             @torch.inference_mode()
             def step() -> None:
-                for target, change in zip(given, module(*taken), strict=True):
+                with _searched_and_exact():
+                    answers = module(*taken)
+                for target, change in zip(given, answers, strict=True):
                     target.copy_(change)
 
             return self._device.captured(step, stream)
 
         return make_launch
+
+
+def _searched_and_exact() -> AbstractContextManager[Any]:
+    """Let cuDNN try its kernels in the warm-up, and keep float32 from being rounded to TF32."""
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=True, deterministic=False, allow_tf32=False
+    )

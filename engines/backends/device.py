@@ -6,9 +6,14 @@ Not yet run on a GPU.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +22,9 @@ from torch import Tensor
 from vderain.errors import EngineLoadError, OptionError
 from vderain.frames import Plane
 
+logger = logging.getLogger(__name__)
+
+_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC, which FFmpeg asks of a primary context
 _WARM_UPS = 3  # libraries choose and allocate in the first calls, which a graph must not hold
 
 
@@ -32,6 +40,9 @@ class Device(Protocol):
 
     def total_bytes(self) -> int:
         """All of its memory."""
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Let libraries that know of one device alone work on this one meanwhile."""
 
     def stream(self) -> Any:
         """A new queue of work."""
@@ -68,6 +79,7 @@ class CudaDevice:
             )
         _refuse_missing_gpu()
         index = int(number or 0)
+        share_context(index)
         if index >= torch.cuda.device_count():
             raise EngineLoadError(
                 f"device={wanted!r}: there are {torch.cuda.device_count()} GPUs, counted from 0"
@@ -91,6 +103,10 @@ class CudaDevice:
         """What the GPU was made with."""
         return int(torch.cuda.get_device_properties(self.torch_device).total_memory)
 
+    def current(self) -> AbstractContextManager[Any]:
+        """Make the GPU torch's current one, which is TensorRT's too."""
+        return torch.cuda.device(self.torch_device)
+
     def stream(self) -> Any:
         """A CUDA stream."""
         return torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
@@ -112,7 +128,8 @@ class CudaDevice:
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Pinned memory."""
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        with self.current():  # or it takes a context on GPU 0
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
         """A CUDA graph: hundreds of kernels for the price of one launch."""
@@ -171,12 +188,31 @@ def used_bytes(wanted: str) -> int | None:
     return int(total - free)
 
 
-def driver_version() -> str:
-    """The CUDA version that the driver offers, "unknown" where torch does not tell."""
+def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The version of NVIDIA's driver, "unknown" where the system does not tell."""
     try:
-        return str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]  # in CUDA builds alone
-    except (AttributeError, RuntimeError):
-        return "unknown"
+        found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", told.read_text())
+    except OSError:
+        found = None
+    return found[0] if found else "unknown"
+
+
+def share_context(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> None:
+    """Let a GPU's primary context be one that FFmpeg takes too; before torch makes it.
+
+    FFmpeg refuses a primary context whose threads spin while they wait, and torch makes such a one unless told.
+    """
+    number = ctypes.c_int()
+    try:
+        driver = load("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(number), index):
+            return
+        failed = driver.cuDevicePrimaryCtxSetFlags_v2(number, _BLOCKING_SYNC)
+    except (OSError, AttributeError) as error:  # no driver, or one that is too old
+        logger.debug("the CUDA driver cannot be told how to wait: %s", error)
+        return
+    if failed:
+        logger.warning("the CUDA driver refuses to wait as FFmpeg wants it (error %d)", failed)
 
 
 def _refuse_missing_gpu() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy.typing as npt
@@ -32,9 +32,8 @@ from vderain.interfaces import Engine
 from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.config import AnyConfig, NetworkConfig
+from vderain.network.config import AnyConfig
 from vderain.network.inference.graph import HALF_BIT_DEPTH
-from vderain.network.inference.memory import means_length
 from vderain.options import EngineOptions
 
 SLOTS = 3  # one frame on its way up, one in the network, one on its way down
@@ -54,14 +53,13 @@ def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What crosses the bus for one frame, or one tile of it, and what the graph takes and gives.
+    """What crosses the bus for one frame, and what the graph takes and gives.
 
     Attributes:
-        fmt: of the clips, or of the tile.
+        fmt: of the clips.
         planes: (H, W) of each input plane after padding, in the network's order.
         outputs: (H, W) of each plane of the answer after padding.
         answer: dtype of the answer.
-        means: how many numbers a tile takes behind its planes, the means of its gates; 0 for a whole frame.
 
     """
 
@@ -69,7 +67,6 @@ class Ports:
     planes: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[int, int], ...]
     answer: torch.dtype = torch.float16
-    means: int = 0
 
     @classmethod
     def of(cls, config: AnyConfig, fmt: PlaneFormat, precision: str) -> Ports:
@@ -79,32 +76,11 @@ class Ports:
         answer = torch.float16 if half else torch.float32
         return cls(fmt, padded.clip_shapes(config.seen_frames), padded.plane_shapes, answer)
 
-    @classmethod
-    def of_tile(
-        cls, config: NetworkConfig, tile: PlaneFormat, precision: str, *, gathering: bool
-    ) -> Ports:
-        """Those of ``GatheringNetwork`` or ``GivenNetwork`` over ``device_graph`` of a tile."""
-        length = means_length(config)
-        ports = replace(cls.of(config, tile, precision), means=length)
-        if not gathering:
-            return ports
-        return replace(ports, outputs=((1, length),), answer=torch.float32)
-
-    @property
-    def inputs(self) -> tuple[tuple[int, int], ...]:
-        """(H, W) of all that the graph takes."""
-        return (*self.planes, (1, self.means)) if self.means else self.planes
-
     @property
     def floor(self) -> tuple[tuple[int, int], ...]:
-        """(H, W) of the padded floor of a clip with neighbours; empty for clips of one frame, and for tiles."""
+        """(H, W) of the padded floor of a clip with neighbours; empty for clips of one frame."""
         has_neighbours = len(self.planes) > len(self.fmt.plane_shapes)
-        return self.planes[:1] if has_neighbours and not self.means else ()
-
-    @property
-    def answers(self) -> tuple[tuple[int, int], ...]:
-        """(H, W) of what the caller gets of each output."""
-        return self.outputs if self.means else self.fmt.plane_shapes
+        return self.planes[:1] if has_neighbours else ()
 
     @property
     def sample(self) -> torch.dtype:
@@ -114,17 +90,9 @@ class Ports:
         return torch.int16 if self.fmt.bit_depth < 16 else torch.int32
 
     @property
-    def carried(self) -> tuple[torch.dtype, ...]:
-        """What crosses the bus of each input."""
-        return self._with_means(self.sample)
-
-    @property
-    def taken(self) -> tuple[torch.dtype, ...]:
-        """What the graph takes of each input: TensorRT knows no 16 bit integers."""
-        return self._with_means(torch.uint8 if self.fmt.bit_depth == 8 else torch.int32)
-
-    def _with_means(self, sample: torch.dtype) -> tuple[torch.dtype, ...]:
-        return (sample,) * len(self.planes) + (torch.float32,) * bool(self.means)
+    def taken(self) -> torch.dtype:
+        """A sample as the graph takes it: TensorRT knows no 16 bit integers."""
+        return torch.uint8 if self.fmt.bit_depth == 8 else torch.int32
 
 
 Launch = Callable[[], None]
@@ -139,11 +107,6 @@ class GpuEngine(SlotEngine["GpuSlot"]):
         """As the protocol says; the change is added on the device."""
         check_clip(clip, self._fmt, self.window.seen_frames)
         return self._begun(lambda slot: slot.queue(clip, strength, on_device=on_device))
-
-    def change(self, clip: Clip) -> Future:
-        """As the protocol says."""
-        check_clip(clip, self._fmt, self.window.seen_frames)
-        return self._begun(lambda slot: slot.queue_change(clip))
 
 
 class GpuSlot:
@@ -162,21 +125,16 @@ class GpuSlot:
         self._done = device.event()
         here, there = device.host_buffer, device.torch_device
         with device.on(self._stream):
-            self._sent = [
-                here((1, 1, *shape), dtype)
-                for shape, dtype in zip(ports.inputs, ports.carried, strict=True)
-            ]
+            self._sent = [here((1, 1, *shape), ports.sample) for shape in ports.planes]
             self._arrived = [torch.empty_like(sent, device=there) for sent in self._sent]
-            self._taken = [  # the same buffer where nothing is widened
-                arrived.to(dtype) for arrived, dtype in zip(self._arrived, ports.taken, strict=True)
-            ]
+            # The same buffers where nothing is widened.
+            self._taken = [arrived.to(ports.taken) for arrived in self._arrived]
             self._given = [
                 torch.zeros((1, 1, *shape), dtype=ports.answer, device=there)
                 for shape in ports.outputs
             ]
             self._returned = [here(tuple(given.shape), ports.answer) for given in self._given]
-            whole = [] if ports.means else self._given  # nothing is added to a tile by itself
-            self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in whole]
+            self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in self._given]
             self._fetched = [here(tuple(dry.shape), ports.sample) for dry in self._dry]
             self._strength = torch.ones((), device=there)
             # The floor of the clip, where neighbours give one; the network does not take it.
@@ -188,22 +146,14 @@ class GpuSlot:
                 for shape in ports.floor
             ]
             self._launch: Launch | None = make_launch(self._taken, self._given, self._stream)
-            self._add: Launch | None = None
-            if self._dry:
-                self._add = device.captured(self._adding_step(), self._stream)
+            self._add: Launch | None = device.captured(self._adding_step(), self._stream)
         self._here = dlpack_device(there)
         self._held: Sequence[Any] = ()
         self._answer: Callable[[], Sequence[Plane]] = self._change
 
-    def queue_change(self, clip: Clip) -> None:
-        """Queue all of a clip; its change comes down."""
-        self._upload(clip)
-        self.launch()
-        self.download()
-
     def queue(self, clip: Clip, strength: float, *, on_device: bool) -> None:
         """Queue all of a clip; the frame without its rain comes down, or stays where it was found."""
-        self._upload(clip)
+        self.upload(clip)
         self.launch()
         assert self._add is not None
         self._send_floor(clip.floor)
@@ -239,22 +189,18 @@ class GpuSlot:
     def _lies_here(self, picture: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
         return isinstance(picture, DevicePlanes) and picture.device == self._here
 
-    def _upload(self, clip: Clip) -> None:
-        """``upload``, of which a picture that lies on this device needs nothing but a copy there."""
+    def upload(self, clip: Clip) -> None:
+        """Queue the way of the clip's planes to the device; a frame that lies there already is copied there."""
         count = len(self._ports.fmt.plane_shapes)
         self._held = (clip,)  # until the device has read it
         if not self._lies_here(clip.planes):
-            self.upload(clip.inputs)
+            self._send(clip.inputs, slice(None))
             return
         with self._device.on(self._stream):
             self._device.follow_decoder(self._stream)
             for taken, plane in zip(self._taken[:count], planes_of(clip.planes), strict=True):
                 fill_padded_tensor(taken[0, 0], plane)
         self._send(clip.neighbours, slice(count, None))
-
-    def upload(self, planes: Sequence[Plane]) -> None:
-        """Copy into the host's buffers, and queue the copy to the device."""
-        self._send(planes, slice(None))
 
     def _send(self, planes: Sequence[Plane], mine: slice) -> None:
         for sent, plane in zip(self._sent[mine], planes, strict=True):
@@ -304,7 +250,7 @@ class GpuSlot:
     def _copies(self, buffers: Sequence[Tensor], dtype: npt.DTypeLike) -> tuple[Plane, ...]:
         return tuple(
             _cut(buffer, shape).numpy().astype(dtype, copy=True)
-            for buffer, shape in zip(buffers, self._ports.answers, strict=True)
+            for buffer, shape in zip(buffers, self._ports.fmt.plane_shapes, strict=True)
         )
 
     def close(self) -> None:
@@ -330,7 +276,8 @@ def out_of_memory(error: BaseException | None) -> bool:
             return True
         if isinstance(error, RuntimeError) and "out of memory" in str(error):
             return True
-        error = error.__cause__
+        # torch raises out of a capture what became of it, and keeps the reason as the context.
+        error = error.__cause__ or error.__context__
     return False
 
 

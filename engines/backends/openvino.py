@@ -14,14 +14,12 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
-from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
-from vderain.engines.engine import frame_flop, spec_from_card
+from vderain.engines.engine import frame_flop, require_room, spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, cpu_features, package_versions
 from vderain.engines.store.opening import first_passing, load_cached
@@ -32,12 +30,10 @@ from vderain.engines.store.selfcheck import (
     check_engine,
 )
 from vderain.errors import EngineBuildError, EngineLoadError
-from vderain.frames import Plane, PlaneFormat
+from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.machine import available_bytes, cpu_fields, cpu_flags
 from vderain.network.card import Card
-from vderain.network.config import NetworkConfig
-from vderain.network.inference.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -106,58 +102,16 @@ class OpenVinoBackend:
         self, fmt: PlaneFormat, precision: str, notes: list[str]
     ) -> tuple[Engine, CheckResult]:
         build = functools.partial(self._build, fmt, precision)
-        tiling = self._tiling(fmt, precision)
-        if tiling is not None:
-            # Checked is the whole graph, at a size that fits: the same convolutions.
-            built = self._cache.fetch(self._key(fmt, precision), build, notes)
-            return self._tiled(fmt, precision, tiling, notes), CheckResult(**built.check)
+        free = available_bytes()
+        if self._device == "CPU" and free is not None:
+            itemsize = 2 if precision in ("bfloat16", "float16") else 4
+            require_room("openvino", self._card.config, fmt, itemsize, free, "reference")
         make = functools.partial(self._engine, fmt, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
-    def _tiling(self, fmt: PlaneFormat, precision: str) -> Tiling | None:
-        """How a frame is cut that does not fit into the free memory; None where it fits, or nothing does."""
-        config, free = self._card.config, available_bytes()
-        if self._device != "CPU" or free is None or not isinstance(config, NetworkConfig):
-            return None
-        padded = fmt.padded(config.multiple)
-        itemsize = 2 if precision in ("bfloat16", "float16") else 4
-        if working_bytes(config, padded.height, padded.width, itemsize) <= free:
-            return None
-        return plan_tiles(config, padded, itemsize, free // self._slots)
-
-    def _tiled(
-        self, fmt: PlaneFormat, precision: str, tiling: Tiling, notes: list[str]
-    ) -> TiledEngine:
-        """An engine over two graphs of a tile: one for the means of all gates, one for the change."""
-        engines: list[SlotEngine[Any]] = []
-        for part in (GATHERING, GIVEN):
-            build = functools.partial(self._build_part, fmt, precision, part)
-            blob = self._cache.fetch(self._key(fmt, precision, part), build, notes).blob
-            engines.append(self._engine(tiling.tile, precision, blob, notes, part=part))
-        spec = engines[-1].open(fmt)
-        return TiledEngine(engines[0], engines[1], tiling, self._means_length, fmt, spec)
-
-    @property
-    def _means_length(self) -> int:
-        assert isinstance(self._card.config, NetworkConfig)  # others are not tiled
-        return means_length(self._card.config)
-
-    def _build_part(self, fmt: PlaneFormat, precision: str, part: str) -> Built:
-        from vderain.engines.backends.reference import load_finite_network
-
-        network = load_finite_network(self._weights, self._card)
-        try:
-            computed = network if precision != "int8" else self._quantized(network)
-            blob = _pack(self._ov, self._convert(computed, self._traced_format(fmt), part))
-        except Exception as error:  # exporter and converter share no class of errors
-            raise EngineBuildError(
-                f"openvino cannot build the network for tiles of {fmt}: {first_line(error)}"
-            ) from error
-        return Built(blob, {})
-
-    def _key(self, fmt: PlaneFormat, precision: str, part: str = "") -> EngineKey:
+    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
         return EngineKey(
-            engine=f"openvino, {part}" if part else "openvino",
+            engine="openvino",
             precision=precision,
             device=f"{self._device} {self._device_name}",
             features=(*sorted(self._capabilities), *cpu_features()),
@@ -208,23 +162,16 @@ class OpenVinoBackend:
         """The small format that stands for all sizes of its kind; needs no padding."""
         return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.multiple)
 
-    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat, part: str = "") -> Any:
-        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype.
-
-        A ``part`` of it for tiles takes the means of its gates as its last input.
-        """
+    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat) -> Any:
+        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype."""
         import torch
 
         from vderain.network.inference.graph import planes_graph
-        from vderain.network.inference.means import GatheringNetwork, GivenNetwork
 
         module = planes_graph(network, fmt)
         # Every input is a tensor of its own: the tracer takes one given twice for one input.
         shapes = fmt.clip_shapes(network.config.seen_frames)
         inputs = [torch.zeros(1, 1, *shape) for shape in shapes]
-        if part:
-            inputs.append(torch.zeros(1, 1, 1, self._means_length))
-            module = GatheringNetwork(module) if part == GATHERING else GivenNetwork(module)
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
@@ -240,9 +187,9 @@ class OpenVinoBackend:
         return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
     def _engine(
-        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str], *, part: str = ""
+        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
     ) -> SlotEngine[_RequestSlot]:
-        """An engine for one size from what ``_pack`` wrote of the network, or of a part of it for tiles."""
+        """An engine for one size from what ``_pack`` wrote of the network."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
@@ -251,15 +198,11 @@ class OpenVinoBackend:
         try:
             model = _unpack(self._core, blob)
             shapes = padded.clip_shapes(self._card.config.seen_frames)
-            if part:
-                shapes += ((1, self._means_length),)
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
             compiled = self._core.compile_model(model, self._device, self._hints(precision))
-            answers = fmt.plane_shapes
-            if part == GATHERING:
-                answers = ((1, self._means_length),)
             slots = [
-                _RequestSlot(compiled.create_infer_request(), answers) for _ in range(self._slots)
+                _RequestSlot(compiled.create_infer_request(), fmt.plane_shapes)
+                for _ in range(self._slots)
             ]
             return SlotEngine(slots, fmt, spec)
         except (RuntimeError, ValueError) as error:
@@ -306,8 +249,8 @@ class _RequestSlot:
         self._request = request
         self._shapes = shapes
 
-    def upload(self, planes: Sequence[Plane]) -> None:
-        for index, plane in enumerate(planes):
+    def upload(self, clip: Clip) -> None:
+        for index, plane in enumerate(clip.inputs):
             fill_padded(self._request.get_input_tensor(index).data[0, 0], plane)
 
     def launch(self) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from vderain.engines.engine import added, clip_inputs
+from vderain.engines.engine import added, check_clip
 from vderain.errors import EngineFailedError, EngineLoadError
 from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
@@ -26,8 +26,8 @@ class Slot(Protocol):
     RuntimeError or MemoryError where the device fails, in whichever call notices it first.
     """
 
-    def upload(self, planes: Sequence[Plane]) -> None:
-        """Copy the network's input planes, in its order, and queue their way to the device."""
+    def upload(self, clip: Clip) -> None:
+        """Copy the network's input planes, and queue their way to the device."""
 
     def launch(self) -> None:
         """Queue the network behind the upload."""
@@ -77,11 +77,8 @@ class SlotEngine(Generic[_Slot]):
 
     def change(self, clip: Clip) -> Future:
         """Start computing; the samples are copied before this returns."""
-        return self.start(clip_inputs(clip, self._fmt, self.window.seen_frames))
-
-    def start(self, planes: Sequence[Plane]) -> Future:
-        """``change`` for what is no clip: the planes that the network takes, in its order."""
-        return self._begun(functools.partial(_through, planes=planes))
+        check_clip(clip, self._fmt, self.window.seen_frames)
+        return self._begun(functools.partial(_through, clip=clip))
 
     def _begun(self, queue: Callable[[_Slot], None]) -> Future:
         """The answer of the next slot, whose work ``queue`` queues."""
@@ -116,8 +113,8 @@ class SlotEngine(Generic[_Slot]):
             self._slots.clear()
 
 
-def _through(slot: Slot, planes: Sequence[Plane]) -> None:
-    slot.upload(planes)
+def _through(slot: Slot, clip: Clip) -> None:
+    slot.upload(clip)
     slot.launch()
     slot.download()
 

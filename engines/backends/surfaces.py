@@ -32,15 +32,21 @@ def planes_of(picture: DevicePlanes) -> list[Tensor]:
 
 
 def picture_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device) -> DevicePlanes:
-    """A picture in memory of its own, of integer samples (H, W) each."""
-    luma, chroma = planes[0], torch.stack((planes[1], planes[2]), -1)
-    if fmt.bit_depth == 8:
-        luma, chroma = luma.to(torch.uint8, copy=True), chroma.to(torch.uint8)
-    else:
-        luma, chroma = (
-            (part.to(torch.int32) << 16 - fmt.bit_depth).to(torch.int16).view(torch.uint16)
-            for part in (luma, chroma)
-        )
+    """A picture in memory of its own, of integer samples (H, W) each.
+
+    In one block, as NVENC reads it: chroma begins behind the last row of luma, whatever other pointer it is told.
+    """
+    height, width = planes[0].shape
+    kind = torch.uint8 if fmt.bit_depth == 8 else torch.int16
+    block = torch.empty((3 * height // 2, width), dtype=kind, device=planes[0].device)
+    luma, chroma = block[:height], block[height:].view(height // 2, width // 2, 2)
+    for part, plane in zip((luma, chroma[..., 0], chroma[..., 1]), planes, strict=True):
+        if fmt.bit_depth == 8:
+            part.copy_(plane)
+        else:
+            part.copy_(plane.to(torch.int32) << 16 - fmt.bit_depth)
+    if fmt.bit_depth > 8:
+        luma, chroma = luma.view(torch.uint16), chroma.view(torch.uint16)
 
     def download() -> tuple[Plane, ...]:
         return host_planes(luma.cpu().numpy(), chroma.cpu().numpy(), fmt)

@@ -3,10 +3,7 @@
 The whole folded network becomes one engine of static shape; half precision means a network converted to
 float16, since newer Torch-TensorRT ignores ``enabled_precisions``. What it builds goes into our own cache
 as TensorRT's own bytes, never as a pickle. At run time every slot has an execution context, a stream and
-buffers of its own; Torch-TensorRT's module, with a context and a lock for all, is the fallback.
-
-On a GPU whose memory is too small for a whole frame the frame goes in tiles. How it is cut follows from the
-GPU's size and not from what is free at the moment, or every run would build engines of other tiles.
+buffers of its own, and its launches are one CUDA graph.
 
 Not yet run on a GPU.
 """
@@ -15,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +27,6 @@ from vderain.engines.backends.nvidia import (
     SLOTS,
     SPARE,
     GpuEngine,
-    GpuSlot,
     Launch,
     Ports,
     check_on_device,
@@ -41,22 +36,17 @@ from vderain.engines.backends.nvidia import (
 )
 from vderain.engines.backends.reference import load_finite_network
 from vderain.engines.backends.slots import first_line
-from vderain.engines.backends.tiles import GATHERING, GIVEN, TiledEngine, Tiling, plan_tiles
-from vderain.engines.engine import spec_from_card
+from vderain.engines.engine import require_room, spec_from_card
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, package_versions
 from vderain.engines.store.opening import first_passing, load_cached
 from vderain.engines.store.selfcheck import CheckResult
 from vderain.errors import EngineBuildError, EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
-from vderain.interfaces import Engine
 from vderain.machine import package_version
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.config import NetworkConfig
 from vderain.network.inference.graph import device_graph
-from vderain.network.inference.means import GatheringNetwork, GivenNetwork
-from vderain.network.inference.memory import means_length, working_bytes
 from vderain.options import EngineOptions
 
 logger = logging.getLogger(__name__)
@@ -86,9 +76,7 @@ class TensorRtBackend:
         cache: EngineCache,
         *,
         device: Device | None = None,
-        runtimes: tuple[type[OwnRuntime] | type[TorchRuntime], ...] | None = None,
     ) -> None:
-        self._runtimes = runtimes or (OwnRuntime, TorchRuntime)
         check_version(package_version(*_PACKAGES))
         self._device: Device = device or CudaDevice(options.device)
         self._trt = _import_tensorrt()
@@ -98,74 +86,30 @@ class TensorRtBackend:
         self._wanted = options.slots or SLOTS
         self._precisions = wanted_precisions("tensorrt", options)
 
-    def open(self, fmt: PlaneFormat) -> Engine:
+    def open(self, fmt: PlaneFormat) -> GpuEngine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
-        return first_passing("tensorrt", fmt, self._precisions, self._load)
+        # TensorRT builds on torch's current GPU, and loads there.
+        with self._device.current():
+            return first_passing("tensorrt", fmt, self._precisions, self._load)
 
     def is_built(self, fmt: PlaneFormat) -> bool:
         """Whether the cache has an engine for a format, so that opening it takes seconds."""
-        precision = self._precisions[0]
-        tiling = self._tiling(fmt, precision)
-        if tiling is None:
-            return self._cache.has(self._key(fmt, precision))
-        parts = (self._key(tiling.tile, precision, part) for part in (GATHERING, GIVEN))
-        return all(self._cache.has(key) for key in parts)
+        return self._cache.has(self._key(fmt, self._precisions[0]))
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
-    ) -> tuple[Engine, CheckResult]:
-        tiling = self._tiling(fmt, precision)
-        if tiling is not None:
-            return self._tiled(fmt, precision, tiling, notes)
+    ) -> tuple[GpuEngine, CheckResult]:
+        config, itemsize = self._card.config, DTYPES[precision].itemsize
+        room = int(SPARE * self._device.total_bytes())
+        require_room("tensorrt", config, fmt, itemsize, room, "cuda")
         build = functools.partial(self._build, fmt, precision)
-        ports = Ports.of(self._card.config, fmt, precision)
+        ports = Ports.of(config, fmt, precision)
         make = functools.partial(self._engine, ports, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
-    def _tiling(self, fmt: PlaneFormat, precision: str) -> Tiling | None:
-        """How a frame is cut that this GPU is too small for; None where it is not, or no cut helps."""
-        config = self._card.config
-        # Without gates a tile's means would be an input that nothing reads.
-        if not isinstance(config, NetworkConfig) or not config.squeeze_ratio:
-            return None
-        room, padded = int(SPARE * self._device.total_bytes()), fmt.padded(config.multiple)
-        itemsize = DTYPES[precision].itemsize
-        if working_bytes(config, padded.height, padded.width, itemsize) <= room:
-            return None
-        return plan_tiles(config, padded, itemsize, room // len((GATHERING, GIVEN)))
-
-    def _tiled(
-        self, fmt: PlaneFormat, precision: str, tiling: Tiling, notes: list[str]
-    ) -> tuple[TiledEngine, CheckResult]:
-        """An engine over two of a tile's size; the self-check is of the whole frame, and has an entry of its own."""
-        config = self._card.config
-        assert isinstance(config, NetworkConfig)  # others are not tiled
-        with contextlib.ExitStack() as stack:
-            parts = []
-            for part in (GATHERING, GIVEN):
-                gathering = part == GATHERING
-                ports = Ports.of_tile(config, tiling.tile, precision, gathering=gathering)
-                build = functools.partial(self._build_part, ports, precision, part)
-                # One slot, so that tiles are as large as they can be: their overlap costs more than a copy.
-                make = functools.partial(self._engine, ports, precision, wanted=1)
-                key = self._key(tiling.tile, precision, part)
-                parts.append(load_cached(self._cache, key, build, make, notes)[0])
-                stack.callback(parts[-1].close)
-            spec = parts[-1].open(fmt)
-            engine = TiledEngine(parts[0], parts[1], tiling, means_length(config), fmt, spec)
-            check = functools.partial(self._check_tiled, engine, fmt)
-            verdict = self._cache.fetch(self._key(fmt, precision, f"in {tiling}"), check, notes)
-            stack.pop_all()
-        return engine, CheckResult(**verdict.check)
-
-    def _check_tiled(self, engine: TiledEngine, fmt: PlaneFormat) -> Built:
-        network = load_finite_network(self._weights, self._card)
-        return Built(b"", check_on_device(engine, network, fmt, self._card, self._device).to_dict())
-
-    def _key(self, fmt: PlaneFormat, precision: str, part: str = "") -> EngineKey:
-        name = f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}"
+    def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
         return EngineKey(
-            engine=f"{name}, {part}" if part else name,
+            engine=f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}",
             precision=precision,
             device=self._device.name,
             features=self._device.features,
@@ -200,27 +144,18 @@ class TensorRtBackend:
         finally:
             engine.close()
 
-    def _build_part(self, ports: Ports, precision: str, part: str) -> Built:
-        """Build a graph of a tile; it is checked with the other one, not by itself."""
-        network = load_finite_network(self._weights, self._card)
-        with _told(ports.fmt, precision, part):
-            graph = device_graph(network, ports.fmt, DTYPES[precision])
-            kind = GatheringNetwork if part == GATHERING else GivenNetwork
-            blob = self._converted(kind(graph).eval(), ports)
-        return Built(blob, CheckResult({}).to_dict())
-
     def _converted(self, graph: torch.nn.Module, ports: Ports) -> bytes:
         """TensorRT's bytes for a graph; it is converted whole, or not at all."""
         import torch_tensorrt
 
         device = self._device.torch_device
         inputs = tuple(
-            torch.zeros((1, 1, *shape), dtype=dtype, device=device)
-            for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
+            torch.zeros((1, 1, *shape), dtype=ports.taken, device=device) for shape in ports.planes
         )
         with torch.no_grad():
             program = torch.export.export(graph.to(device), inputs)
-        with self._timing_cache() as timing_cache:
+        # Not its default, which all users of the machine share.
+        with tempfile.TemporaryDirectory() as folder:
             blob = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
                 arg_inputs=inputs,
@@ -229,7 +164,7 @@ class TensorRtBackend:
                 min_block_size=1,
                 optimization_level=OPTIMIZATION_LEVEL,
                 tiling_optimization_level=TILING,
-                timing_cache_path=str(timing_cache),
+                timing_cache_path=f"{folder}/timing.bin",
                 immutable_weights=True,
                 disable_tf32=True,
                 hardware_compatible=False,
@@ -239,44 +174,19 @@ class TensorRtBackend:
             )
         return bytes(blob)
 
-    @contextlib.contextmanager
-    def _timing_cache(self) -> Iterator[Path]:
-        """A copy of our timing cache, put back when the build is done: two builds may run at once."""
-        kept = self._cache.private_path(f"timing-{self._timing_digest()}.bin")
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "timing.bin"
-            timings = _kept_timings(kept) if kept is not None else b""
-            if timings:
-                copy.write_bytes(timings)
-            yield copy
-            if kept is not None and copy.exists():
-                timings = copy.read_bytes()
-                self._cache.keep(kept, hashlib.sha256(timings).digest() + timings)
-
-    def _timing_digest(self) -> str:
-        """Timings belong to a device and to TensorRT's version."""
-        facts = (self._device.name, self._device.features, package_versions(*_VERSIONS))
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
     def _engine(
         self, ports: Ports, precision: str, blob: bytes, notes: list[str], *, wanted: int = 0
     ) -> GpuEngine:
-        """An engine over TensorRT's bytes, on our own runtime if it can load them."""
-        wanted = wanted or self._wanted
-        slots: list[GpuSlot] = []
-        for runtime in self._runtimes:
-            try:
-                launch = runtime(self._trt, blob, ports).make_launch
-                slots = make_slots(self._device, ports, launch, wanted=wanted, notes=notes)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if out_of_memory(error) or self._is_full(blob):
-                    raise NoRoomError(f"tensorrt cannot load it: {first_line(error)}") from error
-                if runtime is self._runtimes[-1]:
-                    raise EngineLoadError(
-                        f"tensorrt cannot load it: {first_line(error)}"
-                    ) from error
-                notes.append(f"{runtime.__name__} does not run ({first_line(error)})")
+        """An engine over TensorRT's bytes."""
+        try:
+            launch = Runtime(self._trt, self._device, blob, ports).make_launch
+            slots = make_slots(
+                self._device, ports, launch, wanted=wanted or self._wanted, notes=notes
+            )
+        except (RuntimeError, MemoryError) as error:
+            full = out_of_memory(error) or self._is_full(blob)
+            kind = NoRoomError if full else EngineLoadError
+            raise kind(f"tensorrt cannot load it: {first_line(error)}") from error
         told = tuple(dict.fromkeys(notes))
         spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, told)
         return GpuEngine(slots, ports.fmt, spec)
@@ -286,24 +196,24 @@ class TensorRtBackend:
         return self._device.free_bytes() < len(blob)
 
 
-class OwnRuntime:
+class Runtime:
     """TensorRT's own runtime: the engine once, an execution context for every slot.
 
     Raises RuntimeError where the bytes are no engine for this GPU and version, or one with other inputs
     and outputs than ``ports``: an engine in float32 must not pass for one in half precision.
     """
 
-    def __init__(self, trt: Any, blob: bytes, ports: Ports) -> None:
-        self._trt = trt
+    def __init__(self, trt: Any, device: Device, blob: bytes, ports: Ports) -> None:
+        self._device = device
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         self._engine = self._runtime.deserialize_cuda_engine(blob)
         if self._engine is None:
             raise RuntimeError("these bytes are no engine for this GPU and this TensorRT")
         self.inputs, self.outputs = binding_names(trt, self._engine)
-        dtypes = [*ports.taken, *[ports.answer] * len(ports.outputs)]
         wanted = [
             ((1, 1, *shape), _trt_type(trt, dtype))
-            for shape, dtype in zip((*ports.inputs, *ports.outputs), dtypes, strict=True)
+            for shapes, dtype in ((ports.planes, ports.taken), (ports.outputs, ports.answer))
+            for shape in shapes
         ]
         found = [
             (tuple(self._engine.get_tensor_shape(name)), self._engine.get_tensor_dtype(name))
@@ -313,7 +223,7 @@ class OwnRuntime:
             raise RuntimeError(f"the engine has {found} where {wanted} are needed")
 
     def make_launch(self, taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
-        """A context over a slot's buffers."""
+        """A context over a slot's buffers, whose launches are captured."""
         context = self._engine.create_execution_context()
         if context is None:
             raise MemoryError("no room for an execution context")
@@ -325,63 +235,18 @@ class OwnRuntime:
             if not context.execute_async_v3(stream.cuda_stream):
                 raise RuntimeError("TensorRT could not queue the network; its log says why")
 
-        return launch
-
-
-class TorchRuntime:
-    """Torch-TensorRT's own module over the same bytes, one for every slot: the fallback, and a check of ours."""
-
-    def __init__(self, trt: Any, blob: bytes, ports: Ports) -> None:
-        own = OwnRuntime(trt, blob, ports)
-        self._blob = blob
-        self._inputs, self._outputs = own.inputs, own.outputs
-
-    def make_launch(self, taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
-        """A module whose answers are copied into a slot's buffers."""
-        from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
-
-        module = TorchTensorRTModule(
-            serialized_engine=self._blob,
-            input_binding_names=list(self._inputs),
-            output_binding_names=list(self._outputs),
-            name="vderain",
-        )
-
-        @torch.inference_mode()
-        def launch() -> None:
-            answers = module(*taken)
-            for target, answer in zip(given, _as_tuple(answers), strict=True):
-                target.copy_(answer)
-
-        return launch
-
-
-def _kept_timings(path: Path) -> bytes:
-    """What lies behind its checksum; nothing where that is missing or damaged: TensorRT measures again."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        logger.warning("%s is done without: %s", path, error)
-        return b""
-    size = hashlib.sha256().digest_size
-    checksum, timings = data[:size], data[size:]
-    if checksum != hashlib.sha256(timings).digest():
-        logger.warning("%s is damaged and done without", path)
-        return b""
-    return timings
+        return self._device.captured(launch, stream)
 
 
 @contextlib.contextmanager
-def _told(fmt: PlaneFormat, precision: str, part: str = "network") -> Iterator[None]:
+def _told(fmt: PlaneFormat, precision: str) -> Iterator[None]:
     """Say that a build begins, and why it failed."""
-    logger.info("building the tensorrt engine of the %s for %s in %s", part, fmt, precision)
+    logger.info("building the tensorrt engine for %s in %s", fmt, precision)
     try:
         yield
     except Exception as error:  # exporter, converters and builder share no class of errors
         raise EngineBuildError(
-            f"tensorrt cannot build the {part} for {fmt}: {first_line(error)}"
+            f"tensorrt cannot build the network for {fmt}: {first_line(error)}"
         ) from error
 
 
@@ -413,10 +278,6 @@ def _trt_type(trt: Any, dtype: torch.dtype) -> Any:
         torch.float32: trt.DataType.FLOAT,
     }
     return names[dtype]
-
-
-def _as_tuple(answers: Any) -> tuple[Tensor, ...]:
-    return (answers,) if isinstance(answers, Tensor) else tuple(answers)
 
 
 def _import_tensorrt() -> Any:

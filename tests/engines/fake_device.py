@@ -45,10 +45,10 @@ class FakeSlot:
         self.stage = "idle"
         self.event = None
 
-    def upload(self, planes):
+    def upload(self, clip):
         assert self.stage == "idle", "a slot is used again before its answer was fetched"
         self.index = self.device.call("upload")
-        self.planes = [plane.copy() for plane in planes]
+        self.planes = [plane.copy() for plane in clip.inputs]
         self.stage = "uploaded"
 
     def launch(self):

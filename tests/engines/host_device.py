@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import enum
 import importlib.machinery
+import os
 import types
 import weakref
 
@@ -30,7 +31,7 @@ class HostEvent:
         self.recorded = False
 
     def record(self, stream):
-        assert self.device.current is stream, "an event is recorded on another stream"
+        assert self.device.stream_in_use is stream, "an event is recorded on another stream"
         self.recorded = True
 
     def synchronize(self):
@@ -41,14 +42,14 @@ class HostEvent:
 class HostDevice:
     """The CPU in a GPU's place; ``room`` is how many slots its memory holds."""
 
-    def __init__(self, room=16, free_bytes=1 << 34, total_bytes=1 << 34):
+    def __init__(self, room=16, free_bytes=1 << 34, total_bytes=1 << 34, index=0):
         self.torch_device = torch.device("cpu")
-        self.name = "stand-in"
+        self.name = f"stand-in {index}" if index else "stand-in"
         self.features = ("compute 0.0",)
         self.room = room
         self.free = free_bytes
         self.total = total_bytes
-        self.current = None
+        self.stream_in_use = None
         self.streams = weakref.WeakSet()
         self.followed = []  # streams that waited for decoders
 
@@ -67,11 +68,20 @@ class HostDevice:
 
     @contextlib.contextmanager
     def on(self, stream):
-        before, self.current = self.current, stream
+        before, self.stream_in_use = self.stream_in_use, stream
+        try:
+            with self.current():
+                yield
+        finally:
+            self.stream_in_use = before
+
+    @contextlib.contextmanager
+    def current(self):
+        CURRENT.append(self)
         try:
             yield
         finally:
-            self.current = before
+            CURRENT.pop()
 
     def follow_decoder(self, stream):
         self.followed.append(stream)
@@ -84,7 +94,7 @@ class HostDevice:
 
     def captured(self, step, stream):
         def replay():
-            assert self.current is stream, "a graph is replayed on another stream"
+            assert self.stream_in_use is stream, "a graph is replayed on another stream"
             step()
 
         step()
@@ -94,6 +104,7 @@ class HostDevice:
         pass
 
 
+CURRENT = []  # devices that are torch's current one, the innermost last
 PROGRAMS = {}  # what each "serialised engine" of this process stands for
 
 
@@ -121,6 +132,7 @@ class Runtime:
         pass
 
     def deserialize_cuda_engine(self, blob):
+        assert CURRENT, "TensorRT loads onto torch's current GPU"
         program = PROGRAMS.get(blob)
         return Engine(program) if program else None  # as TensorRT does, after a line in its log
 
@@ -150,6 +162,7 @@ class Engine:
         return DataType(self.tensors[name].dtype)
 
     def create_execution_context(self):
+        assert CURRENT, "TensorRT's contexts take memory of torch's current GPU"
         return Context(self)
 
 
@@ -182,24 +195,13 @@ class Context:
         return values.view(tensor.dtype).view(tensor.shape)
 
 
-class TorchTensorRTModule:
-    """Torch-TensorRT's module over the same bytes."""
-
-    def __init__(self, serialized_engine, input_binding_names, output_binding_names, *, name):
-        self.engine = Runtime(None).deserialize_cuda_engine(serialized_engine)
-        assert input_binding_names == self.engine.inputs
-
-    def __call__(self, *inputs):
-        return self.engine.module(*inputs)
-
-
 def convert(
     program, *, arg_inputs, device, require_full_compilation, timing_cache_path, **settings
 ):
+    assert CURRENT, "TensorRT builds on torch's current GPU"
+    assert not os.path.exists(timing_cache_path), "others' timings are taken"
     """Torch-TensorRT's conversion: a name for the program, as bytes."""
     assert require_full_compilation and not settings["cache_built_engines"]
-    with open(timing_cache_path, "ab") as file:
-        file.write(b"timings")
     blob = f"engine {len(PROGRAMS)}".encode()
     PROGRAMS[blob] = program
     return blob
@@ -210,12 +212,11 @@ def tensorrt_modules():
     tensorrt = _module("tensorrt")
     for thing in (DataType, TensorIOMode, Logger, Runtime):
         setattr(tensorrt, thing.__name__, thing)
-    names = ("torch_tensorrt", "torch_tensorrt.dynamo", "torch_tensorrt.dynamo.runtime")
-    package, dynamo, runtime = (_module(name) for name in names)
-    package.dynamo, dynamo.runtime = dynamo, runtime
+    names = ("torch_tensorrt", "torch_tensorrt.dynamo")
+    package, dynamo = (_module(name) for name in names)
+    package.dynamo = dynamo
     dynamo.convert_exported_program_to_serialized_trt_engine = convert
-    runtime.TorchTensorRTModule = TorchTensorRTModule
-    return {"tensorrt": tensorrt, **dict(zip(names, (package, dynamo, runtime), strict=True))}
+    return {"tensorrt": tensorrt, **dict(zip(names, (package, dynamo), strict=True))}
 
 
 def _module(name):

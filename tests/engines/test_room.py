@@ -8,7 +8,7 @@ import torch
 
 from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_tensorrt
-from tests.engines.test_contract import agreement_db, expected_change, make_clip
+from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.engines.test_takeover import FMT, exact, run
 from tests.fakes import GRAY
 from vderain.engines import registry
@@ -21,6 +21,7 @@ from vderain.engines.pool import EnginePool
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineFailedError, EngineLoadError, NoRoomError
 from vderain.interfaces import EngineSpec
+from vderain.network.inference.memory import working_bytes
 from vderain.network.planes import PlanesNetwork
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
@@ -298,3 +299,43 @@ def test_an_engine_that_cannot_run_for_other_reasons_leaves_the_running_one_open
     assert [spec.name for spec in engines] == ["cuda"]
     assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda goes on: ")
     assert "took over" not in engines[0].notes[-1]
+
+
+class Tight(HostDevice):
+    """Has room for all but a frame of the test."""
+
+    def __init__(self):
+        super().__init__(total_bytes=1 << 10)
+
+
+def test_a_frame_too_large_for_tensorrt_is_refused_with_what_to_do(weights):
+    with pytest.raises(NoRoomError, match=r"needs about .* 64x48 .*--scale 0\.5.*--engine cuda"):
+        backend("tensorrt", weights, Tight()).open(replace(FMT, width=64, height=48))
+    assert not PROGRAMS
+
+
+def test_a_frame_too_large_for_openvino_goes_to_the_reference_in_stripes(weights, monkeypatch):
+    clip = make_clip(make_format("yuv420", 64, 96))
+    config = find_weights("fast", str(weights))[1].config
+    free = int(0.9 * working_bytes(config, 96, 64, 4))
+    for module in ("openvino", "reference"):
+        monkeypatch.setattr(f"vderain.engines.backends.{module}.available_bytes", lambda: free)
+    options = EngineOptions(weights=str(weights), device="cpu", precision="float32")
+    with closing(EnginePool(options)) as pool:
+        change = pool.change(clip).result()
+        spec = pool.open(clip.format)
+    assert spec.name == "reference" and "in stripes" in spec.notes[-1]
+    assert "--scale 0.5, or --engine reference" in spec.notes[0]
+    assert agreement_db(change, expected_change(weights, clip), clip.format) > 60
+
+
+def test_an_error_that_torch_raises_out_of_a_capture_keeps_its_reason():
+    def capture():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(RuntimeError) as raised:
+        capture()
+    assert nvidia.out_of_memory(raised.value)

@@ -9,8 +9,8 @@ import time
 from contextlib import closing
 from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
+import torch
 
 from tests.engines.conftest import write_weights
 from tests.engines.fake_device import FakeDevice
@@ -20,13 +20,14 @@ from tests.fakes import GRAY, ListSink, ListSource, gray_frame
 from tests.media.synth import write
 from vderain.engines import background, registry
 from vderain.engines.backends.cuda import CudaBackend
-from vderain.engines.backends.tensorrt import TensorRtBackend, TorchRuntime
+from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.background import ProcessBuild
 from vderain.engines.pool import EnginePool
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError
 from vderain.frames import Frame
 from vderain.interfaces import EngineSpec
+from vderain.network.planes import PackedNetwork
 from vderain.options import EngineOptions
 from vderain.pipeline import derain
 from vderain.weights import find_weights
@@ -265,17 +266,6 @@ def stand_in(weights, monkeypatch, cache_folder):
     return make
 
 
-def test_both_runtimes_of_tensorrt_agree(stand_in, weights):
-    clip = make_clip(make_format("yuv420", 20, 18))
-    answers = []
-    for settings in ({}, {"runtimes": (TorchRuntime,)}):
-        with closing(stand_in(**settings).open(clip.format)) as engine:
-            answers.append(engine.change(clip).result())
-    for own, torchs in zip(*answers, strict=True):
-        np.testing.assert_array_equal(own, torchs)
-    assert agreement_db(answers[0], expected_change(weights, clip), clip.format) > 50
-
-
 def test_a_gpu_with_little_memory_takes_fewer_frames_at_once(stand_in):
     with closing(stand_in(HostDevice(room=1)).open(FMT)) as engine:
         assert engine.slots == 1
@@ -300,37 +290,6 @@ def _float32():
     import torch
 
     return torch.float32
-
-
-def test_the_timing_cache_is_ours_and_clear_removes_it(stand_in, cache_folder):
-    stand_in().open(FMT).close()
-    (timings,) = cache_folder.glob("timing-*.bin")
-    assert timings.read_bytes()[32:] == b"timings"
-    stand_in().open(make_format("gray", 8, 8)).close()
-    assert (
-        timings.read_bytes()[32:] == 2 * b"timings"
-    )  # the second build began with the first one's
-    EngineCache(cache_folder).remove()
-    assert list(cache_folder.iterdir()) == []
-
-
-def unreadable(path):
-    path.unlink()
-    path.mkdir()  # what no user can read, root included
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [lambda path: path.write_bytes(path.read_bytes() + b"x"), lambda path: os.truncate(path, 20),
-     lambda path: os.truncate(path, 0), unreadable],
-    ids=["longer", "cut", "empty", "unreadable"],
-)  # fmt: skip
-def test_a_damaged_timing_cache_is_done_without(stand_in, cache_folder, damage):
-    stand_in().open(FMT).close()
-    (timings,) = cache_folder.glob("timing-*.bin")
-    damage(timings)
-    stand_in().open(make_format("gray", 8, 8)).close()
-    assert timings.is_dir() or timings.read_bytes()[32:] == b"timings"  # measured anew
 
 
 def test_an_engine_of_another_gpu_or_version_is_built_again(stand_in, cache_folder, monkeypatch):
@@ -385,6 +344,22 @@ def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache
         notes = engine.open(clip.format).notes
     assert "in stripes of" in notes[-1]
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
+
+
+def test_cuda_searches_kernels_and_does_not_round_float32(weights, cache_folder, monkeypatch):
+    seen = []
+    forward = PackedNetwork.forward
+
+    def spy(self, *planes):
+        flags = torch.backends.cudnn
+        seen.append((flags.benchmark, flags.allow_tf32))
+        return forward(self, *planes)
+
+    monkeypatch.setattr(PackedNetwork, "forward", spy)
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    cuda(weights, HostDevice(), precision="float32").open(FMT).close()
+    assert set(seen) == {(True, False)}
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_formats_and_options_survive_the_way_to_a_builder():

@@ -3,9 +3,8 @@
     python tests/wheels/partition.py SITE
 
 SITE holds the Python side of torch-tensorrt, and what it imports. Prints one JSON line for each graph: tier,
-bit depth, what of it ("frame", or a graph of its tiles), share of operators with a converter in per cent, and
-engines. A pass proves that every operator has a converter and that the graph becomes one engine; not that
-TensorRT builds it, nor its numbers.
+bit depth, share of operators with a converter in per cent, and engines. A pass proves that every operator has a
+converter and that the graph becomes one engine; not that TensorRT builds it, nor its numbers.
 """
 
 import contextlib
@@ -20,12 +19,10 @@ from dataclasses import replace
 import torch
 
 from vderain.engines.backends.nvidia import Ports
-from vderain.engines.backends.tiles import GATHERING, GIVEN
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
-from vderain.network.config import FAST, TIERS, NetworkConfig, NlclConfig
+from vderain.network.config import FAST, TIERS, NlclConfig
 from vderain.network.inference.graph import device_graph
-from vderain.network.inference.means import GatheringNetwork, GivenNetwork
 
 
 class Named(type):
@@ -116,20 +113,13 @@ def import_without_gpu(site):
     return torch_tensorrt
 
 
-def partition(torch_tensorrt, config, fmt, part):
+def partition(torch_tensorrt, config, fmt):
     """(per cent of operators with a converter, engines) of a tier's graph in float16."""
     network = build_network(config).eval().requires_grad_(False)
     padded = fmt.padded(config.multiple)
     graph = device_graph(network, padded, torch.float16)
-    if part == "frame":
-        ports = Ports.of(config, fmt, "float16")
-    else:
-        ports = Ports.of_tile(config, padded, "float16", gathering=part == GATHERING)
-        graph = (GatheringNetwork if part == GATHERING else GivenNetwork)(graph).eval()
-    inputs = tuple(
-        torch.zeros((1, 1, *shape), dtype=dtype)
-        for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
-    )
+    ports = Ports.of(config, fmt, "float16")
+    inputs = tuple(torch.zeros((1, 1, *shape), dtype=ports.taken) for shape in ports.planes)
     with torch.no_grad():
         program = torch.export.export(graph, inputs)
     printed = io.StringIO()
@@ -145,11 +135,10 @@ def main():
     torch_tensorrt = import_without_gpu(sys.argv[1])
     tiers = {**TIERS, "fast, per frame": replace(FAST, frames=1), "nlcl": NlclConfig()}
     for tier, config in tiers.items():
-        tiled = [(8, GATHERING), (8, GIVEN)] if isinstance(config, NetworkConfig) else []
-        for bit_depth, part in [(8, "frame"), (10, "frame"), (16, "frame"), *tiled]:
+        for bit_depth in (8, 10, 16):
             fmt = PlaneFormat("yuv420", 64, 48, bit_depth)
-            share, engines = partition(torch_tensorrt, config, fmt, part)
-            sys.stdout.write(json.dumps([tier, bit_depth, part, share, engines]) + "\n")
+            share, engines = partition(torch_tensorrt, config, fmt)
+            sys.stdout.write(json.dumps([tier, bit_depth, share, engines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from vderain.errors import EngineLoadError
 SOURCE = Path(engines.__file__).parent / "backends" / "tensorrt.py"
 CALLS = {
     "convert_exported_program_to_serialized_trt_engine": "dynamo/_compiler.py",
-    "TorchTensorRTModule": "dynamo/runtime/_TorchTensorRTModule.py",
 }
 # What our module calls things of tensorrt by.
 TENSORRT = {"trt", "_trt", "_runtime", "_engine", "engine", "context", "DataType", "TensorIOMode"}

@@ -146,7 +146,7 @@ class PackedNetwork(nn.Module):
         for index, (rows, columns) in enumerate(self._blocks()):
             self.register_buffer(f"pack{index}", _packing(1, rows, columns), persistent=False)
         if self.fusion is not None:
-            neighbours = _packing(network.config.frames - 1, self.unshuffle, self.unshuffle)
+            neighbours = _packing(network.config.seen_frames - 1, self.unshuffle, self.unshuffle)
             self.register_buffer("pack_neighbours", neighbours, persistent=False)
 
     def forward(self, *planes: Tensor) -> tuple[Tensor, ...]:

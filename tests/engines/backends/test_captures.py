@@ -11,7 +11,7 @@ from vderain.engines.backends.nvidia import Ports
 from vderain.network.adding import add_change
 from vderain.network.build import build_network
 from vderain.network.config import FAST, PAPER, NlclConfig
-from vderain.network.graph import device_graph
+from vderain.network.inference.graph import device_graph
 
 META = torch.device("meta")
 

@@ -1,10 +1,21 @@
 """What the device's module measures, over a device that computes on the CPU."""
 
+import ctypes
+import functools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from tests.engines.host_device import HostDevice
-from vderain.engines.backends.device import transfers_per_s
+from vderain.engines.backends import device as device_module
+from vderain.engines.backends.device import (
+    CudaDevice,
+    driver_version,
+    share_context,
+    transfers_per_s,
+)
 
 
 class Noting(HostDevice):
@@ -32,3 +43,58 @@ def test_planes_come_back_into_the_hosts_memory():
     device, planes = Noting(), [np.full((5, 5), 3, np.uint8)]
     assert transfers_per_s(device, planes, 0.01, back=True) > 0
     np.testing.assert_array_equal(planes[0], device.buffers[0].numpy())
+
+
+def driver(asked, code=0):
+    """NVIDIA's driver, which notes what it is asked."""
+
+    def number_of(handle, index):
+        ctypes.cast(handle, ctypes.POINTER(ctypes.c_int))[0] = 40 + index
+        return 0
+
+    def set_flags(handle, flags):
+        asked.append(("flags", handle.value, flags))
+        return code
+
+    return SimpleNamespace(
+        cuInit=lambda flags: 0, cuDeviceGet=number_of, cuDevicePrimaryCtxSetFlags_v2=set_flags
+    )
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_context_is_made_as_ffmpeg_wants_it_before_torch_makes_it(monkeypatch, index):
+    asked = []
+    share = functools.partial(share_context, load=lambda name: driver(asked))
+    monkeypatch.setattr(device_module, "share_context", share)
+    facts = SimpleNamespace(
+        name="GPU", major=9, minor=0, total_memory=1 << 30, multi_processor_count=1
+    )
+
+    def properties(number):
+        asked.append(("torch", number))
+        return facts
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert CudaDevice(f"cuda:{index}").torch_device == torch.device("cuda", index)
+    assert asked == [("flags", 40 + index, 4), ("torch", index)]
+
+
+def test_without_a_driver_the_context_stays_as_it_is_and_a_refusal_is_logged(caplog):
+    def missing(name):
+        raise OSError("no such library")
+
+    share_context(0, missing)
+    assert not caplog.records
+    share_context(0, lambda name: driver([], code=708))
+    assert "error 708" in caplog.text
+
+
+def test_the_drivers_version_is_the_systems(tmp_path):
+    told = tmp_path / "version"
+    told.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.133.20  Sun Mar 30\nGCC 12\n"
+    )
+    assert driver_version(told) == "570.133.20"
+    assert driver_version(tmp_path / "none") == "unknown"

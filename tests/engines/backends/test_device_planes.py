@@ -69,6 +69,10 @@ def test_a_pictures_layout_there_and_back(bit_depth):
     picture = on_device(make_clip(fmt), []).planes
     assert (picture.luma.shape, picture.chroma.shape) == ((18, 20), (9, 10, 2))
     assert picture.luma.dtype == (torch.uint8 if bit_depth == 8 else torch.uint16)
+    # NVENC looks for chroma right behind the luma.
+    size = 18 * 20 * picture.luma.element_size()
+    assert picture.chroma.data_ptr() == picture.luma.data_ptr() + size
+    assert picture.luma.is_contiguous() and picture.chroma.is_contiguous()
     again = picture_of(planes_of(picture), fmt, HOST)
     assert len(again) == len(planes) == 3
     for got, want in zip(again, planes, strict=True):

@@ -1,6 +1,7 @@
 """NVDEC where there is one; where there is none, the same frames, and a note."""
 
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from tests.test_sample import SAMPLES
 from vderain.errors import SourceError
 from vderain.frames import Frame
+from vderain.interfaces import SourceStats
 from vderain.machine import has_nvidia_gpu
 from vderain.media import open_source
+from vderain.media.frames.decoding import Decoder
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -37,3 +40,11 @@ def test_what_no_decoder_opens_is_an_error(tmp_path):
     for decoder in ("software", "nvdec"):
         with pytest.raises(SourceError, match="is no video that can be read"):
             frames(broken, decoder)
+
+
+@pytest.mark.parametrize(("on_gpu", "threads"), [(True, ("NONE", 1)), (False, ("AUTO", 16))])
+def test_the_gpus_decoder_gets_one_thread(on_gpu, threads):
+    """Each thread would hold a surface, of which there are 32."""
+    context = SimpleNamespace(is_hwaccel=on_gpu, thread_type="", thread_count=16, flags=0)
+    Decoder(SimpleNamespace(codec_context=context), "clip.mp4", SourceStats(), clock=None)
+    assert (context.thread_type, context.thread_count) == threads

@@ -40,7 +40,11 @@ class Decoder:
         self._context = stream.codec_context
         if most_pixels is not None:
             self._context.options = {"max_pixels": str(most_pixels)}
-        self._context.thread_type = "AUTO"
+        if self._context.is_hwaccel:
+            # Each thread would hold a surface of the GPU, and there are few.
+            self._context.thread_type, self._context.thread_count = "NONE", 1
+        else:
+            self._context.thread_type = "AUTO"
         # Without it, a crop on the left that is no multiple of the alignment is left out.
         self._context.flags |= Flags.unaligned
         self._name = name

@@ -46,10 +46,7 @@ def test_a_captured_frame_copies_nothing_from_the_host(config, layout, bit_depth
     fmt = make_format(layout, 64, 48, bit_depth)
     ports = Ports.of(config, fmt, "float16")
     graph = device_graph(build_network(config), fmt.padded(config.multiple), torch.float16).to(META)
-    taken = [
-        torch.empty((1, 1, *shape), dtype=dtype, device=META)
-        for shape, dtype in zip(ports.inputs, ports.taken, strict=True)
-    ]
+    taken = [torch.empty((1, 1, *shape), dtype=ports.taken, device=META) for shape in ports.planes]
     strength = torch.empty((), device=META)
     with torch.inference_mode(), HostCopies() as copies:
         change = graph(*taken)

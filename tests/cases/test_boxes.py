@@ -6,7 +6,7 @@ import av
 import pytest
 
 from tests.media.synth import payloads, pictures, write
-from vderain.media.carry.boxes import Box, places, read_movie, tracks_of
+from vderain.media.io.boxes import Box, places, read_movie, tracks_of
 
 
 def movie_of(path):

@@ -59,8 +59,8 @@ def clocks(draw):
 def _jumped(draw, kind, at_s, first_s):
     """Where a clock goes on that stood at ``at_s``."""
     ahead = draw(st.sampled_from(AHEAD_S))
-    # FFmpeg sorts fragments by their time. Counters that run over are tried at the beginning.
-    if kind == "fragments.mp4" or (draw(st.booleans()) and first_s < WRAP_S - 50_000):
+    # Counters that run over are tried at the beginning.
+    if draw(st.booleans()) and first_s < WRAP_S - 50_000:
         return at_s + ahead
     return max(Fraction(0), at_s - draw(st.sampled_from(BACK_S)))
 

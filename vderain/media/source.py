@@ -36,6 +36,7 @@ from vderain.media.frames.timing import FrameClock, Span
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
+from vderain.media.io.movies import next_movie
 from vderain.media.io.open import (
     can_reopen,
     codec_name,
@@ -99,6 +100,8 @@ class VideoSource:
     def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
+        if os.path.isfile(path) and (follows := next_movie(path)) is not None:
+            self._stats.losses.append(follows.loss)
         if others := left_out(self._container):
             self._stats.notes.append(
                 f"other variants of the stream are left out: {', '.join(others)}"

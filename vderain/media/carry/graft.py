@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from vderain.media.carry.boxes import Box, Place, entry_boxes, places, read_movie, sample_entries
 from vderain.media.carry.leftovers import Leftovers, TrackBoxes
+from vderain.media.io.boxes import Box, Place, entry_boxes, places, read_movie, sample_entries
 
 _BLOCK = 1 << 22  # bytes that are moved at once
 _CHAPTERS = b"chpl"

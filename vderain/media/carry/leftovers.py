@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from vderain.media.carry.boxes import (
+from vderain.media.io.boxes import (
     Box,
     BoxError,
     Place,

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from vderain.media.carry.boxes import ENTRY_HEADER, first_sample_entry
+from vderain.media.io.boxes import ENTRY_HEADER, first_sample_entry
 from vderain.media.io.open import codec_name, open_container
 
 SAMPLES = 16  # packets; enough for FFmpeg's parsers to tell MP2 from MP3

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import av
 from av.stream import Disposition
 
 from vderain.media.frames.timing import move
@@ -67,6 +68,7 @@ class _Track:
     end: int = 0  # latest end
     last_dts: int | None = None
     count: int = 0
+    is_back: bool = False  # whether fragments follow whose clock was set back
 
     @property
     def step(self) -> Fraction:
@@ -91,6 +93,14 @@ class _Track:
         self.end = max(self.end, time + (packet.duration or 0))
         self.last_dts = packet.dts
         self.count += 1
+
+    def shown(self, packet: Any) -> Any:
+        """The packet, or one like it that is shown: FFmpeg hides fragments behind a clock that was set back."""
+        if not packet.is_discard or packet.dts is None:
+            self.is_back = False
+            return packet
+        self.is_back |= self.last_dts is not None and packet.dts <= self.last_dts
+        return shown(packet) if self.is_back else packet
 
     def jump(self, packet: Any) -> int:
         """How far a packet lies before or behind what can be; 0 where it goes on."""
@@ -121,6 +131,7 @@ class _Track:
         """The same track behind a jump."""
         anew = _Track(self.unit, self.votes)
         anew.move_to(offset_s)
+        anew.is_back = self.is_back
         return anew
 
     def go_on(self, other: _Track) -> None:
@@ -171,6 +182,9 @@ class Continuity:
 
     def __init__(self, container: Any) -> None:
         self.jumps: list[Jump] = []
+        self._is_fragmented = container.format.name.startswith("mov,") and not any(
+            stream.frames for stream in container.streams.video
+        )
         self._may_jump = bool(int(container.format.flags) & _TS_DISCONT)
         self._tracks: dict[int, _Track] = {}
         self._offset_s = self._before_s = Fraction(0)  # since the latest jump, and before it
@@ -187,6 +201,12 @@ class Continuity:
         track = self._tracks.get(index)
         if track is None:
             track = self._tracks[index] = self._new_track(packet)
+        if self._is_fragmented:
+            fresh = {} if self._pending is None else self._pending.fresh
+            packet = fresh.get(index, track).shown(packet)
+        return self._take(packet, index, track)
+
+    def _take(self, packet: Any, index: int, track: _Track) -> list[Any]:
         if self._pending is not None:
             return self._hold(packet, track)
         by = track.jump(packet) if track.votes else 0
@@ -233,7 +253,8 @@ class Continuity:
             _forget_old_dts(packet)
         if fresh is not None and fresh.jump(packet):
             pending.held.pop()
-            return [*self._settle(pending), *self.push(packet)]  # jumps once more
+            ready = self._settle(pending)
+            return [*ready, *self._take(packet, index, self._tracks[index])]  # jumps once more
         if fresh is None and track.votes and track.jump(packet):
             fresh = pending.fresh[index] = track.begun_anew(track.offset_s)
             _forget_old_dts(packet)
@@ -315,6 +336,15 @@ def _wrap_near(offset_s: Fraction) -> Fraction:
 def _time(packet: Any) -> int | None:
     time: int | None = packet.pts if packet.pts is not None else packet.dts
     return time
+
+
+def shown(packet: Any) -> Any:
+    """A copy of a packet without the mark that it is not to be shown."""
+    made: Any = av.Packet(bytes(packet))
+    made.stream, made.time_base = packet.stream, packet.time_base
+    made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+    made.is_keyframe = packet.is_keyframe
+    return made
 
 
 def _forget_old_dts(packet: Any) -> None:

@@ -16,6 +16,7 @@ from vderain.errors import SourceError
 from vderain.files import refuse_name
 from vderain.interfaces import Track, TrackKind
 from vderain.media.io.formats import STANDARD_STREAM
+from vderain.media.io.movies import next_movie
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
@@ -49,6 +50,10 @@ def open_container(
         check_file(path)
         file = f"file:{path}"  # so that a colon in the name is no protocol
         options = local_options(path)
+        follows = next_movie(path)
+        if follows is not None and follows.mixes:
+            file = f"subfile,,start,0,end,{follows.start},,:{file}"
+            options["protocol_whitelist"] += ",subfile"
     try:
         container: InputContainer = av.open(
             file,

@@ -1,0 +1,67 @@
+"""MP4 files put one behind the other, as ``cat`` does: FFmpeg reads the first and says nothing of the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vderain.media.io.boxes import BoxError, Place, places, read_movie, sample_entries
+
+_BEGINNINGS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot")
+
+
+@dataclass(frozen=True, slots=True)
+class NextMovie:
+    """A movie behind the first of a file: where it begins, in bytes.
+
+    ``mixes`` where FFmpeg would take its fragments for those of the first, whose settings are others.
+    """
+
+    start: int
+    mixes: bool = False
+
+    @property
+    def loss(self) -> str:
+        """The line of a report."""
+        return (
+            f"another movie follows at byte {self.start}, as cat puts files together: only the first was read;"
+            f" split the file there (tail -c +{self.start + 1})"
+        )
+
+
+def next_movie(path: str) -> NextMovie | None:
+    """The movie behind the first of a local file; None for one movie, and for what is no MP4 or MOV.
+
+    None also for fragments that go on with the settings of the first movie, as when a recorder begins
+    anew: they are read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(8)[4:] not in _BEGINNINGS:
+                return None
+            found = list(places(file))
+            indexes = [place for place in found if place.kind == b"moov"]
+            if len(indexes) < 2:
+                return None
+            start = _beginning(found, indexes[1])
+            fragments = [place.start for place in found if place.kind == b"moof"]
+            if not fragments or fragments[0] > start or fragments[-1] < start:
+                return NextMovie(start)
+            first, second = (
+                [
+                    bytes(entry)
+                    for track in read_movie(file, place).all(b"trak")
+                    for entry in sample_entries(track)
+                ]
+                for place in indexes[:2]
+            )
+            return None if first == second else NextMovie(start, mixes=True)
+    except (OSError, BoxError):
+        return None
+
+
+def _beginning(found: list[Place], index: Place) -> int:
+    """Where the movie of the second index begins."""
+    heads = [
+        place.start for place in found[1:] if place.kind == b"ftyp" and place.start < index.start
+    ]
+    return heads[0] if heads else index.start

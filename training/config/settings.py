@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ _BARE = re.compile(r"[\w-]+", re.ASCII)  # a key that needs no quotes
 _SCORED = {"dev"}  # configurations that list sets to score
 
 
+def shipped_recipe(name: Path) -> Traversable | None:
+    """The shipped recipe of a name such as ``fast``; None where there is none, or a file has the name."""
+    shipped = _SHIPPED / f"{name}.toml"
+    return shipped if shipped.is_file() and not name.is_file() else None
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """A TOML file, or a shipped one by its name; OptionError where it cannot be read."""
-    shipped = _SHIPPED / f"{path}.toml"
     try:
-        file = shipped if not path.is_file() and shipped.is_file() else path
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads((shipped_recipe(path) or path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         shipped_names = {p.name.removesuffix(".toml") for p in _SHIPPED.iterdir()} - _SCORED
         raise OptionError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vderain.errors import OptionError, SourceError
+from vderain.training.config.settings import shipped_recipe
 from vderain.training.data.folders import held_back
 from vderain.training.data.images import (
     CLIPS,
@@ -238,14 +239,21 @@ def listed(names: Sequence[str]) -> str:
 
 
 def load_suite(path: Path, data: Path | None) -> list[AnySet]:
-    """The sets that a TOML file lists; relative paths begin at ``data``, else at the file's folder.
+    """The sets that a TOML file lists, or a shipped one by its name (``dev``).
+
+    Relative paths begin at ``data``, else at the file's folder; a shipped one needs ``data``.
 
     Each ``[[set]]`` has a ``name`` and one of ``pairs = DIR`` (and perhaps ``layout``),
     ``video = [RAINY, CLEAN]``, ``clean = PATH``, ``static_rain = PATH`` and ``dry_motion = PATH``. Raises
     OptionError for anything else.
     """
+    shipped = shipped_recipe(path)
+    if shipped is not None and data is None:
+        raise OptionError(
+            f"{path}: set VDERAIN_DATA to the folder that holds the data of this suite"
+        )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads((shipped or path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path}: not a suite that can be read ({error})") from None
     tables = values.pop("set", None)

@@ -76,8 +76,9 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--suite",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A TOML file that lists sets; relative paths begin at $VDERAIN_DATA, else at its folder.",
+    type=_PATH,
+    help="A TOML file that lists sets, or the shipped suite dev; relative paths begin at $VDERAIN_DATA, else at"
+    " the file's folder.",
 )
 @click.option(
     "--results",

@@ -1,4 +1,4 @@
-from importlib.resources import as_file, files
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -355,11 +355,13 @@ def test_a_suite_with_a_slip_is_refused(tmp_path, text, says):
         load_suite(tmp_path / "suite.toml", None)
 
 
-def test_the_development_suite_loads(tmp_path):
-    with as_file(files("vderain.training") / "recipes" / "dev.toml") as path:
-        sets = load_suite(path, tmp_path)
+def test_the_development_suite_loads_by_its_name(tmp_path):
+    sets = load_suite(Path("dev"), tmp_path)
     assert len({test.name for test in sets}) == len(sets) == 19
     assert sum(test.name.startswith("rendered/") for test in sets) == 9
+
+    with pytest.raises(OptionError, match="VDERAIN_DATA"):
+        load_suite(Path("dev"), None)
 
 
 @pytest.mark.parametrize("name", ["", "input", "Vderain", "truth"])

@@ -12,10 +12,17 @@ import torch
 from torch import Tensor
 
 from vderain.clips import Window
+from vderain.errors import SourceError
 from vderain.network.base import ChangeNetwork
 from vderain.network.inference.quantize import calibrate
 from vderain.training.data.cache import PictureCache
-from vderain.training.data.sources import Sample, Samples, clean_tables, load_sources
+from vderain.training.data.sources import (
+    SEGMENT_KINDS,
+    Sample,
+    Samples,
+    clean_tables,
+    load_sources,
+)
 from vderain.training.data.stacks import network_input, stacked_still, window_of
 from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
 
@@ -33,9 +40,14 @@ def int8_scales(
 
     Every kind of rain is rendered onto clean pictures in turn, and every seventh stays dry; pairs bring their
     own rain. A network of several frames sees a still picture, over which the rain moves. Raises SourceError
-    where a source cannot be read.
+    where a source cannot be read, or holds real rain alone.
     """
-    sources = load_sources(tables, data, PictureCache(0))
+    still = {name: one for name, one in tables.items() if one.get("reader") not in SEGMENT_KINDS}
+    if not still:
+        raise SourceError(
+            "int8 needs pictures to be measured on: name a folder of clean ones with --calibrate"
+        )
+    sources = load_sources(still, data, PictureCache(0))
     frames = network.config.frames
     window = window_of(network.config)
     clips = _clips(list(sources.values()), frames)

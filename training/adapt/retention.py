@@ -66,7 +66,8 @@ class OtherRain:
 
     def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
         """One sample: rainy (P, P, 3 + T - 1) and background (P, P, 3), uint8."""
-        return self._sampler.draw(rng)
+        patch = self._sampler.draw(rng)
+        return patch.rainy, patch.background
 
     def probes(self, seed: int) -> list[tuple[Picture, Picture]]:
         """Some samples to ask again and again what was forgotten."""

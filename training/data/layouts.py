@@ -22,6 +22,7 @@ from vderain.training.data.folders import files_below, find_clips, held_back
 from vderain.training.data.images import (
     CLIPS,
     PICTURES,
+    SEGMENTS,
     Chart,
     ClipFrame,
     Half,
@@ -39,7 +40,7 @@ _HALVES: tuple[Half, Half] = ("left", "right")
 # Correlation of the halves of a picture that shows a pair; two different scenes have none.
 _ALIKE = 0.75
 
-Role = Literal["paired", "clean", "rainy"]
+Role = Literal["paired", "clean", "rainy", "static", "rain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +360,13 @@ def _rainy_clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
             yield PairFile(ClipFrame(path, index, source.frames), None)
 
 
+def _segments(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
+    del source
+    for path in find_clips(folders[0]):
+        for index in range(SEGMENTS):
+            yield PairFile(ClipFrame(path, index, SEGMENTS), None)
+
+
 def _charts(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     """Photographs hold few flat and saturated colours, and what a network never saw it may take for rain."""
     del folders, source
@@ -401,6 +409,19 @@ LAYOUTS: dict[str, Layout] = {
         _clips, "clean", f"clips ({', '.join(sorted(CLIPS))}), or folders of their pictures"
     ),
     "charts": Layout(_charts, "clean", "nothing"),
+    "static_rain": Layout(
+        _segments,
+        "static",
+        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their pictures",
+    ),
+    "mined_clips": Layout(
+        _segments,
+        "rain",
+        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their pictures",
+    ),
+    "plates": Layout(
+        _segments, "rain", f"clips of rain on black ({', '.join(sorted(CLIPS))}), or their pictures"
+    ),
     "real": Layout(_real, "rainy", f"pictures of real rain ({', '.join(sorted(PICTURES))})"),
     "rainy_clips": Layout(
         _rainy_clips, "rainy", f"clips of real rain ({', '.join(sorted(CLIPS))}), or their pictures"

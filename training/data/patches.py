@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -14,13 +15,16 @@ import numpy.typing as npt
 from vderain.clips import Window
 from vderain.errors import OptionError
 from vderain.training.data.augment import recoloured
-from vderain.training.data.sources import Sample
+from vderain.training.data.real_rain import falling_light, real_patch
+from vderain.training.data.segments import Segment
+from vderain.training.data.sources import Sample, Samples
 from vderain.training.data.stacks import network_input, stacked_alone
 from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, with_objects
 from vderain.training.rain.mining import MinedLayer
 from vderain.training.rain.render import Picture, add_rain, recompress
 
-# (N, 3, P, P) each, RGB in [0, 1]; the rainy side of a network of T frames (N, 3 + K, P, P)
+_Made = TypeVar("_Made")
+# (N, 3, P, P) each, RGB in [0, 1]
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 ONE_FRAME = Window()
@@ -29,8 +33,25 @@ _SMALLEST_SCALE = 0.4
 # would else take what stays for the background, and leave all the rain that a picture shows.
 _ALONE_SHARE = 0.5
 _OBJECTS_SHARE = 0.05  # of rendered clips, before which things move on their own
+_REAL_ALONE_SHARE = 0.2  # of samples of real rain that are seen as a single picture
 # Keeps the unpaired batches' numbers apart from the paired ones of the same seed.
 _UNPAIRED_STREAM = 1
+
+
+class Patch(NamedTuple):
+    """One sample: rainy (P, P, 3 + K), background (P, P, 3) uint8, and how much each pixel counts, None for alike."""
+
+    rainy: Picture
+    background: Picture
+    weight: npt.NDArray[np.float32] | None = None
+
+
+class PairedBatch(NamedTuple):
+    """Rainy (N, 3 + K, P, P), background (N, 3, P, P), RGB in [0, 1], and weight (N, 1, P, P); float32."""
+
+    rainy: npt.NDArray[np.float32]
+    background: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
 
 
 class PatchSampler:
@@ -63,35 +84,47 @@ class PatchSampler:
         mined: Sequence[MinedLayer] = (),
     ) -> None:
         self._sources = _Mixture(sources, shares)
+        dry = {name: samples for name, samples in sources.items() if _is_dry(samples)}
+        self._dry = _Mixture(dry, shares) if dry else None
         self._patch, self._batch, self._dry_share = patch, batch, dry_share
         self._seed = seed
         self._window = window
         self._rain_model, self._mined = rain_model, mined
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[PairedBatch]:
         return self.batches()
 
-    def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[Batch]:
-        """Batches from number ``start`` on, without end: rainy (N, 3 + K, P, P), background (N, 3, P, P).
+    def batches(self, start: int = 0, *, workers: int = 0) -> Iterator[PairedBatch]:
+        """Batches from number ``start`` on, without end.
 
-        Float32 in [0, 1]. ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
+        ``workers`` threads make them, 0 makes them in the caller's; the batches are the same.
         """
         return _batches(self.batch, start, workers)
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int) -> PairedBatch:
         """Batch ``number``; SourceError where a source has nothing left that can be read."""
         rng = np.random.default_rng((self._seed, number))
-        return _stacked([self.draw(rng) for _ in range(self._batch)])
+        drawn = [self.draw(rng) for _ in range(self._batch)]
+        everywhere = np.ones((self._patch, self._patch), np.float32)
+        weights = [everywhere if one.weight is None else one.weight for one in drawn]
+        pictures = _stacked([(one.rainy, one.background) for one in drawn])
+        return PairedBatch(*pictures, np.stack(weights)[:, None])
 
-    def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
-        """One sample, rainy (P, P, 3 + K) and background (P, P, 3), uint8; SourceError as of ``batch``."""
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """One sample; SourceError as of ``batch``."""
         sample = self._sources.draw(rng)
+        if sample.segment is not None:
+            return (
+                self._draw_rain(rng, sample.segment)
+                if sample.gives_rain
+                else self._draw_real(rng, sample.segment)
+            )
         if sample.background is None:
             raise OptionError("real rain has no ground truth: name its folder under [real]")
         if sample.rainy is not None:
             pair = cropped(rng, (sample.rainy, sample.background), self._patch)
             rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
-            return stacked_alone(rainy, self._window.seen_frames), background
+            return Patch(stacked_alone(rainy, self._window.seen_frames), background)
         if self._window.frames > 1 and rng.random() >= _ALONE_SHARE:
             return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
@@ -102,22 +135,14 @@ class PatchSampler:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
             rainy = _perhaps_recompressed(rng, rainy)
         rainy, background = _mirrored(rng, (rainy, background))
-        return stacked_alone(rainy, self._window.seen_frames), background
+        return Patch(stacked_alone(rainy, self._window.seen_frames), background)
 
-    def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> tuple[Picture, Picture]:
-        """The stack of frames rained on, (P, P, 3 + K), and its background."""
+    def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> Patch:
+        """A stack of frames rained on."""
         maker = SequenceMaker(self._window)
         offsets = maker.offsets(rng)
-        side, m = self._patch + 2 * maker.margin_px, maker.margin_px
-        if sample.frames:
-            middle = len(sample.frames) // 2
-            clean = _shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
-        else:
-            assert sample.background is not None
-            clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
-        clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
-        if rng.random() < _OBJECTS_SHARE:
-            clean = with_objects(rng, clean, offsets)
+        m = maker.margin_px
+        clean = self._clean_clip(rng, sample, self._patch + 2 * m, offsets)
         rainy = clean
         is_dry = rng.random() < self._dry_share
         if not is_dry:
@@ -126,8 +151,61 @@ class PatchSampler:
             rainy = [recompress(rng, frame) for frame in rainy]
         background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
         stack = maker.laid_over(rng, rainy, offsets)
-        stack, background = _mirrored(rng, (stack, background))
-        return stack, background
+        return Patch(*_mirrored(rng, (stack, background)))
+
+    def _clean_clip(
+        self, rng: np.random.Generator, sample: Sample, side: int, offsets: Sequence[int]
+    ) -> list[Picture]:
+        """Dry frames (side, side, 3): of a clip, or of a picture under a made-up camera."""
+        if sample.frames:
+            middle = len(sample.frames) // 2
+            clean = _shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
+        else:
+            assert sample.background is not None
+            clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
+        clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
+        return with_objects(rng, clean, offsets) if rng.random() < _OBJECTS_SHARE else clean
+
+    def _draw_rain(self, rng: np.random.Generator, segment: Segment) -> Patch:
+        """A dry sample under real rain, which moves as it was filmed."""
+        if self._dry is None:
+            raise OptionError(
+                "rain to lay over dry footage, and none of it: name a source of clean pictures or clips too"
+            )
+        sample = self._dry.draw(rng)
+        seen = self._window.seen_frames
+        if self._window.frames == 1 or rng.random() < _REAL_ALONE_SHARE:
+            assert sample.background is not None
+            dry = [recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))]
+            light = falling_light(rng, segment, self._patch, [0])
+            (rainy,) = (_perhaps_recompressed(rng, one) for one in light.over(rng, dry))
+            rainy, background = _mirrored(rng, (rainy, dry[0]))
+            return Patch(stacked_alone(rainy, seen), background)
+        maker = SequenceMaker(self._window)
+        offsets, m = maker.offsets(rng), maker.margin_px
+        side = self._patch + 2 * m
+        clean = self._clean_clip(rng, sample, side, offsets)
+        wet = falling_light(rng, segment, side, offsets).over(rng, clean)
+        if rng.random() < 0.5:
+            wet = [recompress(rng, frame) for frame in wet]
+        stack = maker.laid_over(rng, wet, offsets)
+        return Patch(*_mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m])))
+
+    def _draw_real(self, rng: np.random.Generator, segment: Segment) -> Patch:
+        """Real rain before a static camera, and what its median says of it."""
+        if self._window.frames == 1 or rng.random() < _REAL_ALONE_SHARE:
+            real = real_patch(rng, segment, self._patch, [0])
+            stack = stacked_alone(real.frames[0], self._window.seen_frames)
+            inner = slice(None)
+        else:
+            maker = SequenceMaker(self._window)
+            offsets, m = maker.offsets(rng), maker.margin_px
+            real = real_patch(rng, segment, self._patch + 2 * m, offsets)
+            stack = maker.laid_over(rng, real.frames, offsets)
+            inner = slice(m, -m)
+        target, weight = (one[inner, inner] for one in (real.target, real.weight[..., None]))
+        stack, target, weight = _mirrored(rng, (stack, target, weight))
+        return Patch(stack, target, np.ascontiguousarray(weight[..., 0]))
 
 
 class UnpairedSampler:
@@ -197,6 +275,13 @@ class UnpairedSampler:
         return _mirrored(rng, (clean,))[0]
 
 
+def _is_dry(samples: Sequence[Sample]) -> bool:
+    """Whether rain can be laid over a source's samples."""
+    if isinstance(samples, Samples):
+        return samples.role == "clean"
+    return all(one.rainy is None and one.background is not None for one in samples)
+
+
 class _Mixture:
     """Sources, drawn by their shares."""
 
@@ -217,14 +302,14 @@ class _Mixture:
         return samples[int(rng.integers(len(samples)))]
 
 
-def _batches(make: Callable[[int], Batch], start: int, workers: int) -> Iterator[Batch]:
+def _batches(make: Callable[[int], _Made], start: int, workers: int) -> Iterator[_Made]:
     numbers = itertools.count(start)
     return _from_threads(make, numbers, workers) if workers else map(make, numbers)
 
 
 def _from_threads(
-    make: Callable[[int], Batch], numbers: Iterator[int], workers: int
-) -> Iterator[Batch]:
+    make: Callable[[int], _Made], numbers: Iterator[int], workers: int
+) -> Iterator[_Made]:
     """Batches in order, a few ahead. Threads, because forked processes hang where OpenCV has its own."""
     pool = ThreadPoolExecutor(workers, "vderain-batch")
     try:

@@ -13,6 +13,7 @@ from vderain.errors import OptionError, SourceError
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.images import CLIPS, PICTURES, ClipFrame
 from vderain.training.data.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
+from vderain.training.data.segments import Kind, Segment, SegmentStore
 from vderain.training.rain.render import Picture
 
 __all__ = [
@@ -41,6 +42,11 @@ _MISPLACED: dict[str, tuple[Role, str]] = {
     ),
     "unpaired": ("rainy", "holds no clean pictures; use reader clean or clips"),
 }
+SEGMENT_KINDS: dict[str, Kind] = {
+    "static_rain": "scene",
+    "mined_clips": "scene",
+    "plates": "plate",
+}
 _CHECKED_AT_LEAST = 16  # samples of a source that are tried at the start, however full the cache is
 _NAMED = 5  # skipped files that the report names one by one
 
@@ -51,13 +57,16 @@ class Sample:
 
     ``rainy`` is None where rain is rendered, ``background`` where real rain has no ground truth.
     ``upside_down`` says that the pair may be put upside down. ``frames`` are the background, in the middle,
-    and what is before and after it in its clip, where that was asked for.
+    and what is before and after it in its clip, where that was asked for. ``segment`` is real rain: with a
+    scene that tells the ground truth, or, where ``gives_rain``, to be laid over other samples.
     """
 
     rainy: Picture | None
     background: Picture | None
     upside_down: bool = False
     frames: tuple[Picture, ...] = ()
+    segment: Segment | None = None
+    gives_rain: bool = False
 
 
 @dataclass(slots=True)
@@ -86,14 +95,23 @@ class Samples(Sequence[Sample]):
     In place of a sample that cannot be used the next one comes, always the same; ``skipped`` names it.
 
     Attributes:
-        role: "paired" (with ground truth), "clean" (rain is rendered on it), or "rainy" (real, unpaired).
+        role: "paired" (with ground truth), "clean" (rain is rendered on it), "rainy" (real, unpaired), "static"
+            (real, before a static camera, whose median is the ground truth), or "rain" (to be laid over clean samples).
         share: how often the source is drawn, beside others.
         reach: how many frames before and after a clean clip's frame come with it.
+        segments: where seconds of clips are kept; sources that share it decode a clip once.
 
     """
 
     def __init__(
-        self, name: str, found: Found, source: Source, cache: PictureCache, *, reach: int = 0
+        self,
+        name: str,
+        found: Found,
+        source: Source,
+        cache: PictureCache,
+        *,
+        reach: int = 0,
+        segments: SegmentStore | None = None,
     ) -> None:
         self.name = name
         self.cache = cache
@@ -104,6 +122,7 @@ class Samples(Sequence[Sample]):
         self.skipped = SkippedFiles(name, len(found.samples) + len(found.unmatched))
         self.skipped.reasons.update(found.unmatched)
         self._files = found.samples
+        self._segments = segments or SegmentStore()
         upside_down = found.layout.upside_down if source.upside_down is None else source.upside_down
         self._upside_down = upside_down and self.role == "paired"
         self._broken: dict[int, str] = {}
@@ -158,6 +177,11 @@ class Samples(Sequence[Sample]):
         return self.skipped
 
     def _read(self, files: PairFile) -> Sample:
+        if self.reader in SEGMENT_KINDS:
+            assert isinstance(files.rainy, ClipFrame)
+            of_clip = self._segments.segments(files.path, SEGMENT_KINDS[self.reader])
+            chosen = of_clip[files.rainy.index % len(of_clip)]
+            return Sample(None, None, segment=chosen, gives_rain=self.role == "rain")
         if self.reach and files.rainy is None and isinstance(files.background, ClipFrame):
             place = replace(files.background, reach=self.reach)
             offsets = range(-self.reach, self.reach + 1)
@@ -188,9 +212,15 @@ class Samples(Sequence[Sample]):
 
 
 def open_source_folder(
-    name: str, source: Source, data: Path, cache: PictureCache | None = None, *, reach: int = 0
+    name: str,
+    source: Source,
+    data: Path,
+    cache: PictureCache | None = None,
+    *,
+    reach: int = 0,
+    segments: SegmentStore | None = None,
 ) -> Samples:
-    """The samples of a source below ``data``, nothing decoded yet; ``reach`` as of Samples.
+    """The samples of a source below ``data``, nothing decoded yet; ``reach`` and ``segments`` as of Samples.
 
     Raises SourceError where there is no folder, or nothing in it that the reader looks for.
     """
@@ -204,7 +234,7 @@ def open_source_folder(
             found.reader,
             len(found.samples),
         )
-    return Samples(name, found, source, cache or PictureCache(), reach=reach)
+    return Samples(name, found, source, cache or PictureCache(), reach=reach, segments=segments)
 
 
 def load_sources(
@@ -228,14 +258,19 @@ def load_sources(
                 f"{data / source.path}: no such folder (source {name}); paths begin at the data folder,"
                 " else at $VDERAIN_DATA, else here"
             )
+    segments = SegmentStore()  # one, so that sources of one folder decode it once
     opened = {
-        name: open_source_folder(name, source, data, cache, reach=reach)
+        name: open_source_folder(name, source, data, cache, reach=reach, segments=segments)
         for name, source in sources.items()
     }
     misplaced, told = _MISPLACED[section]
     for name, samples in opened.items():
         if samples.role == misplaced and not (section == "real" and sources[name].rendered):
             raise OptionError(f"{section}.{name} (read as {samples.reader}): {told}")
+        if samples.role in ("static", "rain") and section != "sources":
+            raise OptionError(
+                f"{section}.{name}: reader {samples.reader} is for [sources]; use real or rainy_clips"
+            )
     for samples in opened.values():
         samples.load()
     return opened

@@ -16,13 +16,17 @@ _PSNR_FLOOR, _PSNR_SCALE = 1e-5, 0.02
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
 
-PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
-    "l1": lambda error: error.abs().mean((1, 2, 3)),
-    "charbonnier": lambda error: (error.square() + _CHARBONNIER_EPSILON**2).sqrt().mean((1, 2, 3)),
-    "mse": lambda error: error.square().mean((1, 2, 3)),
-    "psnr": lambda error: _PSNR_SCALE * (error.square().mean((1, 2, 3)) + _PSNR_FLOOR).log(),
+PENALTIES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "l1": lambda error, weight: _mean(error.abs(), weight),
+    "charbonnier": lambda error, weight: _mean(
+        (error.square() + _CHARBONNIER_EPSILON**2).sqrt(), weight
+    ),
+    "mse": lambda error, weight: _mean(error.square(), weight),
+    "psnr": lambda error, weight: _PSNR_SCALE * (_mean(error.square(), weight) + _PSNR_FLOOR).log(),
 }
-"""Errors (N, C, H, W) -> what each sample costs, (N,). "psnr" is that of HINet (arXiv 2105.06086), which counts dB."""
+"""Errors (N, C, H, W) and weights (N, 1, H, W), or None -> what each sample costs, (N,).
+
+"psnr" is that of HINet (arXiv 2105.06086), which counts dB."""
 
 
 def supervised_loss(
@@ -33,6 +37,7 @@ def supervised_loss(
     *,
     derained_weight: float = 0.1,
     sample_weights: Tensor | None = None,
+    pixel_weights: Tensor | None = None,
     penalty: str = "l1",
     ssim_weight: float = 0.0,
 ) -> Tensor:
@@ -47,6 +52,8 @@ def supervised_loss(
         detail: the detail branch's answer, likewise.
         derained_weight: of the picture without the detail.
         sample_weights: (N,), how much each sample counts (ours); all alike where None.
+        pixel_weights: (N, 1, H, W), how much each pixel counts within its sample, 0 for what has no ground truth
+            (ours); all alike where None.
         penalty: d, one of PENALTIES.
         ssim_weight: of ``1 - ssim(repaired, background)``, added where not zero.
 
@@ -62,10 +69,20 @@ def supervised_loss(
     distance = PENALTIES[penalty]
     derained = rainy - streaks.to(rainy.dtype)
     repaired = derained + detail.to(rainy.dtype)
-    losses = derained_weight * distance(derained - background) + distance(repaired - background)
+    losses = derained_weight * distance(derained - background, pixel_weights)
+    losses = losses + distance(repaired - background, pixel_weights)
     if ssim_weight:
-        losses = losses + ssim_weight * (1 - ssim(repaired, background))
+        known = repaired if pixel_weights is None else background.lerp(repaired, pixel_weights)
+        losses = losses + ssim_weight * (1 - ssim(known, background))
     return (losses if sample_weights is None else losses * sample_weights).mean()
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Per sample, (N,); 0 where nothing counts."""
+    if weight is None:
+        return values.mean((1, 2, 3))
+    total = weight.sum((1, 2, 3)) * values.shape[1]
+    return (values * weight).sum((1, 2, 3)) / total.clamp(min=1e-6)
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vderain.training.config.methods import NlclTrainConfig, TrainConfig
 from vderain.training.data.cache import PictureCache
 from vderain.training.data.images import ClipFile, read_window
 from vderain.training.data.layouts import find_samples
-from vderain.training.data.patches import Batch, PatchSampler, UnpairedSampler
+from vderain.training.data.patches import Batch, PairedBatch, PatchSampler, UnpairedSampler
 from vderain.training.data.sources import Samples, Source, load_sources
 from vderain.training.data.stacks import window_of
 from vderain.training.data.synthetic_clips import reach
@@ -42,6 +42,7 @@ class StepBatch:
     Attributes:
         rainy: paired or rendered rain, (N, 3 + T - 1, P, P) for a network of T frames.
         background: its ground truth.
+        weight: how much each pixel counts, (N, 1, P, P).
         teacher_streaks: a teacher's R of ``rainy``.
         teacher_detail: its D.
         real: real rain without ground truth, (M, 3, P, P).
@@ -52,6 +53,7 @@ class StepBatch:
 
     rainy: Tensor
     background: Tensor
+    weight: Tensor
     teacher_streaks: Tensor | None = None
     teacher_detail: Tensor | None = None
     real: Tensor | None = None
@@ -127,7 +129,7 @@ def unpaired_batches(
     seed = config.seed + _RANK_STRIDE * world.rank
     sampler = _unpaired_sampler(config, data, cache, max(config.batch, config.encoder_batch), seed)
     batches = sampler.batches(start, workers=config.workers)
-    return (UnpairedBatch(*batch) for batch in _tensors(batches))
+    return (UnpairedBatch(*map(torch.from_numpy, batch)) for batch in batches)
 
 
 def _together(
@@ -187,9 +189,9 @@ def _layers(
         yield torch.from_numpy(np.minimum(np.stack(light), 1).transpose(0, 3, 1, 2))
 
 
-def _tensors(batches: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    for rainy, background in batches:
-        yield torch.from_numpy(rainy), torch.from_numpy(background)
+def _tensors(batches: Iterator[PairedBatch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for rainy, background, weight in batches:
+        yield torch.from_numpy(rainy), torch.from_numpy(background), torch.from_numpy(weight)
 
 
 def _mined(config: TrainConfig, data: Path) -> list[MinedLayer]:

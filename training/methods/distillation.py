@@ -19,7 +19,13 @@ from vderain.network.config import NetworkConfig
 from vderain.training.config.methods import TrainConfig
 from vderain.weights import find_weights, load_network
 
-_PARTS = {"rainy": np.int16, "background": np.uint8, "streaks": np.float16, "detail": np.float16}
+_PARTS = {
+    "rainy": np.int16,
+    "background": np.uint8,
+    "weight": np.uint8,
+    "streaks": np.float16,
+    "detail": np.float16,
+}
 # Settings that the answers do not depend on, but for the network's frames.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
@@ -27,7 +33,8 @@ _STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_
 _STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", "rain_contrast"}
 _STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights", "compiled", "workers"}
 
-Answered = tuple[Tensor, Tensor, Tensor, Tensor]  # rainy, background, R, D; (N, 3, P, P) float32
+Answered = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Rainy, background, weight (N, 1, P, P), R, D; the others (N, 3, P, P); float32."""
 
 
 class TeacherPool:
@@ -40,7 +47,7 @@ class TeacherPool:
     def __init__(
         self,
         config: TrainConfig,
-        batches: Iterator[tuple[Tensor, Tensor]],
+        batches: Iterator[tuple[Tensor, Tensor, Tensor]],
         folder: Path,
         seed: int,
         device: torch.device,
@@ -96,7 +103,7 @@ def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
 
 def _answer(
     teacher: ChangeNetwork,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[tuple[Tensor, Tensor, Tensor]],
     folder: Path,
     config: TrainConfig,
 ) -> None:
@@ -108,18 +115,19 @@ def _answer(
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
     parts = {}
     for name, dtype in _PARTS.items():
-        channels = config.network_config.channels if name == "rainy" else 3
+        channels = {"rainy": config.network_config.channels, "weight": 1}.get(name, 3)
         shape = (count, channels, config.patch, config.patch)
         parts[name] = np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
     enabled = config.precision != "float32"
     for first in range(0, count, config.batch):
-        rainy, background = next(batches)
+        rainy, background, weight = next(batches)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             seen = rainy if teacher.config.frames > 1 else rainy[:, :3]
             streaks, detail = teacher(seen.to(device, memory_format=torch.channels_last))
         window = slice(first, first + config.batch)
         parts["rainy"][window] = (rainy * 255).round().short().numpy()
         parts["background"][window] = (background * 255).round().byte().numpy()
+        parts["weight"][window] = (weight * 255).round().byte().numpy()
         parts["streaks"][window] = streaks.float().cpu().numpy()
         parts["detail"][window] = detail.float().cpu().numpy()
     for name, part in parts.items():

@@ -72,6 +72,7 @@ class SemiDrdnetObjective(Objective):
             detail,
             derained_weight=config.derained_weight,
             sample_weights=torch.where(dry, config.dry_weight, 1.0),
+            pixel_weights=batch.weight,
             penalty=config.penalty,
             ssim_weight=config.ssim_weight,
         )

@@ -19,7 +19,9 @@ Mask = npt.NDArray[np.bool_]  # (H, W)
 Luma = npt.NDArray[np.uint8]  # (H, W)
 
 _CALM_LEVELS = 4.0  # median absolute deviation below which a place is calm
-_SWAY_LEVELS = 8.0  # below the median in one of twenty frames, from which a place sways: rain darkens none
+_SWAY_LEVELS = (
+    8.0  # below the median in one of twenty frames, from which a place sways: rain darkens none
+)
 _LEAST_NOISE = 1.6  # levels
 # Deviations of the noise between which a difference becomes rain: of 3x3 pixels together, and of one alone.
 _FAINT, _CLEAR = 1.2, 2.5
@@ -56,7 +58,7 @@ class SeenRain:
     Attributes:
         target: the frame with the median in place of its rain, its noise kept, (H, W, 3) uint8 RGB.
         known: where that can be said, (H, W).
-        light: luma that the rain adds, (H, W) float32 levels; 0 where that is not known.
+        light: luma that clear rain adds, (H, W) float32 levels; 0 where that is not known.
 
     """
 
@@ -108,8 +110,17 @@ def rain_of(scene: StaticScene, frame: Picture) -> SeenRain:
     share = np.asarray(cv2.dilate(share, np.ones((3, 3), np.uint8)), np.float32)
     own = frame.astype(np.float32)
     target = np.rint(own - share[..., None] * (own - scene.median)).clip(0, 255).astype(np.uint8)
-    light = np.where(known, share * np.maximum(above, 0), 0)
-    return SeenRain(target, known, light.astype(np.float32))
+    light = np.where(known, share * np.maximum(above, 0), 0).astype(np.float32)
+    return SeenRain(target, known, _clear_pieces(light, above > _CLEAR_ALONE * scene.noise))
+
+
+def _clear_pieces(light: Layer, clear: Mask) -> Layer:
+    """The connected pieces that are clear somewhere: what is faint all over may be compression."""
+    count, labels = cv2.connectedComponents((light > 0).astype(np.uint8))
+    kept = np.zeros(count, bool)
+    kept[np.asarray(labels)[clear]] = True
+    kept[0] = False
+    return np.where(kept[labels], light, 0).astype(np.float32)
 
 
 def _ramp(deviations: Layer, low: float, high: float) -> Layer:

@@ -39,11 +39,12 @@ def ramp(height=50, width=70):
 
 def test_batches_are_seeded_patches_in_range():
     one, two, other = (next(iter(sampler(CLEAN, seed=seed))) for seed in (5, 5, 6))
-    for rainy, background in (one, two):
+    for rainy, background, weight in (one, two):
         assert rainy.shape == background.shape == (4, 3, 32, 32)
+        assert weight.shape == (4, 1, 32, 32) and (weight == 1).all()
         assert rainy.dtype == np.float32 and rainy.min() >= 0 and rainy.max() <= 1
     assert equal(one, two) and not equal(one, other)
-    assert not np.array_equal(*one)
+    assert not np.array_equal(one.rainy, one.background)
 
 
 @pytest.mark.parametrize("make", [sampler, lambda sources: unpaired(REAL, sources)])
@@ -72,7 +73,7 @@ def test_what_the_cache_holds_and_how_many_workers_draw_changes_nothing(tmp_path
 
 def test_pairs_stay_aligned_through_cropping_and_turning():
     sources = {"pairs": [Sample(ramp() + np.uint8(20), ramp(), upside_down=True)]}
-    rainy, background = next(iter(sampler(sources, batch=32)))
+    rainy, background, _ = next(iter(sampler(sources, batch=32)))
     assert np.allclose(rainy - background, 20 / 255, atol=1e-6)
 
 
@@ -122,7 +123,7 @@ def test_clean_pictures_are_also_seen_from_farther_away():
 
 def test_dry_samples_ask_for_no_change():
     picture = np.full((40, 40, 3), 77, np.uint8)
-    rainy, background = next(iter(sampler({"clean": [Sample(None, picture)]}, dry_share=1.0)))
+    rainy, background, _ = next(iter(sampler({"clean": [Sample(None, picture)]}, dry_share=1.0)))
     assert np.array_equal(rainy, background)
 
 
@@ -140,7 +141,7 @@ def test_the_model_of_rain_and_mined_layers_reach_the_renderer(monkeypatch):
 
 
 def test_a_share_of_what_several_frames_are_trained_on_is_single_rainy_pictures():
-    rainy, background = sampler(CLEAN, window=Window(3), batch=40).batch(0)
+    rainy, background, _ = sampler(CLEAN, window=Window(3), batch=40).batch(0)
     alone = [sample for sample in range(40) if (rainy[sample, 3:] == 0).all()]
     assert 8 < len(alone) < 32
     assert any(not np.array_equal(rainy[sample, :3], background[sample]) for sample in alone)

@@ -107,3 +107,29 @@ def test_ssim_keeps_its_precision_beside_half_precision_convolutions():
     expected = ssim(shown, rainy)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ssim(shown, rainy), expected)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_what_has_no_ground_truth_costs_nothing(penalty):
+    rainy, background, streaks, detail = pictures((16, 12))
+    weight = torch.zeros(2, 1, 16, 12, dtype=torch.float64)
+    weight[..., :12, :] = 1
+    options = {"penalty": penalty, "ssim_weight": 0.0}
+    part = [one[..., :12, :] for one in (rainy, background, streaks, detail)]
+    seen = supervised_loss(*part, **options)
+    assert supervised_loss(
+        rainy, background, streaks, detail, pixel_weights=weight, **options
+    ) == pytest.approx(seen.item())
+    spoilt = background.clone()
+    spoilt[..., 12:, :] = 0
+    losses = [
+        supervised_loss(
+            rainy, truth, streaks, detail, pixel_weights=weight, penalty=penalty, ssim_weight=0.5
+        )
+        for truth in (background, torch.where(weight > 0, spoilt, background))
+    ]
+    assert losses[0] == pytest.approx(losses[1].item())
+    nothing = supervised_loss(
+        rainy, background, streaks, detail, pixel_weights=0 * weight, penalty="l1"
+    )
+    assert nothing == 0

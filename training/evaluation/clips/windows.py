@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import SourceError
-from vderain.training.data.images import read_picture as read_image
-from vderain.training.data.images import sequence_files
+from vderain.training.data.images import frames_by_opencv
 from vderain.training.rain.render import Picture
 
 Luma = npt.NDArray[np.uint8]  # (H, W), or (T, H, W) for T frames
@@ -71,28 +70,11 @@ def scaled_frames(path: Path, most: int) -> Iterator[Picture]:
     Raises SourceError where not one can be read.
     """
     found = False
-    for frame in islice(_frames(path), most):
+    for frame in islice(frames_by_opencv(path), most):
         found = True
         yield scaled(frame)
     if not found:
         raise SourceError(f"{path}: holds no frame that can be read")
-
-
-def _frames(path: Path) -> Iterator[Picture]:
-    if path.is_dir():
-        yield from (read_image(file) for file in sequence_files(path))
-        return
-    if not path.exists():
-        raise SourceError(f"{path}: there is no such file or folder")
-    capture = cv2.VideoCapture(str(path))
-    try:
-        while True:
-            found, frame = capture.read()
-            if not found:
-                return
-            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-    finally:
-        capture.release()
 
 
 def read_results(path: Path, window: Window) -> list[Picture]:

@@ -108,7 +108,8 @@ class VideoSource:
             )
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
         self._survey = survey(path, self._stream) if self._surveys else None
-        self._rate = believable_rate(self._stream) or (self._survey and self._survey.rate)
+        surveyed = self._survey.rate if self._survey else None
+        self._rate: Fraction | None = believable_rate(self._stream) or surveyed
         self._clock = FrameClock(
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )

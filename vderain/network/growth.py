@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vderain.network.config import NetworkConfig
 from vderain.network.semi_drdnet import (
@@ -132,9 +132,15 @@ def _copy(small: nn.Module, large: nn.Module, parts: int = 1) -> None:
         return
     assert isinstance(small, nn.Conv2d) and isinstance(large, nn.Conv2d)
     outputs = small.weight.shape[0]
-    own, new = (layer.weight.detach().unflatten(1, (parts, -1)).clone() for layer in (small, large))
+    own, new = (_by_parts(layer.weight, parts) for layer in (small, large))
     new[:outputs] = 0
     new[:outputs, :, : own.shape[2]] = own
     large.weight.copy_(new.flatten(1, 2))
     if small.bias is not None and large.bias is not None:
         large.bias[:outputs] = small.bias
+
+
+def _by_parts(weight: Tensor, parts: int) -> Tensor:
+    """A copy of a kernel (outputs, inputs, h, w) as (outputs, parts, inputs / parts, h, w)."""
+    outputs, inputs, *kernel = weight.shape
+    return weight.detach().reshape(outputs, parts, inputs // parts, *kernel).clone()

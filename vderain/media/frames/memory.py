@@ -31,7 +31,7 @@ def check_memory(stream: Any, name: str, max_memory: float | None) -> int:
         limit = max(free, _ALWAYS_TRIED_BYTES)
     else:
         return _FFMPEGS_PIXELS
-    pixels = max(1, stream.width * stream.height)
+    pixels = max(1, int(stream.width * stream.height))
     frames = _SOURCE_FRAMES + min(os.cpu_count() or 1, _MOST_THREADS) + _ENCODER_FRAMES
     needed = frames * _frame_bytes(stream.codec_context.format, pixels)
     if needed > limit:

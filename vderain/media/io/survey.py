@@ -104,7 +104,8 @@ def announced_length_s(container: Any, stream: Any) -> Fraction | None:
     is_fragmented = container.format.name.startswith("mov,") and not stream.frames
     if length is not None and unit:
         # Of fragments FFmpeg takes the end for the length.
-        return Fraction(length - (start if is_fragmented and start <= length else 0)) * unit
+        length -= start if is_fragmented and start <= length else 0
+        return Fraction(length * unit)
     if container.duration is None:
         return None
     length_s = Fraction(container.duration, av.time_base)

@@ -77,7 +77,12 @@ ROWS = [
     ["vderain.network", "vderain.media", "vderain.live"],
     ["vderain.engines.store", "vderain.engines.backends"],
     [
-        *("vderain.media.frames", "vderain.media.io", "vderain.media.carry"),
+        *(
+            "vderain.media.bitstream",
+            "vderain.media.frames",
+            "vderain.media.io",
+            "vderain.media.carry",
+        ),
         *("vderain.media.verify", "vderain.media.gpu", "vderain.media.stills"),
         *("vderain.media.edit", "vderain.media.live"),
     ],

@@ -7,10 +7,10 @@ from itertools import pairwise
 import av
 
 from tests.media import synth
+from vderain.media.bitstream.nal import NalFormat
 from vderain.media.edit.assemble import Copied, Encoded
 from vderain.media.edit.segments import SegmentSink, SegmentSource
 from vderain.media.io.index import index_video
-from vderain.media.io.nal import NalFormat
 from vderain.options import EncodeOptions, RunOptions
 
 UNEVEN = tuple(synth.STEP * index + (900 if index % 3 else 0) for index in range(40))

@@ -17,6 +17,7 @@ from vderain.errors import SinkError
 from vderain.files import Destination, refuse_name
 from vderain.frames import ColorTags, Frame, PassedPacket, PlaneFormat
 from vderain.interfaces import FrameSource, SinkReport
+from vderain.media.bitstream.ticks import Ticks
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.messages import Messages
 from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
@@ -38,7 +39,6 @@ from vderain.media.io.formats import (
 from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
-from vderain.media.io.ticks import Ticks
 from vderain.media.io.urls import redact
 from vderain.media.verify.contents import Contents
 from vderain.media.verify.facts import Facts

@@ -8,12 +8,12 @@ import pytest
 
 from tests.live.servers import need
 from tests.media import synth
-from tests.media.io.test_ticks import rate_inside
+from tests.media.bitstream.test_ticks import rate_inside
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices
 from vderain.errors import SinkError
+from vderain.media.bitstream.nal import NalFormat
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
 from vderain.media.io.index import index_video
-from vderain.media.io.nal import NalFormat
 from vderain.media.verify.problems import problems_of
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]

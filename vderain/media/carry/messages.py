@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from vderain.media.io.nal import NalFormat, annex_b, escaped
+from vderain.media.bitstream.nal import NalFormat, annex_b, escaped
 
 _REGISTERED, _UNREGISTERED = 4, 5  # payload types of ITU-T H.274
 # What x264 and x265 say of their settings, which are not those of the output.

@@ -12,9 +12,9 @@ from typing import Any
 import av
 
 from vderain.errors import SinkError
+from vderain.media.bitstream.nal import NalFormat, Renumbering, annex_b
 from vderain.media.edit.segments import OFFSET_TAG, find_entry
 from vderain.media.io.index import VideoIndex, index_video, nal_format, packets_of
-from vderain.media.io.nal import NalFormat, Renumbering, annex_b
 from vderain.media.io.open import open_container, pick_video
 
 

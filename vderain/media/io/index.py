@@ -12,9 +12,9 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
+from vderain.media.bitstream.nal import NalFormat
 from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
-from vderain.media.io.nal import NalFormat
 from vderain.media.io.open import codec_name, input_name, open_container, pick_video
 from vderain.media.io.urls import redact
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -178,7 +178,7 @@ def read_window(clip: ClipFile, *, at_most: bool = False) -> list[Picture]:
     return pictures
 
 
-def frames_by_opencv(path: Path) -> Iterator[Picture]:
+def frames_by_opencv(path: Path) -> Generator[Picture, None, None]:
     """The frames of a video file or a folder of images, (H, W, 3) uint8 RGB.
 
     OpenCV decodes and converts video several times faster than planes are converted exactly. Its conversion

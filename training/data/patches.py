@@ -6,7 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -151,7 +151,8 @@ class PatchSampler:
             rainy = [recompress(rng, frame) for frame in rainy]
         background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
         stack = maker.laid_over(rng, rainy, offsets)
-        return Patch(*_mirrored(rng, (stack, background)))
+        stack, background = _mirrored(rng, (stack, background))
+        return Patch(stack, background)
 
     def _clean_clip(
         self, rng: np.random.Generator, sample: Sample, side: int, offsets: Sequence[int]
@@ -189,7 +190,8 @@ class PatchSampler:
         if rng.random() < 0.5:
             wet = [recompress(rng, frame) for frame in wet]
         stack = maker.laid_over(rng, wet, offsets)
-        return Patch(*_mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m])))
+        stack, background = _mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m]))
+        return Patch(stack, background)
 
     def _draw_real(self, rng: np.random.Generator, segment: Segment) -> Patch:
         """Real rain before a static camera, and what its median says of it."""
@@ -203,8 +205,8 @@ class PatchSampler:
             real = real_patch(rng, segment, self._patch + 2 * m, offsets)
             stack = maker.laid_over(rng, real.frames, offsets)
             inner = slice(m, -m)
-        target, weight = (one[inner, inner] for one in (real.target, real.weight[..., None]))
-        stack, target, weight = _mirrored(rng, (stack, target, weight))
+        target, known = real.target[inner, inner], real.weight[inner, inner, None]
+        stack, target, weight = _mirrored(rng, (stack, target, known))
         return Patch(stack, target, np.ascontiguousarray(weight[..., 0]))
 
 
@@ -390,8 +392,8 @@ def _filled(picture: Picture, side: int) -> Picture:
 
 
 def _mirrored(
-    rng: np.random.Generator, pictures: tuple[Picture, ...], *, upside_down: bool = False
-) -> tuple[Picture, ...]:
+    rng: np.random.Generator, pictures: tuple[npt.NDArray[Any], ...], *, upside_down: bool = False
+) -> tuple[npt.NDArray[Any], ...]:
     """Mirror left-right half of the time; with ``upside_down`` also that way, half of the time.
 
     Never about the diagonal: what learns from level streaks wipes wires and lane marks.

@@ -75,7 +75,8 @@ def real_patch(
     frames = _frames(rng, segment, offsets, window)
     seen = rain_of(scene.part(*window), frames[len(frames) // 2])
     known = seen.known.astype(np.float32)
-    made = [_squared(one, side) for one in (*frames, seen.target, known)]
+    parts: list[npt.NDArray[Any]] = [*frames, seen.target, known]
+    made = [_squared(one, side) for one in parts]
     return RealPatch(made[:-2], made[-2], made[-1])
 
 

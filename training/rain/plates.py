@@ -23,4 +23,4 @@ def black_of(frames: Grey) -> Grey:
 def plate_light(frame: Grey, black: Grey) -> Layer:
     """What rain adds to a frame of a plate, both (H, W) uint8, in levels."""
     light = frame.astype(np.float32) - black - np.float32(_NOISE_LEVELS)
-    return np.maximum(light, 0)
+    return np.asarray(np.maximum(light, 0), np.float32)

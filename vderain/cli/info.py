@@ -73,8 +73,8 @@ def _text(found: Description) -> list[str]:
         copied = "copied" if fate.copied else "kept in a file beside the output"
         lines.append(f"track {fate.track}: {copied} ({found.output})")
     if found.boxes:
-        fate = "carried" if found.boxes_carried else "kept in a file next to the output"
-        lines.append(f"boxes {found.boxes}: {fate} ({found.output})")
+        kept = "carried" if found.boxes_carried else "kept in a file next to the output"
+        lines.append(f"boxes {found.boxes}: {kept} ({found.output})")
     lines += [f"note: {note}" for note in found.notes]
     return lines + [f"loss: {loss} (in {found.output})" for loss in found.losses]
 

@@ -70,6 +70,8 @@ class VideoSource:
 
     _surveys: ClassVar[bool] = True  # whether to learn from the packets how long the input is
 
+    _rate: Fraction | None
+
     def __init__(self, path: str, *, run: RunOptions, encode: EncodeOptions) -> None:
         self._name, self._path = input_name(path), path
         self._stats = SourceStats()
@@ -109,7 +111,7 @@ class VideoSource:
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
         self._survey = survey(path, self._stream) if self._surveys else None
         surveyed = self._survey.rate if self._survey else None
-        self._rate: Fraction | None = believable_rate(self._stream) or surveyed
+        self._rate = believable_rate(self._stream) or surveyed
         self._clock = FrameClock(
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )

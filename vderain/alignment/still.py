@@ -31,7 +31,7 @@ _SPIKE_LEVELS = (
     4.0,
     300.0,
 )  # a neighbour is darker, and the current brightness is that of one frame
-_MOST_SPIKE_LEVELS = 40.0  # where only frames before or after are known
+_MOST_LEVELS = 26.0  # beyond any of these: no rain is as bright over a blurred place
 _QUIET_LEVELS = 0.1  # of noise, up to which the surroundings of what moves are hidden too
 
 
@@ -81,9 +81,7 @@ def moving(current: Thumbnail, neighbour: Thumbnail, nearest: Sequence[Thumbnail
     brighter = _above(cv2.subtract(neighbour.fine, current.fine), _at(_BRIGHTER_LEVELS, noise))
     darker = np.asarray(cv2.subtract(current.coarse, neighbour.coarse), np.uint8)
     spike = _at(_SPIKE_LEVELS, noise)
-    found = cv2.bitwise_or(
-        brighter, _above(darker, spike if len(nearest) > 1 else min(spike, _MOST_SPIKE_LEVELS))
-    )
+    found = cv2.bitwise_or(brighter, _above(darker, spike))
     if nearest:
         brightest = nearest[0].fine if len(nearest) == 1 else cv2.max(*(n.fine for n in nearest))
         fades = _above(cv2.subtract(current.fine, brightest), _at(_STAYS_LEVELS, noise))
@@ -104,7 +102,7 @@ def _quiet_mean(difference: object) -> float:
 
 
 def _at(levels: tuple[float, float], noise: float) -> float:
-    return levels[0] + levels[1] * noise
+    return min(levels[0] + levels[1] * noise, _MOST_LEVELS)
 
 
 def _above(difference: object, levels: float) -> Grey:

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vderain.clips import Window
-from vderain.training.data.stacks import stacked_alone
+from vderain.training.data.stacks import stacked_alone, window_of
 from vderain.training.evaluation.predict import derain_stack, stacked_clips
 from vderain.training.rain.render import render_clip
 from vderain.weights import find_weights, load_network
@@ -40,13 +39,13 @@ def scene(seed, step_px):
 @pytest.mark.parametrize("step_px", [12, 24, 32])
 def test_near_a_fast_edge_neighbours_do_not_harm(network, step_px):
     """The error there, in levels, is not higher than that of the same network on the frame alone."""
-    count, errors = network.config.frames, []
+    errors = []
     for seed in SEEDS:
         clean, near = scene(seed, step_px)
         rainy = render_clip(np.random.default_rng(seed), clean)
         stacks = (
-            list(stacked_clips(rainy, Window(count, count // 2)))[MIDDLE],
-            stacked_alone(rainy[MIDDLE], count),
+            list(stacked_clips(rainy, window_of(network.config)))[MIDDLE],
+            stacked_alone(rainy[MIDDLE], network.config.seen_frames),
         )
         answers = [derain_stack(network, stack).astype(float) for stack in stacks]
         errors.append([np.abs(answer - clean[MIDDLE])[near].mean() for answer in answers])

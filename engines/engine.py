@@ -74,7 +74,7 @@ def require_room(
     if needed > room_bytes:
         raise NoRoomError(
             f"{name} needs about {needed >> 20} MiB for a frame of {fmt.width}x{fmt.height} and has "
-            f"{room_bytes >> 20} MiB; use --scale 0.5, or --engine {instead}, which computes in stripes"
+            f"{room_bytes >> 20} MiB; use scale=0.5, or engine={instead!r}, which computes in stripes"
         )
 
 

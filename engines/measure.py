@@ -6,14 +6,17 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from vderain.clips import still_clip
 from vderain.flow.future import Future
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine
+
+if TYPE_CHECKING:
+    import torch
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _SECONDS = 1.0
@@ -53,6 +56,8 @@ def matrix_peak_flop_per_s(device: torch.device, precision: str) -> tuple[float,
     Of the precision asked for where torch has such a product there; of float32 for int8 on a CPU, whose
     share may therefore exceed 100 %.
     """
+    import torch
+
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     on_gpu = device.type == "cuda"
     if not on_gpu and precision == "float16":

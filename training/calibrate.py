@@ -45,7 +45,7 @@ def int8_scales(
     still = {name: one for name, one in tables.items() if one.get("reader") not in SEGMENT_KINDS}
     if not still:
         raise SourceError(
-            "int8 needs pictures to be measured on: name a folder of clean ones with --calibrate"
+            "int8 needs pictures to be measured on: name a folder of clean ones to calibrate with"
         )
     sources = load_sources(still, data, PictureCache(0))
     frames = network.config.frames

@@ -66,7 +66,7 @@ def test_bad_input_is_told_and_writes_nothing(tmp_path, clip, weights):
         ([broken], "broken.mp4"),
         ([tmp_path / "none.mp4"], "no such file"),
         ([clip, "--dry", clip], "shows rain"),
-        ([clip, "--dry", tmp_path / "none"], "no such file or folder"),
+        ([clip, "--dry", tmp_path / "none"], "no such dry file or folder"),
         ([clip, "--replay", tmp_path / "none"], "no such file"),
     ):
         with pytest.raises(SourceError, match=told):

@@ -292,7 +292,7 @@ def test_a_folder_as_output_does_not_replace_an_input_in_it(tmp_path):
 @pytest.mark.parametrize("seconds", ["inf", "nan"])
 def test_a_still_of_no_time_is_refused(tmp_path, seconds):
     write(tmp_path / "a.mp4", pts=EVEN)
-    with pytest.raises(OptionError, match=f"--still {seconds}: must be a time in seconds"):
+    with pytest.raises(OptionError, match=f"still={seconds}: must be a time in seconds"):
         call(tmp_path / "a.mp4", tmp_path / "a.mp4", "--still", seconds, tmp_path / "still.png")
 
 

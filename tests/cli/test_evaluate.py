@@ -105,7 +105,7 @@ def test_a_suite_and_results_alone(tmp_path, monkeypatch):
         (["--pairs", "{set}", "--results", "other"], "NAME=DIR"),
         (["--pairs", "{set}", "--results", "a={set}", "--results", "a={set}"], "taken"),
         (["--pairs", "{set}", "--every", "0"], "--every"),
-        (["--suite", "{none}"], "does not exist"),
+        (["--suite", "{none}"], "not a suite that can be read"),
     ],
 )
 def test_wrong_use_is_explained(tmp_path, arguments, says):

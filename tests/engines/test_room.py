@@ -325,7 +325,7 @@ def test_a_frame_too_large_for_openvino_goes_to_the_reference_in_stripes(weights
         change = pool.change(clip).result()
         spec = pool.open(clip.format)
     assert spec.name == "reference" and "in stripes" in spec.notes[-1]
-    assert "--scale 0.5, or --engine reference" in spec.notes[0]
+    assert "scale=0.5, or engine='reference'" in spec.notes[0]
     assert agreement_db(change, expected_change(weights, clip), clip.format) > 60
 
 

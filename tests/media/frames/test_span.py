@@ -77,8 +77,8 @@ def test_the_last_frames_of_a_duration_come_however_late_the_decoder_gives_them(
     """Threads and B-frames hold back many frames, which at a low rate are many seconds."""
 
     class Threaded(Decoder):
-        def __init__(self, stream, *others):
-            super().__init__(stream, *others)
+        def __init__(self, stream, *others, **options):
+            super().__init__(stream, *others, **options)
             stream.codec_context.thread_count = threads
 
     monkeypatch.setattr("vderain.media.source.Decoder", Threaded)

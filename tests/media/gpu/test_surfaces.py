@@ -14,6 +14,7 @@ from tests.engines.host_device import HostDevice
 from tests.media.gpu_picture import decode_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import TEMPORAL
+from vderain.clips import Window
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import SourceError
@@ -58,7 +59,7 @@ class OneEngine:
 
     def __init__(self, path, device):
         self.found = find_weights("fast", str(path))
-        self.frames = self.found[1].config.frames
+        self.window = Window.of(self.found[1].config.frames, self.found[1].config.ranks)
         self.device, self.inner = device, None
 
     def open(self, fmt):

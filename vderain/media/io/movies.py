@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from vderain.media.io.boxes import BoxError, Place, places, read_movie, sample_entries
@@ -34,6 +35,8 @@ def next_movie(path: str) -> NextMovie | None:
     None also for fragments that go on with the settings of the first movie, as when a recorder begins
     anew: they are read.
     """
+    if not os.path.isfile(path):  # a pipe can be read only once
+        return None
     try:
         with open(path, "rb") as file:
             if file.read(8)[4:] not in _BEGINNINGS:

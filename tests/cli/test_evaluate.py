@@ -105,7 +105,6 @@ def test_a_suite_and_results_alone(tmp_path, monkeypatch):
         (["--pairs", "{set}", "--results", "other"], "NAME=DIR"),
         (["--pairs", "{set}", "--results", "a={set}", "--results", "a={set}"], "taken"),
         (["--pairs", "{set}", "--every", "0"], "--every"),
-        (["--suite", "{none}"], "not a suite that can be read"),
     ],
 )
 def test_wrong_use_is_explained(tmp_path, arguments, says):
@@ -120,6 +119,7 @@ def test_wrong_use_is_explained(tmp_path, arguments, says):
     ("arguments", "code", "says"),
     [
         (["--pairs", "{none}"], 1, "none"),
+        (["--suite", "{none}"], 2, "not a suite that can be read"),
         (["--static-rain", "{none}"], 1, "no such file or folder"),
         (["--dry-motion", "{set}"], 1, "holds no clips"),
         (["--video", "{none}", "{set}"], 1, "none"),

@@ -309,7 +309,7 @@ class Tight(HostDevice):
 
 
 def test_a_frame_too_large_for_tensorrt_is_refused_with_what_to_do(weights):
-    with pytest.raises(NoRoomError, match=r"needs about .* 64x48 .*--scale 0\.5.*--engine cuda"):
+    with pytest.raises(NoRoomError, match=r"needs about .* 64x48 .*scale=0\.5.*engine='cuda'"):
         backend("tensorrt", weights, Tight()).open(replace(FMT, width=64, height=48))
     assert not PROGRAMS
 

@@ -83,7 +83,8 @@ class Pace:
         if self._so_far <= before:  # nothing was finished in it
             since_s, before = self._marks[0]
         done = self._so_far - before
-        return (now_s - since_s) / done * self._ahead if done > 0 else None
+        # Less than a byte is the rounding of a share.
+        return (now_s - since_s) / done * self._ahead if done >= 1 else None
 
     def _mark(self) -> None:
         """Remember how far it is now, at most so many times, evenly over the whole time."""

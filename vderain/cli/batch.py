@@ -94,6 +94,10 @@ def batch(
     from vderain.batch.clips.find import read_list
     from vderain.batch.run import derain_archive, plan_archive
 
+    if ray is not None:  # first, since --ray takes a folder behind it for an address
+        from vderain.batch.ray.cluster import check_address
+
+        check_address(ray)
     sources, target = _sources(paths, listed is not None)
     named = read_list(listed.read()) if listed else []
     if listed and not (named or sources):

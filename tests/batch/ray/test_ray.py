@@ -67,12 +67,13 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
 
         import numpy as np
 
+        from vderain.clips import Window
         from vderain.flow.future import Future
         from vderain.interfaces import EngineSpec
         from vderain.network.change import apply_change
 
         class Darkening:
-            slots, frames, seen = 1, 1, 0
+            slots, window, seen = 1, Window(), 0
 
             def open(self, fmt):
                 return EngineSpec("offset", "float32", "cpu", "fast")
@@ -178,7 +179,7 @@ def test_a_worker_that_cannot_run_the_engine_of_the_batch_says_so_before_the_wor
     pinned = EngineOptions(engine="reference", precision="float16")
     failure = Worker().open(open_default, pinned, [], vderain.__version__)
     assert failure.kind is EngineLoadError
-    told = f"{socket.gethostname()}: cannot run reference in float16: .*float32 only; .*--engine"
+    told = f"{socket.gethostname()}: cannot run reference in float16: .*float32 only; .*engine="
     assert re.match(told, failure.args[0])
     able = EngineOptions(engine="reference")
     assert Worker().open(open_default, able, [], vderain.__version__) is None

@@ -179,7 +179,9 @@ def test_a_worker_that_cannot_run_the_engine_of_the_batch_says_so_before_the_wor
     pinned = EngineOptions(engine="reference", precision="float16")
     failure = Worker().open(open_default, pinned, [], vderain.__version__)
     assert failure.kind is EngineLoadError
-    told = f"{socket.gethostname()}: cannot run reference in float16: .*float32 only; .*another engine"
+    told = (
+        f"{socket.gethostname()}: cannot run reference in float16: .*float32 only; .*another engine"
+    )
     assert re.match(told, failure.args[0])
     able = EngineOptions(engine="reference")
     assert Worker().open(open_default, able, [], vderain.__version__) is None

@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 # One worker for each core. The tests' networks are tiny: more threads would only wait for each other. A file stays with
 # one worker, which makes what its tests share once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-WORKERS = -n auto --dist loadfile
+WORKERS = -n auto --dist loadfile --reruns 1
 
 test: $(VENV)/.installed
 	$(PYTEST) $(WORKERS) -m "not slow and not wheels"

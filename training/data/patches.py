@@ -32,7 +32,7 @@ _SMALLEST_SCALE = 0.4
 # Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
 # would else take what stays for the background, and leave all the rain that a picture shows.
 _ALONE_SHARE = 0.5
-_OBJECTS_SHARE = 0.05  # of rendered clips, before which things move on their own
+_OBJECTS_SHARE = 0.25  # of rendered clips, before which things move on their own
 _REAL_ALONE_SHARE = 0.2  # of samples of real rain that are seen as a single picture
 # Keeps the unpaired batches' numbers apart from the paired ones of the same seed.
 _UNPAIRED_STREAM = 1

@@ -20,6 +20,7 @@ from vderain.training.rain.render import Picture
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
 _LOST_SHARE = 0.06  # of neighbours that the current frame stands in for, as at the ends of a clip
+_DASHES_SHARE = 0.5  # of things that move on their own: the dashes of a lane
 _LARGEST_SHRINK = 4.0  # of a frame to its thumbnail: 720 lines to 180
 
 
@@ -79,11 +80,14 @@ def with_objects(
 ) -> list[Picture]:
     """The frames (H, W, 3), behind one to three things that move on their own, up to 40 pixels a frame.
 
-    Upright bars, boxes and discs, in one colour or with the picture's texture: what moves too fast to be
-    aligned, is bright, and is not rain.
+    Upright bars, boxes and discs, in one colour or with the picture's texture, or the dashes of a lane: what moves
+    too fast to be aligned, is bright, and is not rain.
     """
     height, width = frames[0].shape[:2]
     moved = [frame.copy() for frame in frames]
+    if rng.random() < _DASHES_SHARE:
+        _draw_dashes(rng, moved, offsets)
+        return moved
     for _ in range(int(rng.integers(1, 4))):
         size = 10 ** rng.uniform(1.0, 1.9, 2)
         if rng.random() < 0.4:
@@ -104,6 +108,38 @@ def with_objects(
             share = mask[..., None].astype(np.float32) / np.float32(255)
             frame[:] = np.rint(frame * (1 - share) + surface * share).astype(np.uint8)
     return moved
+
+
+def _draw_dashes(
+    rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
+) -> None:
+    """Draws one to three dashed lines onto the frames (H, W, 3), whose dashes move along them."""
+    height, width = frames[0].shape[:2]
+    for _ in range(int(rng.integers(1, 4))):
+        angle = rng.uniform(0.0, np.pi)
+        along = np.array([np.cos(angle), np.sin(angle)])
+        half_width = np.array([-along[1], along[0]]) * 10 ** rng.uniform(0.1, 0.9) / 2
+        length_px = 10 ** rng.uniform(0.6, 1.9)
+        period_px = length_px * rng.uniform(1.5, 5.0)
+        step_px = rng.choice((-1, 1)) * 10 ** rng.uniform(0.3, 1.6)
+        start = rng.random(2) * (width, height) + along * rng.uniform(0.0, period_px)
+        colour = np.full(3, rng.uniform(140, 255)) - (0, 0, rng.choice((0, 0, 60)))
+        count = int(np.hypot(height, width) / period_px) + 2
+        for frame, offset in zip(frames, offsets, strict=True):
+            mask = np.zeros((height, width), np.uint8)
+            for number in range(-count, count):
+                tail = start + along * (number * period_px + step_px * offset)
+                head = tail + along * length_px
+                corners = (
+                    tail - half_width,
+                    tail + half_width,
+                    head + half_width,
+                    head - half_width,
+                )
+                points = np.rint(np.array(corners) * 16).astype(np.int32)
+                cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, shift=4)
+            share = mask[..., None].astype(np.float32) / np.float32(255)
+            frame[:] = np.rint(frame * (1 - share) + colour * share).astype(np.uint8)
 
 
 def _surface(rng: np.random.Generator, picture: Picture) -> Picture:

@@ -91,6 +91,7 @@ def test_things_move_on_their_own_before_a_still_picture():
 
 
 def test_a_thing_keeps_its_colour_up_to_its_edge(monkeypatch):
+    monkeypatch.setattr(synthetic_clips, "_DASHES_SHARE", 0.0)
     still = [np.full((64, 64, 3), 200, np.uint8)] * 3
     monkeypatch.setattr(
         synthetic_clips, "_surface", lambda rng, picture: np.full_like(picture, 100)
@@ -98,3 +99,17 @@ def test_a_thing_keeps_its_colour_up_to_its_edge(monkeypatch):
     for seed in range(40):
         for frame in with_objects(np.random.default_rng(seed), still, [-1, 0, 1]):
             assert frame.min() >= 100 and frame.max() <= 200
+
+
+def test_dashes_of_a_lane_move_along_it(monkeypatch):
+    monkeypatch.setattr(synthetic_clips, "_DASHES_SHARE", 1.0)
+    still = [np.full((120, 160, 3), 90, np.uint8)] * 3
+    covered, moved = [], []
+    for seed in range(40):
+        frames = with_objects(np.random.default_rng(seed), still, [-1, 0, 1])
+        before, now, after = ((frame != 90).any(2) for frame in frames)
+        covered.append(now.mean())
+        moved.append((before ^ after).any())
+    assert max(covered) < 0.6, "the scene stays visible"
+    assert np.mean(np.array(covered) > 0.001) > 0.7
+    assert np.mean(moved) > 0.7

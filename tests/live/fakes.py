@@ -10,8 +10,8 @@ import numpy as np
 from tests.fakes import OffsetEngine, gray_frame
 from vderain.flow.future import Future
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
-from vderain.live.scheduling.control import TierControl, ladder
 from vderain.live.scheduling.feed import Feed
+from vderain.live.scheduling.tier_control import TierControl, ladder
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
 

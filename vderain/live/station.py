@@ -17,10 +17,10 @@ from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
-from vderain.live.scheduling.control import Rung, TierControl, ladder
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.scheduling.shelf import EngineShelf
+from vderain.live.scheduling.tier_control import Rung, TierControl, ladder
 from vderain.live.session import CameraSession, SessionParts, retry_options
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import Camera, Outlet, Sound, VideoEncoder

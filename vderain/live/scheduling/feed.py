@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vderain.alignment import Aligner
-from vderain.live.scheduling.control import TierControl
-from vderain.live.scheduling.ring import LatestRing
+from vderain.live.scheduling.ring_buffer import LatestRing
+from vderain.live.scheduling.tier_control import TierControl
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
 

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 
 from vderain.frames import Frame, PlaneFormat
-from vderain.live.scheduling.control import PASSTHROUGH, Rung
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.shelf import EngineShelf, Entry
+from vderain.live.scheduling.tier_control import PASSTHROUGH, Rung
 from vderain.media.live.types import LiveFrame
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vderain.frames import PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
-from vderain.live.scheduling.control import Rung
+from vderain.live.scheduling.tier_control import Rung
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from vderain.live.scheduling.control import ControlOptions, Rung, TierControl, ladder
+from vderain.live.scheduling.tier_control import ControlOptions, Rung, TierControl, ladder
 
 OPTIONS = ControlOptions()
 

@@ -1,4 +1,4 @@
-from vderain.live.scheduling.ring import LatestRing
+from vderain.live.scheduling.ring_buffer import LatestRing
 
 
 class Clock:

@@ -3,9 +3,8 @@
     python benchmarks/pipeline.py [--seconds 20] [--sizes 640x360,1280x720,1920x1080] [--weights FILE]
 
 For each size, in one run: CPU seconds of ``vderain run`` against the sum of a plain PyAV transcode at the
-same encoder settings, laying neighbours over each frame, and the exported graph alone; frames per second
-end to end and of the network only; start-up time with a cached engine. ``benchmarks/wrapper.py`` prints
-the wrapper's share.
+same encoder settings, the alignment of neighbours, and the exported graph alone; frames per second end to end
+and of the network only; start-up time with a cached engine.
 """
 
 from __future__ import annotations

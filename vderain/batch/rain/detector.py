@@ -1,7 +1,7 @@
 """Which stretches of a clip show rain: a score for every frame becomes spans to derain; torch-free.
 
 Two errors are possible. Rain that is missed stays in the footage; a dry stretch that is derained costs time
-only. So whatever is doubtful or unknown is wet, and thresholds are set for recall (`benchmarks/gate.py`).
+only. So whatever is doubtful or unknown is wet, and thresholds are set for recall (`benchmarks/rain_detector`).
 """
 
 from __future__ import annotations

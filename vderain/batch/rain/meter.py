@@ -24,7 +24,7 @@ _THIN = np.ones((1, 9), np.uint8)  # what is narrower than this from side to sid
 _NOTHING = np.log(
     0.02 + 0.056
 )  # 0.056 levels: less than in any measured frame with visible streaks
-# Logistic regression on one half of the clips of benchmarks/gate.py: thin brightness and darkness in one frame
+# Logistic regression on one half of the clips of benchmarks/rain_detector: thin brightness and darkness in one frame
 # only, thin brightness and darkness at all, brightness less darkness where it is large (all five as
 # logarithms), their contrast there, and how much each is of one direction.
 _WEIGHTS = np.array([0.042, 0.289, 0.334, 0.46, 0.789, 5.414, 5.33, -2.149])

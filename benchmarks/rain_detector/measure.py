@@ -1,13 +1,12 @@
-"""Precision and recall of the rain gate on rendered and real rain against dry footage; prints, asserts nothing.
+"""Precision and recall of the rain detector on rendered and real rain against dry footage.
 
-    python benchmarks/gate.py --data DIR [--work DIR] [--opinion]
+    python benchmarks/rain_detector/measure.py --data DIR [--work DIR] [--opinion]
 
 The data are those of `training/recipes/dev.toml`. Weights and threshold of the score were fitted on the clips
-of every second source ("half 0"). The other half is not untouched: three sizes of the part of a frame that is
-looked at were tried with its results in view, and the floor under which a frame is dry at all was set from
-every rainy frame. A clip
-here is half a second, and judged by its median; the margins of the timeline are left out. Milliseconds are of
-CPU, in one thread. With ``--opinion`` the network is asked about the clips in doubt, with the shipped weights.
+of every second source ("half 0"). The other half is not untouched: it chose among three sizes of the part of a
+frame that is measured, and the floor below which a frame is dry was set from every rainy frame. A clip here is
+half a second and is judged by its median, without the margins of the timeline. Milliseconds are of CPU, in one
+thread. With ``--opinion`` the network, with the shipped weights, decides on the clips in doubt.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from pathlib import Path
 
 import click
 import cv2
-import gate_opinion
 import numpy as np
-from gate_footage import Sample, given_samples, make_samples
+import opinion as opinions
+from footage import Sample, given_samples, make_samples
 
 from vderain.batch.rain.detector import WET_FROM
 from vderain.batch.rain.meter import RainMeter
@@ -32,8 +31,8 @@ from vderain.machine import cpu_fields, cpu_model
 from vderain.media import open_source
 from vderain.options import EncodeOptions, RunOptions
 
-VISIBLE_LEVELS = 2.0  # RMS of what rain adds; less is hardly seen
-HIDING = ("fog", "mist")  # there the RMS is of lost contrast too, and streaks may be few
+VISIBLE_LEVELS = 2.0  # RMS of what rain adds; less is hardly visible
+HIDING = ("fog", "mist")  # here the RMS includes lost contrast, and streaks may be few
 
 
 def scored(sample: Sample) -> list[float]:
@@ -107,7 +106,9 @@ def speed() -> None:
 
 @click.command()
 @click.option("--data", envvar="VDERAIN_DATA", required=True, type=click.Path(path_type=Path))
-@click.option("--work", default="build/gate", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--work", default="build/rain_detector", type=click.Path(path_type=Path), show_default=True
+)
 @click.option("--opinion", is_flag=True, help="Only what the network's second opinion is worth.")
 def main(data: Path, work: Path, opinion: bool) -> None:
     """Make the clips where they are missing, score them, print the tables."""
@@ -119,7 +120,7 @@ def main(data: Path, work: Path, opinion: bool) -> None:
     rows = [(sample, scored(sample)) for sample in samples]
     if opinion:
         counted = [(sample, scores) for sample, scores in rows if visible_or_dry(sample)]
-        gate_opinion.show(counted, gate_opinion.doubts(counted))
+        opinions.show(counted, opinions.doubts(counted))
         return
     for half in (0, 1):
         summary(rows, half)

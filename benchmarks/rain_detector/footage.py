@@ -1,4 +1,4 @@
-"""Clips for `benchmarks/gate.py`: dry ones made harder, and the same ones under rendered rain, encoded afterwards."""
+"""Clips for `measure.py`: dry ones made harder, and the same ones with rendered rain, encoded afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
 
 FRAMES = 14  # of a clip
 PLACES = (0.2, 0.6)  # of a source, where a clip is cut
-LARGEST_PX = 720  # lines; what is larger is made smaller first
+LARGEST_PX = 720  # lines; larger frames are scaled down first
 KINDS = tuple(kind for kind in RAIN_KINDS if kind != "mined")
 VARIANTS = ("plain", "coarse", "noise", "fast", "night", "720p")
 FASTER = 3  # only every third frame
@@ -26,10 +26,10 @@ FASTER = 3  # only every third frame
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip to be judged.
+    """One clip to judge.
 
-    ``rain`` is for each frame what streaks add, as the RMS of the luma after a 15 px blur is taken off, in
-    levels; 0 for dry footage; None for real rain.
+    ``rain`` is what streaks add to each frame: the RMS of the added luma less its 15 px blur, in code values;
+    0 for dry footage; None for real rain.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Sample:
 
 
 def make_samples(data: Path, work: Path) -> list[Sample]:
-    """Write the clips below ``work``, or take those that lie there."""
+    """Write the clips below ``work``, or read those that are there."""
     listing = work / "samples.json"
     if listing.is_file():
         return [Sample(**entry) for entry in json.loads(listing.read_text())]
@@ -59,7 +59,7 @@ def make_samples(data: Path, work: Path) -> list[Sample]:
 
 
 def given_samples(data: Path) -> list[Sample]:
-    """Rain that was rendered before, and real rain; all for the second half, they choose nothing."""
+    """Rain that was rendered before, and real rain; all in the second half, on which nothing was fitted."""
     rendered = [
         Sample(str(path), path.stem, "rendered " + path.stem.rpartition("_")[2], True, 1)
         for path in _clips(data / "dev" / "rendered")
@@ -73,7 +73,7 @@ def _clips(folder: Path) -> list[Path]:
 
 
 def _cuts(path: Path) -> list[list[Picture]]:
-    """Stretches long enough to leave every third frame of them."""
+    """Parts long enough that every third frame of them makes a clip."""
     length = clip_length(path)
     wanted = FRAMES * FASTER
     if length < 2 * wanted:

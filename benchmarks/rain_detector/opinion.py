@@ -1,4 +1,4 @@
-"""What the network's second opinion is worth to the rain gate, for `benchmarks/gate.py --opinion`."""
+"""What the network's second opinion is worth to the rain detector, for `measure.py --opinion`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from gate_footage import Sample
+from footage import Sample
 
 from vderain.batch.rain.detector import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
 from vderain.clips import clips, upright_clip
@@ -17,14 +17,14 @@ from vderain.interfaces import Engine
 from vderain.media import open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
-LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # levels
+LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # code values
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A clip with a frame whose score is doubtful, and what the network changes of the first that is.
+    """A clip with a frame whose score is doubtful, and how much the network changes the first such frame.
 
-    In levels: ``alone`` as the gate asks, ``among`` with the frames around it, as in a run.
+    In code values: ``alone`` as the detector runs it, ``among`` with its neighbours, as in a run.
     """
 
     sample: Sample
@@ -33,7 +33,7 @@ class Doubt:
 
 
 def doubts(rows: Sequence[tuple[Sample, list[float]]]) -> list[Doubt]:
-    """Ask the shipped weights about every clip with a doubtful frame, on the CPU."""
+    """Run the shipped weights on every clip with a doubtful frame, on the CPU."""
     with closing(open_engine(EngineOptions(device="cpu"))) as engine:
         return [
             _asked(sample, next(filter(is_doubtful, scores)), scores, engine)
@@ -73,24 +73,24 @@ def show(rows: Sequence[tuple[Sample, list[float]]], asked: Sequence[Doubt]) -> 
             left_alone = 1 - taken / sum(not w for w, _ in kept)
             print(f"half {half}, clips, {name} the opinion: recall {recall:.3f},"
                   f" precision {wet / (wet + taken):.3f}, dry left alone {left_alone:.3f}")  # fmt: skip
-    print("| limit, levels | asked | half | dry clips called dry | rainy clips called dry |")
+    print("| limit, code values | run | half | dry clips called dry | rainy clips called dry |")
     print("|---|---|---|---|---|")
     for limit in LIMITS:
-        for way in ("alone", "among"):
+        for mode in ("alone", "among"):
             for half in (0, 1):
-                told = []
+                counts = []
                 for wet in (False, True):
-                    levels = [
-                        getattr(d, way) for d in asked
+                    changes = [
+                        getattr(d, mode) for d in asked
                         if (d.sample.half, d.sample.wet) == (half, wet)
                     ]  # fmt: skip
-                    told.append(f"{sum(level < limit for level in levels)} of {len(levels)}")
-                print(f"| {limit} | {way} | {half} | {told[0]} | {told[1]} |")
-    for way in ("alone", "among"):
+                    counts.append(f"{sum(change < limit for change in changes)} of {len(changes)}")
+                print(f"| {limit} | {mode} | {half} | {counts[0]} | {counts[1]} |")
+    for mode in ("alone", "among"):
         wet, dry = (
-            np.array([getattr(d, way) for d in asked if d.sample.wet is want])
+            np.array([getattr(d, mode) for d in asked if d.sample.wet is want])
             for want in (True, False)
         )
         order = np.mean(wet[:, None] > dry)
-        print(f"{way}: least change of rain {wet.min():.2f} levels; rain changes more than dry footage in"
+        print(f"{mode}: least change of rain {wet.min():.2f} code values; rain changes more than dry footage in"
               f" {order:.1%} of all pairs")  # fmt: skip

@@ -7,12 +7,18 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.fakes import OffsetEngine
+from tests.media.synth import STEP, write
+from tests.networks import TINY
+from tests.training.rainy_clips import scene, with_rain, write_frames
 from vderain.cli import cli
 from vderain.cli.options import SetOption
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FORMER = ("--one-frame",)  # of a script of an earlier commit, which the document names
+PAGES = [*DOCS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("*/RESULTS.md")]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COLUMNS = 120
 
 
 def commands():
@@ -89,8 +95,8 @@ def test_commands_in_the_documents_exist(path):
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_options_in_the_documents_exist(path):
-    known = {flag for command in COMMANDS.values() for flag in flags(command)} | {"--help", *FORMER}
-    for script in (ROOT / "benchmarks").glob("*.py"):
+    known = {flag for command in COMMANDS.values() for flag in flags(command)} | {"--help"}
+    for script in (ROOT / "benchmarks").rglob("*.py"):
         known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text()))
     named = {name for command in COMMANDS.values() for name in settings(command) or ()}
     for code in re.findall(r"`(--[^`]+)`", path.read_text()):
@@ -120,3 +126,50 @@ def test_what_there_is_not_is_found():
     assert list(calls("    vderain run a b \\\n        --crf 3   # so\n")) == [
         ["run", "a", "b", "--crf", "3"]
     ]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """What a reader has who tries the Python blocks: footage in the working folder, an engine, a network."""
+    from vderain.network.build import build_network
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vderain.api.open_engine", lambda options: OffsetEngine())
+    monkeypatch.setattr("vderain.batch.run.open_engine", lambda options: OffsetEngine())
+    write(tmp_path / "rainy.mp4", pts=tuple(range(0, 5 * STEP, STEP)))
+    (tmp_path / "dashcam").mkdir()
+    write(tmp_path / "dashcam" / "20260101_120000_F.mp4", pts=tuple(range(0, 5 * STEP, STEP)))
+    write_frames(tmp_path / "my_rain", with_rain([scene()] * 24))
+    return {"network": build_network(TINY).eval()}
+
+
+def python_blocks():
+    for path in PAGES:
+        for place, code in enumerate(PYTHON.findall(path.read_text())):
+            yield pytest.param(code, id=f"{path.name}-{place}")
+
+
+@pytest.mark.parametrize("code", python_blocks())
+def test_python_blocks_run(code, reader):
+    exec(compile(code, "block", "exec"), reader)
+
+
+def test_python_is_always_in_a_block_that_runs():
+    found = {p.values[0] for p in python_blocks()}
+    assert len(found) >= 3
+    for path in PAGES:
+        rest = PYTHON.sub("", path.read_text())
+        assert not re.search(r"^\s*(?:import|from) vderain\b", rest, re.MULTILINE), path.name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_prose_keeps_to_its_columns(path):
+    lines = path.read_text().splitlines()
+    # Tables and commands cannot be wrapped.
+    prose = [line for line in lines if not line.startswith(("|", "    "))]
+    assert [line for line in prose if len(line) > COLUMNS] == []
+
+
+def test_an_entry_of_the_changelog_is_one_line():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith(" ")] == []

@@ -9,26 +9,38 @@ from there on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
 from vderain.alignment import (
     Aligner,
+    Placement,
     Thumbnail,
-    aligned_neighbours,
+    aligned,
     floor_of,
     in_order_of_brightness,
     luma,
+    placements,
     shown,
     thumbnail,
 )
-from vderain.frames import Clip, Frame, PassedPacket, Plane, PlaneFormat
+from vderain.frames import (
+    Clip,
+    Frame,
+    Neighbour,
+    PassedPacket,
+    Plane,
+    PlaneFormat,
+    Unaligned,
+)
 
 _GAP_S = 0.5  # frames further apart show too different a scene
 
 Item = Frame | PassedPacket
+_NUMBERS = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class Window:
 
     def seen(self, ordered: Sequence[Plane]) -> Sequence[Plane]:
         """The planes of ``ordered`` neighbours that clips hold."""
-        return [ordered[rank] for rank in self.ranks] if self.ranks else ordered
+        return _of_ranks(ordered, self.ranks)
 
     @property
     def seen_frames(self) -> int:
@@ -72,21 +84,28 @@ class Window:
         return self.frames - 1
 
 
-def clips(items: Iterable[Item], window: Window) -> Generator[tuple[Item, Clip | None], None, None]:
+def _of_ranks(ordered: Sequence[Plane], ranks: Sequence[int]) -> Sequence[Plane]:
+    return [ordered[rank] for rank in ranks] if ranks else ordered
+
+
+def clips(
+    items: Iterable[Item], window: Window, unaligned: Callable[[], bool] = lambda: False
+) -> Generator[tuple[Item, Clip | None], None, None]:
     """Pair every frame with its clip, in order; packets pass with None.
 
     A frame leaves when as many frames of its stretch have come after it as its window looks ahead, or the
     stretch ends: with the stream, at a discontinuity, a gap in time or a new format. Neighbours beyond an
-    end are replaced by others, and by the frame itself where there are none.
+    end are replaced by others, and by the frame itself where there are none. Neighbours are aligned here unless
+    ``unaligned``, asked for each clip, says that the engine does it.
     """
-    stretch = _Stretch(window)
+    stretch = _Stretch(window, unaligned)
     waiting: deque[Item] = deque()
     for item in items:
         if isinstance(item, Frame):
             seen = Seen(item)
             if not stretch.goes_on(seen):
                 yield from _flushed(waiting, stretch)
-                stretch = _Stretch(window)
+                stretch = _Stretch(window, unaligned)
             stretch.add(seen)
         waiting.append(item)
         while waiting and (isinstance(waiting[0], PassedPacket) or stretch.is_ready):
@@ -151,10 +170,22 @@ def turned(planes: Sequence[Plane], quarter_turns: int) -> Sequence[Plane]:
     return tuple(np.ascontiguousarray(np.rot90(plane, quarter_turns)) for plane in planes)
 
 
+def aligned_clip(clip: Clip) -> Clip:
+    """The clip with its neighbours aligned, in order of brightness, and its floor."""
+    if clip.unaligned is None:
+        return clip
+    own, neighbours = clip.unaligned.frame.luma, clip.unaligned.neighbours
+    laid = [aligned(own, one.frame.luma, Placement(one.flow, one.hidden)) for one in neighbours]
+    ordered = in_order_of_brightness(shown(laid, [one.offset for one in neighbours]))
+    floor = floor_of(laid, ordered, clip.format.bit_depth)
+    return Clip(clip.planes, clip.format, _of_ranks(ordered, clip.unaligned.ranks), floor)
+
+
 class Seen:
     """A decoded frame turned upright, with its thumbnail once it is needed."""
 
     def __init__(self, frame: Frame) -> None:
+        self.number = next(_NUMBERS)
         turns = frame.rotation // 90
         self.planes = turned(frame.planes, turns)
         self.format = frame.format.rotated(turns)
@@ -188,6 +219,7 @@ class _Stretch:
     """Consecutive frames of one scene and format; clips are asked for in the order of the frames."""
 
     window: Window
+    unaligned: Callable[[], bool] = lambda: False
     _seen: deque[Seen] = field(default_factory=deque)
     _next: int = 0  # of _seen, whose clip is asked for next
     _aligner: Aligner = field(default_factory=Aligner)
@@ -207,17 +239,24 @@ class _Stretch:
 
     def next_clip(self) -> Clip:
         """The clip of the next frame."""
-        current = self._seen[self._next]
-        neighbours = self._neighbours()
-        laid = aligned_neighbours(list(self._seen), self._next, neighbours, self._aligner)
-        offsets = [0 if index is None else index - self._next for index in neighbours]
+        current, indices = self._seen[self._next], self._neighbours()
+        if not indices:
+            clip = Clip(current.planes, current.format)
+        else:
+            placed = placements(list(self._seen), self._next, indices, self._aligner)
+            neighbours = tuple(
+                Neighbour(current, 0, None, None)
+                if index is None
+                else Neighbour(self._seen[index], index - self._next, place.flow, place.hidden)
+                for index, place in zip(indices, placed, strict=True)
+            )
+            frames = Unaligned(current, neighbours, self.window.ranks)
+            clip = Clip(current.planes, current.format, unaligned=frames)
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
-        ordered = in_order_of_brightness(shown(laid, offsets))
-        floor = floor_of(laid, ordered, current.format.bit_depth)
-        return Clip(current.planes, current.format, self.window.seen(ordered), floor)
+        return clip if self.unaligned() else aligned_clip(clip)
 
     def last_clip(self) -> Clip:
         """The clip of the newest frame, whatever was asked for before."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -251,6 +251,60 @@ class PassedPacket:
     payload: Any
 
 
+class SeenFrame(Protocol):
+    """A decoded frame, turned upright, as the clips around it see it."""
+
+    @property
+    def number(self) -> int:
+        """No other frame of this process has it."""
+        ...
+
+    @property
+    def planes(self) -> Sequence[Plane]:
+        """As of ``Frame``."""
+        ...
+
+    @property
+    def luma(self) -> Plane:
+        """(H, W), in the host's memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbour:
+    """A frame around a clip's, and how it lies in that.
+
+    Attributes:
+        frame: the frame; the clip's own where there is no neighbour.
+        offset: how many frames later it is; 0 where there is none.
+        flow: (h, w, 2) float32 on the thumbnails' grid, in its pixels: its content's place minus that in the
+            clip's frame, (x, y); None where it is used as it is.
+        hidden: uint8 on any smaller grid: 255 where the clip's own samples stand in; None for everywhere.
+
+    """
+
+    frame: SeenFrame
+    offset: int
+    flow: npt.NDArray[np.float32] | None
+    hidden: npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unaligned:
+    """The frames of a clip before its neighbours are aligned, for an engine that has their luma already.
+
+    Attributes:
+        frame: the clip's own.
+        neighbours: all T - 1 of them.
+        ranks: as of ``NetworkConfig``: those that the clip holds once they are aligned; () for all.
+
+    """
+
+    frame: SeenFrame
+    neighbours: tuple[Neighbour, ...]
+    ranks: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """What the network sees for one output frame: the frame, and the luma of its T - 1 neighbours.
@@ -261,6 +315,7 @@ class Clip:
             ranks that the network sees; the frame's own luma where there is none.
         floor: luma (H, W) that the change must not darken a pixel below (``alignment.floor_of``); None
             where no neighbour is valid. The network does not see it.
+        unaligned: what ``neighbours`` and ``floor``, empty then, are to be made of (``clips.aligned_clip``).
 
     """
 
@@ -268,6 +323,7 @@ class Clip:
     format: PlaneFormat
     neighbours: Sequence[Plane] = ()
     floor: Plane | None = None
+    unaligned: Unaligned | None = None
 
     @property
     def inputs(self) -> tuple[Plane, ...]:

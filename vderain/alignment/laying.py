@@ -8,6 +8,7 @@ would be, and never ghosts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -15,7 +16,15 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from vderain.alignment.motion import SMALLEST_PX, Aligner, Motion, Path, link, motion_along, warped
+from vderain.alignment.motion import (
+    SMALLEST_PX,
+    Aligner,
+    Field,
+    Path,
+    link,
+    motion_along,
+    warped,
+)
 from vderain.alignment.order import Aligned
 from vderain.alignment.still import is_still, moving
 from vderain.alignment.thumbnails import Grey, Thumbnail
@@ -23,7 +32,7 @@ from vderain.frames import Plane
 
 _MOST_MOVING = 0.35  # share of a still camera's neighbours: beyond it the camera moves
 _LONGEST_SEARCH = 2  # frames; motion to frames further away is composed
-_SEEN = 100  # of 255: from there a sample of an enlarged mask belongs to it
+SEEN = 100  # of 255: from there a sample of an enlarged mask belongs to it
 
 
 class View(Protocol):
@@ -40,6 +49,20 @@ class View(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """How a neighbour lies in the current frame: all that is needed to align its luma.
+
+    Attributes:
+        flow: as of ``Motion``; None where the neighbour is used as it is.
+        hidden: as of ``Motion``; None where that is the whole frame.
+
+    """
+
+    flow: Field | None = None
+    hidden: Grey | None = None
+
+
 def aligned_neighbours(
     views: Sequence[View],
     now: int,
@@ -51,18 +74,32 @@ def aligned_neighbours(
     ``views`` are of one size, in the order of time. A neighbour that there is not is None, and the current view
     stands in for it.
     """
-    chosen = [index for index in neighbours if index is not None]
-    laid = _as_they_are(views, now, chosen)
-    if laid is None:
-        laid = _warped(views, now, chosen, aligner)
+    luma = views[now].luma
     return [
-        Aligned(views[now].luma, None) if index is None else laid[index] for index in neighbours
+        aligned(luma, luma if index is None else views[index].luma, placement)
+        for index, placement in zip(
+            neighbours, placements(views, now, neighbours, aligner), strict=True
+        )
     ]
+
+
+def placements(
+    views: Sequence[View],
+    now: int,
+    neighbours: Sequence[int | None],
+    aligner: Aligner,
+) -> list[Placement]:
+    """How each of the ``neighbours`` lies in the view ``now``, by their thumbnails alone."""
+    chosen = [index for index in neighbours if index is not None]
+    placed = _as_they_are(views, now, chosen)
+    if placed is None:
+        placed = _moved(views, now, chosen, aligner)
+    return [Placement() if index is None else placed[index] for index in neighbours]
 
 
 def _as_they_are(
     views: Sequence[View], now: int, chosen: Sequence[int]
-) -> dict[int, Aligned] | None:
+) -> dict[int, Placement] | None:
     """Neighbours of a camera that stands still; None where it does not."""
     if not chosen:
         return {}
@@ -78,21 +115,19 @@ def _as_they_are(
         > _MOST_MOVING * current.half.size
     ):
         return None
-    return {
-        index: _laid(views[now].luma, views[index].luma, mask) for index, mask in hidden.items()
-    }
+    return {index: Placement(None, mask) for index, mask in hidden.items()}
 
 
-def _warped(
+def _moved(
     views: Sequence[View],
     now: int,
     chosen: Sequence[int],
     aligner: Aligner,
-) -> dict[int, Aligned]:
+) -> dict[int, Placement]:
     """Neighbours of a camera that moves."""
     current = views[now].thumbnail
     paths: dict[int, Path] = {}
-    laid = {}
+    placed = {}
     for index in sorted(chosen, key=lambda index: abs(index - now)):
         further = index - now
         start = index - int(np.copysign(_LONGEST_SEARCH, further))
@@ -102,19 +137,21 @@ def _warped(
         step = link(one, other).forth(aligner) if index > now else link(other, one).back(aligner)
         paths[index] = paths[start].then(step) if start != now else step
         motion = motion_along(current, other, paths[index])
-        laid[index] = aligned(views[now].luma, views[index].luma, motion)
-    return laid
+        placed[index] = Placement(motion.flow, motion.hidden) if motion.explains else Placement()
+    return placed
 
 
-def aligned(luma: Plane, neighbour: Plane, motion: Motion) -> Aligned:
-    """The neighbour's luma aligned to the current frame's; hidden where it shows another scene."""
-    if not motion.explains:
+def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
+    """The neighbour's luma aligned to the current frame's; that one's own where nothing of it is shown."""
+    if placement.hidden is None:
         return Aligned(luma, None)
+    if placement.flow is None:
+        return _laid(luma, neighbour, placement.hidden)
     height, width = luma.shape
-    factors = np.array([width, height], np.float32) / motion.flow.shape[1::-1]
-    flow = cv2.resize(motion.flow * factors.astype(np.float32), (width, height))
+    factors = np.array([width, height], np.float32) / placement.flow.shape[1::-1]
+    flow = cv2.resize(placement.flow * factors.astype(np.float32), (width, height))
     plane = warped(neighbour, np.asarray(flow, np.float32).reshape(height, width, 2))
-    return _laid(luma, plane.reshape(luma.shape), motion.hidden)
+    return _laid(luma, plane.reshape(luma.shape), placement.hidden)
 
 
 def _laid(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:
@@ -123,7 +160,7 @@ def _laid(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:
         return Aligned(neighbour, _nothing(luma.shape))
     height, width = luma.shape
     large = cv2.resize(hidden, (width, height), interpolation=cv2.INTER_LINEAR)
-    _, mask = cv2.threshold(large, _SEEN, 1, cv2.THRESH_BINARY)
+    _, mask = cv2.threshold(large, SEEN, 1, cv2.THRESH_BINARY)
     mask = np.asarray(mask, np.uint8).reshape(luma.shape)
     shown = neighbour.copy()
     cv2.copyTo(luma, mask, shown)

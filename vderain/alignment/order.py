@@ -12,7 +12,7 @@ import numpy as np
 from vderain.alignment.thumbnails import Grey
 from vderain.frames import Plane
 
-_TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most frames
+TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,9 +38,9 @@ def shown(neighbours: Sequence[Aligned], offsets: Sequence[int]) -> list[Plane]:
     by_offset = {offset: one for offset, one in zip(offsets, neighbours, strict=True) if offset}
     planes: dict[int, Plane] = {}
     for offset in sorted(by_offset, key=abs):
-        one, nearer = by_offset[offset], offset - 2 if offset > 0 else offset + 2
+        one, nearer = by_offset[offset], stand_in(offset)
         plane = one.luma
-        if nearer * offset > 0 and nearer in planes:
+        if nearer in planes:
             if one.hidden is None:
                 plane = planes[nearer]
             elif cv2.countNonZero(one.hidden):
@@ -51,6 +51,11 @@ def shown(neighbours: Sequence[Aligned], offsets: Sequence[int]) -> list[Plane]:
         planes[offset] if offset else one.luma
         for offset, one in zip(offsets, neighbours, strict=True)
     ]
+
+
+def stand_in(offset: int) -> int:
+    """The offset of the frame that stands in for one ``offset`` frames away; 0 for the current frame."""
+    return offset - 2 if offset > 2 else offset + 2 if offset < -2 else 0
 
 
 def floor_of(
@@ -79,7 +84,7 @@ def floor_of(
         cv2.copyTo(ordered[0], _from(absent, few), floor)
         if lost + len(somewhere) == count:
             floor[absent == count] = 0
-    tolerance = floor.dtype.type(_TOLERANCE_LEVELS << (bit_depth - 8))
+    tolerance = floor.dtype.type(TOLERANCE_LEVELS << (bit_depth - 8))
     return np.asarray(np.maximum(floor, tolerance) - tolerance)
 
 
@@ -89,7 +94,7 @@ def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:
     Rain adds light, so the first show what lies behind it.
     """
     ordered = list(lumas)
-    for low, high in _exchanges(len(ordered)):
+    for low, high in exchanges(len(ordered)):
         one, other = ordered[low], ordered[high]
         if one is not other:
             ordered[low], ordered[high] = np.minimum(one, other), np.maximum(one, other)
@@ -97,7 +102,7 @@ def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:
 
 
 @lru_cache(maxsize=32)
-def _exchanges(count: int) -> tuple[tuple[int, int], ...]:
+def exchanges(count: int) -> tuple[tuple[int, int], ...]:
     """Batcher's odd-even merge sort: which places are compared, and exchanged, in order."""
     return tuple(_merge_sort(count))
 

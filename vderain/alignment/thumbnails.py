@@ -62,12 +62,18 @@ class Thumbnail:
 
 def thumbnail(luma: Plane, bit_depth: int, *, scale: float = 0.0) -> Thumbnail:
     """The luma of a frame at about 180 lines, or at ``scale``, 8 bit."""
-    scale = scale or min(1.0, _SHORT_SIDE_PX / min(luma.shape))
-    height, width = (max(1, round(side * scale)) for side in luma.shape)
+    height, width = thumbnail_shape(luma.shape, scale)
     small = np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), luma.dtype)
     if bit_depth > 8:
         small >>= bit_depth - 8
     return Thumbnail(small.astype(np.uint8).reshape(height, width))
+
+
+def thumbnail_shape(shape: tuple[int, ...], scale: float = 0.0) -> tuple[int, int]:
+    """(h, w) of the thumbnail of a luma (H, W)."""
+    scale = scale or min(1.0, _SHORT_SIDE_PX / min(shape))
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return height, width
 
 
 def softened(picture: npt.NDArray[Any], blur_px: float) -> Grey:

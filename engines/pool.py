@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vderain.clips import Window
-from vderain.engines import registry
+from vderain.engines import registry, tiers
 from vderain.engines.backends.openvino import SLOTS
 from vderain.engines.background import BackgroundBuild, ProcessBuild
 from vderain.engines.engine import Backend, BuildsSlowly
@@ -76,7 +76,9 @@ class EnginePool:
         keep: int = 4,
         start_build: StartBuild = ProcessBuild,
     ) -> None:
-        self._options = options
+        tier = tiers.chosen(options)
+        self._options = options = replace(options, tier=tier.tier)
+        self._tier_reason = tier.reason
         self._keep = keep
         self._start_build = start_build
         self._candidates = registry.candidates(options)
@@ -218,7 +220,7 @@ class EnginePool:
             if working != fmt:
                 engine = ScaledEngine(engine, fmt, working)
             spec = engine.open(fmt)
-            spec = replace(spec, notes=(*notes, *spec.notes))
+            spec = replace(spec, notes=(*notes, *spec.notes), tier_reason=self._tier_reason)
             return _Open(name, engine, spec, rest, awaited=awaited, build=build, notes=notes)
         if build is not None:
             build.close()

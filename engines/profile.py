@@ -24,6 +24,7 @@ from vderain.engines.measure import frames_per_s
 from vderain.engines.registry import FASTEST_FIRST, candidates, make_backend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.key import cpu_features, package_versions
+from vderain.engines.tiers import with_tier
 from vderain.errors import EngineBuildError, EngineLoadError
 from vderain.frames import PlaneFormat
 from vderain.machine import nvidia_gpu_names
@@ -95,6 +96,7 @@ def tune(
     Ways that fail the self-check, or cannot run here, come last with the reason. ``budget_s`` bounds the
     measuring, not the building of engines. Raises WeightsError, OptionError.
     """
+    options = with_tier(options)
     weights, card = find_weights(options.tier, options.weights)
     cache = EngineCache()
     tried = list(_ways(options))

@@ -33,6 +33,11 @@ def candidates(options: EngineOptions) -> tuple[str, ...]:
     return tuple(fitting)
 
 
+def runs_on_nvidia(options: EngineOptions) -> bool:
+    """Whether the first engine to try that this machine has runs on an NVIDIA GPU; imports no torch."""
+    return _cuda_state()[0] and candidates(options)[0] in ON_NVIDIA
+
+
 def _fits(name: str, options: EngineOptions) -> bool:
     device = options.device.lower()
     on_nvidia, on_cpu = device.partition(":")[0] == "cuda", device == "cpu"
@@ -79,7 +84,7 @@ def make_backend(
 
 
 def obstacle(options: EngineOptions) -> str:
-    """Why this machine cannot run an engine in a precision, both by name, "" where it can; builds nothing."""
+    """Why this machine cannot run an engine, a precision and a tier, all by name, "" where it can; builds nothing."""
     weights, card = find_weights(options.tier, options.weights)
     try:
         for name in candidates(options):

@@ -158,6 +158,7 @@ class EngineSpec:
     notes: tuple[str, ...] = ()  # fallbacks, each with its reason
     # Of the neighbours in order of brightness, those that a clip holds; () for all.
     ranks: tuple[int, ...] = ()
+    tier_reason: str = ""  # why the tier was chosen; nothing where the user named it
 
     @property
     def window(self) -> Window:

@@ -43,6 +43,10 @@ def _check(item: Field[Any], value: Any) -> None:
         raise OptionError(f"{item.name}={value!r}: must be {span}")
 
 
+SHIPPED_TIERS = ("fast",)
+"""The tiers that have weights in the package, the best and slowest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Which network runs, on what, and how exactly."""
@@ -56,7 +60,11 @@ class EngineOptions:
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, or an OpenVINO device such as GPU.")
-    tier: str = option("fast", "Shipped weights to use.", choices=("fast",), expert=True)
+    tier: str = option(
+        "auto", "Shipped weights to use, the best ones first; auto picks by the machine, and for a camera the"
+        " best ones that follow.",
+        choices=("auto", *SHIPPED_TIERS),
+    )  # fmt: skip
     weights: str | None = option(
         None, "Use this weights file (.safetensors, with its .json card next to it)."
     )
@@ -108,8 +116,9 @@ class EncodeOptions:
         None, "Average bit rate in kbit/s, instead of a constant quality.", low=10, high=1_000_000
     )
     bit_depth: int | None = option(
-        None, "Output bits per sample, 8 or 10 [default: as the input].", choices=(8, 10)
-    )
+        None, "Output bits per sample, 8 or 10 [default: as the input].", choices=(8, 10),
+        expert=True,
+    )  # fmt: skip
     hdr: str = option(
         "refuse",
         "HDR video (PQ, HLG): refuse it, or keep HDR. The network was not trained on HDR.",

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from vderain import __version__
 from vderain.cli.doctor import doctor
 from vderain.diagnostics import diagnosis
+from vderain.diagnostics.rates import TierRate, tier_rates
 from vderain.errors import EngineLoadError
+from vderain.options import SHIPPED_TIERS
 
 CPUINFO = """processor\t: 0
 model name\t: Imaginary CPU
@@ -30,6 +32,14 @@ def call(*arguments):
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VDERAIN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def rates(monkeypatch):
+    """Stands in for the measuring, which takes seconds."""
+    found = [TierRate("fast", "no GPU", "openvino float32", {"640x360": 21.4})]
+    monkeypatch.setattr(diagnosis, "tier_rates", lambda: iter(found))
+    return found
 
 
 def test_text_names_versions_engines_encoders_and_the_cache(tmp_path):
@@ -56,10 +66,26 @@ def test_json_agrees_with_what_was_found(tmp_path):
 def test_torch_is_not_imported():
     program = (
         "import sys; from click.testing import CliRunner; from vderain.cli.doctor import doctor;"
+        "from vderain.diagnostics import diagnosis; diagnosis.tier_rates = lambda: ();"
         "print(CliRunner().invoke(doctor).exit_code, 'torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert answer.stdout.split() == ["0", "False"]
+
+
+def test_each_tier_has_its_frames_per_second(rates):
+    rates.append(TierRate("light", "", reason="no engine runs here"))
+    shown = call()
+    assert "tier fast: 21.4 fps at 640x360 (openvino float32" in shown
+    assert "--tier auto takes it for files: no GPU" in shown
+    assert "tier light: does not run (no engine runs here)" in shown
+
+
+def test_the_rates_of_all_tiers_are_measured():
+    found = list(tier_rates(((64, 48),)))
+    assert [rate.tier for rate in found] == list(SHIPPED_TIERS)
+    assert all(rate.frames_per_s["64x48"] > 0 for rate in found)
+    assert [rate.tier for rate in found if rate.chosen] == ["fast"]
 
 
 def test_processor_is_read_from_cpuinfo(tmp_path):

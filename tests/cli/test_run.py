@@ -60,7 +60,7 @@ def test_quiet_says_nothing(clip, tmp_path):
         (["{clip}", "{clip}", "--overwrite"], 1, ["rainy.mp4", "input"]),
         (["{clip}", "{exists}"], 1, ["exists.mp4", "--overwrite"]),
         (["{clip}", "{out}", "--codec", "mpeg9"], 2, ["--codec", "h264"]),
-        (["{clip}", "{out}", "--set", "tier=huge"], 2, ["tier", "fast"]),
+        (["{clip}", "{out}", "--tier", "huge"], 2, ["tier", "fast"]),
         (["{clip}", "{out}", "--engine", "warp"], 2, ["--engine", "openvino"]),
         (["{clip}", "{out}", "--device", "NPU9"], 1, ["NPU9", "CPU"]),
         (["{clip}", "{out}", "--weights", "{missing}"], 1, ["missing.mp4", "weights"]),

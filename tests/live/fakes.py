@@ -116,7 +116,7 @@ class Sightings(list):
 
 def feed(name="gate", *, passthrough=True, frame_s=0.02):
     seen = Sightings()
-    control = TierControl(ladder("fast", 1.0, passthrough=passthrough), time.monotonic())
+    control = TierControl(ladder(["fast"], 1.0, passthrough=passthrough), time.monotonic())
     made = Feed(name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s)
     made.ring.max_age_s = frame_s
     return made, seen

@@ -32,6 +32,7 @@ from vderain.batch.ray.executor import RayExecutor
 from vderain.batch.report.record import write_report
 from vderain.batch.runner import Batch
 from vderain.engines import open_engine
+from vderain.engines.tiers import with_tier
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
@@ -222,7 +223,7 @@ class _Request:
         """Raises OptionError for a single path in place of a list, and what finding the weights raises."""
         if isinstance(sources, str | Path):
             raise OptionError(f"{sources}: give a list of sources")
-        engine = engine or EngineOptions()
+        engine = with_tier(engine or EngineOptions())
         _, card = find_weights(engine.tier, engine.weights)
         settings = Settings(
             batch or BatchOptions(),

@@ -9,12 +9,13 @@ import click
 
 from vderain.cli.wording import as_flags
 from vderain.diagnostics.diagnosis import Diagnosis, Usable, diagnose
+from vderain.diagnostics.rates import TierRate
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Show versions, CPU features, engines and encoders that work on this machine."""
+    """Show versions, CPU features, engines and encoders that work on this machine, and how fast each tier is."""
     found = diagnose()
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else as_flags(_text(found)))
 
@@ -26,6 +27,7 @@ def _text(found: Diagnosis) -> str:
     lines += ["", f"processor: {cpu.model}, {cpu.cores} cores", f"instruction sets: {features}"]
     lines += [f"graphics: {name}" for name in found.graphics or ("none found",)]
     lines += ["", *_table("engine", found.engines), "", *_table("encoder", found.encoders)]
+    lines += ["", *map(_rates, found.tiers)]
     lines += [
         "",
         f"engine cache: {found.cache_folder}, {found.cache_mib:g} MiB"
@@ -33,6 +35,14 @@ def _text(found: Diagnosis) -> str:
         f"free disk space here: {found.here_free_mib / 1024:.1f} GiB",
     ]
     return "\n".join(lines)
+
+
+def _rates(rate: TierRate) -> str:
+    if not rate.frames_per_s:
+        return f"tier {rate.tier}: does not run ({rate.reason})"
+    speeds = ", ".join(f"{fps:g} fps at {size}" for size, fps in rate.frames_per_s.items())
+    why = f"; --tier auto takes it for files: {rate.chosen}" if rate.chosen else ""
+    return f"tier {rate.tier}: {speeds} ({rate.engine}, the network alone{why})"
 
 
 def _table(kind: str, states: Iterable[Usable]) -> list[str]:

@@ -249,8 +249,8 @@ def _results(given: tuple[str, ...]) -> list[Results]:
 
 def _network(options: EngineOptions) -> dict[str, Any]:
     """What the report says of the network that ran."""
+    from vderain.engines.tiers import weights_of
     from vderain.training.evaluation.scores import network_cost
-    from vderain.weights import find_weights
 
-    path, card = find_weights(options.tier, options.weights)
+    path, card = weights_of(options)
     return {"weights": path.name, "card": card, "cost": network_cost(card.config)}

@@ -139,7 +139,10 @@ def summary(report: RunReport) -> str:
         f"({report.frames_per_s:.1f} fps, {report.codec}), limited by {report.limiting_stage}"
     ]
     for spec in report.engines[:1]:
-        lines.append(f"engine: {spec.name} {spec.precision} on {spec.device}, tier {spec.tier}")
+        why = f" ({spec.tier_reason})" if spec.tier_reason else ""
+        lines.append(
+            f"engine: {spec.name} {spec.precision} on {spec.device}, tier {spec.tier}{why}"
+        )
     if report.tracks_copied:
         lines.append("copied: " + ", ".join(report.tracks_copied))
     notes = dict.fromkeys(

@@ -21,6 +21,7 @@ from vderain.engines.backends.device import CudaDevice, transfers_per_s
 from vderain.engines.engine import frame_flop
 from vderain.engines.measure import frames_per_s, matrix_peak_flop_per_s
 from vderain.engines.registry import ON_NVIDIA
+from vderain.engines.tiers import with_tier
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
@@ -68,6 +69,7 @@ def bench(
 ) -> Bench:
     """Measure at one size; upload and download are the copies on both sides of the engine."""
     run = run or RunOptions()
+    options = with_tier(options)
     _, card = find_weights(options.tier, options.weights)
     with tempfile.TemporaryDirectory() as folder, closing(open_engine(options)) as engine:
         clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"

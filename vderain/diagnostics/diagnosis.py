@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vderain import __version__
+from vderain.diagnostics.rates import TierRate, tier_rates
 from vderain.engines import usable_engines
 from vderain.engines.backends.openvino import openvino_devices
 from vderain.engines.store.cache import EngineCache
@@ -62,6 +63,7 @@ class Diagnosis:
     graphics: tuple[str, ...]
     engines: tuple[Usable, ...]
     encoders: tuple[Usable, ...]
+    tiers: tuple[TierRate, ...]
     cache_folder: str
     cache_mib: float
     cache_free_mib: float
@@ -72,8 +74,11 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose() -> Diagnosis:
-    """Look at this machine, without importing torch; what is missing is part of the answer."""
+def diagnose(*, measure: bool = True) -> Diagnosis:
+    """Look at this machine, without importing torch; what is missing is part of the answer.
+
+    With ``measure`` every tier runs for a few frames.
+    """
     cache = EngineCache()
     folder = cache.folder
     return Diagnosis(
@@ -86,6 +91,7 @@ def diagnose() -> Diagnosis:
         cache_mib=round(cache.size / 2**20, 1),
         cache_free_mib=free_mib(folder) if folder else 0.0,
         here_free_mib=free_mib(Path.cwd()),
+        tiers=tuple(tier_rates()) if measure else (),
     )
 
 

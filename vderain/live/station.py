@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from vderain.engines import gpu_bytes, open_engine
+from vderain.engines.tiers import camera_tiers
 from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -29,7 +30,6 @@ from vderain.options import EncodeOptions, EngineOptions
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-_CHEAPEST_TIER = "fast"
 _RETAIN_EVERY = 40  # ticks between two looks for engines that nobody needs
 
 
@@ -130,8 +130,7 @@ class Station:
     def _session(self, plan: CameraPlan, engine: EngineOptions) -> CameraSession:
         stats = CameraStats()
         passthrough = plan.live.passthrough == "auto"
-        cheaper = _CHEAPEST_TIER if engine.weights is None else None
-        rungs = ladder(engine.tier, engine.scale, passthrough=passthrough, cheaper=cheaper)
+        rungs = ladder(camera_tiers(engine), engine.scale, passthrough=passthrough)
         feed = Feed(
             plan.name,
             TierControl(rungs, time.monotonic()),

@@ -7,6 +7,7 @@ fit; a step up that does not last makes the next one wait twice as long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -154,16 +155,12 @@ class TierControl:
         self._hold_s = min(2 * self._hold_s, self._options.hold_max_s)
 
 
-def ladder(
-    tier: str, scale: float, *, passthrough: bool, cheaper: str | None = None
-) -> tuple[Rung, ...]:
-    """The rungs for a tier at a scale: a cheaper tier, half of the scale, passthrough if allowed.
+def ladder(tiers: Sequence[str], scale: float, *, passthrough: bool) -> tuple[Rung, ...]:
+    """The rungs: each of the tiers at a scale, the last one at half of it, passthrough if allowed.
 
     No rung is below a scale of 0.25, at which little of a streak is left.
     """
-    rungs = [Rung(tier, scale)]
-    if cheaper is not None and cheaper != tier:
-        rungs.append(Rung(cheaper, scale))
+    rungs = [Rung(tier, scale) for tier in tiers]
     if scale > 0.25:
-        rungs.append(Rung(rungs[-1].tier, max(0.25, scale / 2)))
+        rungs.append(Rung(tiers[-1], max(0.25, scale / 2)))
     return (*rungs, PASSTHROUGH) if passthrough else tuple(rungs)

@@ -1,0 +1,52 @@
+"""Which of the shipped tiers runs: by the machine for a file, and as a ladder for a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vderain.engines import registry
+from vderain.network.card import Card
+from vderain.options import SHIPPED_TIERS, EngineOptions
+from vderain.weights import find_weights
+
+_ON_A_CPU = "fast"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A tier, and why it was chosen; no reason where the user named it or brought the weights."""
+
+    tier: str
+    reason: str = ""
+
+
+def chosen(options: EngineOptions) -> Choice:
+    """The tier that derains files. Raises OptionError where the options contradict each other."""
+    if options.tier != "auto" or options.weights is not None:
+        return Choice(_ON_A_CPU if options.tier == "auto" else options.tier)
+    best = SHIPPED_TIERS[0]
+    if registry.runs_on_nvidia(options):
+        return Choice(best, "the best, for an NVIDIA GPU")
+    return Choice(_ON_A_CPU, "the default without an NVIDIA GPU")
+
+
+def with_tier(options: EngineOptions) -> EngineOptions:
+    """The options with the tier that ``auto`` stands for. Raises OptionError as of ``chosen``."""
+    return replace(options, tier=chosen(options).tier)
+
+
+def camera_tiers(options: EngineOptions) -> tuple[str, ...]:
+    """What a camera may be derained with, the best first: the chosen tier and the faster ones.
+
+    Own weights are the only ones; their tier is the name on their card. Raises OptionError, WeightsError.
+    """
+    if options.weights is not None:
+        return (weights_of(options)[1].tier,)
+    tier = chosen(options).tier
+    return SHIPPED_TIERS[SHIPPED_TIERS.index(tier) :]
+
+
+def weights_of(options: EngineOptions) -> tuple[Path, Card]:
+    """The weights that the options ask for, and their card. Raises WeightsError, OptionError."""
+    return find_weights(chosen(options).tier, options.weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def damage_losses(skipped: int, damaged: int) -> list[str]:
     """What is said of so many damaged packets or frames that were skipped, and frames that were not."""
     losses = [f"{skipped} damaged frames or packets were skipped"] if skipped else []
     if damaged:
-        losses.append(f"{damaged} damaged frames were taken as far as they could be decoded")
+        losses.append(f"{damaged} damaged frames were derained as far as they could be decoded")
     return losses
 
 
@@ -89,10 +90,25 @@ def check_report_path(path: Path, rainy: str, *dry: str) -> None:
         raise SinkError(f"{path}: its folder does not exist; create it first")
 
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report's plain values as JSON under its name when it is complete. Raises SinkError."""
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+def write_report(path: Path, report: dict[str, Any], spell: Callable[[str], str] = str) -> None:
+    """Write a report's plain values as JSON under its name when it is complete. Raises SinkError.
+
+    ``spell`` puts the options that losses and notes name into the words of whoever reads the report.
+    """
+    text = json.dumps(_spelled(report, spell), indent=2, ensure_ascii=False) + "\n"
     try:
         write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise SinkError(f"{path}: the report cannot be written ({error.strerror})") from None
+
+
+def _spelled(value: Any, spell: Callable[[str], str]) -> Any:
+    """Plain values with every text below "losses" and "notes" spelled."""
+    if isinstance(value, dict):
+        return {
+            key: [spell(line) for line in item]
+            if key in ("losses", "notes")
+            else _spelled(item, spell)
+            for key, item in value.items()
+        }
+    return [_spelled(item, spell) for item in value] if isinstance(value, list) else value

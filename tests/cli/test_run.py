@@ -12,6 +12,7 @@ import av
 import pytest
 from click.testing import CliRunner
 
+from tests.cases.test_sequence import frames
 from tests.media.synth import STEP, Video, pictures, write
 from vderain.cli import cli
 from vderain.cli.run import run
@@ -43,6 +44,15 @@ def test_the_main_job_and_its_report(clip, tmp_path):
     assert report["limiting_stage"] in report["stage_s"]
     assert report["engines"][0]["name"] == "openvino"
     assert len(pictures(tmp_path / "dry.mp4")) == 10
+
+
+@pytest.mark.slow
+def test_the_report_names_options_as_the_command_line_does(tmp_path):
+    frames(tmp_path / "frames")
+    done = vderain("run", tmp_path / "frames", tmp_path / "dry", "--report", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    (note,) = json.loads((tmp_path / "r.json").read_text())["notes"]
+    assert "with --sequence each" in note
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ def derain_archive(
     ray: str | None = None,
     on_event: OnEvent | None = None,
     on_progress: OnProgress | None = None,
+    spell: Callable[[str], str] = str,
 ) -> BatchReport:
     """Write every clip below ``sources`` without its rain to the folder ``target``, in the same tree.
 
@@ -126,8 +127,9 @@ def derain_archive(
         watch: go on with clips that arrive later, until KeyboardInterrupt.
         retry_failed: try clips again that were set aside.
         ray: address of a Ray cluster to work on, "local" for one on this machine.
-        on_event: is told what happens to each clip and to the batch.
-        on_progress: is told how far the batch is.
+        on_event: is called with what happens to each clip and to the batch.
+        on_progress: is called with the progress of the batch.
+        spell: spells the options that messages in the report name; default: fields, as in this library.
 
     Raises SourceError where there is no clip, OptionError, SinkError, WeightsError, EngineBuildError,
     EngineLoadError, and BatchStoppedError where the target is full. What goes wrong with one clip is in the
@@ -152,12 +154,12 @@ def derain_archive(
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 follower.interrupted()
-            _report_anyway(manifest, target, work, follower)
+            _report_anyway(manifest, target, work, follower, spell)
             # Watching ends in no other way.
             if isinstance(error, KeyboardInterrupt) and watch and settings.batch.join:
                 _join(manifest, request, work, follower)
             raise
-        write_report(target, target, manifest.clips(), seconds=work.tally.seconds)
+        write_report(target, target, manifest.clips(), seconds=work.tally.seconds, spell=spell)
         is_joined = not settings.batch.join or _join(manifest, request, work, follower)
         return _report(manifest, work, archive, is_joined, 0 if crew is None else crew.deaths)
 
@@ -302,10 +304,16 @@ def _cluster(
     )
 
 
-def _report_anyway(manifest: Manifest, target: Path, work: Batch, follower: Follower) -> None:
+def _report_anyway(
+    manifest: Manifest,
+    target: Path,
+    work: Batch,
+    follower: Follower,
+    spell: Callable[[str], str],
+) -> None:
     """Write the report of a batch that is ending for another reason, which counts."""
     try:
-        write_report(target, target, manifest.clips(), seconds=work.tally.seconds)
+        write_report(target, target, manifest.clips(), seconds=work.tally.seconds, spell=spell)
     except SinkError as error:
         follower.error(error)
 

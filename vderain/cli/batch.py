@@ -120,7 +120,7 @@ def batch(
         try:
             report = derain_archive(
                 sources, target, **chosen, watch=watch, ray=ray,
-                on_event=bar.tell, on_progress=bar.update,
+                on_event=bar.tell, on_progress=bar.update, spell=as_flags,
             )  # fmt: skip
         except KeyboardInterrupt:
             if bar.was_interrupted:  # and has said so

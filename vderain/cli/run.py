@@ -62,7 +62,7 @@ def run(rainy: str, dry: tuple[str, ...], report: Path | None, quiet: bool, **va
     if live_outputs:
         raise OptionError(
             f"{shown(live_outputs[0])}: is for live video; vderain live plays {shown(rainy)} like a"
-            " camera, at its own pace"
+            " camera, at its own rate"
         )
     if len(dry) > 1:
         raise OptionError(f"{dry[1]}: only a live camera has several outputs; name one")
@@ -79,7 +79,7 @@ def run(rainy: str, dry: tuple[str, ...], report: Path | None, quiet: bool, **va
             on_progress=bar.update,
         )
     if report is not None:
-        write_report(report, result.to_dict())
+        write_report(report, result.to_dict(), as_flags)
     if not quiet:
         click.echo(as_flags(summary(result)), err=True)
     sys.exit(result.exit_code)

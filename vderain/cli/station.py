@@ -54,7 +54,7 @@ def derain_camera(
 def finish(station: Station, reporting: Reporting, code: int) -> NoReturn:
     """Write the report, print the summary, end the process."""
     if reporting.report is not None:
-        write_report(reporting.report, station_report(station))
+        write_report(reporting.report, station_report(station), as_flags)
     if not reporting.quiet and reporting.log != "json":
         click.echo(as_flags(summary(station)), err=True)
     leave(code)

@@ -14,6 +14,7 @@ import pytest
 from tests.media.synth import STEP, write
 from vderain.batch.manifest import ClipRow
 from vderain.batch.report.record import PICTURES_FOLDER, write_report
+from vderain.cli.wording import as_flags
 from vderain.errors import SinkError, SourceError
 from vderain.media.moment import before_and_after
 
@@ -194,3 +195,18 @@ def test_thumbnails_are_small_upright_and_of_one_moment(tmp_path):
 
 def decoded(data):
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_options_in_the_report_are_spelled_for_its_reader(tmp_path):
+    rows = [
+        row(1, losses=["no HDR with hdr='refuse'"], notes=["slots=2 was used"], not_copied="crf=17")
+    ]
+    write_report(tmp_path, tmp_path, rows, pictures=Pictures(), spell=as_flags)
+    report, page = read(tmp_path)
+    (clip,) = report["clips"]
+    assert (clip["losses"], clip["notes"]) == (
+        ["no HDR with --hdr refuse"],
+        ["--set slots=2 was used"],
+    )
+    assert clip["not_copied"] == "--crf 17"
+    assert "--hdr refuse" in page and "hdr=" not in page

@@ -102,6 +102,7 @@ def write_report(
     *,
     seconds: float | None = None,
     pictures: Pictures | None = None,
+    spell: Callable[[str], str] = str,
 ) -> Totals:
     """Write report.json and report.html for a batch into a folder, replacing older ones.
 
@@ -115,6 +116,7 @@ def write_report(
         clips: all of the manifest.
         seconds: the run lasted.
         pictures: makes thumbnails; those of ``vderain.media.moment`` where None.
+        spell: puts the options that a reason, loss or note names into the words of whoever reads the report.
 
     Raises SinkError where the report cannot be written.
 
@@ -128,7 +130,7 @@ def write_report(
     try:
         place.mkdir(exist_ok=True)
         known = _known(folder)
-        facts = [_facts(clip, folder, target, pictures, known) for clip in clips]
+        facts = [_facts(clip, folder, target, pictures, known, spell) for clip in clips]
         totals = _totals(facts, seconds)
         written = datetime.now(UTC).isoformat(timespec="seconds")
         report = {
@@ -148,7 +150,12 @@ def write_report(
 
 
 def _facts(
-    clip: ClipRow, folder: Path, target: Path, pictures: Pictures, known: dict[str, Rain]
+    clip: ClipRow,
+    folder: Path,
+    target: Path,
+    pictures: Pictures,
+    known: dict[str, Rain],
+    spell: Callable[[str], str],
 ) -> ClipFacts:
     record, done = clip.record, clip.state == "done"
     rain, drawing = _rain_of(clip, folder, known)
@@ -164,7 +171,7 @@ def _facts(
         source=str(clip.source),
         output=str(clip.output),
         state=clip.state,
-        reason=clip.reason,
+        reason=spell(clip.reason),
         attempts=clip.attempts,
         source_bytes=clip.size_bytes,
         output_bytes=record.get("size_bytes"),
@@ -175,9 +182,9 @@ def _facts(
         frames_per_s=round(derained / seconds, 2) if done and seconds else None,
         engines=record.get("engines", []),
         source_codec=record.get("codec", ""),
-        not_copied=record.get("not_copied") or "",
-        losses=record.get("losses", []) if done else [],
-        notes=record.get("notes", []),
+        not_copied=spell(record.get("not_copied") or ""),
+        losses=[spell(loss) for loss in record.get("losses", [])] if done else [],
+        notes=[spell(note) for note in record.get("notes", [])],
         tracks_copied=record.get("tracks_copied", []),
         rain=rain,
         link=os.path.relpath(target / clip.output, folder) if done else "",

@@ -24,7 +24,7 @@ from vderain.metrics import mean_psnr, psnr
 from vderain.training.data.footage import clip_length
 from vderain.training.data.images import ClipFile, read_window
 from vderain.training.evaluation.predict import derain_frames
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 from vderain.weights import find_weights, load_network
 
 SLANT_DEG = 74.0  # from the vertical; the renderer's reach 60
@@ -51,9 +51,9 @@ def draw_layer(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def make_clip(clean: Path, rainy: Path, truth: Path, frames: int, seed: int) -> None:
     """Write the rainy clip, and the clean one cut to the same frames."""
-    pictures = read_window(ClipFile(clean, 0, frames), at_most=True)
+    images = read_window(ClipFile(clean, 0, frames), at_most=True)
     rng = np.random.default_rng(seed)
-    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+    height, width = (side // 2 * 2 for side in images[0].shape[:2])
     with av.open(str(rainy), "w") as wet, av.open(str(truth), "w") as dry:
         sides = []
         for container, crf in ((wet, "16"), (dry, "6")):
@@ -63,12 +63,12 @@ def make_clip(clean: Path, rainy: Path, truth: Path, frames: int, seed: int) -> 
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.time_base = Fraction(1, 25)
             sides.append((container, stream))
-        for picture in pictures:
-            ground = picture[:height, :width].astype(np.float32)
+        for image in images:
+            ground = image[:height, :width].astype(np.float32)
             opacity = draw_layer(rng, height, width)[..., None]
             rain = np.rint(ground + (COLOUR - ground) * opacity).clip(0, 255).astype(np.uint8)
             for (container, stream), shown in zip(
-                sides, (rain, picture[:height, :width]), strict=True
+                sides, (rain, image[:height, :width]), strict=True
             ):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), "rgb24")
                 container.mux(stream.encode(frame))
@@ -82,7 +82,7 @@ def scores(rainy: Path, truth: Path, weights: list[str | None], every: int) -> l
     begin = length - round(length * HELD_SHARE)
     wet, dry = (read_window(ClipFile(clip, begin, length - begin)) for clip in (rainy, truth))
 
-    def mean(results: Sequence[Picture]) -> float:
+    def mean(results: Sequence[Image]) -> float:
         return mean_psnr(psnr(a, b) for a, b in zip(results[::every], dry[::every], strict=True))
 
     rows = [[mean(wet), float("inf")]]

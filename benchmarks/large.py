@@ -2,7 +2,7 @@
 
     python benchmarks/large.py [--size 3840x2160] [--weights FILE] [--engines reference,openvino]
 
-The shipped rainy picture, mirrored until it fills the frame, in as many frames in flight as the engine has slots,
+The shipped rainy image, mirrored until it fills the frame, in as many frames in flight as the engine has slots,
 against the trained network between planes, written out plainly in torch and float32. Each engine has a process of
 its own, so that its peak of resident memory is its own, and a cached engine, as every run but the first has.
 """
@@ -41,8 +41,8 @@ WAYS = [
 
 def rainy_clip(fmt: PlaneFormat, frames: int) -> Clip:
     """The same frame ``frames`` times."""
-    picture = fitted(check_pictures()["rainy"], fmt.height, fmt.width)
-    return still_clip(planes_from_rgb(picture, fmt), fmt, frames)
+    image = fitted(check_pictures()["rainy"], fmt.height, fmt.width)
+    return still_clip(planes_from_rgb(image, fmt), fmt, frames)
 
 
 def plain_change(fmt: PlaneFormat, weights: str | None, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Peak memory of a run, with a cached engine: 10 s against 60 s, 1080p, and a hundred pictures of a hundred sizes.
+"""Peak memory of a run, with a cached engine: 10 s against 60 s, 1080p, and a hundred images of a hundred sizes.
 
 python benchmarks/memory.py
 """
@@ -44,14 +44,14 @@ def main() -> None:
             clip = folder / "clip.mp4"
             make_clip(clip, size, seconds)
             print(f"{label:24} {peak_mib(clip, folder / 'out.mp4'):7.0f} MiB", flush=True)
-        pictures = folder / "pictures"
-        pictures.mkdir()
+        images = folder / "images"
+        images.mkdir()
         rng = np.random.default_rng(0)
         for index in range(100):
             height, width = int(rng.integers(200, 1000)), int(rng.integers(200, 1400))
-            picture = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
-            cv2.imwrite(str(pictures / f"{index}.png"), cv2.resize(picture, (width, height)))
-        print(f"{'100 pictures, 100 sizes':24} {peak_mib(pictures, folder / 'dry'):7.0f} MiB")
+            image = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+            cv2.imwrite(str(images / f"{index}.png"), cv2.resize(image, (width, height)))
+        print(f"{'100 images, 100 sizes':24} {peak_mib(images, folder / 'dry'):7.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -55,16 +55,14 @@ with av.open(sys.argv[1]) as source, av.open(sys.argv[2], "w") as sink:
 def make_clip(path: Path, size: tuple[int, int], seconds: float) -> int:
     """The sample, enlarged and repeated, as H.264; returns its number of frames."""
     with av.open(str(SAMPLE)) as source:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        images = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
     frames = round(seconds * FRAME_RATE)
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", FRAME_RATE, options={"crf": "20", "preset": "veryfast"})
         (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
         for index in range(frames):
-            picture = cv2.resize(
-                pictures[index % len(pictures)], size, interpolation=cv2.INTER_CUBIC
-            )
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            image = cv2.resize(images[index % len(images)], size, interpolation=cv2.INTER_CUBIC)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         sink.mux(stream.encode())
     return frames
 

@@ -207,7 +207,7 @@ class EnginePool:
                 if build is None and rest and self._may_wait(backend, working):
                     awaited, build = name, self._start_build(name, options, working)
                     notes.append(
-                        f"{name} is being built for {working} and takes over when it is ready "
+                        f"{name} is being built for {working} and is used when it is ready "
                         "(vderain engine build does it ahead of time)"
                     )
                     continue
@@ -243,12 +243,12 @@ class EnginePool:
             return entry
         entry.build.close()
         entry.build = None
-        told = f"{entry.awaited} could not be built, {entry.name} goes on: {outcome}"
+        told = f"{entry.awaited} could not be built, {entry.name} continues: {outcome}"
         if not outcome:
             try:
                 fresh = self._beside(fmt, entry)
             except _UNUSABLE as error:
-                told = f"{entry.awaited} was built and cannot run, {entry.name} goes on: {error}"
+                told = f"{entry.awaited} was built and cannot run, {entry.name} continues: {error}"
             else:
                 return self._in_place(fmt, entry) if fresh is None else fresh
         entry.spec = replace(entry.spec, notes=(*entry.spec.notes, told))

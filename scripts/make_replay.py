@@ -1,8 +1,8 @@
-"""Make ``training/replay``: clean pictures for ``vderain adapt`` to render rain on, of clips that may be shipped.
+"""Make ``training/replay``: clean images for ``vderain adapt`` to render rain on, of clips that may be shipped.
 
     python scripts/make_replay.py DIR
 
-DIR holds the clips that ``training/replay/README.md`` names. Half of the pictures are whole frames made smaller, half
+DIR holds the clips that ``training/replay/README.md`` names. Half of the images are whole frames made smaller, half
 are cut out of frames as they are.
 """
 
@@ -18,7 +18,7 @@ from vderain.training.data.images import read_spread
 
 SIZE = (384, 256)
 QUALITY = 82
-# How many pictures; the camera of the first two moves, the others stand still.
+# How many images; the camera of the first two moves, the others stand still.
 CLIPS = {
     "carnd_solidWhiteRight": 6,
     "carnd_test_video": 6,
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent.parent / "training" / "replay"
 @click.command()
 @click.argument("clips", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def make(clips: Path) -> None:
-    """Replace the pictures."""
+    """Replace the images."""
     rng = np.random.default_rng(1)
     for name, count in CLIPS.items():
         for number, (frame,) in enumerate(read_spread(clips / f"{name}.mp4", count)):

@@ -31,7 +31,7 @@ SHUTTER = 0.5  # share of a frame's time that the shutter is open
 
 
 class FallingRain:
-    """Drops at several distances that fall through the picture and come in again at the top."""
+    """Drops at several distances that fall through the image and come in again at the top."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         width, height = SIZE
@@ -63,18 +63,14 @@ class FallingRain:
         return 1 - clear
 
 
-def rainy(
-    picture: npt.NDArray[np.uint8], opacity: npt.NDArray[np.float32]
-) -> npt.NDArray[np.uint8]:
-    """Mist and streaks over a picture (H, W, 3) uint8."""
-    misty = picture * np.float32(0.9) + np.float32(0.1 * 170)
+def rainy(image: npt.NDArray[np.uint8], opacity: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Mist and streaks over an image (H, W, 3) uint8."""
+    misty = image * np.float32(0.9) + np.float32(0.1 * 170)
     mixed = misty * (1 - opacity[..., None]) + np.float32(215) * opacity[..., None]
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def write(
-    path: Path, pictures: list[npt.NDArray[np.uint8]], noise: npt.NDArray[np.float32]
-) -> None:
+def write(path: Path, images: list[npt.NDArray[np.uint8]], noise: npt.NDArray[np.float32]) -> None:
     """H.264 and AAC in MP4."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", FRAME_RATE, options={"crf": "21", "preset": "slow"})
@@ -85,8 +81,8 @@ def write(
         context.color_primaries, context.color_trc = 1, 1
         audio = container.add_stream("aac", SAMPLE_RATE, layout="stereo")
         audio.bit_rate = 64_000
-        for index, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="itu709")
             frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
             container.mux(video.encode(frame))
@@ -112,7 +108,7 @@ def main(clip: Path, out: Path) -> None:
         bgr = cv2.resize(capture.read()[1], SIZE, interpolation=cv2.INTER_AREA)
         dry.append(np.ascontiguousarray(bgr[..., ::-1], np.uint8))
     rain = FallingRain(rng)
-    wet = [rainy(picture, rain.opacity(index)) for index, picture in enumerate(dry)]
+    wet = [rainy(image, rain.opacity(index)) for index, image in enumerate(dry)]
     noise = rng.normal(0, 0.05, (2, SAMPLE_RATE * FRAMES // FRAME_RATE)).astype(np.float32)
     noise = np.stack([np.convolve(side, np.ones(8) / 8, "same") for side in noise]).astype(
         np.float32

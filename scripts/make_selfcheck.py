@@ -1,4 +1,4 @@
-"""Makes vderain/weights/selfcheck.npz, the pictures on which built engines are compared with the reference.
+"""Makes vderain/weights/selfcheck.npz, the images on which built engines are compared with the reference.
 
 Usage: python scripts/make_selfcheck.py solidWhiteRight.mp4
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vderain.training.rain.render import Picture, add_rain
+from vderain.training.rain.render import Image, add_rain
 
 SIZE = (320, 180)
 TARGET = Path(__file__).parents[1] / "vderain" / "weights" / "selfcheck.npz"
 
 
-def read_frame(video: str, index: int) -> Picture:
+def read_frame(video: str, index: int) -> Image:
     """Frame ``index`` of a video as RGB, scaled to ``SIZE``."""
     capture = cv2.VideoCapture(video)
     capture.set(cv2.CAP_PROP_POS_FRAMES, index)
@@ -33,9 +33,9 @@ def read_frame(video: str, index: int) -> Picture:
     return np.ascontiguousarray(small[..., ::-1], np.uint8)
 
 
-def darken(picture: Picture, rng: np.random.Generator) -> Picture:
+def darken(image: Image, rng: np.random.Generator) -> Image:
     """Night: a steep curve, and streaks lit by lamps."""
-    dark = np.rint(60.0 * (picture / 255.0) ** 2.2).astype(np.uint8)
+    dark = np.rint(60.0 * (image / 255.0) ** 2.2).astype(np.uint8)
     for _ in range(12):
         x, y = (int(rng.integers(limit)) for limit in SIZE)
         end = (x + int(rng.integers(-4, 5)), y + int(rng.integers(8, 24)))
@@ -45,14 +45,14 @@ def darken(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def main() -> None:
-    """Write the pictures; the same video and renderer give the same file."""
+    """Write the images; the same video and renderer give the same file."""
     video = sys.argv[1]
-    pictures = {
+    images = {
         "rainy": add_rain(np.random.default_rng(5), [read_frame(video, 20)])[0],
         "dry": read_frame(video, 100),
         "night": darken(read_frame(video, 180), np.random.default_rng(7)),
     }
-    np.savez_compressed(TARGET, allow_pickle=False, **pictures)
+    np.savez_compressed(TARGET, allow_pickle=False, **images)
 
 
 if __name__ == "__main__":

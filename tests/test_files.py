@@ -100,7 +100,7 @@ def test_an_output_made_in_the_meantime_is_not_replaced(tmp_path, clip, monkeypa
         (tmp_path / "out.mp4").write_bytes(b"other")
         return item
 
-    with pytest.raises(SinkError, match="was made by another program in the meantime"):
+    with pytest.raises(SinkError, match="was written by another program in the meantime"):
         synth.process(clip, tmp_path / "out.mp4", change=other)
     assert (tmp_path / "out.mp4").read_bytes() == b"other"
     assert names(tmp_path) == ["in.mp4", "out.mp4"]

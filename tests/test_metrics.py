@@ -27,11 +27,11 @@ def test_ssim_follows_its_formula_at_one_window():
     assert ssim(a, b) == pytest.approx(expected, rel=1e-9)
 
 
-def test_ssim_is_one_for_equal_pictures_and_refuses_small_ones():
-    picture = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
-    assert ssim(picture, picture) == pytest.approx(1.0)
+def test_ssim_is_one_for_equal_images_and_refuses_small_ones():
+    image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
+    assert ssim(image, image) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="11x11"):
-        ssim(picture[:5], picture[:5])
+        ssim(image[:5], image[:5])
 
 
 def noisy_pair(seed=2):
@@ -44,20 +44,20 @@ def noisy_pair(seed=2):
 
 @pytest.mark.parametrize("view", [lambda rgb: rgb, luma], ids=["rgb", "luma"])
 def test_scores_equal_those_of_scikit_image(view):
-    picture, truth = map(view, noisy_pair())
+    image, truth = map(view, noisy_pair())
     channels = {"channel_axis": -1} if truth.ndim == 3 else {}
     expected = structural_similarity(
-        picture, truth, data_range=255, gaussian_weights=True, sigma=1.5,
+        image, truth, data_range=255, gaussian_weights=True, sigma=1.5,
         use_sample_covariance=False, **channels,
     )  # fmt: skip
-    assert ssim(picture, truth) == pytest.approx(expected, abs=1e-9)
-    expected = peak_signal_noise_ratio(truth, picture, data_range=255)
-    assert psnr(picture, truth) == pytest.approx(expected, abs=1e-9)
+    assert ssim(image, truth) == pytest.approx(expected, abs=1e-9)
+    expected = peak_signal_noise_ratio(truth, image, data_range=255)
+    assert psnr(image, truth) == pytest.approx(expected, abs=1e-9)
 
 
 def test_luma_is_that_of_matlab():
-    picture, _ = noisy_pair()
-    np.testing.assert_allclose(luma(picture), rgb2ycbcr(picture)[..., 0], atol=1e-9)
+    image, _ = noisy_pair()
+    np.testing.assert_allclose(luma(image), rgb2ycbcr(image)[..., 0], atol=1e-9)
     corners = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
     assert luma(corners).tolist() == [[16, pytest.approx(235)]]
 
@@ -71,6 +71,6 @@ def test_flicker_is_blind_to_a_constant_error_and_sees_one_that_changes():
     assert flicker(brighter[0], constant[1], *brighter) == 7  # also where uint8 would wrap around
 
 
-def test_an_equal_picture_counts_as_the_ceiling_in_a_mean():
+def test_an_equal_image_counts_as_the_ceiling_in_a_mean():
     assert mean_psnr([float("inf"), 40.0]) == 70.0
     assert mean_psnr([30.0, 40.0]) == 35.0

@@ -119,7 +119,7 @@ def test_losses_and_damage_make_the_exit_code_three():
     source.stats.damaged_frames = 1
     report = derain(source, OffsetEngine(), ListSink())
     assert (report.exit_code, report.decode_failures) == (3, 0)
-    assert report.losses == ["1 damaged frames were taken as far as they could be decoded"]
+    assert report.losses == ["1 damaged frames were derained as far as they could be decoded"]
     source.stats.decode_failures = source.stats.damaged_frames = 0
     source.stats.losses.append("track 2")
     report = derain(source, OffsetEngine(), ListSink())

@@ -15,7 +15,7 @@ from vderain.clips import Window
 from vderain.errors import SourceError
 from vderain.network.base import ChangeNetwork
 from vderain.network.inference.quantize import calibrate
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.sources import (
     SEGMENT_KINDS,
     Sample,
@@ -24,9 +24,9 @@ from vderain.training.data.sources import (
     load_sources,
 )
 from vderain.training.data.stacks import network_input, stacked_still, window_of
-from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
+from vderain.training.rain.render import RAIN_KINDS, Image, render_kind
 
-PICTURES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
+IMAGES, LARGEST_PX = 64, 320  # how many are looked at, and the side of the middle that is
 _SEED = 6
 _KINDS = tuple(kind for kind in RAIN_KINDS if kind != "mined")
 
@@ -36,18 +36,18 @@ _log = logging.getLogger(__name__)
 def int8_scales(
     network: ChangeNetwork, tables: Mapping[str, Mapping[str, Any]], data: Path
 ) -> dict[str, tuple[float, float]]:
-    """The range of each quantised convolution's input over pictures of a configuration's sources.
+    """The range of each quantised convolution's input over images of a configuration's sources.
 
-    Every kind of rain is rendered onto clean pictures in turn, and every seventh stays dry; pairs bring their
-    own rain. A network of several frames sees a still picture, over which the rain moves. Raises SourceError
+    Every kind of rain is rendered onto clean images in turn, and every seventh stays dry; pairs bring their
+    own rain. A network of several frames sees a still image, over which the rain moves. Raises SourceError
     where a source cannot be read, or holds real rain alone.
     """
     still = {name: one for name, one in tables.items() if one.get("reader") not in SEGMENT_KINDS}
     if not still:
         raise SourceError(
-            "int8 needs pictures to be measured on: name a folder of clean ones to calibrate with"
+            "int8 needs images to be measured on: name a folder of clean ones to calibrate with"
         )
-    sources = load_sources(still, data, PictureCache(0))
+    sources = load_sources(still, data, ImageCache(0))
     frames = network.config.frames
     window = window_of(network.config)
     clips = _clips(list(sources.values()), frames)
@@ -55,37 +55,37 @@ def int8_scales(
 
 
 def clean_scales(network: ChangeNetwork, clean: Path) -> dict[str, tuple[float, float]]:
-    """The same over the clean pictures and clips of one folder."""
+    """The same over the clean images and clips of one folder."""
     return int8_scales(network, clean_tables([clean]), Path())
 
 
-def _clips(sources: Sequence[Samples], frames: int) -> Iterator[list[Picture]]:
+def _clips(sources: Sequence[Samples], frames: int) -> Iterator[list[Image]]:
     rng = np.random.default_rng(_SEED)
-    each = -(-PICTURES // len(sources))
+    each = -(-IMAGES // len(sources))
     for samples in sources:
         for number, sample in enumerate(samples[:: max(1, len(samples) // each)][:each]):
             yield _rainy(sample, number, frames, rng)
 
 
-def _rainy(sample: Sample, number: int, frames: int, rng: np.random.Generator) -> list[Picture]:
-    picture = sample.rainy if sample.rainy is not None else sample.background
-    assert picture is not None
-    still = [_middle(picture)] * frames
+def _rainy(sample: Sample, number: int, frames: int, rng: np.random.Generator) -> list[Image]:
+    image = sample.rainy if sample.rainy is not None else sample.background
+    assert image is not None
+    still = [_middle(image)] * frames
     kind = number % (len(_KINDS) + 1)
     if sample.rainy is not None or kind == len(_KINDS):
         return still
     return render_kind(rng, still, _KINDS[kind])
 
 
-def _middle(picture: Picture) -> Picture:
+def _middle(image: Image) -> Image:
     """At most ``LARGEST_PX`` a side, a multiple of 32, which every network takes."""
-    height, width = (max(32, min(side, LARGEST_PX) // 32 * 32) for side in picture.shape[:2])
-    rows, columns = max(0, picture.shape[0] - height) // 2, max(0, picture.shape[1] - width) // 2
-    part = picture[rows : rows + height, columns : columns + width]
+    height, width = (max(32, min(side, LARGEST_PX) // 32 * 32) for side in image.shape[:2])
+    rows, columns = max(0, image.shape[0] - height) // 2, max(0, image.shape[1] - width) // 2
+    part = image[rows : rows + height, columns : columns + width]
     missing = [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)]
     return np.ascontiguousarray(np.pad(part, missing, mode="edge"))
 
 
-def _stacked(frames: Sequence[Picture], window: Window) -> Tensor:
-    """Pictures as ``change`` takes them, (1, 3 + K, H, W)."""
+def _stacked(frames: Sequence[Image], window: Window) -> Tensor:
+    """Images as ``change`` takes them, (1, 3 + K, H, W)."""
     return torch.from_numpy(network_input(stacked_still(frames, window)))[None]

@@ -27,18 +27,18 @@ from vderain.training.checkpoint import checkpoint_path, load_checkpoint
 from vderain.training.config.base import RunConfig
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
 from vderain.training.config.settings import overrides_between
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.sources import load_sources
 from vderain.training.distributed import World
-from vderain.training.evaluation.predict import derain_picture
-from vderain.training.rain.render import Picture
+from vderain.training.evaluation.predict import derain_image
+from vderain.training.rain.render import Image
 from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)
 
 # What repeats a run beside its configuration's name; the texts of the card need not stand there twice.
 _OTHER_KEYS = ("data", "terms")
-_DRY_PICTURES, _DRY_PX = 8, 256  # how many are measured, and the side of the middle that is
+_DRY_IMAGES, _DRY_PX = 8, 256  # how many are measured, and the side of the middle that is
 
 
 def export_weights(
@@ -52,10 +52,10 @@ def export_weights(
 ) -> Card:
     """Write the averaged weights of a run's folder or checkpoint as float16, and their card.
 
-    The card of a network that draws the whole picture also has ``dry_psnr_db`` among its scores: how near
-    it comes to dry pictures of the run's own clean source, null where these are not there any more. Of a
+    The card of a network that draws the whole image also has ``dry_psnr_db`` among its scores: how near
+    it comes to dry images of the run's own clean source, null where these are not there any more. Of a
     SemiDRDNet the card has the ranges that int8 needs, measured on the run's sources, or on rain rendered
-    onto the pictures of ``clean``, unless ``for_int8`` is false. ``checkpoint`` may be weights already, whose
+    onto the images of ``clean``, unless ``for_int8`` is false. ``checkpoint`` may be weights already, whose
     card is kept but for these and ``scores``.
 
     Raises WeightsError where the checkpoint is missing or damaged, SinkError where ``weights`` exists or
@@ -130,7 +130,7 @@ def _rewritten(
     """Write weights again, with scores or with what int8 needs on their card."""
     if clean is None and not scores:
         raise OptionError(
-            f"{source}: weights already; name calibration pictures for int8, or scores that evaluate wrote"
+            f"{source}: weights already; name calibration images for int8, or scores that evaluate wrote"
         )
     path, card = find_weights(source.stem, str(source))
     network = load_network(path, card)
@@ -144,7 +144,7 @@ def _rewritten(
 def _int8_scales(
     network: ChangeNetwork, config: RunConfig, folder: Path, clean: Path | None
 ) -> dict[str, tuple[float, float]]:
-    """Ranges for int8; none of a network that draws the whole picture, or where no picture is left."""
+    """Ranges for int8; none of a network that draws the whole image, or where no image is left."""
     if not isinstance(config, TrainConfig):
         return {}
     rounded = copy.deepcopy(network).half().float().eval()  # as the weights file will hold it
@@ -155,7 +155,7 @@ def _int8_scales(
     except SourceError as error:
         if clean is not None:
             raise
-        _log.warning("the card has no int8 scales (name other calibration pictures): %s", error)
+        _log.warning("the card has no int8 scales (name other calibration images): %s", error)
         return {}
 
 
@@ -176,32 +176,29 @@ def _named(value: Any) -> Any:
 
 
 def _dry_psnr_db(network: ChangeNetwork, config: RunConfig, folder: Path) -> float | None:
-    """Mean PSNR in dB of dry pictures with what the network makes of them, both in 8 bit; None without any."""
+    """Mean PSNR in dB of dry images with what the network makes of them, both in 8 bit; None without any."""
     network.eval()
     try:
-        found = [
-            psnr(derain_picture(network, picture), picture)
-            for picture in _dry_pictures(config, folder)
-        ]
+        found = [psnr(derain_image(network, image), image) for image in _dry_images(config, folder)]
     except SourceError as error:
-        _log.warning("the card does not say how far dry pictures move: %s", error)
+        _log.warning("the card does not say how far dry images move: %s", error)
         return None
     return round(mean_psnr(found), 2)
 
 
-def _dry_pictures(config: RunConfig, folder: Path) -> Iterator[Picture]:
-    """The middles of a few clean pictures, spread over each source of the run, (H, W, 3) uint8 RGB."""
-    sources = load_sources(config.unpaired, folder, PictureCache(0), "unpaired")
-    each = -(-_DRY_PICTURES // len(sources))
+def _dry_images(config: RunConfig, folder: Path) -> Iterator[Image]:
+    """The middles of a few clean images, spread over each source of the run, (H, W, 3) uint8 RGB."""
+    sources = load_sources(config.unpaired, folder, ImageCache(0), "unpaired")
+    each = -(-_DRY_IMAGES // len(sources))
     for samples in sources.values():
         for sample in islice(samples[:: max(1, len(samples) // each)], each):
             assert sample.background is not None  # as load_sources demands
             yield _middle(sample.background)
 
 
-def _middle(picture: Picture) -> Picture:
-    top, left = (max(0, side - _DRY_PX) // 2 for side in picture.shape[:2])
-    return picture[top : top + _DRY_PX, left : left + _DRY_PX]
+def _middle(image: Image) -> Image:
+    top, left = (max(0, side - _DRY_PX) // 2 for side in image.shape[:2])
+    return image[top : top + _DRY_PX, left : left + _DRY_PX]
 
 
 def write_weights(network: ChangeNetwork, weights: Path, card: Card) -> Card:

@@ -171,7 +171,7 @@ class Destination:
             name_file(self.partial, self.path, overwrite=self._overwrite)
         except FileExistsError as error:
             raise SinkError(
-                f"{self.path}: was made by another program in the meantime; use overwrite=True to"
+                f"{self.path}: was written by another program in the meantime; use overwrite=True to"
                 " replace it, or another name"
             ) from error
         except OSError as error:

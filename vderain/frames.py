@@ -140,7 +140,7 @@ class DevicePlanes(Sequence[Plane]):
         download: Callable[[], tuple[Plane, ...]],
     ) -> None:
         if fmt.layout != "yuv420" or fmt.width % 2 or fmt.height % 2:
-            raise ValueError(f"only 4:2:0 of an even size lies on a device, not {fmt}")
+            raise ValueError(f"only 4:2:0 of an even size can be on a device, not {fmt}")
         self.format = fmt
         self.luma = luma
         self.chroma = chroma

@@ -1,4 +1,4 @@
-"""Scores of a picture against its ground truth, as the deraining literature takes them."""
+"""Scores of an image against its ground truth, as the deraining literature takes them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[Any]
+Image = npt.NDArray[Any]
 
-CEILING_DB = 100.0  # what an equal picture counts as in a mean
+CEILING_DB = 100.0  # what an equal image counts as in a mean
 _LUMA = np.array((65.481, 128.553, 24.966)) / 255
 
 
-def psnr(picture: Picture, truth: Picture, *, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in dB over all samples; infinite for equal pictures."""
-    error = np.asarray(picture, np.float64) - np.asarray(truth, np.float64)
+def psnr(image: Image, truth: Image, *, peak: float = 255.0) -> float:
+    """Peak signal-to-noise ratio in dB over all samples; infinite for equal images."""
+    error = np.asarray(image, np.float64) - np.asarray(truth, np.float64)
     mean_square = float(np.mean(np.square(error)))
     return float("inf") if mean_square == 0 else float(10 * np.log10(peak**2 / mean_square))
 
 
-def ssim(picture: Picture, truth: Picture, *, peak: float = 255.0) -> float:
+def ssim(image: Image, truth: Image, *, peak: float = 255.0) -> float:
     """Structural similarity (Wang et al. 2004), mean over channels.
 
     Gaussian window of 11 samples, sigma 1.5, K = (0.01, 0.03), population statistics, the 5 samples at
     each border left out. Shapes (H, W) or (H, W, C), at least 11 x 11.
     """
-    if picture.shape != truth.shape or min(picture.shape[:2]) < 11:
+    if image.shape != truth.shape or min(image.shape[:2]) < 11:
         raise ValueError(
-            f"need two equal shapes of at least 11x11, got {picture.shape}, {truth.shape}"
+            f"need two equal shapes of at least 11x11, got {image.shape}, {truth.shape}"
         )
-    a, b = (np.asarray(side, np.float64) for side in (picture, truth))
+    a, b = (np.asarray(side, np.float64) for side in (image, truth))
 
-    def blur(values: Picture) -> Picture:
+    def blur(values: Image) -> Image:
         return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5))[5:-5, 5:-5]
 
     mean_a, mean_b = blur(a), blur(b)
@@ -46,7 +46,7 @@ def ssim(picture: Picture, truth: Picture, *, peak: float = 255.0) -> float:
     return float(np.mean(numerator / denominator))
 
 
-def luma(rgb: Picture) -> npt.NDArray[np.float64]:
+def luma(rgb: Image) -> npt.NDArray[np.float64]:
     """Studio-range luma of ITU-R BT.601, (H, W) in [16, 235], of RGB (H, W, 3) in [0, 255].
 
     Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded: MATLAB's ``rgb2ycbcr`` of doubles.
@@ -54,22 +54,20 @@ def luma(rgb: Picture) -> npt.NDArray[np.float64]:
     return np.asarray(16 + np.asarray(rgb, np.float64) @ _LUMA, np.float64)
 
 
-def flicker(
-    picture: Picture, picture_before: Picture, truth: Picture, truth_before: Picture
-) -> float:
+def flicker(image: Image, image_before: Image, truth: Image, truth_before: Image) -> float:
     """Mean absolute error of a frame difference against the ground truth's, in levels (ours).
 
-    mean |(picture - picture_before) - (truth - truth_before)|: 0 where all that changes from one
+    mean |(image - image_before) - (truth - truth_before)|: 0 where all that changes from one
     frame to the next is what changes in the scene; a constant error costs nothing.
     """
-    levels = [np.asarray(side, np.int32) for side in (picture, picture_before, truth, truth_before)]
+    levels = [np.asarray(side, np.int32) for side in (image, image_before, truth, truth_before)]
     return float(np.mean(np.abs((levels[0] - levels[1]) - (levels[2] - levels[3]))))
 
 
 def mean_psnr(values_db: Iterable[float]) -> float:
-    """The mean of pictures' PSNR in dB, each at most ``CEILING_DB``.
+    """The mean of images' PSNR in dB, each at most ``CEILING_DB``.
 
-    An equal picture has infinite PSNR (so says scikit-image), and one of them would make the whole
+    An equal image has infinite PSNR (so says scikit-image), and one of them would make the whole
     mean infinite.
     """
     return float(np.mean([min(value, CEILING_DB) for value in values_db]))

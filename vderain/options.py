@@ -153,7 +153,7 @@ class RunOptions:
     )
     strength: float = option(1.0, "Fraction of the rain to remove.", low=0.0, high=1.0)
     sequence: bool = option(
-        False, "Take the pictures of a folder for consecutive frames, so that neighbours are used."
+        False, "The images of the folder are consecutive frames, so neighbours are used."
     )
     decoder: str = option(
         "software",

@@ -14,7 +14,7 @@ import numpy as np
 
 from vderain.training.data.footage import clip_length
 from vderain.training.data.images import CLIPS, ClipFile, read_window
-from vderain.training.rain.render import RAIN_KINDS, Picture, render_kind
+from vderain.training.rain.render import RAIN_KINDS, Image, render_kind
 
 FRAMES = 14  # of a clip
 PLACES = (0.2, 0.6)  # of a source, where a clip is cut
@@ -49,10 +49,10 @@ def make_samples(data: Path, work: Path) -> list[Sample]:
     samples: list[Sample] = []
     clean = [path for split in ("train", "dev") for path in _clips(data / split / "clean_video")]
     for number, path in enumerate(clean):
-        for cut, pictures in enumerate(_cuts(path)):
+        for cut, images in enumerate(_cuts(path)):
             half = number % 2
-            samples += _dry(work, path.stem, cut, half, pictures)
-            samples += _wet(work, path.stem, cut, half, pictures, seed=100 * number + cut)
+            samples += _dry(work, path.stem, cut, half, images)
+            samples += _wet(work, path.stem, cut, half, images, seed=100 * number + cut)
         print(f"made the clips of {path.stem}", flush=True)
     listing.write_text(json.dumps([asdict(sample) for sample in samples]))
     return samples
@@ -72,7 +72,7 @@ def _clips(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in CLIPS)
 
 
-def _cuts(path: Path) -> list[list[Picture]]:
+def _cuts(path: Path) -> list[list[Image]]:
     """Parts long enough that every third frame of them makes a clip."""
     length = clip_length(path)
     wanted = FRAMES * FASTER
@@ -81,21 +81,21 @@ def _cuts(path: Path) -> list[list[Picture]]:
     return [_read(path, min(int(place * length), length - wanted), wanted) for place in PLACES]
 
 
-def _read(path: Path, first: int, count: int) -> list[Picture]:
-    pictures = read_window(ClipFile(path, first, count), at_most=True)
-    height, width = pictures[0].shape[:2]
+def _read(path: Path, first: int, count: int) -> list[Image]:
+    images = read_window(ClipFile(path, first, count), at_most=True)
+    height, width = images[0].shape[:2]
     scale = min(1.0, LARGEST_PX / height)
     size = (round(width * scale) // 2 * 2, round(height * scale) // 2 * 2)
-    return [np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA)) for p in pictures]
+    return [np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA)) for p in images]
 
 
-def _dry(work: Path, source: str, cut: int, half: int, pictures: Sequence[Picture]) -> list[Sample]:
+def _dry(work: Path, source: str, cut: int, half: int, images: Sequence[Image]) -> list[Sample]:
     rng = np.random.default_rng(cut)
     samples = []
     for variant in VARIANTS:
-        frames = list(pictures[:FRAMES])
+        frames = list(images[:FRAMES])
         if variant == "fast":
-            frames = list(pictures[::FASTER])
+            frames = list(images[::FASTER])
         if variant == "noise":
             frames = [_noisy(rng, frame, 5.0) for frame in frames]
         if variant == "night":
@@ -111,12 +111,12 @@ def _dry(work: Path, source: str, cut: int, half: int, pictures: Sequence[Pictur
 
 
 def _wet(
-    work: Path, source: str, cut: int, half: int, pictures: Sequence[Picture], seed: int
+    work: Path, source: str, cut: int, half: int, images: Sequence[Image], seed: int
 ) -> list[Sample]:
     samples = []
     for number, kind in enumerate((*KINDS, "fast drops")):
         rng = np.random.default_rng(seed * 10 + number)
-        clean = pictures[::FASTER] if kind.startswith("fast") else pictures[:FRAMES]
+        clean = images[::FASTER] if kind.startswith("fast") else images[:FRAMES]
         rainy = render_kind(rng, clean, kind.rpartition(" ")[2])
         path = work / f"{source}_{cut}_{kind.replace(' ', '_')}.mp4"
         encode(path, rainy, 23)
@@ -125,19 +125,19 @@ def _wet(
     return samples
 
 
-def _added(rainy: Picture, clean: Picture) -> float:
+def _added(rainy: Image, clean: Image) -> float:
     luma = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (rainy, clean)]
     layer = luma[0] - luma[1]
     layer -= cv2.GaussianBlur(layer, (0, 0), 15 / 3)
     return round(float(np.sqrt(np.square(layer).mean())), 2)
 
 
-def _noisy(rng: np.random.Generator, frame: Picture, sigma: float) -> Picture:
+def _noisy(rng: np.random.Generator, frame: Image, sigma: float) -> Image:
     noise = rng.normal(0, sigma, frame.shape)
     return np.clip(np.rint(frame + noise), 0, 255).astype(np.uint8)
 
 
-def encode(path: Path, frames: Sequence[Picture], crf: int) -> None:
+def encode(path: Path, frames: Sequence[Image], crf: int) -> None:
     """H.264 of (H, W, 3) uint8 RGB frames."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

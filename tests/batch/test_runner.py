@@ -361,7 +361,7 @@ def test_damage_in_several_segments_is_added_up_and_counted_once(rig):
     # Around each cut is a group of pictures that both sides decode.
     assert rig.run(margin=2).exit_code == 3
     assert rig.rows()["a.mp4"].record["losses"] == [
-        "5 damaged frames were taken as far as they could be decoded"
+        "5 damaged frames were derained as far as they could be decoded"
     ]
 
 
@@ -532,7 +532,7 @@ def test_that_a_clip_goes_on_is_told_only_where_some_of_it_was_derained_before(r
         rig.run(KillAfter(rig.engine, 1))
     assert rig.events == []
     rig.run()
-    assert rig.events[0] == ("a.mp4", "goes on: 1 of 3 segments are done")
+    assert rig.events[0] == ("a.mp4", "resumes: 1 of 3 segments are done")
 
 
 def test_dry_frames_are_encoded_as_they_are(rig):

@@ -327,7 +327,7 @@ def test_interrupted_it_stops_and_says_so(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "interrupted: 0 of 1 clip done; the same command goes on" in said
+    assert "interrupted: 0 of 1 clip done; give the same command again to resume" in said
     assert not (tmp_path / "out" / "long.mp4").exists()
 
 

@@ -1,4 +1,4 @@
-"""The command in this process, on pictures made here; the engine is the reference, which needs no building."""
+"""The command in this process, on images made here; the engine is the reference, which needs no building."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_clips_of_real_rain_and_dry_ones_are_in_table_json_and_page(tmp_path):
     assert len(clip["frames"]) == len(clip["by_frame"]["median of 5"]) == 2
     assert values["summary"]["still/dry"]["psnr_db"] == 100
     page = (tmp_path / "report" / "index.html").read_text()
-    files = {f"pictures/{path.name}" for path in (tmp_path / "report" / "pictures").iterdir()}
+    files = {f"images/{path.name}" for path in (tmp_path / "report" / "images").iterdir()}
     assert files and all(f'src="{file}"' in page for file in files)
     assert "most rain" in page and page.count("<svg") == 1
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_scored_is_explained_and_leaves_nothing(tmp_path, argumen
 
 def test_a_report_of_an_evaluation_that_fails_does_not_appear(tmp_path):
     pairs = save_pairs(tmp_path / "set", 2)
-    (pairs / "input" / "1.png").write_bytes(b"no picture")
+    (pairs / "input" / "1.png").write_bytes(b"no image")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(VderainError, match=r"1\.png"):
         call(

@@ -201,7 +201,7 @@ def test_a_build_that_fails_changes_nothing_and_is_told(weights, cache_folder, m
     with closing(pool):
         report, out = run(pool)
     assert (out, report.engines[0].name) == (exact(), "cuda")
-    assert report.engines[0].notes[-1].endswith("cuda goes on: no tactic fits into the memory")
+    assert report.engines[0].notes[-1].endswith("cuda continues: no tactic fits into the memory")
 
 
 def test_wait_engine_builds_first(weights, cache_folder, monkeypatch):

@@ -1,16 +1,16 @@
-"""Small folders of pictures and clips for the tests of data."""
+"""Small folders of images and clips for the tests of data."""
 
 import cv2
 import numpy as np
 
 
-def save(path, picture):
+def save(path, image):
     """Write RGB (or grey, or RGBA) as the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if picture.ndim == 3:
-        order = [2, 1, 0, 3][: picture.shape[2]]
-        picture = picture[..., order]
-    assert cv2.imwrite(str(path), picture)
+    if image.ndim == 3:
+        order = [2, 1, 0, 3][: image.shape[2]]
+        image = image[..., order]
+    assert cv2.imwrite(str(path), image)
     return path
 
 
@@ -19,7 +19,7 @@ def level(value, height=8, width=10):
 
 
 def noise(seed, height=48, width=64):
-    """A picture whose halves and neighbours are not alike."""
+    """An image whose halves and neighbours are not alike."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 

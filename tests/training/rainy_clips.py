@@ -41,7 +41,7 @@ def pan(count, step=2, seed=0):
 
 
 def write_frames(folder, frames):
-    """A clip as a folder of numbered pictures."""
+    """A clip as a folder of numbered images."""
     for number, frame in enumerate(frames):
         save(folder / f"{number:04d}.png", frame)
     return folder

@@ -89,14 +89,14 @@ def test_the_card_has_what_int8_needs_measured_on_the_runs_sources(tmp_path):
     assert export_weights(tmp_path / "run", weights, overwrite=True).int8 == card.int8  # repeatable
 
 
-def test_weights_get_int8_scales_from_clean_pictures_and_stay_the_same(tmp_path):
+def test_weights_get_int8_scales_from_clean_images_and_stay_the_same(tmp_path):
     torch.manual_seed(0)
     source, target = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     save_network(build_network(WIDE).half(), source, Card("mine", WIDE, sha256="", data="d"))
     clean = tmp_path / "clean"
     clean.mkdir()
-    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
-    cv2.imwrite(str(clean / "a.png"), picture)
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    cv2.imwrite(str(clean / "a.png"), image)
     with pytest.raises(OptionError, match="calibration"):
         export_weights(source, target)
     card = export_weights(source, target, clean=clean)

@@ -15,7 +15,7 @@ from vderain.pages.plots import along
 from vderain.training.adapt.run import Adaptation, Verdict
 from vderain.training.evaluation.noreference import RealScores
 from vderain.training.evaluation.predict import derain_middle
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 
 _SHOWN = 4
 _GAIN = 2  # how much brighter a rain layer is shown than it is
@@ -33,22 +33,22 @@ _TOLD = {
 }
 _TOLD_COSTS = {
     "other_db": "rendered rain of all kinds, against its ground truth, dB",
-    "dry_db": "dry pictures, output against input, dB",
+    "dry_db": "dry images, output against input, dB",
 }
 _ON_COSTS = (
-    "Adapted weights must not forget other rain by more than 0.2 dB, nor change dry pictures visibly. The rain is"
-    " rendered on pictures that nothing was learnt from; rain of yet other kinds nobody asked."
+    "Adapted weights must not forget other rain by more than 0.2 dB, nor change dry images visibly. The rain is"
+    " rendered on images that nothing was learnt from; rain of yet other kinds nobody asked."
 )
 
 
 def write_page(adaptation: Adaptation, verdict: Verdict | None = None) -> Path:
-    """Write or replace ``index.html`` and its pictures in the run's folder; without a verdict it reloads itself.
+    """Write or replace ``index.html`` and its images in the run's folder; without a verdict it reloads itself.
 
     Raises SinkError where it cannot be written.
     """
     page = adaptation.run_dir / "index.html"
     try:
-        (adaptation.run_dir / "pictures").mkdir(parents=True, exist_ok=True)
+        (adaptation.run_dir / "images").mkdir(parents=True, exist_ok=True)
         shots = _shots(adaptation)
         write_whole(page, _page(adaptation, verdict, shots).encode("utf-8", "backslashreplace"))
     except OSError as error:
@@ -73,7 +73,7 @@ def _shots(adaptation: Adaptation) -> list[_Shot]:
         one = held_back[int(place)]
         after = derain_middle(adapted, one.piece.frames)
         middle = len(one.derained) // 2
-        pictures = {
+        images = {
             "rainy": one.view.frame,
             "adapted weights": after,
             "original weights": one.derained[middle],
@@ -81,8 +81,8 @@ def _shots(adaptation: Adaptation) -> list[_Shot]:
             "frames around": one.view.target(),
         }
         files = {
-            name: _write(adaptation.run_dir, f"{place}-{number}", picture)
-            for number, (name, picture) in enumerate(pictures.items())
+            name: _write(adaptation.run_dir, f"{place}-{number}", image)
+            for number, (name, image) in enumerate(images.items())
         }
         rainy = files.pop("rainy")
         both = {"adapted weights": files["adapted weights"]}
@@ -91,15 +91,15 @@ def _shots(adaptation: Adaptation) -> list[_Shot]:
     return shots
 
 
-def _layer(rainy: Picture, dry: Picture) -> Picture:
+def _layer(rainy: Image, dry: Image) -> Image:
     """What was taken out, brighter than it is; mid-grey is nothing."""
     taken = 128 + _GAIN * (rainy.astype(np.int16) - dry)
     return np.asarray(taken.clip(0, 255), np.uint8)
 
 
-def _write(folder: Path, stem: str, picture: Picture) -> str:
-    name = f"pictures/{stem}.jpg"
-    data = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)[1]
+def _write(folder: Path, stem: str, image: Image) -> str:
+    name = f"images/{stem}.jpg"
+    data = cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1]
     write_whole(folder / name, data.tobytes())
     return name
 
@@ -137,7 +137,7 @@ def _curves(adaptation: Adaptation) -> list[str]:
     steps = [float(look.step) for look in looks]
     lines = {
         "Held-back frames: agreement with the frames around": [one.agreement_db for one in looks],
-        "Dry pictures: output against input": [one.dry_db for one in looks],
+        "Dry images: output against input": [one.dry_db for one in looks],
         "Other rain, rendered: output against ground truth": [one.other_db for one in looks],
     }
     return [

@@ -1,7 +1,7 @@
-"""What adapting must not undo: answers to other rain, and to dry pictures (ours).
+"""What adapting must not undo: answers to other rain, and to dry images (ours).
 
 They are held to those of the original weights (Li and Hoiem, "Learning without Forgetting", ECCV 2016), on rain
-that is rendered on whatever clean pictures there are: those that come with the tool, and the user's.
+that is rendered on whatever clean images there are: those that come with the tool, and the user's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vderain.training.data.footage import read_frames
 from vderain.training.data.patches import PatchSampler
 from vderain.training.data.sources import Sample
 from vderain.training.evaluation.predict import derain_stack
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 
 _SHIPPED = Path(__file__).parents[1] / "replay"
 _CHARTS = 24
@@ -27,8 +27,8 @@ _CHART_SHARE = 0.1  # beside the others
 _PROBES = 32
 
 
-def shipped_pictures() -> list[Picture]:
-    """The clean pictures that come with the tool, (H, W, 3) uint8 RGB; ``replay/README.md`` names their sources."""
+def shipped_images() -> list[Image]:
+    """The clean images that come with the tool, (H, W, 3) uint8 RGB; ``replay/README.md`` names their sources."""
     return read_frames([_SHIPPED], len(list(_SHIPPED.glob("*.jpg"))))
 
 
@@ -36,7 +36,7 @@ class OtherRain:
     """Patches with rendered rain of all kinds, or without any, and their ground truth.
 
     Args:
-        pictures: clean ones by name, with how often each name is drawn; a few drawn charts are added.
+        images: clean ones by name, with how often each name is drawn; a few drawn charts are added.
         patch: side of a patch in pixels.
         window: what the network sees at once.
         seed: of the charts.
@@ -46,7 +46,7 @@ class OtherRain:
 
     def __init__(
         self,
-        pictures: Mapping[str, tuple[Sequence[Picture], float]],
+        images: Mapping[str, tuple[Sequence[Image], float]],
         *,
         patch: int,
         window: Window,
@@ -54,27 +54,27 @@ class OtherRain:
         dry_share: float,
     ) -> None:
         rng = np.random.default_rng(seed)
-        named = {name: each for name, each in pictures.items() if each[0]}
+        named = {name: each for name, each in images.items() if each[0]}
         named["charts"] = ([draw_chart(rng) for _ in range(_CHARTS)], _CHART_SHARE)
         sources = {
-            name: [Sample(None, picture) for picture in some] for name, (some, _) in named.items()
+            name: [Sample(None, image) for image in some] for name, (some, _) in named.items()
         }
         shares = {name: share for name, (_, share) in named.items()}
         self._sampler = PatchSampler(
             sources, shares, patch=patch, batch=1, dry_share=dry_share, seed=seed, window=window
         )
 
-    def draw(self, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    def draw(self, rng: np.random.Generator) -> tuple[Image, Image]:
         """One sample: rainy (P, P, 3 + T - 1) and background (P, P, 3), uint8."""
         patch = self._sampler.draw(rng)
         return patch.rainy, patch.background
 
-    def probes(self, seed: int) -> list[tuple[Picture, Picture]]:
+    def probes(self, seed: int) -> list[tuple[Image, Image]]:
         """Some samples to ask again and again what was forgotten."""
         rng = np.random.default_rng(seed)
         return [self.draw(rng) for _ in range(_PROBES)]
 
 
-def probe(network: ChangeNetwork, probes: Sequence[tuple[Picture, Picture]]) -> float:
+def probe(network: ChangeNetwork, probes: Sequence[tuple[Image, Image]]) -> float:
     """Mean PSNR in dB of a network's answers to ``probes`` against their ground truth."""
     return mean_psnr(psnr(derain_stack(network, rainy), truth) for rainy, truth in probes)

@@ -17,7 +17,7 @@ from vderain.errors import SourceError, TrainingError
 from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
 from vderain.training.adapt.objective import AdaptObjective
-from vderain.training.adapt.retention import OtherRain, probe, shipped_pictures
+from vderain.training.adapt.retention import OtherRain, probe, shipped_images
 from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.methods import AdaptConfig
@@ -26,9 +26,9 @@ from vderain.training.data.folders import find_clips
 from vderain.training.data.footage import Footage, Piece, read_footage, read_frames, read_lessons
 from vderain.training.data.stacks import window_of
 from vderain.training.evaluation.noreference import RealScores, score_result
-from vderain.training.evaluation.predict import derain_frames, derain_middle, derain_picture
+from vderain.training.evaluation.predict import derain_frames, derain_image, derain_middle
 from vderain.training.export import write_weights
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 from vderain.training.rain.temporal import View
 from vderain.training.train import Trainer
 from vderain.weights import find_weights, load_network
@@ -40,17 +40,15 @@ _BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is
 _MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
 _LEAST_GAIN_DB = 0.05  # on the held-back part, between looks
 _WORTH_DB = 0.2  # there, from which adapted weights are taken: the best of many looks flatters
-_DRY_FLOOR_DB = 40.0  # of dry pictures with what the weights make of them
+_DRY_FLOOR_DB = 40.0  # of dry images with what the weights make of them
 _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
-_DRY_PICTURES = 12
-_OTHER_PICTURES = 300
+_DRY_IMAGES = 12
+_OTHER_IMAGES = 300
 _OTHER_LOSS_DB = 0.2  # of rendered rain against its ground truth, that may be forgotten
 _KEPT_DRY_SHARE = 0.2  # of the samples whose answers are kept
-_PROBED = 4  # one of so many pictures of anything is kept to ask what was forgotten
+_PROBED = 4  # one of so many images of anything is kept to ask what was forgotten
 
-Derain = Callable[
-    [Sequence[Picture]], Sequence[Picture]
-]  # consecutive frames -> these without rain
+Derain = Callable[[Sequence[Image]], Sequence[Image]]  # consecutive frames -> these without rain
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +58,8 @@ class Look:
     Attributes:
         step: of the run; 0 for the original weights.
         agreement_db: mean PSNR against what the frames around tell, where they can be trusted.
-        dry_db: mean PSNR of dry pictures with what becomes of them.
-        other_db: mean PSNR against the ground truth of other, rendered rain on pictures that nothing learns from.
+        dry_db: mean PSNR of dry images with what becomes of them.
+        other_db: mean PSNR against the ground truth of other, rendered rain on images that nothing learns from.
 
     """
 
@@ -90,7 +88,7 @@ class Seen:
 
     piece: Piece
     view: View
-    derained: tuple[Picture, ...]
+    derained: tuple[Image, ...]
 
 
 class Adaptation:
@@ -118,17 +116,17 @@ class Adaptation:
             )
         ]
         own = self._dry_frames(derain, on_note)
-        other = shipped_pictures()
+        other = shipped_images()
         if config.replay:
-            other += read_frames([Path(one) for one in config.replay], _OTHER_PICTURES)
+            other += read_frames([Path(one) for one in config.replay], _OTHER_IMAGES)
         rng = np.random.default_rng(config.seed)
-        self._dry = [*own, *other][:: max(1, len([*own, *other]) // _DRY_PICTURES)][:_DRY_PICTURES]
+        self._dry = [*own, *other][:: max(1, len([*own, *other]) // _DRY_IMAGES)][:_DRY_IMAGES]
         self._dry += [draw_chart(rng) for _ in range(4)]
         self._dry += [one.view.target()[:256, :256] for one in self.held_back]
-        self._dry = [picture[:384, :384] for picture in self._dry]
-        taught = [picture for number, picture in enumerate(other) if number % _PROBED]
+        self._dry = [image[:384, :384] for image in self._dry]
+        taught = [image for number, image in enumerate(other) if number % _PROBED]
         self._probes = self._other_rain({"other": (other[::_PROBED], 1.0)}, 0.0).probes(config.seed)
-        pictures = {
+        images = {
             "other": (taught, 1.0),
             "own": (own, 0.3),
             "footage": ([lesson.target for lesson in lessons], 0.3),
@@ -137,7 +135,7 @@ class Adaptation:
             config,
             lessons,
             DryPool(lessons, own, taught),
-            self._other_rain(pictures, _KEPT_DRY_SHARE),
+            self._other_rain(images, _KEPT_DRY_SHARE),
             window_of(self.original.config),
         )
         torch.set_flush_denormal(True)
@@ -165,17 +163,17 @@ class Adaptation:
         ]
 
     def _other_rain(
-        self, pictures: Mapping[str, tuple[Sequence[Picture], float]], dry_share: float
+        self, images: Mapping[str, tuple[Sequence[Image], float]], dry_share: float
     ) -> OtherRain:
         return OtherRain(
-            pictures,
+            images,
             patch=self.config.patch,
             window=window_of(self.original.config),
             seed=self.config.seed,
             dry_share=dry_share,
         )
 
-    def _dry_frames(self, derain: Derain, on_note: Callable[[str], None]) -> list[Picture]:
+    def _dry_frames(self, derain: Derain, on_note: Callable[[str], None]) -> list[Image]:
         """Frames of the user's dry footage; clips among it must not show rain, as far as that can be told."""
         if not self.config.dry:
             return []
@@ -186,7 +184,7 @@ class Adaptation:
             for clip in [path] if path.is_file() else find_clips(path, tests=True):
                 try:
                     some = read_footage([clip], 6, self.config.seed)
-                except SourceError:  # a picture, or a clip too short or too still
+                except SourceError:  # an image, or a clip too short or too still
                     on_note(f"{clip}: whether it rains there cannot be told; it is taken for dry")
                     continue
                 if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
@@ -261,7 +259,7 @@ class Adaptation:
                 f"{', '.join(self.config.footage)}: the last part, which is held back to judge by, moves too much; "
                 "give more footage"
             )
-        dry = [psnr(derain_picture(network, picture), picture) for picture in self._dry]
+        dry = [psnr(derain_image(network, image), image) for image in self._dry]
         found = (mean_psnr(agreements), mean_psnr(dry), probe(network, self._probes))
         return Look(step, *(round(value, 3) for value in found))
 
@@ -301,7 +299,7 @@ class Adaptation:
         if adapted:
             reason = (
                 f"adapted: {len(self.held_back)} held-back frames come {gain:.2f} dB nearer to what the frames"
-                f" around them tell (step {best.step}); dry pictures stay at {best.dry_db:.1f} dB"
+                f" around them tell (step {best.step}); dry images stay at {best.dry_db:.1f} dB"
                 f" ({first.dry_db:.1f} before); on other rain they {self._cost()}"
             )
         else:
@@ -330,7 +328,7 @@ class Adaptation:
                 cost = (
                     f"a loss of {first.other_db - look.other_db:.2f} dB on other rain"
                     if self._leaves_dry(look)
-                    else f"changes to dry pictures ({first.dry_db:.1f} to {look.dry_db:.1f} dB)"
+                    else f"changes to dry images ({first.dry_db:.1f} to {look.dry_db:.1f} dB)"
                 )
                 return f"a gain of {gain:.2f} dB on held-back frames came with {cost}"
         return "training brought held-back frames no nearer to what the frames around them tell"

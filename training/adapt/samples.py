@@ -19,13 +19,13 @@ from vderain.training.data.augment import draw_chart, recoloured
 from vderain.training.data.patches import ONE_FRAME
 from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
 from vderain.training.evaluation.predict import middle_clip
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 from vderain.training.rain.temporal import Mask, View
 
 REAL, MADE, DRY, KEPT = range(4)  # kinds of samples, as AdaptBatch.kinds holds them
 
-_CHART_SHARE = 0.15  # of dry pictures
-_REPLAY_SHARE = 0.5  # of them where clean pictures of anything are given
+_CHART_SHARE = 0.15  # of dry images
+_REPLAY_SHARE = 0.5  # of them where clean images of anything are given
 _OWN_DRY_SHARE = 0.7  # of the rest where dry footage of the camera is given
 _GAINS = (0.7, 1.5)  # of mined rain
 _LEAST_VALID = 0.3  # of a patch whose target is to count
@@ -44,13 +44,13 @@ class Lesson:
 
     """
 
-    stack: Picture
-    target: Picture
+    stack: Image
+    target: Image
     valid: Mask
     light: Layer
 
     @classmethod
-    def of(cls, seen: View, frames: Sequence[Picture], window: Window) -> Lesson:
+    def of(cls, seen: View, frames: Sequence[Image], window: Window) -> Lesson:
         """What a view of consecutive frames teaches a network that looks through a window."""
         return cls(middle_clip(frames, window), seen.target(), seen.valid, seen.light())
 
@@ -59,8 +59,8 @@ class Lesson:
 class Sample:
     """A patch: rainy (P, P, 3 + K) and target (P, P, 3) uint8, and how much each pixel counts, (P, P) float32."""
 
-    rainy: Picture
-    target: Picture
+    rainy: Image
+    target: Image
     weight: npt.NDArray[np.float32]
     kind: int
 
@@ -84,36 +84,36 @@ class AdaptBatch:
 
     def to(self, device: torch.device) -> AdaptBatch:
         """The same on a device, channels last."""
-        pictures = (self.rainy, self.target, self.weight)
+        images = (self.rainy, self.target, self.weight)
         rainy, target, weight = (
-            one.to(device, memory_format=torch.channels_last) for one in pictures
+            one.to(device, memory_format=torch.channels_last) for one in images
         )
         return AdaptBatch(rainy, target, weight, self.kinds.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DryPool:
-    """Pictures without rain, to lay rain on and to be left alone: ``own`` of the cameras, ``other`` of anything."""
+    """Images without rain, to lay rain on and to be left alone: ``own`` of the cameras, ``other`` of anything."""
 
     lessons: Sequence[Lesson]
-    own: Sequence[Picture] = ()
-    other: Sequence[Picture] = ()
+    own: Sequence[Image] = ()
+    other: Sequence[Image] = ()
 
-    def draw(self, rng: np.random.Generator, patch: int) -> tuple[Picture, npt.NDArray[np.float32]]:
+    def draw(self, rng: np.random.Generator, patch: int) -> tuple[Image, npt.NDArray[np.float32]]:
         """A dry patch, and where it can be trusted."""
         place = rng.random()
         if place < _CHART_SHARE:
             return _cut(rng, patch, draw_chart(rng))[0], np.ones((patch, patch), np.float32)
-        whole: Sequence[Picture] = ()
+        whole: Sequence[Image] = ()
         if self.other and rng.random() < _REPLAY_SHARE:
             whole = self.other
         elif self.own and rng.random() < _OWN_DRY_SHARE:
             whole = self.own
         if whole:
-            picture = _cut(rng, patch, whole[int(rng.integers(len(whole)))])[0]
+            image = _cut(rng, patch, whole[int(rng.integers(len(whole)))])[0]
             if whole is self.other:
-                picture = recoloured(rng, picture)
-            return picture, np.ones((patch, patch), np.float32)
+                image = recoloured(rng, image)
+            return image, np.ones((patch, patch), np.float32)
         lesson = self.lessons[int(rng.integers(len(self.lessons)))]
         target, valid = _cut(rng, patch, lesson.target, lesson.valid)
         return target, valid.astype(np.float32)
@@ -160,11 +160,11 @@ class LessonSampler:
         if kind < config.kept_share:
             return Sample(*self._other.draw(rng), np.ones((patch, patch), np.float32), KEPT)
         kind -= config.kept_share
-        picture, weight = self._dry.draw(rng, patch)
+        image, weight = self._dry.draw(rng, patch)
         if kind < config.mined_share:
-            falling = [self._with_own_rain(rng, picture) for _ in range(self._window.frames)]
-            return Sample(stacked_still(falling, self._window), picture, weight, MADE)
-        return Sample(stacked_alone(picture, self._window.seen_frames), picture, weight, DRY)
+            falling = [self._with_own_rain(rng, image) for _ in range(self._window.frames)]
+            return Sample(stacked_still(falling, self._window), image, weight, MADE)
+        return Sample(stacked_alone(image, self._window.seen_frames), image, weight, DRY)
 
     def _real(self, rng: np.random.Generator) -> Sample:
         """A patch of the footage; of a few draws the first that is known well enough."""
@@ -177,27 +177,25 @@ class LessonSampler:
                 break
         return Sample(stack, target, valid.astype(np.float32), REAL)
 
-    def _with_own_rain(self, rng: np.random.Generator, picture: Picture) -> Picture:
+    def _with_own_rain(self, rng: np.random.Generator, image: Image) -> Image:
         """Rain mined from the footage on a dry patch: added, or less of it the brighter the ground."""
         number = int(rng.choice(len(self._lessons), p=self._chances))
         light = _cut(rng, self._config.patch, self._lessons[number].light)[0]
         light = light * np.float32(255 * rng.uniform(*_GAINS))
-        ground = picture.astype(np.float32)
+        ground = image.astype(np.float32)
         if rng.random() < 0.5:
             light = light * (1 - ground / 255) / np.float32(0.6)
         return np.rint(ground + light).clip(0, 255).astype(np.uint8)
 
 
-def _cut(
-    rng: np.random.Generator, side: int, *pictures: npt.NDArray[Any]
-) -> list[npt.NDArray[Any]]:
-    """The same random square of pictures of one size, which are mirrored up to it where they are smaller."""
-    below, right = (max(0, side - length) for length in pictures[0].shape[:2])
+def _cut(rng: np.random.Generator, side: int, *images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The same random square of images of one size, which are mirrored up to it where they are smaller."""
+    below, right = (max(0, side - length) for length in images[0].shape[:2])
     if below or right:
-        pictures = tuple(
+        images = tuple(
             np.pad(one, [(0, below), (0, right), (0, 0)][: one.ndim], mode="symmetric")
-            for one in pictures
+            for one in images
         )
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    return [one[top : top + side, left : left + side] for one in pictures]
+    return [one[top : top + side, left : left + side] for one in images]

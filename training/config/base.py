@@ -44,7 +44,7 @@ class RunConfig:
     Attributes:
         network: settings of the network to change, for experiments.
         real: real rain without ground truth, by name.
-        unpaired: clean pictures that the real rain's backgrounds should look like, by name.
+        unpaired: clean images that the real rain's backgrounds should look like, by name.
 
     """
 
@@ -74,7 +74,7 @@ class RunConfig:
     )
     checkpoint_every: int = option(500, "Steps between checkpoints.", low=1)
     workers: int = option(0, "Threads that make patches; 0 for one.", low=0, high=256)
-    cache_mb: int = option(2000, "Decoded pictures kept in memory.", low=0)
+    cache_mb: int = option(2000, "Decoded images kept in memory.", low=0)
     data: str = option("", "What the sources are, in words, for the card.")
     terms: str = option("", "Under which terms the weights may be used, for the card.")
 

@@ -25,7 +25,7 @@ class TrainConfig(RunConfig):
     """A run of Semi-DRDNet, supervised or semi-supervised.
 
     Attributes:
-        sources: pairs, and clean pictures or clips to render rain on, by name.
+        sources: pairs, and clean images or clips to render rain on, by name.
         real: its clips are also mined for streak layers; with ``unpaired`` all of it takes part in
             semi-supervised training.
 
@@ -112,7 +112,7 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True, slots=True)
 class NlclTrainConfig(RunConfig):
-    """A run of NLCL, from unpaired ``real`` and ``unpaired`` pictures; defaults as published where known.
+    """A run of NLCL, from unpaired ``real`` and ``unpaired`` images; defaults as published where known.
 
     ``batch`` counts rainy patches, and as many clean ones. Weights of terms may be 0, for ablations; a run
     may go on with others.
@@ -157,7 +157,7 @@ class NlclTrainConfig(RunConfig):
         1.0, "Weight of telling a place from others.", low=0.0, high=1000.0
     )
     brightening: float = option(
-        0.0, "Weight of how much brighter than the rainy picture the background is: rain adds light (ours).",
+        0.0, "Weight of how much brighter than the rainy image the background is: rain adds light (ours).",
         low=0.0, high=1000.0,
     )  # fmt: skip
     encoder_lead: int = option(
@@ -172,14 +172,14 @@ class NlclTrainConfig(RunConfig):
         "own", "Its InstanceNorm, as published, or none (unit; ours).", choices=("own", "unit")
     )
     encoder_texture_px: int = option(
-        0, "Show it pictures less their mean over squares of this odd side; 0 for all of them (ours).",
+        0, "Show it images less their mean over squares of this odd side; 0 for all of them (ours).",
         low=0, high=255,
     )  # fmt: skip
     encoder_batch: int = option(
         1, "Patches of each side that it sees in a step; more than batch cost little (ours).", low=1
     )
     statistics: str = option(
-        "own", "Normalise with each picture's own statistics, as published, or with none (unit): such a"
+        "own", "Normalise with each image's own statistics, as published, or with none (unit): such a"
         " run begins near the identity.",
         choices=("own", "unit"),
     )  # fmt: skip
@@ -195,13 +195,13 @@ class NlclTrainConfig(RunConfig):
         0, "Side of the part of a patch whose locations are told apart, which costs less; 0 for all (ours).",
         low=0, high=4096,
     )  # fmt: skip
-    location_negatives: int = option(256, "Unlike patches of a rainy picture.", low=1, high=1600)
+    location_negatives: int = option(256, "Unlike patches of a rainy image.", low=1, high=1600)
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         for name, held in (("real", "rainy"), ("unpaired", "clean")):
             if not getattr(self, name):
-                raise OptionError(f"{name}: name at least one folder of {held} pictures or clips")
+                raise OptionError(f"{name}: name at least one folder of {held} images or clips")
         if self.statistics == "unit" and not self.network_config.frozen_statistics:
             raise OptionError("statistics unit: needs a network of frozen_statistics")
         if self.encoder_texture_px and self.encoder_texture_px % 2 == 0:
@@ -230,10 +230,10 @@ class AdaptConfig(RunConfig):
 
     Attributes:
         footage: files and folders of clips of real rain.
-        dry: clips and pictures of the same cameras without rain.
-        replay: clean pictures and clips of anything, beside those that come with the tool, to render rain on.
+        dry: clips and images of the same cameras without rain.
+        replay: clean images and clips of anything, beside those that come with the tool, to render rain on.
         median_share: samples whose target is the median over the frames around.
-        mined_share: with rain of the footage laid over dry pictures.
+        mined_share: with rain of the footage laid over dry images.
         kept_share: with rendered rain, or dry, whose answers are to stay. What is left of 1 stays dry.
 
     """
@@ -256,7 +256,7 @@ class AdaptConfig(RunConfig):
     minutes: float = option(15.0, "Longest time to train.", low=0.01, high=1e4)
     windows: int = option(24, "Short pieces of the footage to learn from.", low=2, high=1000)
     median_share: float = option(0.3, "Samples of the footage itself.", low=0.0, high=1.0)
-    mined_share: float = option(0.12, "Samples with its rain on dry pictures.", low=0.0, high=1.0)
+    mined_share: float = option(0.12, "Samples with its rain on dry images.", low=0.0, high=1.0)
     kept_share: float = option(0.5, "Samples of other rain.", low=0.0, high=1.0)
     kept_weight: float = option(3.0, "Weight of what answers to it change by.", low=0.0)
     background_contrast: float = option(0.0, "Weight of the contrast's background side.", low=0.0)

@@ -1,4 +1,4 @@
-"""What lies below a folder, by names alone: its pictures, its clips, and folders that are kept for tests."""
+"""What lies below a folder, by names alone: its images, its clips, and folders that are kept for tests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from vderain.training.data.images import CLIPS, PICTURES, natural
+from vderain.training.data.images import CLIPS, IMAGES, natural
 
 _HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
-_SEQUENCE = 5  # pictures in a folder that are taken for a clip
+_SEQUENCE = 5  # images in a folder that are taken for a clip
 
 
 def files_below(
@@ -39,20 +39,20 @@ def held_back(folder: Path) -> list[Path]:
 
 
 def find_clips(folder: Path, *, tests: bool = False) -> list[Path]:
-    """Video files below a folder, and folders that hold a clip as pictures; one file is itself a clip.
+    """Video files below a folder, and folders that hold a clip as images; one file is itself a clip.
 
     With ``tests`` also in folders whose names say that they are for tests.
     """
-    pictures: dict[Path, list[Path]] = {}
-    for path, _ in files_below(folder, PICTURES, tests=tests):
-        pictures.setdefault(path.parent, []).append(path)
-    sequences = [path for path, files in pictures.items() if _is_sequence(files)]
+    images: dict[Path, list[Path]] = {}
+    for path, _ in files_below(folder, IMAGES, tests=tests):
+        images.setdefault(path.parent, []).append(path)
+    sequences = [path for path, files in images.items() if _is_sequence(files)]
     videos = [path for path, _ in files_below(folder, CLIPS, tests=tests)]
     return sorted(videos + sequences, key=natural)
 
 
 def _is_sequence(files: Sequence[Path]) -> bool:
-    """Whether pictures in order are the frames of a clip: their names differ in a number, which counts evenly."""
+    """Whether images in order are the frames of a clip: their names differ in a number, which counts evenly."""
     names = [natural(Path(path.name)) for path in files]
     if len(files) < _SEQUENCE or len({len(name) for name in names}) > 1:
         return False

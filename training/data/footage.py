@@ -14,11 +14,11 @@ from vderain.errors import SourceError
 from vderain.frames import Frame
 from vderain.media import open_source
 from vderain.options import EncodeOptions, RunOptions
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.folders import find_clips
-from vderain.training.data.images import CLIPS, PICTURES, ClipFile, read_window, sequence_files
+from vderain.training.data.images import CLIPS, IMAGES, ClipFile, read_window, sequence_files
 from vderain.training.data.sources import load_sources
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 from vderain.training.rain.temporal import View, view
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ WINDOW = 7  # frames of a piece; the middle one is learnt from
 _SHORTEST = 24  # frames of a clip: some to learn from, some held back, none in both
 _HELD_SHARE = 0.2  # of a clip, at its end
 _HELD_PIECES = 5  # for each of those to learn from, one is held back
-_LARGEST = (576, 960)  # height and width of the part of a picture that is looked at
+_LARGEST = (576, 960)  # height and width of the part of an image that is looked at
 _STILL_LEVELS = 0.02  # mean difference between frames, below which nothing moves
 _FEWEST = 3  # pieces that must be left
 
@@ -37,7 +37,7 @@ class Piece:
     """Consecutive frames (H, W, 3) uint8 RGB of one place, and how messages call it."""
 
     name: str
-    frames: tuple[Picture, ...]
+    frames: tuple[Image, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class Footage:
 def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
     """Some ``count`` pieces to learn from, spread over clips, and a fifth as many held back.
 
-    ``paths`` are video files, folders of them, and folders with a picture for each frame. Pieces that
+    ``paths`` are video files, folders of them, and folders with an image for each frame. Pieces that
     cannot be decoded are left out and named in ``notes``. Raises SourceError where there are no clips, they
     are too short, nothing moves in them, or too little of them can be read.
     """
@@ -85,16 +85,16 @@ def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
 
 
 def read_lessons(
-    pieces: Sequence[Piece], derain: Callable[[Sequence[Picture]], Sequence[Picture]]
-) -> Iterator[tuple[View, tuple[Picture, ...]]]:
+    pieces: Sequence[Piece], derain: Callable[[Sequence[Image]], Sequence[Image]]
+) -> Iterator[tuple[View, tuple[Image, ...]]]:
     """Each piece seen through its frames, and these as ``derain`` answers them."""
     for piece in pieces:
         derained = tuple(derain(piece.frames))
         yield view(piece.frames, derained), derained
 
 
-def read_frames(paths: Sequence[Path], count: int) -> list[Picture]:
-    """Some ``count`` single frames and pictures of files and folders, (H, W, 3) uint8 RGB; SourceError for none."""
+def read_frames(paths: Sequence[Path], count: int) -> list[Image]:
+    """Some ``count`` single frames and images of files and folders, (H, W, 3) uint8 RGB; SourceError for none."""
     tables = {}
     for number, path in enumerate(paths):
         if not path.exists():
@@ -102,13 +102,13 @@ def read_frames(paths: Sequence[Path], count: int) -> list[Picture]:
         suffixes = (
             {path.suffix.lower()} if path.is_file() else {f.suffix.lower() for f in path.rglob("*")}
         )
-        for reader, known in (("clips", CLIPS), ("clean", PICTURES)):
+        for reader, known in (("clips", CLIPS), ("clean", IMAGES)):
             if suffixes & known:
                 tables[f"{reader}{number}"] = {"path": str(path.resolve()), "reader": reader}
-        if not suffixes & (CLIPS | PICTURES):
-            raise SourceError(f"{path}: holds no pictures and no clips")
-    found: list[Picture] = []
-    for samples in load_sources(tables, Path(), PictureCache()).values():
+        if not suffixes & (CLIPS | IMAGES):
+            raise SourceError(f"{path}: holds no images and no clips")
+    found: list[Image] = []
+    for samples in load_sources(tables, Path(), ImageCache()).values():
         for number in np.unique(
             np.linspace(0, len(samples) - 1, max(1, count // len(tables))).astype(int)
         ):
@@ -136,14 +136,14 @@ def clip_length(clip: Path) -> int:
 def _clips(path: Path) -> list[Path]:
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder")
-    if path.is_file() and path.suffix.lower() in PICTURES:
+    if path.is_file() and path.suffix.lower() in IMAGES:
         raise SourceError(
-            f"{path}: is one picture; adapting needs clips, whose rain moves from frame to frame"
+            f"{path}: is one image; adapting needs clips, whose rain moves from frame to frame"
         )
     found = [path] if path.is_file() else find_clips(path, tests=True)
     if not found:
         raise SourceError(
-            f"{path}: holds no clips ({', '.join(sorted(CLIPS))}, or folders of their pictures)"
+            f"{path}: holds no clips ({', '.join(sorted(CLIPS))}, or folders of their images)"
         )
     return found
 
@@ -197,11 +197,11 @@ def _check(footage: Footage, names: Sequence[str]) -> None:
         if min(piece.frames[0].shape[:2]) < 64:
             height, width = piece.frames[0].shape[:2]
             raise SourceError(
-                f"{piece.name}: pictures of {width}x{height} are too small; adapting needs 64 pixels a side"
+                f"{piece.name}: images of {width}x{height} are too small; adapting needs 64 pixels a side"
             )
     if max(_movement(piece) for piece in pieces) < _STILL_LEVELS:
         raise SourceError(
-            f"{named}: is a still picture, frame after frame; adapting needs rain that moves"
+            f"{named}: is a still image, frame after frame; adapting needs rain that moves"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a sample is read from: picture files, halves of them, frames of clips, drawn charts; all as 8 bit RGB."""
+"""What a sample is read from: image files, halves of them, frames of clips, drawn charts; all as 8 bit RGB."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import FrameSource
 from vderain.media import open_source
 from vderain.media.frames.rgb import planes_to_rgb
-from vderain.media.stills.image_file import read_picture as decode_picture
+from vderain.media.stills.image_file import read_picture as decode_image
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.data.augment import draw_chart
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".y4m"})
 SEGMENTS = 2  # parts of a clip that are kept whole: its first and its last seconds
 _SEEK_BEYOND = 40  # frames between two wanted ones; fewer are decoded faster than sought
@@ -34,8 +34,8 @@ Half = Literal["", "left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFile:
-    """A picture, or the left or right half of one that shows a pair side by side."""
+class ImageFile:
+    """An image, or the left or right half of one that shows a pair side by side."""
 
     path: Path
     half: Half = ""
@@ -45,7 +45,7 @@ class PictureFile:
 class ClipFrame:
     """Frame ``index`` of the ``of`` that are spread evenly over a clip, or one ``offset`` frames after it.
 
-    A clip is a video file, or a folder with one picture for each frame. ``reach`` is the largest offset
+    A clip is a video file, or a folder with one image for each frame. ``reach`` is the largest offset
     that will be asked for, either way, so that a clip is decoded once.
     """
 
@@ -68,7 +68,7 @@ class Chart:
         return Path(f"chart {self.seed}")
 
 
-Reference = PictureFile | ClipFrame | Chart
+Reference = ImageFile | ClipFrame | Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,49 +80,49 @@ class ClipFile:
     count: int
 
 
-def read_reference(reference: PictureFile | Chart) -> Picture:
-    """The picture that a reference names, (H, W, 3) uint8 RGB; SourceError where it cannot be read."""
+def read_reference(reference: ImageFile | Chart) -> Image:
+    """The image that a reference names, (H, W, 3) uint8 RGB; SourceError where it cannot be read."""
     if isinstance(reference, Chart):
         return draw_chart(np.random.default_rng(reference.seed))
-    return part_of(read_picture(reference.path), reference)
+    return part_of(read_image(reference.path), reference)
 
 
-def part_of(picture: Picture, reference: PictureFile) -> Picture:
+def part_of(image: Image, reference: ImageFile) -> Image:
     """What a reference takes of its decoded file; SourceError where that is nothing."""
-    if reference.half and picture.shape[1] < 2:
+    if reference.half and image.shape[1] < 2:
         raise SourceError(f"{reference.path}: too narrow to show a pair")
-    return half_of(picture, reference.half)
+    return half_of(image, reference.half)
 
 
-def half_of(picture: Picture, half: Half) -> Picture:
+def half_of(image: Image, half: Half) -> Image:
     """A view of one half; the middle column of an odd width belongs to neither."""
-    width = picture.shape[1] // 2
+    width = image.shape[1] // 2
     if half == "left":
-        return picture[:, :width]
-    return picture[:, picture.shape[1] - width :] if half == "right" else picture
+        return image[:, :width]
+    return image[:, image.shape[1] - width :] if half == "right" else image
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a picture as (H, W, 3) uint8 RGB, upright; grey becomes RGB, alpha is left out, 16 bit rounded.
+def read_image(path: Path) -> Image:
+    """Read an image as (H, W, 3) uint8 RGB, upright; grey becomes RGB, alpha is left out, 16 bit rounded.
 
-    Raises SourceError for a file that is not a picture, is damaged, or holds other samples.
+    Raises SourceError for a file that is not an image, is damaged, or holds other samples.
     """
-    decoded = decode_picture(path)
+    decoded = decode_image(path)
     planes = decoded.planes * 3 if len(decoded.planes) == 1 else decoded.planes
-    picture = cv2.merge(planes)
-    if picture.dtype == np.uint16:
-        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return _turned(np.asarray(picture, np.uint8), decoded.rotation)
+    image = cv2.merge(planes)
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _turned(np.asarray(image, np.uint8), decoded.rotation)
 
 
-def picture_frame(rgb: Picture, number: int = 0) -> Frame:
-    """A frame of a picture, (H, W, 3) uint8 RGB: ``number`` of a clip of 25 frames a second."""
+def image_frame(rgb: Image, number: int = 0) -> Frame:
+    """A frame of an image, (H, W, 3) uint8 RGB: ``number`` of a clip of 25 frames a second."""
     fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
     red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
     return Frame((red, green, blue), fmt, pts=number, time_base=Fraction(1, 25))
 
 
-def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Picture]]:
+def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Image]]:
     """``count`` places spread evenly over a clip: each its frame and ``reach`` on either side.
 
     (H, W, 3) uint8 RGB each. A short clip's places come repeatedly, and at its ends a frame stands for
@@ -132,9 +132,9 @@ def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Picture]]:
     if path.is_dir():
         files = sequence_files(path)
         places = _places(len(files), count, reach)
-        unique = {i: read_picture(files[i]) for i in sorted({i for each in places for i in each})}
-        if len(sizes := {picture.shape[:2] for picture in unique.values()}) > 1:
-            raise SourceError(f"{path}: its pictures have several sizes {sorted(sizes)}, no clip")
+        unique = {i: read_image(files[i]) for i in sorted({i for each in places for i in each})}
+        if len(sizes := {image.shape[:2] for image in unique.values()}) > 1:
+            raise SourceError(f"{path}: its images have several sizes {sorted(sizes)}, no clip")
         return [[unique[i] for i in each] for each in places]
     with closing(_open(path)) as source:
         length = source.info.frames or _counted(path)
@@ -154,38 +154,38 @@ def read_spread(path: Path, count: int, reach: int = 0) -> list[list[Picture]]:
     return [[found.get(i, found[last]) for i in each] for each in places]
 
 
-def read_window(clip: ClipFile, *, at_most: bool = False) -> list[Picture]:
+def read_window(clip: ClipFile, *, at_most: bool = False) -> list[Image]:
     """The frames of a reference, (H, W, 3) uint8 RGB each, all of one size.
 
     With ``at_most`` a clip that ends earlier gives fewer. Raises SourceError where frames are missing.
     """
     if clip.path.is_dir():
         files = sequence_files(clip.path)[clip.start : clip.start + clip.count]
-        pictures = [read_picture(file) for file in files]
+        images = [read_image(file) for file in files]
     else:
         with closing(_open(clip.path)) as source:
             if clip.start > _SEEK_BEYOND and source.info.frame_rate:
-                pictures = _window(clip.path, source, clip.start, clip.count)
+                images = _window(clip.path, source, clip.start, clip.count)
             else:
                 frames = (item for item in source if isinstance(item, Frame))
                 window = islice(frames, clip.start, clip.start + clip.count)
-                pictures = [_to_rgb(frame) for frame in window]
-    if len(pictures) < (1 if at_most else clip.count):
-        end = clip.start + len(pictures)
+                images = [_to_rgb(frame) for frame in window]
+    if len(images) < (1 if at_most else clip.count):
+        end = clip.start + len(images)
         raise SourceError(f"{clip.path}: has no frames {end} to {clip.start + clip.count - 1}")
-    if len({picture.shape for picture in pictures}) > 1:
+    if len({image.shape for image in images}) > 1:
         raise SourceError(f"{clip.path}: its frames differ in size")
-    return pictures
+    return images
 
 
-def frames_by_opencv(path: Path) -> Generator[Picture, None, None]:
+def frames_by_opencv(path: Path) -> Generator[Image, None, None]:
     """The frames of a video file or a folder of images, (H, W, 3) uint8 RGB.
 
     OpenCV decodes and converts video several times faster than planes are converted exactly. Its conversion
     truncates: frames are about a level darker. Ends without a word where a file cannot be read any further.
     """
     if path.is_dir():
-        yield from map(read_picture, sequence_files(path))
+        yield from map(read_image, sequence_files(path))
         return
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder")
@@ -201,8 +201,8 @@ def frames_by_opencv(path: Path) -> Generator[Picture, None, None]:
 
 
 def sequence_files(folder: Path) -> list[Path]:
-    """The pictures of an image sequence, in the order of the numbers in their names."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    """The images of an image sequence, in the order of the numbers in their names."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGES]
     return sorted((path for path in files if not path.name.startswith(".")), key=natural)
 
 
@@ -230,14 +230,14 @@ def _counted(path: Path) -> int:
         return sum(isinstance(item, Frame) for item in source)
 
 
-def _picked(source: FrameSource, wanted: set[int]) -> Iterator[tuple[int, Picture]]:
+def _picked(source: FrameSource, wanted: set[int]) -> Iterator[tuple[int, Image]]:
     frames = (item for item in source if isinstance(item, Frame))
     for index, frame in enumerate(islice(frames, max(wanted) + 1)):
         if index in wanted:
             yield index, _to_rgb(frame)
 
 
-def _window(path: Path, source: FrameSource, start: int, count: int) -> list[Picture]:
+def _window(path: Path, source: FrameSource, start: int, count: int) -> list[Image]:
     """Frames found by their time; a little earlier, so that rounding to the container's unit skips none."""
     rate = source.info.frame_rate or 25
     with closing(_open(path, max(0.0, float((start - 0.25) / rate)))) as sought:
@@ -245,9 +245,9 @@ def _window(path: Path, source: FrameSource, start: int, count: int) -> list[Pic
         return [_to_rgb(frame) for frame in islice(frames, count)]
 
 
-def _to_rgb(frame: Frame) -> Picture:
+def _to_rgb(frame: Frame) -> Image:
     return _turned(planes_to_rgb(frame.planes, frame.format), frame.rotation)
 
 
-def _turned(picture: Picture, rotation_deg: int) -> Picture:
-    return np.ascontiguousarray(np.rot90(picture, rotation_deg // 90)) if rotation_deg else picture
+def _turned(image: Image, rotation_deg: int) -> Image:
+    return np.ascontiguousarray(np.rot90(image, rotation_deg // 90)) if rotation_deg else image

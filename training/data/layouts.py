@@ -21,15 +21,15 @@ from vderain.training.data import naming
 from vderain.training.data.folders import files_below, find_clips, held_back
 from vderain.training.data.images import (
     CLIPS,
-    PICTURES,
+    IMAGES,
     SEGMENTS,
     Chart,
     ClipFrame,
     Half,
-    PictureFile,
+    ImageFile,
     Reference,
     half_of,
-    read_picture,
+    read_image,
 )
 from vderain.training.data.naming import Key, Side
 
@@ -37,7 +37,7 @@ _CHARTS = 160
 # And neither train nor norain.
 _SAYS_RAIN = re.compile(r"(?<![a-z])rain(y|ing)?(?![a-z])", re.IGNORECASE)
 _HALVES: tuple[Half, Half] = ("left", "right")
-# Correlation of the halves of a picture that shows a pair; two different scenes have none.
+# Correlation of the halves of an image that shows a pair; two different scenes have none.
 _ALIKE = 0.75
 
 Role = Literal["paired", "clean", "rainy", "static", "rain"]
@@ -53,11 +53,11 @@ class Source:
         share: how often its samples are drawn, beside those of the other sources.
         frames: taken of each clip, spread over it: neighbours teach a per-frame network little.
         clean_side: of files that show a pair side by side; Rain800's are clean on the left.
-        backgrounds: folder of the clean pictures, where they lie elsewhere (RainCityscapes).
+        backgrounds: folder of the clean images, where they lie elsewhere (RainCityscapes).
         upside_down: whether pairs may be put upside down, for rain at any angle; None as suits the layout.
         part: "1/2" takes the first of every two files, "2/2" the second, clips as a whole: so one folder gives
             the rainy side of some scenes and the clean side of others.
-        rendered: render rain on clean pictures, for the rainy side of unpaired training.
+        rendered: render rain on clean images, for the rainy side of unpaired training.
         without: names of files to leave out, say of scenes that the other side of unpaired training shows.
 
     """
@@ -117,7 +117,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class PairFile:
-    """Where a sample's pictures are: no rainy one where rain is rendered, no background for real rain."""
+    """Where a sample's images are: no rainy one where rain is rendered, no background for real rain."""
 
     rainy: Reference | None
     background: Reference | None
@@ -219,7 +219,7 @@ def _nothing(found: Found, folder: Path, source: Source) -> SourceError:
 
 
 def _recognise(folders: Sequence[Path], source: Source) -> Found:
-    """The first layout that fits; SourceError for rainy pictures without backgrounds, which are not clean."""
+    """The first layout that fits; SourceError for rainy images without backgrounds, which are not clean."""
     alone: Found | None = None
     for reader in _RECOGNISED:
         found = _find(reader, folders, source)
@@ -230,7 +230,7 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
         )
         if found.unmatched and (any(says_rain) or _holds_backgrounds(folders[0])):
             alone = alone or found
-    files = [path for path, _ in files_below(folders[0], CLIPS | PICTURES)]
+    files = [path for path, _ in files_below(folders[0], CLIPS | IMAGES)]
     clips = any(path.suffix.lower() in CLIPS for path in files)
     if files and not clips and _show_pairs(files):
         return _find("halves", folders, source)
@@ -242,7 +242,7 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
         )
     if not files:
         raise SourceError(
-            f"{folders[0]}: no pictures or clips; known are {', '.join(sorted(PICTURES | CLIPS))}"
+            f"{folders[0]}: no images or clips; known are {', '.join(sorted(IMAGES | CLIPS))}"
         )
     if _SAYS_RAIN.search(folders[0].name):
         raise SourceError(
@@ -253,26 +253,26 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
 
 
 def _holds_backgrounds(folder: Path) -> bool:
-    """Whether a folder is named as one of ground truth: then the pictures beside it are not clean."""
-    sides = (naming.by_folder(inside) for _, inside in files_below(folder, PICTURES))
+    """Whether a folder is named as one of ground truth: then the images beside it are not clean."""
+    sides = (naming.by_folder(inside) for _, inside in files_below(folder, IMAGES))
     return any(side is not None and side[0] == "background" for side in sides)
 
 
 def _show_pairs(paths: Sequence[Path]) -> bool:
-    """Whether most pictures consist of two that are alike, side by side."""
+    """Whether most images consist of two that are alike, side by side."""
     alike = [_halves_alike(path) for path in paths[:: max(1, len(paths) // 9)]]
     return sum(alike) > len(alike) / 2
 
 
 def _halves_alike(path: Path) -> bool:
     try:
-        picture = read_picture(path)
+        image = read_image(path)
     except SourceError:
         return False
-    if picture.shape[1] < 2 * 16:
+    if image.shape[1] < 2 * 16:
         return False
     small = [
-        cv2.resize(half_of(picture, half), (16, 16), interpolation=cv2.INTER_AREA).mean(2).ravel()
+        cv2.resize(half_of(image, half), (16, 16), interpolation=cv2.INTER_AREA).mean(2).ravel()
         for half in _HALVES
     ]
     if min(np.std(half) for half in small) < 1:
@@ -290,7 +290,7 @@ def _paired(
         rainy: list[tuple[Path, Key]] = []
         backgrounds: dict[Key, Path] = {}
         for folder in folders:
-            for path, inside in files_below(folder, PICTURES):
+            for path, inside in files_below(folder, IMAGES):
                 side, key = classify(inside) or (None, ())
                 if side == "rainy":
                     rainy.append((path, key))
@@ -298,9 +298,9 @@ def _paired(
                     backgrounds[key] = path
         for path, key in rainy:
             if key in backgrounds:
-                yield PairFile(PictureFile(path), PictureFile(backgrounds[key]))
+                yield PairFile(ImageFile(path), ImageFile(backgrounds[key]))
             else:
-                yield path, "no clean picture belongs to it"
+                yield path, "no clean image belongs to it"
 
     return find
 
@@ -311,13 +311,13 @@ def _spa(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     for path, _ in files_below(folders[0], frozenset({".txt"})):
         for line in path.read_text(errors="replace").splitlines():
             names = [Path(name.lstrip("./")) for name in line.split()]
-            if len(names) != 2 or any(name.suffix.lower() not in PICTURES for name in names):
+            if len(names) != 2 or any(name.suffix.lower() not in IMAGES for name in names):
                 continue
             listed = True
             rainy, background = (_beside(path, name) for name in names)
             missing = next((file for file in (rainy, background) if not file.exists()), None)
             if missing is None:
-                yield PairFile(PictureFile(rainy), PictureFile(background))
+                yield PairFile(ImageFile(rainy), ImageFile(background))
             else:
                 yield rainy, f"{path.name} names {missing}, which does not exist"
     if not listed:
@@ -332,20 +332,20 @@ def _beside(listing: Path, name: Path) -> Path:
 
 def _halves(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     clean, rainy = _HALVES if source.clean_side == "left" else _HALVES[::-1]
-    for path, _ in files_below(folders[0], PICTURES):
-        yield PairFile(PictureFile(path, rainy), PictureFile(path, clean))
+    for path, _ in files_below(folders[0], IMAGES):
+        yield PairFile(ImageFile(path, rainy), ImageFile(path, clean))
 
 
 def _clean(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     del source
-    for path, _ in files_below(folders[0], PICTURES):
-        yield PairFile(None, PictureFile(path))
+    for path, _ in files_below(folders[0], IMAGES):
+        yield PairFile(None, ImageFile(path))
 
 
 def _real(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
     del source
-    for path, _ in files_below(folders[0], PICTURES):
-        yield PairFile(PictureFile(path), None)
+    for path, _ in files_below(folders[0], IMAGES):
+        yield PairFile(ImageFile(path), None)
 
 
 def _clips(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
@@ -376,12 +376,12 @@ def _charts(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
 
 LAYOUTS: dict[str, Layout] = {
     "halves": Layout(
-        _halves, "paired", "pictures that show a pair side by side (Rain800)", upside_down=True
+        _halves, "paired", "images that show a pair side by side (Rain800)", upside_down=True
     ),
     "pairs": Layout(
         _paired(naming.by_folder),
         "paired",
-        "pictures of equal names in input/ and target/ (or rain and norain, rainy and clean, data and gt)",
+        "images of equal names in input/ and target/ (or rain and norain, rainy and clean, data and gt)",
         upside_down=True,
     ),
     "rain100": Layout(
@@ -404,27 +404,27 @@ LAYOUTS: dict[str, Layout] = {
         " the folder that the source names as backgrounds",
     ),
     "nturain": Layout(_paired(naming.nturain), "paired", "frames in a1_Rain/ and a1_GT/"),
-    "clean": Layout(_clean, "clean", f"pictures ({', '.join(sorted(PICTURES))})"),
+    "clean": Layout(_clean, "clean", f"images ({', '.join(sorted(IMAGES))})"),
     "clips": Layout(
-        _clips, "clean", f"clips ({', '.join(sorted(CLIPS))}), or folders of their pictures"
+        _clips, "clean", f"clips ({', '.join(sorted(CLIPS))}), or folders of their images"
     ),
     "charts": Layout(_charts, "clean", "nothing"),
     "static_rain": Layout(
         _segments,
         "static",
-        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their pictures",
+        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their images",
     ),
     "mined_clips": Layout(
         _segments,
         "rain",
-        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their pictures",
+        f"clips of real rain before a static camera ({', '.join(sorted(CLIPS))}), or their images",
     ),
     "plates": Layout(
-        _segments, "rain", f"clips of rain on black ({', '.join(sorted(CLIPS))}), or their pictures"
+        _segments, "rain", f"clips of rain on black ({', '.join(sorted(CLIPS))}), or their images"
     ),
-    "real": Layout(_real, "rainy", f"pictures of real rain ({', '.join(sorted(PICTURES))})"),
+    "real": Layout(_real, "rainy", f"images of real rain ({', '.join(sorted(IMAGES))})"),
     "rainy_clips": Layout(
-        _rainy_clips, "rainy", f"clips of real rain ({', '.join(sorted(CLIPS))}), or their pictures"
+        _rainy_clips, "rainy", f"clips of real rain ({', '.join(sorted(CLIPS))}), or their images"
     ),
 }
 _RECOGNISED = ("raincityscapes", "nturain", "rain1400", "rain100", "spa", "pairs")

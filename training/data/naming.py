@@ -1,4 +1,4 @@
-"""How data sets name a rainy picture and its background: from a path inside the folder to side and key.
+"""How data sets name a rainy image and its background: from a path inside the folder to side and key.
 
 Two files of one key belong together. As the archives and their authors' loaders name them: JORDER and PReNet
 (Rain100, Rain200), DDN (Rain1400), SPANet (SPA-Data), RainCityscapes with Cityscapes, SPAC-CNN (NTURain).

@@ -21,7 +21,7 @@ from vderain.training.data.sources import Sample, Samples
 from vderain.training.data.stacks import network_input, stacked_alone
 from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, with_objects
 from vderain.training.rain.mining import MinedLayer
-from vderain.training.rain.render import Picture, add_rain, recompress
+from vderain.training.rain.render import Image, add_rain, recompress
 
 _Made = TypeVar("_Made")
 # (N, 3, P, P) each, RGB in [0, 1]
@@ -29,11 +29,11 @@ Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 ONE_FRAME = Window()
 _SMALLEST_SCALE = 0.4
-# Rendered samples that a network of several frames sees as a single picture, all its frames the same: it
-# would else take what stays for the background, and leave all the rain that a picture shows.
+# Rendered samples that a network of several frames sees as a single image, all its frames the same: it
+# would else take what stays for the background, and leave all the rain that an image shows.
 _ALONE_SHARE = 0.5
 _OBJECTS_SHARE = 0.25  # of rendered clips, before which things move on their own
-_REAL_ALONE_SHARE = 0.2  # of samples of real rain that are seen as a single picture
+_REAL_ALONE_SHARE = 0.2  # of samples of real rain that are seen as a single image
 # Keeps the unpaired batches' numbers apart from the paired ones of the same seed.
 _UNPAIRED_STREAM = 1
 
@@ -41,8 +41,8 @@ _UNPAIRED_STREAM = 1
 class Patch(NamedTuple):
     """One sample: rainy (P, P, 3 + K), background (P, P, 3) uint8, and how much each pixel counts, None for alike."""
 
-    rainy: Picture
-    background: Picture
+    rainy: Image
+    background: Image
     weight: npt.NDArray[np.float32] | None = None
 
 
@@ -58,7 +58,7 @@ class PatchSampler:
     """Batches of augmented patches with ground truth, seeded.
 
     Args:
-        sources: samples by name, pairs or clean pictures; a list, or ``sources.Samples``.
+        sources: samples by name, pairs or clean images; a list, or ``sources.Samples``.
         shares: how often each is drawn, by the same names.
         patch: side of a patch in pixels.
         batch: patches in a batch.
@@ -107,8 +107,8 @@ class PatchSampler:
         drawn = [self.draw(rng) for _ in range(self._batch)]
         everywhere = np.ones((self._patch, self._patch), np.float32)
         weights = [everywhere if one.weight is None else one.weight for one in drawn]
-        pictures = _stacked([(one.rainy, one.background) for one in drawn])
-        return PairedBatch(*pictures, np.stack(weights)[:, None])
+        images = _stacked([(one.rainy, one.background) for one in drawn])
+        return PairedBatch(*images, np.stack(weights)[:, None])
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One sample; SourceError as of ``batch``."""
@@ -129,7 +129,7 @@ class PatchSampler:
             return self._draw_clip(rng, sample)
         background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
         if rng.random() < self._dry_share:
-            # Compressed or not, a dry picture must stay as it is: to repair its blocks would be harm.
+            # Compressed or not, a dry image must stay as it is: to repair its blocks would be harm.
             rainy = background = _perhaps_recompressed(rng, background)
         else:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
@@ -156,8 +156,8 @@ class PatchSampler:
 
     def _clean_clip(
         self, rng: np.random.Generator, sample: Sample, side: int, offsets: Sequence[int]
-    ) -> list[Picture]:
-        """Dry frames (side, side, 3): of a clip, or of a picture under a made-up camera."""
+    ) -> list[Image]:
+        """Dry frames (side, side, 3): of a clip, or of an image under a made-up camera."""
         if sample.frames:
             middle = len(sample.frames) // 2
             clean = _shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
@@ -171,7 +171,7 @@ class PatchSampler:
         """A dry sample under real rain, which moves as it was filmed."""
         if self._dry is None:
             raise OptionError(
-                "rain to lay over dry footage, and none of it: name a source of clean pictures or clips too"
+                "rain to lay over dry footage, and none of it: name a source of clean images or clips too"
             )
         sample = self._dry.draw(rng)
         seen = self._window.seen_frames
@@ -214,14 +214,14 @@ class UnpairedSampler:
     """Batches of real rainy patches, and as many clean patches of other scenes, seeded.
 
     Args:
-        rainy: real rain by name: samples with a ``rainy`` picture.
-        clean: pictures that backgrounds should look like, by name: samples with a ``background``.
+        rainy: real rain by name: samples with a ``rainy`` image.
+        clean: images that backgrounds should look like, by name: samples with a ``background``.
         rainy_shares: how often each source of ``rainy`` is drawn, by name.
         clean_shares: the same of ``clean``.
         patch: side of a patch in pixels.
         batch: rainy patches in a batch, and clean ones.
         seed: batch k is drawn from (seed, k), apart from PatchSampler's of the same seed.
-        renders: ``rainy`` may hold clean pictures, which rain is rendered on and which are compressed half
+        renders: ``rainy`` may hold clean images, which rain is rendered on and which are compressed half
             of the time; the clean side then is too, or its blocks would tell it from the rainy one.
 
     """
@@ -257,20 +257,20 @@ class UnpairedSampler:
             [(self._draw_rainy(rng), self._draw_clean(rng)) for _ in range(self._batch)]
         )
 
-    def _draw_rainy(self, rng: np.random.Generator) -> Picture:
+    def _draw_rainy(self, rng: np.random.Generator) -> Image:
         sample = self._rainy.draw(rng)
         if sample.rainy is not None:
             return _mirrored(rng, (_shrunk_patch(rng, sample.rainy, self._patch),))[0]
         if sample.background is None or not self._renders:
-            raise OptionError("a source under [real] has no rainy pictures: use reader real")
+            raise OptionError("a source under [real] has no rainy images: use reader real")
         background = _shrunk_patch(rng, sample.background, self._patch)
         (rainy,) = add_rain(rng, [background])
         return _mirrored(rng, (_perhaps_recompressed(rng, rainy),))[0]
 
-    def _draw_clean(self, rng: np.random.Generator) -> Picture:
+    def _draw_clean(self, rng: np.random.Generator) -> Image:
         sample = self._clean.draw(rng)
         if sample.background is None:
-            raise OptionError("a source under [unpaired] has no clean pictures: use reader clean")
+            raise OptionError("a source under [unpaired] has no clean images: use reader clean")
         clean = _shrunk_patch(rng, sample.background, self._patch)
         if self._renders and sample.rainy is None:
             clean = _perhaps_recompressed(rng, clean)
@@ -324,75 +324,69 @@ def _from_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _stacked(pairs: Sequence[tuple[Picture, Picture]]) -> Batch:
+def _stacked(pairs: Sequence[tuple[Image, Image]]) -> Batch:
     first, second = (
         np.stack([network_input(one) for one in side]) for side in zip(*pairs, strict=True)
     )
     return first, second
 
 
-def _perhaps_recompressed(rng: np.random.Generator, picture: Picture) -> Picture:
-    return recompress(rng, picture) if rng.random() < 0.5 else picture
+def _perhaps_recompressed(rng: np.random.Generator, image: Image) -> Image:
+    return recompress(rng, image) if rng.random() < 0.5 else image
 
 
-def cropped(
-    rng: np.random.Generator, pictures: Sequence[Picture], side: int
-) -> tuple[Picture, ...]:
-    """The same window of pictures of one size; what is smaller is mirrored up to it."""
-    height, width = pictures[0].shape[:2]
+def cropped(rng: np.random.Generator, images: Sequence[Image], side: int) -> tuple[Image, ...]:
+    """The same window of images of one size; what is smaller is mirrored up to it."""
+    height, width = images[0].shape[:2]
     top = int(rng.integers(max(1, height - side + 1)))
     left = int(rng.integers(max(1, width - side + 1)))
-    return tuple(
-        _filled(picture[top : top + side, left : left + side], side) for picture in pictures
-    )
+    return tuple(_filled(image[top : top + side, left : left + side], side) for image in images)
 
 
-def _shrunk_patch(rng: np.random.Generator, picture: Picture, patch: int) -> Picture:
+def _shrunk_patch(rng: np.random.Generator, image: Image, patch: int) -> Image:
     """A patch, half of the time of a smaller version: sharper detail per pixel, and more of the scene."""
-    (shrunk,) = _shrunk_patches(rng, (picture,), patch)
+    (shrunk,) = _shrunk_patches(rng, (image,), patch)
     return shrunk
 
 
-def _shrunk_patches(
-    rng: np.random.Generator, pictures: Sequence[Picture], patch: int
-) -> list[Picture]:
-    """The same patch of pictures of one size, half of the time of smaller versions."""
-    smallest = min(pictures[0].shape[:2])
+def _shrunk_patches(rng: np.random.Generator, images: Sequence[Image], patch: int) -> list[Image]:
+    """The same patch of images of one size, half of the time of smaller versions."""
+    smallest = min(images[0].shape[:2])
     lowest = max(_SMALLEST_SCALE, patch / smallest)
     side = patch
     if lowest < 1 and rng.random() < 0.5:
         side = min(round(patch / rng.uniform(lowest, 1.0)), smallest)
-    windows = cropped(rng, pictures, side)
+    windows = cropped(rng, images, side)
     if side == patch:
         return list(windows)
     return [_resized(window, patch, patch) for window in windows]
 
 
-def _shrunk_view(rng: np.random.Generator, picture: Picture, side: int) -> Picture:
-    """A picture, half of the time smaller, though not below ``side`` where it is larger."""
-    lowest = max(_SMALLEST_SCALE, side / min(picture.shape[:2]))
+def _shrunk_view(rng: np.random.Generator, image: Image, side: int) -> Image:
+    """An image, half of the time smaller, though not below ``side`` where it is larger."""
+    lowest = max(_SMALLEST_SCALE, side / min(image.shape[:2]))
     if lowest >= 1 or rng.random() < 0.5:
-        return picture
+        return image
     scale = rng.uniform(lowest, 1.0)
-    height, width = (round(length * scale) for length in picture.shape[:2])
-    return _resized(picture, height, width)
+    height, width = (round(length * scale) for length in image.shape[:2])
+    return _resized(image, height, width)
 
 
-def _resized(picture: Picture, height: int, width: int) -> Picture:
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+def _resized(image: Image, height: int, width: int) -> Image:
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
 
 
-def _filled(picture: Picture, side: int) -> Picture:
-    """Mirror a picture that is smaller than a patch up to its size."""
-    below, right = side - picture.shape[0], side - picture.shape[1]
+def _filled(image: Image, side: int) -> Image:
+    """Mirror an image that is smaller than a patch up to its size."""
+    below, right = side - image.shape[0], side - image.shape[1]
     if below <= 0 and right <= 0:
-        return picture
-    return np.pad(picture, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
+        return image
+    return np.pad(image, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
 
 
 def _mirrored(
-    rng: np.random.Generator, pictures: tuple[npt.NDArray[Any], ...], *, upside_down: bool = False
+    rng: np.random.Generator, images: tuple[npt.NDArray[Any], ...], *, upside_down: bool = False
 ) -> tuple[npt.NDArray[Any], ...]:
     """Mirror left-right half of the time; with ``upside_down`` also that way, half of the time.
 
@@ -400,7 +394,7 @@ def _mirrored(
     """
     left_right, below = rng.random(2) < 0.5
     if left_right:
-        pictures = tuple(picture[:, ::-1] for picture in pictures)
+        images = tuple(image[:, ::-1] for image in images)
     if upside_down and below:
-        pictures = tuple(picture[::-1] for picture in pictures)
-    return pictures
+        images = tuple(image[::-1] for image in images)
+    return images

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vderain.training.data.segments import Segment
 from vderain.training.rain.plates import plate_light
 from vderain.training.rain.static_scene import luma_of, rain_of
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 
 _TRIES = 4
 _LEAST_KNOWN = 0.3  # of a patch that is learnt from
@@ -32,8 +32,8 @@ class RealPatch:
     ``weight`` (P, P) float32 is 1 where the target can be trusted, 0 where it cannot.
     """
 
-    frames: list[Picture]
-    target: Picture
+    frames: list[Image]
+    target: Image
     weight: Layer
 
 
@@ -44,7 +44,7 @@ class Light:
     layers: list[Layer]
     ground: Layer = field(default_factory=lambda: np.zeros((1, 1), np.float32))
 
-    def over(self, rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
+    def over(self, rng: np.random.Generator, frames: Sequence[Image]) -> list[Image]:
         """As many frames (H, W, 3) uint8 RGB under this rain: added, or screened, which bright places hide."""
         brightest = max(float(np.quantile(np.stack(self.layers), _BRIGHTEST)), 1.0)
         gain = np.clip(10 ** rng.uniform(*_STRENGTHS) / brightest, *_GAINS)
@@ -103,7 +103,7 @@ def falling_light(
 
 def _frames(
     rng: np.random.Generator, segment: Segment, offsets: Sequence[int], window: tuple[slice, slice]
-) -> list[Picture]:
+) -> list[Image]:
     """A part of the frames at ``offsets`` from any one of a segment."""
     first, last = -min(offsets), len(segment.frames) - 1 - max(offsets)
     middle = int(rng.integers(first, last + 1))
@@ -125,16 +125,16 @@ def _calmest(
     return best[1]
 
 
-def _squared(picture: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+def _squared(image: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     """Resized to (side, side); what is narrower than high, or the other way about, is mirrored up to a square."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     longest = max(height, width)
     if height != width:
-        below = [(0, longest - height), (0, longest - width), (0, 0)][: picture.ndim]
-        picture = np.pad(picture, below, mode="symmetric")
+        below = [(0, longest - height), (0, longest - width), (0, 0)][: image.ndim]
+        image = np.pad(image, below, mode="symmetric")
     if longest == side:
-        return np.ascontiguousarray(picture)
+        return np.ascontiguousarray(image)
     shrinks = longest > side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(picture), (side, side), interpolation=method)
-    return np.asarray(resized, picture.dtype)
+    resized = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=method)
+    return np.asarray(resized, image.dtype)

@@ -22,7 +22,7 @@ from vderain.errors import SourceError
 from vderain.training.data.images import frames_by_opencv
 from vderain.training.rain.plates import black_of
 from vderain.training.rain.static_scene import StaticScene, luma_of, static_scene
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 
 Kind = Literal["scene", "plate"]
 
@@ -36,9 +36,9 @@ _FOR_MEDIAN = 2  # one of so many frames takes part in it: that is as dry, and t
 class Segment:
     """Consecutive frames (T, H, W, 3) uint8 RGB, of a plate (T, H, W); what the camera sees without the rain."""
 
-    frames: Picture
+    frames: Image
     scene: StaticScene | None = None
-    black: Picture | None = None
+    black: Image | None = None
 
 
 class SegmentStore:
@@ -59,7 +59,7 @@ class SegmentStore:
                 ]
             return self._known[clip, kind]
 
-    def _kept(self, frames: list[Picture], kind: Kind) -> Segment:
+    def _kept(self, frames: list[Image], kind: Kind) -> Segment:
         path = self._make_folder() / f"{self._count}.npy"
         self._count += 1
         try:
@@ -85,7 +85,7 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read(clip: Path, *, grey: bool) -> Iterator[list[Picture]]:
+def _read(clip: Path, *, grey: bool) -> Iterator[list[Image]]:
     """The first seconds of a clip and, where they do not overlap, the last ones."""
     with closing(frames_by_opencv(clip)) as stream:
         prepared = (_prepared(frame, grey=grey) for frame in stream)
@@ -98,7 +98,7 @@ def _read(clip: Path, *, grey: bool) -> Iterator[list[Picture]]:
         yield list(last)
 
 
-def _prepared(frame: Picture, *, grey: bool) -> Picture:
+def _prepared(frame: Image, *, grey: bool) -> Image:
     height, width = frame.shape[:2]
     scale = _LINES / min(height, width)
     if scale < 1:

@@ -1,4 +1,4 @@
-"""Samples to train on: folders become sequences of pictures, decoded when they are asked for."""
+"""Samples to train on: folders become sequences of images, decoded when they are asked for."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, overload
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.data.cache import PictureCache
-from vderain.training.data.images import CLIPS, PICTURES, ClipFrame
+from vderain.training.data.cache import ImageCache
+from vderain.training.data.images import CLIPS, IMAGES, ClipFrame
 from vderain.training.data.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
 from vderain.training.data.segments import Kind, Segment, SegmentStore
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 __all__ = [
     "READERS",
-    "Picture",
+    "Image",
     "Sample",
     "Samples",
     "SkippedFiles",
@@ -37,10 +37,10 @@ _MISPLACED: dict[str, tuple[Role, str]] = {
     "sources": ("rainy", "holds rain without ground truth; name it under [real]"),
     "real": (
         "clean",
-        "holds no rain; use reader real for pictures of rain, rainy_clips for clips, or set"
+        "holds no rain; use reader real for images of rain, rainy_clips for clips, or set"
         " rendered = true to render it",
     ),
-    "unpaired": ("rainy", "holds no clean pictures; use reader clean or clips"),
+    "unpaired": ("rainy", "holds no clean images; use reader clean or clips"),
 }
 SEGMENT_KINDS: dict[str, Kind] = {
     "static_rain": "scene",
@@ -53,7 +53,7 @@ _NAMED = 5  # skipped files that the report names one by one
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Pictures (H, W, 3) uint8 RGB, of one size where there are two.
+    """Images (H, W, 3) uint8 RGB, of one size where there are two.
 
     ``rainy`` is None where rain is rendered, ``background`` where real rain has no ground truth.
     ``upside_down`` says that the pair may be put upside down. ``frames`` are the background, in the middle,
@@ -61,10 +61,10 @@ class Sample:
     scene that tells the ground truth, or, where ``gives_rain``, to be laid over other samples.
     """
 
-    rainy: Picture | None
-    background: Picture | None
+    rainy: Image | None
+    background: Image | None
     upside_down: bool = False
-    frames: tuple[Picture, ...] = ()
+    frames: tuple[Image, ...] = ()
     segment: Segment | None = None
     gives_rain: bool = False
 
@@ -81,7 +81,7 @@ class SkippedFiles:
         return len(self.reasons)
 
     def __str__(self) -> str:
-        """``rain800: 3 of 320 files skipped: a.jpg: not a picture; ...``."""
+        """``rain800: 3 of 320 files skipped: a.jpg: not an image; ...``."""
         named = [f"{path.name}: {why}" for path, why in list(self.reasons.items())[:_NAMED]]
         more = [f"and {len(self) - _NAMED} more"] if len(self) > _NAMED else []
         return (
@@ -108,7 +108,7 @@ class Samples(Sequence[Sample]):
         name: str,
         found: Found,
         source: Source,
-        cache: PictureCache,
+        cache: ImageCache,
         *,
         reach: int = 0,
         segments: SegmentStore | None = None,
@@ -185,15 +185,15 @@ class Samples(Sequence[Sample]):
         if self.reach and files.rainy is None and isinstance(files.background, ClipFrame):
             place = replace(files.background, reach=self.reach)
             offsets = range(-self.reach, self.reach + 1)
-            frames = tuple(self.cache.picture(replace(place, offset=k)) for k in offsets)
+            frames = tuple(self.cache.image(replace(place, offset=k)) for k in offsets)
             return Sample(None, frames[self.reach], self._upside_down, frames)
         rainy, background = (
-            None if reference is None else self.cache.picture(reference)
+            None if reference is None else self.cache.image(reference)
             for reference in (files.rainy, files.background)
         )
         if rainy is not None and background is not None and rainy.shape != background.shape:
             assert files.background is not None
-            sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (rainy, background)]
+            sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (rainy, background)]
             raise SourceError(
                 f"{files.path} is {sizes[0]} but {files.background.path} is {sizes[1]}; a pair has one size"
             )
@@ -215,7 +215,7 @@ def open_source_folder(
     name: str,
     source: Source,
     data: Path,
-    cache: PictureCache | None = None,
+    cache: ImageCache | None = None,
     *,
     reach: int = 0,
     segments: SegmentStore | None = None,
@@ -234,13 +234,13 @@ def open_source_folder(
             found.reader,
             len(found.samples),
         )
-    return Samples(name, found, source, cache or PictureCache(), reach=reach, segments=segments)
+    return Samples(name, found, source, cache or ImageCache(), reach=reach, segments=segments)
 
 
 def load_sources(
     tables: Mapping[str, Mapping[str, Any]],
     data: Path,
-    cache: PictureCache,
+    cache: ImageCache,
     section: str = "sources",
     *,
     reach: int = 0,
@@ -277,7 +277,7 @@ def load_sources(
 
 
 def clean_tables(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """A configuration's sources that render rain onto the clean clips and pictures of some folders.
+    """A configuration's sources that render rain onto the clean clips and images of some folders.
 
     Raises SourceError for a folder without either, OptionError for one that holds pairs.
     """
@@ -290,7 +290,7 @@ def clean_tables(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
                 "configuration's [sources] instead"
             )
         suffixes = {path.suffix.lower() for path in folder.rglob("*")}
-        for reader, known in (("clips", CLIPS), ("clean", PICTURES)):
+        for reader, known in (("clips", CLIPS), ("clean", IMAGES)):
             if not suffixes & known:
                 continue
             table = {"reader": reader, "path": str(folder.resolve()), "share": 1.0}
@@ -302,7 +302,7 @@ def clean_tables(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 def _read(reader: str, folder: Path, **settings: Any) -> Samples:
     source = replace(Source(reader=reader), **settings)
-    return open_source_folder(folder.name or reader, source, folder, PictureCache())
+    return open_source_folder(folder.name or reader, source, folder, ImageCache())
 
 
 def read_halves(folder: Path, clean_side: str = "left") -> Samples:
@@ -316,7 +316,7 @@ def read_pairs(folder: Path) -> Samples:
 
 
 def read_clean(folder: Path) -> Samples:
-    """Clean pictures below a folder."""
+    """Clean images below a folder."""
     return _read("clean", folder)
 
 

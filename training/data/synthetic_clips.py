@@ -15,7 +15,7 @@ from vderain.alignment import Aligner, Thumbnail, aligned_neighbours, shown, thu
 from vderain.clips import Window
 from vderain.frames import Plane
 from vderain.training.data.stacks import grey, stacked
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
@@ -58,8 +58,8 @@ class SequenceMaker:
         return [*chosen[: count // 2], 0, *chosen[count // 2 :]]
 
     def laid_over(
-        self, rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
-    ) -> Picture:
+        self, rng: np.random.Generator, frames: Sequence[Image], offsets: Sequence[int]
+    ) -> Image:
         """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + K)."""
         middle, m = len(frames) // 2, self.margin_px
         scale = 1 / rng.uniform(1.0, _LARGEST_SHRINK)
@@ -76,11 +76,11 @@ class SequenceMaker:
 
 
 def with_objects(
-    rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
-) -> list[Picture]:
+    rng: np.random.Generator, frames: Sequence[Image], offsets: Sequence[int]
+) -> list[Image]:
     """The frames (H, W, 3), behind one to three things that move on their own, up to 40 pixels a frame.
 
-    Upright bars, boxes and discs, in one colour or with the picture's texture, or the dashes of a lane: what moves
+    Upright bars, boxes and discs, in one colour or with the image's texture, or the dashes of a lane: what moves
     too fast to be aligned, is bright, and is not rain.
     """
     height, width = frames[0].shape[:2]
@@ -110,9 +110,7 @@ def with_objects(
     return moved
 
 
-def _draw_dashes(
-    rng: np.random.Generator, frames: Sequence[Picture], offsets: Sequence[int]
-) -> None:
+def _draw_dashes(rng: np.random.Generator, frames: Sequence[Image], offsets: Sequence[int]) -> None:
     """Draws one to three dashed lines onto the frames (H, W, 3), whose dashes move along them."""
     height, width = frames[0].shape[:2]
     for _ in range(int(rng.integers(1, 4))):
@@ -142,13 +140,13 @@ def _draw_dashes(
             frame[:] = np.rint(frame * (1 - share) + colour * share).astype(np.uint8)
 
 
-def _surface(rng: np.random.Generator, picture: Picture) -> Picture:
-    """What a thing looks like (H, W, 3): one colour, mostly bright, or another part of the picture."""
+def _surface(rng: np.random.Generator, image: Image) -> Image:
+    """What a thing looks like (H, W, 3): one colour, mostly bright, or another part of the image."""
     if rng.random() < 0.6:
         colour = rng.integers(0, 256, 3) if rng.random() < 0.4 else np.full(3, rng.integers(0, 256))
-        return np.full_like(picture, colour)
-    rows, columns = (int(rng.integers(side)) for side in picture.shape[:2])
-    return np.roll(picture, (rows, columns), (0, 1))
+        return np.full_like(image, colour)
+    rows, columns = (int(rng.integers(side)) for side in image.shape[:2])
+    return np.roll(image, (rows, columns), (0, 1))
 
 
 def reach(frames: int) -> int:
@@ -157,13 +155,13 @@ def reach(frames: int) -> int:
 
 
 def moving_view(
-    rng: np.random.Generator, picture: Picture, side: int, offsets: Sequence[int]
-) -> list[Picture]:
-    """Views (side, side, 3) of a still picture by a camera that pans, turns, zooms and shakes.
+    rng: np.random.Generator, image: Image, side: int, offsets: Sequence[int]
+) -> list[Image]:
+    """Views (side, side, 3) of a still image by a camera that pans, turns, zooms and shakes.
 
     ``offsets`` in frames; a tripod half of the time.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     moves = rng.random() < 0.5
     pan_px = rng.normal(0.0, 1.0, 2) * 10 ** rng.uniform(-0.5, 1.1) * moves
     zoom, turn = rng.normal(0.0, 0.01) * moves, rng.normal(0.0, 0.004) * moves
@@ -180,7 +178,7 @@ def moving_view(
         matrix = np.hstack([turned, (at - turned @ (half - 0.5, half - 0.5))[:, None]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         view = cv2.warpAffine(
-            picture, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+            image, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
         )
         views.append(np.asarray(view, np.uint8))
     return views

@@ -1,7 +1,7 @@
 """Scores of derained footage that has no ground truth (ours).
 
 Each looks at a short piece of consecutive frames, at its middle one, where the frames around tell what the
-scene looks like (``temporal.View.valid``); nothing is said of the rest of the picture. Rain that is the same
+scene looks like (``temporal.View.valid``); nothing is said of the rest of the image. Rain that is the same
 in every frame, such as mist or drops on the lens, is seen by none of them.
 
 residual: what a temporal median removes from the result, in levels: rain that is left, and noise. A blurred
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 from vderain.training.rain.temporal import View
 
 _Grey = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class RealScores:
         )
 
 
-def score_result(seen: View, results: Sequence[Picture]) -> RealScores | None:
+def score_result(seen: View, results: Sequence[Image]) -> RealScores | None:
     """The scores of the results for a view's frames, as many (H, W, 3) uint8 RGB; None where too little is valid."""
     valid = seen.valid
     if valid.sum() < _FEWEST_PX:
@@ -80,18 +80,18 @@ def rain_direction(seen: View) -> tuple[float, float]:
     return float(-np.sin(across)), float(np.cos(across))
 
 
-def _streaks(seen: View, result: Picture) -> float:
+def _streaks(seen: View, result: Image) -> float:
     x, y = rain_direction(seen)
 
-    def excess(picture: Picture) -> float:
-        dx, dy = _gradient(_grey(picture))
+    def excess(image: Image) -> float:
+        dx, dy = _gradient(_grey(image))
         along, across = (np.abs(g)[seen.valid].mean() for g in (x * dx + y * dy, y * dx - x * dy))
         return float(across / max(1e-3, along))
 
     return abs(excess(result) / max(1e-3, excess(seen.median)) - 1)
 
 
-def _structure(seen: View, result: Picture) -> float:
+def _structure(seen: View, result: Image) -> float:
     rain = (seen.light().max(2) > _FAINT).astype(np.uint8)
     near = np.asarray(cv2.dilate(rain, np.ones((_AROUND_PX, _AROUND_PX), np.uint8)))
     dry = seen.valid & (near == 0)
@@ -107,5 +107,5 @@ def _gradient(grey: _Grey) -> tuple[_Grey, _Grey]:
     return np.asarray(dx, np.float32), np.asarray(dy, np.float32)
 
 
-def _grey(picture: Picture) -> _Grey:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+def _grey(image: Image) -> _Grey:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)

@@ -26,14 +26,14 @@ class Shown:
     """One image on the page: files relative to it, by what they show, and of errors by method."""
 
     name: str
-    pictures: Mapping[str, str]
+    images: Mapping[str, str]
     errors: Mapping[str, str]
     scores: Mapping[str, Scores]
 
     @property
     def files(self) -> list[str]:
         """Every file that the page shows of it."""
-        return [*self.pictures.values(), *self.errors.values()]
+        return [*self.images.values(), *self.errors.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,10 @@ def _shot(shot: Shown, *, dry: bool) -> _Shot:
     for method, one in shot.scores.items():
         value = f"{one.psnr_db:.2f} dB" if one.psnr_db < 1000 else "unchanged"
         scores.append(f"{method} {value}, {one.ssim:.4f}")
-    results = {name: file for name, file in shot.pictures.items() if name not in (INPUT, "truth")}
+    results = {name: file for name, file in shot.images.items() if name not in (INPUT, "truth")}
     others = {f"error of {name}": file for name, file in shot.errors.items()}
-    if "truth" in shot.pictures:
-        others = {"truth": shot.pictures["truth"]} | others
+    if "truth" in shot.images:
+        others = {"truth": shot.images["truth"]} | others
     label = "dry" if dry else "rainy"
     views: list[Mapping[str, str]] = [view for view in (results, others) if view]
-    return _Shot(shot.name, scores, label, shot.pictures[INPUT], views)
+    return _Shot(shot.name, scores, label, shot.images[INPUT], views)

@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 from vderain.clips import Window, clips
 from vderain.network.base import ChangeNetwork
-from vderain.training.data.images import picture_frame
+from vderain.training.data.images import image_frame
 from vderain.training.data.stacks import network_input, stacked_alone, window_of
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 
 
-def derain_picture(network: ChangeNetwork, picture: Picture) -> Picture:
-    """A picture (H, W, 3) uint8 RGB of any size without its rain, rounded to 8 bit.
+def derain_image(network: ChangeNetwork, image: Image) -> Image:
+    """An image (H, W, 3) uint8 RGB of any size without its rain, rounded to 8 bit.
 
     The network is asked as it is: call its ``eval`` before. One of several frames sees T times the same.
     """
-    return derain_stack(network, stacked_alone(picture, network.config.seen_frames))
+    return derain_stack(network, stacked_alone(image, network.config.seen_frames))
 
 
-def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Picture]:
+def derain_frames(network: ChangeNetwork, frames: Sequence[Image]) -> list[Image]:
     """Consecutive frames likewise, each with the neighbours that ``vderain run`` would show."""
     return [
         derain_stack(network, stack) for stack in stacked_clips(frames, window_of(network.config))
@@ -31,27 +31,27 @@ def derain_frames(network: ChangeNetwork, frames: Sequence[Picture]) -> list[Pic
 
 
 def derain_some(
-    network: ChangeNetwork, frames: Sequence[Picture], wanted: Sequence[int]
-) -> list[Picture]:
+    network: ChangeNetwork, frames: Sequence[Image], wanted: Sequence[int]
+) -> list[Image]:
     """Those of consecutive frames whose places are ``wanted`` likewise; all are seen as neighbours."""
     stacks = enumerate(stacked_clips(frames, window_of(network.config)))
     return [derain_stack(network, stack) for place, stack in stacks if place in wanted]
 
 
-def derain_middle(network: ChangeNetwork, frames: Sequence[Picture]) -> Picture:
+def derain_middle(network: ChangeNetwork, frames: Sequence[Image]) -> Image:
     """The middle one of an odd number of consecutive frames likewise."""
     return derain_stack(network, middle_clip(frames, window_of(network.config)))
 
 
-def stacked_clips(frames: Sequence[Picture], window: Window) -> Iterator[Picture]:
+def stacked_clips(frames: Sequence[Image], window: Window) -> Iterator[Image]:
     """Of consecutive frames (H, W, 3) uint8 RGB the clip of each: (H, W, 3 + K), K planes of neighbours."""
-    items = (picture_frame(frame, number) for number, frame in enumerate(frames))
+    items = (image_frame(frame, number) for number, frame in enumerate(frames))
     for _, clip in clips(items, window):
         assert clip is not None  # there are no packets
         yield np.dstack(clip.inputs)
 
 
-def middle_clip(frames: Sequence[Picture], window: Window) -> Picture:
+def middle_clip(frames: Sequence[Image], window: Window) -> Image:
     """The clip of the middle one of an odd number of frames, enough for the window, as ``stacked_clips`` gives it."""
     half = window.frames // 2
     around = frames[len(frames) // 2 - half :][: window.frames]
@@ -59,7 +59,7 @@ def middle_clip(frames: Sequence[Picture], window: Window) -> Picture:
 
 
 @torch.inference_mode()
-def derain_stack(network: ChangeNetwork, stack: Picture) -> Picture:
+def derain_stack(network: ChangeNetwork, stack: Image) -> Image:
     """The frame of a stack (H, W, 3 + T - 1) uint8 without its rain, (H, W, 3)."""
     height, width = stack.shape[:2]
     multiple = network.config.multiple

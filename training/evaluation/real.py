@@ -9,13 +9,13 @@ from vderain.errors import SourceError
 from vderain.training.data.footage import read_footage, read_lessons
 from vderain.training.evaluation.noreference import RealScores, score_result
 from vderain.training.evaluation.suite import INPUT, OURS
-from vderain.training.rain.streaks import Picture
+from vderain.training.rain.streaks import Image
 
 _PIECES = 10
 
 
 def score_footage(
-    clip: Path, derain: Callable[[Sequence[Picture]], Sequence[Picture]]
+    clip: Path, derain: Callable[[Sequence[Image]], Sequence[Image]]
 ) -> Mapping[str, RealScores]:
     """Mean scores of a rainy clip as it is, and as ``derain`` answers consecutive frames, by method.
 
@@ -25,7 +25,7 @@ def score_footage(
     pieces = footage.learnt + footage.held_back
     found: dict[str, list[RealScores]] = {INPUT: [], OURS: []}
     for piece, (seen, derained) in zip(pieces, read_lessons(pieces, derain), strict=True):
-        results: dict[str, Sequence[Picture]] = {INPUT: piece.frames, OURS: derained}
+        results: dict[str, Sequence[Image]] = {INPUT: piece.frames, OURS: derained}
         for method, frames in results.items():
             if (scores := score_result(seen, frames)) is not None:
                 found[method].append(scores)

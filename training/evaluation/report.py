@@ -1,4 +1,4 @@
-"""What ``vderain evaluate`` prints and writes: a table, a JSON file, a folder with a page and pictures."""
+"""What ``vderain evaluate`` prints and writes: a table, a JSON file, a folder with a page and images."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from vderain.training.evaluation.scores import (
 )
 from vderain.training.evaluation.shots import Shot, Timing
 from vderain.training.evaluation.suite import INPUT, OURS, ClipSet, TestSet
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 SCHEMA = 1
 ERROR_GAIN = 4  # how much brighter an error is shown than it is
 _QUALITY: dict[str, list[int]] = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 88], ".png": []}
-_OWN_ENTRIES = {"index.html", "scores.json", "pictures"}
+_OWN_ENTRIES = {"index.html", "scores.json", "images", "pictures"}  # the last: of earlier versions
 
 FORMULAS = {
     "PSNR": "10 log10(255² / MSE) of R, G and B in 8 bit, after rounding, MSE over all samples of a"
-    " picture; the mean over pictures. An equal picture has infinite PSNR (null in the JSON); in means"
-    " a picture counts for at most 100 dB.",
+    " image; the mean over images. An equal image has infinite PSNR (null in the JSON); in means"
+    " an image counts for at most 100 dB.",
     "SSIM": "Wang et al. 2004: Gaussian window of 11x11, sigma 1.5, K = (0.01, 0.03), L = 255,"
     " population statistics, the 5 pixels at each border left out; mean over R, G and B.",
     "PSNR Y, SSIM Y": "the same of Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 (BT.601, studio"
@@ -56,7 +56,7 @@ FORMULAS = {
     " ground truth g.",
     "dry input": "the output against the input itself: what the network changes where there is no"
     " rain; mean and largest change in 8 bit levels.",
-    "time": "median over the pictures of the milliseconds from a picture's submission to its answer,"
+    "time": "median over the images of the milliseconds from an image's submission to its answer,"
     " per megapixel, one at a time; opening the engine left out.",
     **static_rain.FORMULAS,
     **dry_motion.FORMULAS,
@@ -80,7 +80,7 @@ class Evaluation:
 
     @property
     def rows(self) -> Iterator[tuple[str, str, int | None, Mapping[str, Scores]]]:
-        """(label, kind, pictures, means by method) of every set, then of every group."""
+        """(label, kind, images, means by method) of every set, then of every group."""
         for one in self.sets:
             yield one.name, one.kind, len(one.items), one.means
         for label, (kind, means) in group_means(self.sets).items():
@@ -104,7 +104,7 @@ class Evaluation:
         if pace is not None:
             facts["time"] = (
                 f"{pace:.1f} ms per megapixel (median), {self.timing.seconds:.1f} s for"
-                f" {self.timing.pictures} pictures"
+                f" {self.timing.images} images"
             )
         return facts | {"machine": ", ".join(machine().values())}
 
@@ -119,7 +119,7 @@ class Evaluation:
             },
             "engines": [asdict(spec) for spec in timing.engines],
             "time": {
-                "pictures": timing.pictures,
+                "images": timing.images,
                 "seconds": round(timing.seconds, 3),
                 "median_ms_per_megapixel": timing.median_ms_per_megapixel,
             },
@@ -172,7 +172,7 @@ def _set_to_dict(one: SetScores) -> dict[str, Any]:
         "kind": one.kind,
         "layout": one.layout,
         "means": {method: to_plain(scores) for method, scores in one.means.items()},
-        "pictures": [
+        "images": [
             {"name": item.name, **{method: to_plain(s) for method, s in item.scores.items()}}
             for item in one.items
         ],
@@ -290,7 +290,7 @@ def _json(evaluation: Evaluation) -> str:
 
 
 class ReportFolder:
-    """Collects pictures while sets are scored, and becomes a folder with a page when all is there.
+    """Collects images while sets are scored, and becomes a folder with a page when all is there.
 
     An earlier report of the same name is replaced, anything else is left alone. Raises SinkError.
     """
@@ -319,18 +319,18 @@ class ReportFolder:
         sweep(self.path.parent)
 
     def add(self, test: TestSet, shot: Shot, item: Item) -> None:
-        """Keep the pictures of a shot until it is known which are worth showing."""
+        """Keep the images of a shot until it is known which are worth showing."""
         entries = self._entries.setdefault(test.name, [])
         stem = f"{len(self._entries):03d}-{len(entries):05d}"
-        pictures = {INPUT: shot.rainy, **shot.answers}
+        images = {INPUT: shot.rainy, **shot.answers}
         if test.kind != "clean":
-            pictures["truth"] = shot.truth
+            images["truth"] = shot.truth
         errors = {name: error_map(answer, shot.truth) for name, answer in shot.answers.items()}
-        files = self._write(stem, list(pictures.values()) + list(errors.values()))
+        files = self._write(stem, list(images.values()) + list(errors.values()))
         shown = Shown(
             item.name,
-            dict(zip(pictures, files, strict=False)),
-            dict(zip(errors, files[len(pictures) :], strict=True)),
+            dict(zip(images, files, strict=False)),
+            dict(zip(errors, files[len(images) :], strict=True)),
             item.scores,
         )
         entries.append((_gain(item), shown))
@@ -340,31 +340,31 @@ class ReportFolder:
         test: ClipSet,
         clip: Clip,
         scored: ScoredClip,
-        results: Mapping[str, Mapping[int, Picture]],
+        results: Mapping[str, Mapping[int, Image]],
     ) -> None:
         """Keep crops of a clip at full size, without a loss."""
         shown = self._crops.setdefault(test.name, [])
         frames = [place - clip.window.first for place in scored.places]
         for crop in crops(clip, results, frames, self._shown):
             stem = f"c{len(self._crops):03d}-{len(shown):05d}"
-            files = self._write(stem, list(crop.pictures.values()), ".png")
-            first = next(iter(crop.pictures.values()))
-            named = dict(zip(crop.pictures, files, strict=True))
+            files = self._write(stem, list(crop.images.values()), ".png")
+            first = next(iter(crop.images.values()))
+            named = dict(zip(crop.images, files, strict=True))
             shown.append(ShownCrop(crop.label, (first.shape[0], first.shape[1]), named))
 
-    def _write(self, stem: str, pictures: Sequence[Picture], suffix: str = ".jpg") -> list[str]:
-        names = [f"pictures/{stem}-{number}{suffix}" for number in range(len(pictures))]
+    def _write(self, stem: str, images: Sequence[Image], suffix: str = ".jpg") -> list[str]:
+        names = [f"images/{stem}-{number}{suffix}" for number in range(len(images))]
         try:
-            (self._partial / "pictures").mkdir(parents=True, exist_ok=True)
-            for name, picture in zip(names, pictures, strict=True):
-                data = cv2.imencode(suffix, picture[..., ::-1], _QUALITY[suffix])[1]
+            (self._partial / "images").mkdir(parents=True, exist_ok=True)
+            for name, image in zip(names, images, strict=True):
+                data = cv2.imencode(suffix, image[..., ::-1], _QUALITY[suffix])[1]
                 (self._partial / name).write_bytes(data.tobytes())
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {error.strerror}") from error
         return names
 
     def publish(self, evaluation: Evaluation) -> None:
-        """Leave out the pictures that are not shown, write page and scores, and take the name."""
+        """Leave out the images that are not shown, write page and scores, and take the name."""
         gallery = {name: choose(entries, self._shown) for name, entries in self._entries.items()}
         kept = {name for shown in gallery.values() for one in shown for name in one.files}
         kept |= {
@@ -373,8 +373,8 @@ class ReportFolder:
         old = self.path.parent / hidden_name()
         try:
             self._partial.mkdir(exist_ok=True)
-            for file in (self._partial / "pictures").glob("*"):
-                if f"pictures/{file.name}" not in kept:
+            for file in (self._partial / "images").glob("*"):
+                if f"images/{file.name}" not in kept:
                     file.unlink()
             page = page_of(evaluation, gallery, FORMULAS, error_gain=ERROR_GAIN, crops=self._crops)
             (self._partial / "index.html").write_text(
@@ -407,7 +407,7 @@ def _is_report(path: Path) -> bool:
     return MARK in (path / "index.html").read_text(encoding="utf-8", errors="replace")
 
 
-def error_map(answer: Picture, truth: Picture) -> Picture:
+def error_map(answer: Image, truth: Image) -> Image:
     """The largest error of R, G and B at each pixel, brightened and coloured; (H, W, 3) uint8 RGB."""
     error = cv2.absdiff(np.ascontiguousarray(answer), np.ascontiguousarray(truth)).max(axis=2)
     bright = np.minimum(error.astype(np.int32) * ERROR_GAIN, 255).astype(np.uint8)
@@ -415,7 +415,7 @@ def error_map(answer: Picture, truth: Picture) -> Picture:
 
 
 def _gain(item: Item) -> float:
-    """By how many dB a picture won; of dry ones, how near it stayed."""
+    """By how many dB an image won; of dry ones, how near it stayed."""
     after = [scores.psnr_db for name, scores in item.scores.items() if name != INPUT]
     before = item.scores[INPUT].psnr_db if INPUT in item.scores else 0.0
     gain = after[0] - before if after else 0.0
@@ -423,7 +423,7 @@ def _gain(item: Item) -> float:
 
 
 def choose(entries: Sequence[tuple[float, Shown]], count: int) -> list[Shown]:
-    """Half the pictures with the least gain, half spread evenly, in their order."""
+    """Half the images with the least gain, half spread evenly, in their order."""
     if len(entries) <= count:
         return [shown for _, shown in entries]
     order = sorted(range(len(entries)), key=lambda index: entries[index][0])

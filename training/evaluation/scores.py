@@ -1,7 +1,7 @@
 """Scoring: PSNR, SSIM, flicker and harm of an engine, and of other methods' results, set by set.
 
 PSNR and SSIM are those of the literature (``vderain.metrics``): of RGB in 8 bit after rounding, and of
-BT.601 luma; each picture is scored by itself, and a set's figure is the mean over its pictures.
+BT.601 luma; each image is scored by itself, and a set's figure is the mean over its images.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from vderain.metrics import flicker, luma, mean_psnr, psnr, ssim
 from vderain.network.config import AnyConfig
 from vderain.training.evaluation.shots import Prepared, Shot, Timing
 from vderain.training.evaluation.suite import INPUT, Kind, Results, TestSet
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 _COST_SIZE = (720, 1280)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How near a picture, or on average a set, comes to its ground truth; of dry pictures, to itself.
+    """How near an image, or on average a set, comes to its ground truth; of dry images, to itself.
 
     Attributes:
-        psnr_db: of RGB in 8 bit; infinite for an equal picture.
+        psnr_db: of RGB in 8 bit; infinite for an equal image.
         ssim: of RGB, mean over channels.
         psnr_y_db: of BT.601 luma, with a peak of 255.
         ssim_y: of BT.601 luma.
@@ -65,7 +65,7 @@ def _mean(name: str, values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One scored picture or frame: its scores by method, the input's among them."""
+    """One scored image or frame: its scores by method, the input's among them."""
 
     name: str
     scores: Mapping[str, Scores]
@@ -84,11 +84,11 @@ class SetScores:
     @property
     def methods(self) -> tuple[str, ...]:
         """Who was scored here."""
-        return tuple(self.items[0].scores)  # a set without pictures does not come this far
+        return tuple(self.items[0].scores)  # a set without images does not come this far
 
     @property
     def means(self) -> dict[str, Scores]:
-        """Mean over the pictures."""
+        """Mean over the images."""
         return {
             method: Scores.mean([item.scores[method] for item in self.items])
             for method in self.methods
@@ -133,14 +133,14 @@ def evaluate(
     on_shot: OnShot | None = None,
     answering: Collection[str] = (),
 ) -> tuple[list[SetScores], Timing]:
-    """Score every set, one picture in memory at a time.
+    """Score every set, one image in memory at a time.
 
     Args:
         sets: what to score.
         engine: takes the rain out; None scores results only.
         results: of other methods, scored where they have answers for a set.
         every: of a clip, score every so many frames; flicker stays that of neighbours.
-        on_shot: is called after each scored picture.
+        on_shot: is called after each scored image.
         answering: methods that have results for other sets, and need none here.
 
     Raises:
@@ -154,7 +154,7 @@ def evaluate(
     for other in results:
         if other.name not in known:
             raise SourceError(
-                f"{other.folder}: no results of {other.name} for any set; name pictures as the rainy"
+                f"{other.folder}: no results of {other.name} for any set; name images as the rainy"
                 " ones, in a folder named as the set or in this one, and clips as the set"
             )
     return [_evaluate_set(one, engine, every, timing, on_shot) for one in prepared], timing
@@ -183,38 +183,38 @@ def _same_size(before: Shot, shot: Shot) -> bool:
 
 
 def _score(test: TestSet, shot: Shot, before: Shot | None) -> Item:
-    pictures = dict(shot.answers) if test.kind == "clean" else {INPUT: shot.rainy, **shot.answers}
+    images = dict(shot.answers) if test.kind == "clean" else {INPUT: shot.rainy, **shot.answers}
     previous = {}
     if before is not None:
         previous = {INPUT: before.rainy, **before.answers}
     return Item(
         shot.name,
         {
-            method: score_picture(
-                picture, shot.truth, previous.get(method), before.truth if before else None
+            method: score_image(
+                image, shot.truth, previous.get(method), before.truth if before else None
             )
-            for method, picture in pictures.items()
+            for method, image in images.items()
         },
     )
 
 
-def score_picture(
-    picture: Picture,
-    truth: Picture,
-    picture_before: Picture | None = None,
-    truth_before: Picture | None = None,
+def score_image(
+    image: Image,
+    truth: Image,
+    image_before: Image | None = None,
+    truth_before: Image | None = None,
 ) -> Scores:
-    """The scores of one picture, (H, W, 3) uint8 RGB of at least 11x11, against its ground truth."""
-    picture_y, truth_y = luma(picture), luma(truth)
-    errors = np.abs(picture.astype(np.int16) - truth)
+    """The scores of one image, (H, W, 3) uint8 RGB of at least 11x11, against its ground truth."""
+    image_y, truth_y = luma(image), luma(truth)
+    errors = np.abs(image.astype(np.int16) - truth)
     moved = None
-    if picture_before is not None and truth_before is not None:
-        moved = flicker(picture, picture_before, truth, truth_before)
+    if image_before is not None and truth_before is not None:
+        moved = flicker(image, image_before, truth, truth_before)
     return Scores(
-        psnr_db=psnr(picture, truth),
-        ssim=ssim(picture, truth),
-        psnr_y_db=psnr(picture_y, truth_y),
-        ssim_y=ssim(picture_y, truth_y),
+        psnr_db=psnr(image, truth),
+        ssim=ssim(image, truth),
+        psnr_y_db=psnr(image_y, truth_y),
+        ssim_y=ssim(image_y, truth_y),
         mean_error=float(errors.mean()),
         largest_error=float(errors.max()),
         flicker=moved,
@@ -246,7 +246,7 @@ def group_means(scored: Sequence[SetScores]) -> dict[str, tuple[Kind, dict[str, 
 
 
 def to_plain(scores: Scores) -> dict[str, float | None]:
-    """Scores for JSON, which knows no infinity: the PSNR of equal pictures is null."""
+    """Scores for JSON, which knows no infinity: the PSNR of equal images is null."""
     return {
         name: None if value is None or not np.isfinite(value) else round(value, 5)
         for name, value in asdict(scores).items()

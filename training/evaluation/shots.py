@@ -1,4 +1,4 @@
-"""The pictures that are scored: rainy, ground truth and every method's answer, one after the other."""
+"""The images that are scored: rainy, ground truth and every method's answer, one after the other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from vderain.media.frames.rgb import planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.data.images import (
     CLIPS,
-    PICTURES,
-    PictureFile,
-    picture_frame,
-    read_picture,
+    IMAGES,
+    ImageFile,
+    image_frame,
+    read_image,
 )
 from vderain.training.evaluation.suite import (
     INPUT,
@@ -34,39 +34,39 @@ from vderain.training.evaluation.suite import (
     find_pairs,
     refuse_sizes,
 )
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 _SMALLEST_PX = 11  # the window of SSIM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shot:
-    """The pictures behind an ``Item``, (H, W, 3) uint8 RGB; ``answers`` by method.
+    """The images behind an ``Item``, (H, W, 3) uint8 RGB; ``answers`` by method.
 
     ``follows``: whether the shot before it is the frame before it. A shot that is not ``scored`` is
     there for the flicker of the next one.
     """
 
     name: str
-    rainy: Picture
-    truth: Picture
-    answers: Mapping[str, Picture]
+    rainy: Image
+    truth: Image
+    answers: Mapping[str, Image]
     follows: bool = False
     scored: bool = True
 
 
 @dataclass(slots=True)
 class Timing:
-    """What the network took, one picture after the other: waiting for each answer, opening left out."""
+    """What the network took, one image after the other: waiting for each answer, opening left out."""
 
     seconds: float = 0.0
-    pictures: int = 0
+    images: int = 0
     ms_per_megapixel: list[float] = field(default_factory=list)
     engines: dict[EngineSpec, None] = field(default_factory=dict)
 
     @property
     def median_ms_per_megapixel(self) -> float | None:
-        """Over the pictures, so that the first one, which also warms up, does not count."""
+        """Over the images, so that the first one, which also warms up, does not count."""
         return statistics.median(self.ms_per_megapixel) if self.ms_per_megapixel else None
 
 
@@ -84,9 +84,9 @@ class Prepared:
         if test.kind == "pairs":
             self.layout, self._pairs = find_pairs(test)
         elif test.kind == "clean":
-            files = find_files(test.rainy, PICTURES | CLIPS)
-            stills = [path for path in files if path.suffix.lower() in PICTURES]
-            self._pairs = [Pair(path.name, *[PictureFile(path)] * 2) for path in stills]
+            files = find_files(test.rainy, IMAGES | CLIPS)
+            stills = [path for path in files if path.suffix.lower() in IMAGES]
+            self._pairs = [Pair(path.name, *[ImageFile(path)] * 2) for path in stills]
             self._clips = {path: path for path in files if path not in stills}
         else:
             assert test.truth is not None
@@ -95,7 +95,7 @@ class Prepared:
                     raise SourceError(f"{path}: there is no such file or folder")
             self._clips = {test.rainy: test.truth}
         names = [pair.name for pair in self._pairs]
-        found = {one.name: one.pictures(test, names) for one in results} if names else {}
+        found = {one.name: one.images(test, names) for one in results} if names else {}
         self._answers = {method: paths for method, paths in found.items() if paths is not None}
         self._clip_answers: dict[str, Path] = {}
         if list(self._clips) == [test.rainy]:  # results are named as sets
@@ -108,19 +108,19 @@ class Prepared:
         return {*self._answers, *self._clip_answers}
 
     def shots(self, engine: Engine | None, *, every: int, timing: Timing) -> Iterator[Shot]:
-        """Every picture, and of clips each that is to be scored, with the frame before it."""
+        """Every image, and of clips each that is to be scored, with the frame before it."""
         for pair in self._pairs:
-            yield self._picture(pair, engine, timing)
+            yield self._image(pair, engine, timing)
         for rainy, truth in self._clips.items():
             yield from _clip_shots(rainy, truth, self._clip_answers, engine, every, timing)
 
-    def _picture(self, pair: Pair, engine: Engine | None, timing: Timing) -> Shot:
+    def _image(self, pair: Pair, engine: Engine | None, timing: Timing) -> Shot:
         rainy, truth = pair.load()
         name = str(pair.rainy.path)
         _refuse_small(rainy, name)
         answers = {} if engine is None else {OURS: derain_rgb([rainy], engine, timing)[0]}
         for method, paths in self._answers.items():
-            answers[method] = read_picture(paths[pair.name])
+            answers[method] = read_image(paths[pair.name])
             refuse_sizes(answers[method], rainy, str(paths[pair.name]), name)
         return Shot(pair.name, rainy, truth, answers)
 
@@ -149,13 +149,13 @@ def _clip_shots(
             if not scored and (index + 1) % every:
                 continue
             named = dict(zip(paths, frames, strict=True))
-            pictures = {name: _upright_rgb(frame) for name, frame in named.items()}
-            wet = pictures[INPUT]
-            dry = pictures.get("truth", wet)
-            for name, picture in pictures.items():
-                refuse_sizes(picture, wet, str(paths[name]), str(rainy))
+            images = {name: _upright_rgb(frame) for name, frame in named.items()}
+            wet = images[INPUT]
+            dry = images.get("truth", wet)
+            for name, image in images.items():
+                refuse_sizes(image, wet, str(paths[name]), str(rainy))
             _refuse_small(wet, str(rainy))
-            answers = {name: pictures[name] for name in others}
+            answers = {name: images[name] for name in others}
             if engine is not None and clip is not None:
                 answers = {OURS: _derain(clip, engine, timing)} | answers
             yield Shot(f"{rainy.stem} {index}", wet, dry, answers, index > 0, scored)
@@ -200,43 +200,43 @@ def _refuse_counts(
     raise SourceError(f"frames are compared one by one, and the counts differ: {held}")
 
 
-def _upright_rgb(frame: Frame) -> Picture:
+def _upright_rgb(frame: Frame) -> Image:
     clip = upright_clip(frame)
     return planes_to_rgb(clip.planes, clip.format)
 
 
 def derain_rgb(
-    frames: Sequence[Picture],
+    frames: Sequence[Image],
     engine: Engine,
     timing: Timing,
     wanted: Sequence[int] | None = None,
-) -> list[Picture]:
+) -> list[Image]:
     """Consecutive frames (H, W, 3) uint8 RGB as an engine derains them; a single one has no neighbours.
 
     ``wanted`` are the places of those that are derained, all where None.
     """
-    pictures = (picture_frame(rgb, number) for number, rgb in enumerate(frames))
+    images = (image_frame(rgb, number) for number, rgb in enumerate(frames))
     chosen = range(len(frames)) if wanted is None else wanted
     return [
         _derain(clip, engine, timing)
-        for place, (_, clip) in enumerate(_seen(pictures, engine))
+        for place, (_, clip) in enumerate(_seen(images, engine))
         if clip is not None and place in chosen
     ]
 
 
-def _derain(clip: Clip, engine: Engine, timing: Timing) -> Picture:
+def _derain(clip: Clip, engine: Engine, timing: Timing) -> Image:
     timing.engines[engine.open(clip.format)] = None  # before the clock starts
     since = time.perf_counter()
     dry = engine.submit(clip).result()
     elapsed = time.perf_counter() - since
     timing.seconds += elapsed
-    timing.pictures += 1
+    timing.images += 1
     timing.ms_per_megapixel.append(1e9 * elapsed / (clip.format.width * clip.format.height))
     return planes_to_rgb(dry, clip.format)
 
 
-def _refuse_small(picture: Picture, name: str) -> None:
-    if min(picture.shape[:2]) < _SMALLEST_PX:
+def _refuse_small(image: Image, name: str) -> None:
+    if min(image.shape[:2]) < _SMALLEST_PX:
         raise SourceError(
-            f"{name} is {picture.shape[1]}x{picture.shape[0]}; SSIM needs {_SMALLEST_PX} pixels a side"
+            f"{name} is {image.shape[1]}x{image.shape[0]}; SSIM needs {_SMALLEST_PX} pixels a side"
         )

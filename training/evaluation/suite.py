@@ -1,4 +1,4 @@
-"""What ``vderain evaluate`` scores: sets of pairs, clips and dry pictures, and other methods' results."""
+"""What ``vderain evaluate`` scores: sets of pairs, clips and dry images, and other methods' results."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vderain.training.config.settings import shipped_recipe
 from vderain.training.data.folders import held_back
 from vderain.training.data.images import (
     CLIPS,
-    PICTURES,
+    IMAGES,
     ClipFrame,
     Reference,
     natural,
     read_reference,
 )
 from vderain.training.data.layouts import LAYOUTS, Source, find_samples
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
-Kind = Literal["pairs", "video", "clean"]  # scored picture by picture
+Kind = Literal["pairs", "video", "clean"]  # scored image by image
 ClipKind = Literal["static_rain", "dry_motion"]  # scored clip by clip
 LAYOUT_NAMES = tuple(name for name, layout in LAYOUTS.items() if layout.role == "paired")
-INPUT = "input"  # how tables call the rainy picture itself
+INPUT = "input"  # how tables call the rainy image itself
 OURS = "vderain"
 RESERVED = {INPUT, OURS, "truth", "rainy"}
 _KINDS = (*get_args(Kind), *get_args(ClipKind))
@@ -38,8 +38,8 @@ class TestSet:
 
     Attributes:
         name: of the row; sets named "group/..." also get a row with the group's mean.
-        kind: pairs of pictures, one clip with its ground truth, or dry pictures and clips.
-        rainy: folder of pairs; file or folder of frames; file or folder of dry pictures or clips.
+        kind: pairs of images, one clip with its ground truth, or dry images and clips.
+        rainy: folder of pairs; file or folder of frames; file or folder of dry images or clips.
         truth: the clip's ground truth, None for the other kinds.
         layout: how a folder holds its pairs: auto, or one of ``LAYOUT_NAMES``.
 
@@ -93,20 +93,20 @@ AnySet = TestSet | ClipSet
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A rainy picture and its ground truth; ``name`` is how results of other methods call it."""
+    """A rainy image and its ground truth; ``name`` is how results of other methods call it."""
 
     name: str
     rainy: Reference
     truth: Reference
 
-    def load(self) -> tuple[Picture, Picture]:
+    def load(self) -> tuple[Image, Image]:
         """(rainy, truth), (H, W, 3) uint8 RGB. Raises SourceError for unreadable and unequal ones."""
         rainy, truth = _read(self.rainy), _read(self.truth)
         refuse_sizes(rainy, truth, str(self.rainy.path), str(self.truth.path))
         return rainy, truth
 
 
-def _read(reference: Reference) -> Picture:
+def _read(reference: Reference) -> Image:
     assert not isinstance(reference, ClipFrame)  # layouts of pairs hold none
     return read_reference(reference)
 
@@ -124,17 +124,17 @@ class Results:
         if not self.folder.is_dir():
             raise SourceError(f"{self.folder}: no such folder of results")
 
-    def pictures(self, test: TestSet, names: Iterable[str]) -> dict[str, Path] | None:
-        """The result for each picture, found by its name without extension.
+    def images(self, test: TestSet, names: Iterable[str]) -> dict[str, Path] | None:
+        """The result for each image, found by its name without extension.
 
         In a subfolder named as the set, else in the folder itself; None where there is none for the
-        set. Raises SourceError where only some are missing: means over other pictures do not compare.
+        set. Raises SourceError where only some are missing: means over other images do not compare.
         """
         folder = self._folder_of(test)
         found = {
             path.relative_to(folder).with_suffix(""): path
             for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in PICTURES
+            if path.suffix.lower() in IMAGES
         }
         wanted = {name: found.get(Path(name).with_suffix("")) for name in names}
         missing = [name for name, path in wanted.items() if path is None]
@@ -163,12 +163,12 @@ class Results:
         return own if own.is_dir() else self.folder
 
 
-def refuse_sizes(first: Picture, second: Picture, first_name: str, second_name: str) -> None:
-    """Raise SourceError where two pictures differ in size."""
+def refuse_sizes(first: Image, second: Image, first_name: str, second_name: str) -> None:
+    """Raise SourceError where two images differ in size."""
     if first.shape != second.shape:
         sizes = [f"{side.shape[1]}x{side.shape[0]}" for side in (first, second)]
         raise SourceError(
-            f"{first_name} is {sizes[0]} and {second_name} is {sizes[1]}; only pictures of equal"
+            f"{first_name} is {sizes[0]} and {second_name} is {sizes[1]}; only images of equal"
             " size can be compared"
         )
 
@@ -176,7 +176,7 @@ def refuse_sizes(first: Picture, second: Picture, first_name: str, second_name: 
 def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
     """How a folder was read, and its pairs in natural order.
 
-    Raises SourceError where nothing pairs, or only some: a mean over fewer pictures would pass for one
+    Raises SourceError where nothing pairs, or only some: a mean over fewer images would pass for one
     over all.
     """
     _refuse_held_back(test.rainy)
@@ -184,13 +184,13 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
     if found.layout.role != "paired":
         raise SourceError(
             f"{test.rainy}: holds no pairs that are recognised (read as {found.reader}); name the"
-            f" layout, one of {', '.join(LAYOUT_NAMES)}, or score dry pictures as clean ones"
+            f" layout, one of {', '.join(LAYOUT_NAMES)}, or score dry images as clean ones"
         )
     if found.unmatched:
         reasons = [f"{path.name} ({why})" for path, why in found.unmatched.items()]
         count = len(found.samples) + len(reasons)
         raise SourceError(
-            f"{test.rainy}: {len(reasons)} of {count} rainy pictures cannot be paired:"
+            f"{test.rainy}: {len(reasons)} of {count} rainy images cannot be paired:"
             f" {listed(reasons)}"
         )
     files = [(one.rainy, one.background) for one in found.samples if one.rainy and one.background]
@@ -290,7 +290,7 @@ def _set_from_table(table: Any, base: Path, where: str) -> AnySet:
 def make_set(
     kind: str, rainy: Path, truth: Path | None = None, *, name: str = "", layout: str = "auto"
 ) -> TestSet:
-    """A set that is scored picture by picture, named as its file or folder where no name is given."""
+    """A set that is scored image by image, named as its file or folder where no name is given."""
     name = name or _name_of(rainy)
     if kind not in get_args(Kind):
         raise OptionError(f"{name}: {kind} is no kind of set; choose pairs, video or clean")

@@ -82,9 +82,9 @@ def nce_location(
     """Tell a query's own location from others: NLCL's location contrast; scalar, the mean over queries.
 
     Args:
-        queries: (..., D), of the derained picture.
-        positives: (..., D), of the rainy picture at the same locations; no gradient goes there.
-        negatives: (..., Q, D), of the rainy picture elsewhere, likewise.
+        queries: (..., D), of the derained image.
+        positives: (..., D), of the rainy image at the same locations; no gradient goes there.
+        negatives: (..., Q, D), of the rainy image elsewhere, likewise.
         temperature: divides the similarities.
 
     """
@@ -110,8 +110,8 @@ def location_contrast(
     The negatives are the patches of the window that are least like the centre's, as in the paper's figure.
 
     Args:
-        query_levels: encoder levels of the derained picture, each (N, C_level, h, w).
-        key_levels: of the rainy picture.
+        query_levels: encoder levels of the derained image, each (N, C_level, h, w).
+        key_levels: of the rainy image.
         rainy: (N, C, H, W), on which patches are compared.
         centres: (N, K, 2) int64, the queries' locations.
         heads: of the levels; they learn through the queries.

@@ -24,11 +24,11 @@ from vderain.training.losses.encoders import (
     lsgan_discriminator_loss,
 )
 from vderain.training.losses.layers import (
+    augmented_images,
     augmented_layers,
-    augmented_pictures,
     draw_rows,
     high_pass,
-    layer_picture,
+    layer_image,
     rainy_rows,
 )
 from vderain.training.losses.sampling import draw_centres, features_at, non_local_neighbours
@@ -43,9 +43,9 @@ class ContrastOptions:
     Attributes:
         background: compute the background side.
         rain: compute the rain side.
-        synthetic_anchors: repaired synthetic pictures are anchors beside the real ones.
-        centres: places per picture, each with its own set of self-similar patches.
-        background_patches: patches of such a set in a repaired picture, 8 in NLCL.
+        synthetic_anchors: repaired synthetic images are anchors beside the real ones.
+        centres: places per image, each with its own set of self-similar patches.
+        background_patches: patches of such a set in a repaired image, 8 in NLCL.
         rain_patches: in a rain layer; NLCL takes 128, 32 cost less.
         patch_px: side of a patch.
         window_px: side of the window that is searched for similar patches.
@@ -81,10 +81,10 @@ class ContrastOptions:
 
 @dataclass(frozen=True, slots=True)
 class ContrastBatch:
-    """One step's pictures, float RGB in [0, 1], and layers, float around [-1, 1]; all (?, 3, H, W).
+    """One step's images, float RGB in [0, 1], and layers, float around [-1, 1]; all (?, 3, H, W).
 
     Attributes:
-        rainy: N synthetic rainy pictures.
+        rainy: N synthetic rainy images.
         background: their ground truth.
         repaired: the network's answer to ``rainy``, with its gradient.
         real_rainy: M real rainy crops.
@@ -151,11 +151,11 @@ class ContrastTerms(NamedTuple):
 class DualContrast(nn.Module):
     """Dual sample-augmented contrastive regularisation (DSCR): what rain may look like, and what clean may.
 
-    Background side: patches of repaired pictures are pulled to each other where self-similar, to clean
-    crops and to ground truth, and pushed from rainy pictures and from themselves with a rain layer added
+    Background side: patches of repaired images are pulled to each other where self-similar, to clean
+    crops and to ground truth, and pushed from rainy images and from themselves with a rain layer added
     (the sample augmentation: those differ from the anchor in rain only). Rain side: patches of the real
-    pictures' streaks are pulled to synthetic and mined rain layers, and pushed from texture of clean
-    pictures.
+    images' streaks are pulled to synthetic and mined rain layers, and pushed from texture of clean
+    images.
 
     A step takes two optimisers. The network's also holds ``head_parameters()``: the heads learn from the
     same backward pass as the network, each side's from its own term alone. ``encoder_parameters()`` go to
@@ -245,7 +245,7 @@ class DualContrast(nn.Module):
                 streaked = anchors + augmented_layers(layers, len(anchors), generator)
                 negatives = torch.cat((negatives, streaked.clamp(0, 1)))
                 negative_places = torch.cat((negative_places, places))
-            clean = augmented_pictures(torch.cat((batch.clean, batch.background)), generator)
+            clean = augmented_images(torch.cat((batch.clean, batch.background)), generator)
             clean_places = draw_centres(
                 clean, places.shape[1], patch_px=options.patch_px, generator=generator
             )
@@ -266,7 +266,7 @@ class DualContrast(nn.Module):
         options = self.options
         streaks = batch.real_streaks.to(batch.rainy.dtype)
         places = self._self_similar(streaks, options.rain_patches, generator, busy=True)
-        anchor_features = self._features(layer_picture(streaks), places)
+        anchor_features = self._features(layer_image(streaks), places)
         with torch.no_grad():
             count = len(streaks)
             rain = augmented_layers(layers, count, generator)
@@ -277,35 +277,35 @@ class DualContrast(nn.Module):
             shown_places = draw_centres(
                 shown, places.shape[1], patch_px=options.patch_px, busy=True, generator=generator
             )
-            compared = self._features(layer_picture(shown), shown_places)
+            compared = self._features(layer_image(shown), shown_places)
         return self._term(
             heads, anchor_features, compared, split=count, set_size=options.rain_patches
         )
 
     def _self_similar(
-        self, pictures: Tensor, count: int, generator: torch.Generator | None, *, busy: bool
+        self, images: Tensor, count: int, generator: torch.Generator | None, *, busy: bool
     ) -> Tensor:
         """Locations of each centre's most similar patches, (N, centres * count, 2), set after set."""
         options = self.options
-        pictures = pictures.detach()
+        images = images.detach()
         centres = draw_centres(
-            pictures, options.centres, patch_px=options.patch_px, busy=busy, generator=generator
+            images, options.centres, patch_px=options.patch_px, busy=busy, generator=generator
         )
         return non_local_neighbours(
-            pictures,
+            images,
             centres,
             count=count,
             patch_px=options.patch_px,
             window_px=options.window_px,
         ).flatten(1, 2)
 
-    def _features(self, pictures: Tensor, places: Tensor) -> list[Tensor]:
+    def _features(self, images: Tensor, places: Tensor) -> list[Tensor]:
         """The encoder's vectors at places, one (?, places, C_level) per level."""
-        size = (pictures.shape[2], pictures.shape[3])
+        size = (images.shape[2], images.shape[3])
         parts = [
             features_at(frozen_levels(self.encoder, some), where, size)
             for some, where in zip(
-                torch.split(pictures, _ENCODED_TOGETHER),
+                torch.split(images, _ENCODED_TOGETHER),
                 torch.split(places, _ENCODED_TOGETHER),
                 strict=True,
             )
@@ -321,7 +321,7 @@ class DualContrast(nn.Module):
         split: int,
         set_size: int,
     ) -> Tensor:
-        """Mean over levels; the first ``split`` pictures of ``others`` are positives, the rest negatives."""
+        """Mean over levels; the first ``split`` images of ``others`` are positives, the rest negatives."""
         losses = [
             contrast(
                 anchor.unflatten(1, (-1, set_size)).flatten(0, 1),

@@ -1,6 +1,6 @@
-"""What turns pictures into feature vectors for the contrastive losses, and trains to do so.
+"""What turns images into feature vectors for the contrastive losses, and trains to do so.
 
-Encoders take pictures (N, 3, H, W) float, RGB in [0, 1], and answer with feature maps, finest first.
+Encoders take images (N, 3, H, W) float, RGB in [0, 1], and answer with feature maps, finest first.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from vderain.training.losses.layers import high_pass
 from vderain.training.losses.sampling import at_least_float32
 
 SMALLEST_CROP_PX = 24  # InstanceNorm needs more than one value at the discriminator's deepest level
-_TEXTURE_GAIN = 4.0  # about as large as signed pictures are
+_TEXTURE_GAIN = 4.0  # about as large as signed images are
 _VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class Encoder(Protocol):
-    """A module that answers pictures with levels of features."""
+    """A module that answers images with levels of features."""
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each level."""
 
-    def __call__(self, pictures: Tensor) -> list[Tensor]:
+    def __call__(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1] -> one (N, C_level, h, w) per level."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
@@ -45,9 +45,9 @@ def frozen(module: nn.Module, inputs: Any) -> Any:
     return torch.func.functional_call(module, detached, (inputs,))
 
 
-def frozen_levels(encoder: Encoder, pictures: Tensor) -> list[Tensor]:
-    """The encoder's levels with gradients to the pictures, none to the encoder's own parameters."""
-    levels: list[Tensor] = frozen(cast(nn.Module, encoder), pictures)
+def frozen_levels(encoder: Encoder, images: Tensor) -> list[Tensor]:
+    """The encoder's levels with gradients to the images, none to the encoder's own parameters."""
+    levels: list[Tensor] = frozen(cast(nn.Module, encoder), images)
     return levels
 
 
@@ -71,15 +71,15 @@ class BlurPool(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """NLCL's judge of clean pictures: a 70x70 PatchGAN with anti-aliased downsampling; also an encoder.
+    """NLCL's judge of clean images: a 70x70 PatchGAN with anti-aliased downsampling; also an encoder.
 
     Four 4x4 convolutions of ``width`` to 8 ``width`` channels, leaky ReLU, InstanceNorm from the second
     on; the first three are followed by a BlurPool. Its levels are the four activations, the deepest
-    included and the picture itself not. 64 channels are NLCL's (2.76 M parameters); 16 do on a CPU.
+    included and the image itself not. 64 channels are NLCL's (2.76 M parameters); 16 do on a CPU.
 
-    ``normalised`` False leaves InstanceNorm out (ours): it sets every picture's mean features to the same
-    values, so that what a picture has everywhere, as it has rain, is hard to see in its scores.
-    ``texture_px``, an odd side, shows it pictures less their mean over such a square (ours): scenes differ
+    ``normalised`` False leaves InstanceNorm out (ours): it sets every image's mean features to the same
+    values, so that what an image has everywhere, as it has rain, is hard to see in its scores.
+    ``texture_px``, an odd side, shows it images less their mean over such a square (ours): scenes differ
     most in tone, and rain is fine.
     """
 
@@ -108,14 +108,14 @@ class Discriminator(nn.Module):
             nn.init.zeros_(convolution.bias)
         nn.init.normal_(self.tail.weight, std=0.01)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1], at least 24 x 24 -> four levels of 1, 1/2, 1/4 and 1/8 of the size."""
-        if min(pictures.shape[2:]) < SMALLEST_CROP_PX:
-            height, width = pictures.shape[2:]
+        if min(images.shape[2:]) < SMALLEST_CROP_PX:
+            height, width = images.shape[2:]
             raise OptionError(f"discriminator: needs crops of at least 24x24, got {width}x{height}")
-        seen = 2 * pictures - 1
+        seen = 2 * images - 1
         if self.texture_px is not None:
-            seen = _TEXTURE_GAIN * high_pass(pictures, self.texture_px)
+            seen = _TEXTURE_GAIN * high_pass(images, self.texture_px)
         # Three channels convolve several times faster on a CPU when they lie together.
         x = seen.contiguous(memory_format=torch.channels_last)
         levels: list[Tensor] = []
@@ -129,9 +129,9 @@ class Discriminator(nn.Module):
                 x = self.halves[index](x)
         return levels
 
-    def score(self, pictures: Tensor) -> Tensor:
+    def score(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 1, h, w), trained towards 1 where clean and 0 elsewhere."""
-        scores: Tensor = self.tail(self.forward(pictures)[-1])
+        scores: Tensor = self.tail(self.forward(images)[-1])
         return scores
 
 
@@ -142,7 +142,7 @@ def lsgan_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor
 
 
 def lsgan_generator_loss(fake_scores: Tensor) -> Tensor:
-    """How far the judge is from taking the answers for clean pictures; scores of any shape -> scalar."""
+    """How far the judge is from taking the answers for clean images; scores of any shape -> scalar."""
     return (at_least_float32(fake_scores) - 1).square().mean()
 
 
@@ -178,9 +178,9 @@ class Vgg19Features(nn.Module):
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN)[:, None, None])
         self.register_buffer("deviation", torch.tensor(_IMAGENET_DEVIATION)[:, None, None])
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) in [0, 1] -> one map per layer of ``layers``."""
-        x = (pictures - self.mean) / self.deviation
+        x = (images - self.mean) / self.deviation
         levels = []
         for index, module in enumerate(self.features):
             x = module(x)

@@ -1,6 +1,6 @@
-"""Rain layers and clean pictures, varied: the samples that the dual contrast adds to those it is given (ours).
+"""Rain layers and clean images, varied: the samples that the dual contrast adds to those it is given (ours).
 
-Layers are what rain adds to a picture, (L, 3, H, W) float around [-1, 1]. Generators are on the CPU.
+Layers are what rain adds to an image, (L, 3, H, W) float around [-1, 1]. Generators are on the CPU.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TEXTURE_PX = 15
 _PATTERN_RMS = 0.05
 
 
-def layer_picture(layers: Tensor) -> Tensor:
-    """A layer in a picture's range, 0.5 + layer / 2: no rain is mid-grey, and [-1, 1] becomes [0, 1]."""
+def layer_image(layers: Tensor) -> Tensor:
+    """A layer in an image's range, 0.5 + layer / 2: no rain is mid-grey, and [-1, 1] becomes [0, 1]."""
     return 0.5 + 0.5 * layers
 
 
-def pattern_picture(layers: Tensor) -> Tensor:
+def pattern_image(layers: Tensor) -> Tensor:
     """What layers (L, 3, H, W) show and not how strongly: around mid-grey, at one RMS of fine texture."""
     rms = high_pass(layers, _TEXTURE_PX).square().mean((1, 2, 3), keepdim=True).sqrt()
     even = layers - layers.mean((2, 3), keepdim=True)
@@ -64,17 +64,17 @@ def augmented_layers(
     return first + second * (mixed - (1 - _MIXED_SHARE)).clamp(min=0) / _MIXED_SHARE
 
 
-def augmented_pictures(pictures: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Clean pictures (K, 3, H, W) in [0, 1], half of them mirrored, each a little darker or brighter."""
-    mirrored = _uniform(len(pictures), (0.0, 1.0), generator, pictures) < 0.5
-    exposed = pictures * _uniform(len(pictures), _EXPOSURES, generator, pictures)
+def augmented_images(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Clean images (K, 3, H, W) in [0, 1], half of them mirrored, each a little darker or brighter."""
+    mirrored = _uniform(len(images), (0.0, 1.0), generator, images) < 0.5
+    exposed = images * _uniform(len(images), _EXPOSURES, generator, images)
     return torch.where(mirrored, exposed.flip(3), exposed).clamp(0, 1)
 
 
-def high_pass(pictures: Tensor, side_px: int = _HIGH_PASS_PX) -> Tensor:
-    """Fine texture, (N, 3, H, W) -> same: the pictures less their mean over squares of an odd side."""
-    padded = F.pad(pictures, (side_px // 2,) * 4, mode="replicate")
-    return pictures - box_mean(padded, side_px)
+def high_pass(images: Tensor, side_px: int = _HIGH_PASS_PX) -> Tensor:
+    """Fine texture, (N, 3, H, W) -> same: the images less their mean over squares of an odd side."""
+    padded = F.pad(images, (side_px // 2,) * 4, mode="replicate")
+    return images - box_mean(padded, side_px)
 
 
 def _turned(layers: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vderain.errors import OptionError
 
 _CHARBONNIER_EPSILON = 1e-3  # Lai et al. 2017 (LapSRN), section 3.3
-# Pictures better than 50 dB are good enough; the factor brings a decibel to about the size of a step of L1.
+# Images better than 50 dB are good enough; the factor brings a decibel to about the size of a step of L1.
 _PSNR_FLOOR, _PSNR_SCALE = 1e-5, 0.02
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
@@ -50,7 +50,7 @@ def supervised_loss(
         background: its ground truth, likewise.
         streaks: the rain branch's answer, any floating dtype; computed on in the dtype of ``rainy``.
         detail: the detail branch's answer, likewise.
-        derained_weight: of the picture without the detail.
+        derained_weight: of the image without the detail.
         sample_weights: (N,), how much each sample counts (ours); all alike where None.
         pixel_weights: (N, 1, H, W), how much each pixel counts within its sample, 0 for what has no ground truth
             (ours); all alike where None.
@@ -85,30 +85,30 @@ def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     return (values * weight).sum((1, 2, 3)) / total.clamp(min=1e-6)
 
 
-def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
+def ssim(images: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity per sample, differentiable, equal to ``vderain.metrics.ssim`` at a peak of 1.
 
     Both (N, C, H, W) float in [0, 1], at least 11 x 11 (OptionError below) -> (N,).
     """
-    if min(pictures.shape[2:]) < _SSIM_WINDOW_PX:
-        height, width = pictures.shape[2:]
+    if min(images.shape[2:]) < _SSIM_WINDOW_PX:
+        height, width = images.shape[2:]
         raise OptionError(f"ssim: needs crops of at least 11x11, got {width}x{height}")
-    with torch.autocast(pictures.device.type, enabled=False):  # variances would cancel to noise
-        mean_a, mean_b = _blurred(pictures), _blurred(truth)
-        variance_a = _blurred(pictures.square()) - mean_a.square()
+    with torch.autocast(images.device.type, enabled=False):  # variances would cancel to noise
+        mean_a, mean_b = _blurred(images), _blurred(truth)
+        variance_a = _blurred(images.square()) - mean_a.square()
         variance_b = _blurred(truth.square()) - mean_b.square()
-        covariance = _blurred(pictures * truth) - mean_a * mean_b
+        covariance = _blurred(images * truth) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     denominator = (mean_a.square() + mean_b.square() + c1) * (variance_a + variance_b + c2)
     return (numerator / denominator).mean((1, 2, 3))
 
 
-def _blurred(pictures: Tensor) -> Tensor:
+def _blurred(images: Tensor) -> Tensor:
     """Gaussian blur without the borders that the window would cross."""
-    channels = pictures.shape[1]
-    offsets = torch.arange(_SSIM_WINDOW_PX, dtype=pictures.dtype, device=pictures.device)
+    channels = images.shape[1]
+    offsets = torch.arange(_SSIM_WINDOW_PX, dtype=images.dtype, device=images.device)
     window = torch.exp(-((offsets - _SSIM_WINDOW_PX // 2) ** 2) / (2 * _SSIM_SIGMA_PX**2))
     window = (window / window.sum()).expand(channels, 1, -1)
-    down = F.conv2d(pictures, window[..., None], groups=channels)
+    down = F.conv2d(images, window[..., None], groups=channels)
     return F.conv2d(down, window[:, :, None], groups=channels)

@@ -16,7 +16,7 @@ from torch import Tensor
 from vderain.errors import SourceError
 from vderain.training.config.base import RunConfig
 from vderain.training.config.methods import NlclTrainConfig, TrainConfig
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.images import ClipFile, read_window
 from vderain.training.data.layouts import find_samples
 from vderain.training.data.patches import Batch, PairedBatch, PatchSampler, UnpairedSampler
@@ -46,7 +46,7 @@ class StepBatch:
         teacher_streaks: a teacher's R of ``rainy``.
         teacher_detail: its D.
         real: real rain without ground truth, (M, 3, P, P).
-        clean: clean pictures of other scenes, (M, 3, P, P).
+        clean: clean images of other scenes, (M, 3, P, P).
         mined: rain layers mined from real footage, (M, 3, P, P), light to add.
 
     """
@@ -93,7 +93,7 @@ def step_batches(
     The sources are opened, and a teacher asked, before this returns: a thread could not be interrupted.
     Raises SourceError for folders in which nothing can be used, and what TeacherPool raises.
     """
-    cache = PictureCache(config.cache_mb)
+    cache = ImageCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
     around = reach(config.network_config.frames)
@@ -111,7 +111,9 @@ def step_batches(
         paired = (StepBatch(*answered) for answered in pool.batches(start))
     if not config.is_semi_supervised:
         if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:
-            told = "real rain is not used: name clean pictures under [unpaired], and a contrast above 0"
+            told = (
+                "real rain is not used: name clean images under [unpaired], and a contrast above 0"
+            )
             _log.warning("%s: %s", ", ".join(unused), told)
         return paired
     unpaired = _unpaired_sampler(config, data, cache, config.real_batch, seed).batches(start)
@@ -125,7 +127,7 @@ def unpaired_batches(
 
     Raises SourceError, before this returns, for folders in which nothing can be used.
     """
-    cache = PictureCache(config.cache_mb)
+    cache = ImageCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     sampler = _unpaired_sampler(config, data, cache, max(config.batch, config.encoder_batch), seed)
     batches = sampler.batches(start, workers=config.workers)
@@ -158,7 +160,7 @@ def paired_sampler(
 
 
 def _unpaired_sampler(
-    config: RunConfig, data: Path, cache: PictureCache, batch: int, seed: int
+    config: RunConfig, data: Path, cache: ImageCache, batch: int, seed: int
 ) -> UnpairedSampler:
     real = load_sources(config.real, data, cache, "real")
     clean = load_sources(config.unpaired, data, cache, "unpaired")

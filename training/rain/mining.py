@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vderain.errors import SourceError
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 
 Grey = npt.NDArray[np.uint8]  # (H, W), or (T, H, W) for T frames
 MinedLayer = npt.NDArray[np.float32]  # (H, W, 3) or (H, W), light to add; 1 is white
@@ -21,7 +21,7 @@ _NEIGHBOURS = 2  # to either side
 _NOISE = 5.0  # levels that sensor noise and compression reach
 _SHIFT_LEVELS = 3.0  # by which the mean of a small region may change while it stands still
 _REGION_PX = 15
-_STILL_SHARE = 0.3  # of the picture, below which nothing is mined
+_STILL_SHARE = 0.3  # of the image, below which nothing is mined
 _SMALLEST_PX = 4
 _ELONGATION = 2.0
 _COHERENCE = 0.6  # 1 where all streaks are parallel, 0 where they point anywhere
@@ -31,7 +31,7 @@ _CLOSER = 0.8  # an alignment must gain this much: warping softens noise, and ma
 _MORE_LIGHT = 3.0  # light gained against light lost: what moves does both, rain the first
 
 
-def mine_streaks(frames: Sequence[Picture]) -> list[MinedLayer]:
+def mine_streaks(frames: Sequence[Image]) -> list[MinedLayer]:
     """Mine the streaks of consecutive frames (H, W, 3) uint8 RGB of one size.
 
     The camera may move: frames are aligned first. Light is kept where the scene stands still, in thin

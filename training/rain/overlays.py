@@ -1,9 +1,9 @@
-"""The two simple rain models of the literature: a layer of streaks, added or screened onto a picture.
+"""The two simple rain models of the literature: a layer of streaks, added or screened onto an image.
 
 Additive: Fu et al. (CVPR 2017), rainy = background + streaks. Screen: Luo et al. (ICCV 2015), rainy =
 1 - (1 - background)(1 - streaks). The layers are lines, or noise blurred along the fall as paint
 programs make it. A curtain is noise in an uneven glow, as rain filmed before a dark ground and screened
-onto pictures shows it. The settings are ours.
+onto images shows it. The settings are ours.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def draw_curtain(
     """Photographed rain (H, W) float32 in [0, 1] for each of ``count`` frames: soft streaks in a slow glow.
 
     The glow is the light of drops too many to be told apart, and stays; streaks are strong where it is
-    strong. A third of them was stored as a coarse JPEG before it was laid over the picture.
+    strong. A third of them was stored as a coarse JPEG before it was laid over the image.
     """
     shape = _canvas(height, width, count)
     slant_deg = rng.normal(0.0, 12.0) if rng.random() < 0.7 else rng.uniform(-45.0, 45.0)
@@ -90,7 +90,7 @@ def line_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
     """Lines at one to three depths."""
     height, width = shape
     opacity = np.zeros(shape, np.float32)
-    cover = 10 ** rng.uniform(-1.8, -0.4)  # share of the picture that a depth's streaks cover
+    cover = 10 ** rng.uniform(-1.8, -0.4)  # share of the image that a depth's streaks cover
     for _ in range(int(rng.integers(1, 4))):
         nearness = rng.random()
         width_px = 10 ** rng.uniform(-0.15, 0.3 + 0.7 * nearness)
@@ -146,7 +146,7 @@ def soft_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
         noise = rng.standard_normal((side, side), np.float32)
         blurred = cv2.GaussianBlur(noise, (0, 0), width_px, sigmaY=length_px)
         tilted = _tilted(np.asarray(blurred, np.float32), shape, slant_deg, 1.0)
-        tilted -= tilted.mean()  # a picture of one pixel has no deviation to divide by
+        tilted -= tilted.mean()  # an image of one pixel has no deviation to divide by
         texture += tilted / max(float(tilted.std()), 1e-6) * np.float32(rng.uniform(0.4, 1.0))
         slant_deg += rng.normal(0.0, 3.0)
     if rng.random() < 0.5:
@@ -158,7 +158,7 @@ def soft_streaks(rng: np.random.Generator, shape: tuple[int, int], slant_deg: fl
 def _tilted(
     streaks: npt.NDArray[np.float32], shape: tuple[int, int], slant_deg: float, grain_px: float
 ) -> Layer:
-    """Turn a canvas of vertical streaks about its centre, enlarge its grain, and cut the picture out."""
+    """Turn a canvas of vertical streaks about its centre, enlarge its grain, and cut the image out."""
     height, width = shape
     angle = np.deg2rad(slant_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / grain_px

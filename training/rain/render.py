@@ -1,4 +1,4 @@
-"""Rain rendered onto clean pictures and clips (ours): drops, mist and lamps, and simpler models of them."""
+"""Rain rendered onto clean images and clips (ours): drops, mist and lamps, and simpler models of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vderain.training.rain.scattering import (
     partial,
     uneven,
 )
-from vderain.training.rain.streaks import Drops, Layer, Picture, Storm, draw_streaks, visible_gain
+from vderain.training.rain.streaks import Drops, Image, Layer, Storm, draw_streaks, visible_gain
 
 __all__ = [
     "RAIN_KINDS",
     "RAIN_MODELS",
+    "Image",
     "Layer",
-    "Picture",
     "add_rain",
     "draw_storm",
     "draw_streaks",
@@ -49,12 +49,12 @@ _FULL = {
     "mined": 0.15,
 }
 _SIMPLE = {"additive": 0.5, "screen": 0.5}
-# More often on single pictures: in a clip the neighbours give a curtain away, alone it is learnt slowly.
+# More often on single images: in a clip the neighbours give a curtain away, alone it is learnt slowly.
 _CURTAINS_ALONE = 2.0
 # Rain as faint as a bright day shows it: a few levels, which `visible_gain` brings out for all kinds.
 _FAINT_SHARE = 0.3
 # Rain in some places only, since a bright ground hides it elsewhere. A network that never meets it decides
-# for the whole picture at once, and leaves the rain of a scene that is mostly dry to look at.
+# for the whole image at once, and leaves the rain of a scene that is mostly dry to look at.
 _PARTIAL_SHARE = 0.4
 RAIN_KINDS = tuple(_FULL)
 
@@ -64,12 +64,12 @@ _WHITE = np.float32(255)
 
 def add_rain(
     rng: np.random.Generator,
-    frames: Sequence[Picture],
+    frames: Sequence[Image],
     *,
     model: str = "full",
     mined: Sequence[MinedLayer] = (),
-) -> list[Picture]:
-    """Render one kind of rain onto a clean picture, or onto consecutive frames.
+) -> list[Image]:
+    """Render one kind of rain onto a clean image, or onto consecutive frames.
 
     Args:
         rng: the same state renders the same rain.
@@ -104,12 +104,12 @@ def add_rain(
 
 def render_kind(
     rng: np.random.Generator,
-    frames: Sequence[Picture],
+    frames: Sequence[Image],
     kind: str,
     *,
     mined: Sequence[MinedLayer] = (),
-) -> list[Picture]:
-    """Render one kind of rain, one of ``RAIN_KINDS``, onto a picture or frames, (H, W, 3) uint8 RGB each.
+) -> list[Image]:
+    """Render one kind of rain, one of ``RAIN_KINDS``, onto an image or frames, (H, W, 3) uint8 RGB each.
 
     "drops" are those of `render_clip`; "additive" and "screen" the simple models; "fog" is streaks that
     fade into fog with depth; "mist" has few streaks; "curtain" is soft streaks in a bright veil; "mined"
@@ -137,11 +137,11 @@ def render_kind(
 
 
 def render_clip(
-    rng: np.random.Generator, frames: Sequence[Picture], *, fps: float = FPS
-) -> list[Picture]:
-    """Render one storm of drops onto the frames of a clip, or onto a single picture.
+    rng: np.random.Generator, frames: Sequence[Image], *, fps: float = FPS
+) -> list[Image]:
+    """Render one storm of drops onto the frames of a clip, or onto a single image.
 
-    Drops move from frame to frame by their own speed and leave the picture; mist, lamps and the light
+    Drops move from frame to frame by their own speed and leave the image; mist, lamps and the light
     in the drops stay, and the background keeps its own motion.
 
     Args:
@@ -182,9 +182,7 @@ def render_clip(
     return rainy
 
 
-def _falling(
-    drops: Drops, frames: Sequence[Picture], fps: float
-) -> Iterator[tuple[Picture, Layer]]:
+def _falling(drops: Drops, frames: Sequence[Image], fps: float) -> Iterator[tuple[Image, Layer]]:
     """Each frame with the opacity of the drops before it."""
     for index, frame in enumerate(frames):
         if index:
@@ -192,7 +190,7 @@ def _falling(
         yield frame, drops.opacity()
 
 
-def _same_size(frames: Sequence[Picture]) -> bool:
+def _same_size(frames: Sequence[Image]) -> bool:
     """Whether there are frames; OptionError where they differ in size."""
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
@@ -222,37 +220,35 @@ def draw_storm(rng: np.random.Generator, *, night: bool = False) -> Storm:
     return replace(storm, glare=storm.glare * 1.5) if night else storm
 
 
-def recompress(rng: np.random.Generator, picture: Picture, *, lowest_quality: int = 60) -> Picture:
-    """Pass a picture through JPEG, since footage was encoded after it rained."""
+def recompress(rng: np.random.Generator, image: Image, *, lowest_quality: int = 60) -> Image:
+    """Pass an image through JPEG, since footage was encoded after it rained."""
     quality: list[Any] = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(lowest_quality, 99))]
-    packed = cv2.imencode(".jpg", picture[..., ::-1], quality)[1]
+    packed = cv2.imencode(".jpg", image[..., ::-1], quality)[1]
     bgr = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def _composed(
-    frame: Picture, opacity: Layer, light: Colours, mist: Mist | None, *, linear: bool
-) -> Picture:
+    frame: Image, opacity: Layer, light: Colours, mist: Mist | None, *, linear: bool
+) -> Image:
     """Mist, then streaks: mixed by opacity, in levels or in light (a gamma of 2 for the display's)."""
-    picture = frame.astype(np.float32)
+    image = frame.astype(np.float32)
     if mist is not None:
-        picture = mist.over(picture)
+        image = mist.over(image)
     if linear:
-        mixed = picture * picture
+        mixed = image * image
         mixed += (light * light - mixed) * opacity[..., None]
         return _rounded(np.sqrt(mixed))
-    return _rounded(picture + (light - picture) * opacity[..., None])
+    return _rounded(image + (light - image) * opacity[..., None])
 
 
-def _overlaid(
-    rng: np.random.Generator, frames: Sequence[Picture], *, screen: bool
-) -> list[Picture]:
+def _overlaid(rng: np.random.Generator, frames: Sequence[Image], *, screen: bool) -> list[Image]:
     """The additive or the screen model."""
     layers = draw_overlay(rng, *frames[0].shape[:2], count=len(frames))
     return _lit(frames, layers, _tint(rng), screen=screen)
 
 
-def _curtained(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
+def _curtained(rng: np.random.Generator, frames: Sequence[Image]) -> list[Image]:
     """Soft streaks in a veil, mostly screened, else added."""
     layers = draw_curtain(rng, *frames[0].shape[:2], count=len(frames))
     tint = _tint(rng)
@@ -262,33 +258,33 @@ def _curtained(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Pict
 
 
 def _lit(
-    frames: Sequence[Picture], layers: Sequence[Layer], tint: Layer, *, screen: bool
-) -> list[Picture]:
+    frames: Sequence[Image], layers: Sequence[Layer], tint: Layer, *, screen: bool
+) -> list[Image]:
     """Light added to each frame, or screened onto it."""
     rainy = []
     for frame, layer in zip(frames, layers, strict=True):
-        picture = frame.astype(np.float32)
+        image = frame.astype(np.float32)
         light = layer[..., None] * tint
         if screen:
-            light -= picture * light / _WHITE
-        rainy.append(_rounded(picture + light))
+            light -= image * light / _WHITE
+        rainy.append(_rounded(image + light))
     return rainy
 
 
-def _foggy(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
+def _foggy(rng: np.random.Generator, frames: Sequence[Image]) -> list[Image]:
     """Streaks that fade into fog with depth, as sets rendered from depth maps show."""
     mist = draw_mist(rng, frames[0], float(rng.uniform(0.3, 1.5)))
     layers = draw_overlay(rng, *frames[0].shape[:2], count=len(frames))
     tint = _tint(rng)
     rainy = []
     for frame, layer in zip(frames, layers, strict=True):
-        picture = mist.over(frame.astype(np.float32))
+        image = mist.over(frame.astype(np.float32))
         opacity = layer[..., None] * mist.transmission * np.float32(0.7)
-        rainy.append(_rounded(np.asarray(picture + (tint - picture) * opacity, np.float32)))
+        rainy.append(_rounded(np.asarray(image + (tint - image) * opacity, np.float32)))
     return rainy
 
 
-def _misty(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
+def _misty(rng: np.random.Generator, frames: Sequence[Image]) -> list[Image]:
     """Mist alone, with few streaks."""
     storm = replace(draw_storm(rng), rain_mm_per_h=1.0, farthest_m=2.0)
     mist = draw_mist(rng, frames[0], float(rng.uniform(0.15, 1.0)))
@@ -301,26 +297,26 @@ def _misty(rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]
 
 
 def _with_mined(
-    rng: np.random.Generator, frames: Sequence[Picture], mined: Sequence[MinedLayer]
-) -> list[Picture]:
+    rng: np.random.Generator, frames: Sequence[Image], mined: Sequence[MinedLayer]
+) -> list[Image]:
     """Streaks of real footage, added."""
     mist = None
     if rng.random() < 0.3:
         mist = draw_mist(rng, frames[0], float(rng.uniform(0.05, 0.4)))
     rainy = []
     for frame in frames:
-        picture = frame.astype(np.float32)
+        image = frame.astype(np.float32)
         if mist is not None:
-            picture = mist.over(picture)
+            image = mist.over(image)
         layer = draw_mined(rng, mined, *frame.shape[:2])
         light = _WHITE * (layer if layer.ndim == 3 else layer[..., None])
-        rainy.append(_rounded(np.asarray(picture + light, np.float32)))
+        rainy.append(_rounded(np.asarray(image + light, np.float32)))
     return rainy
 
 
 def _weighted(
-    rainy: Sequence[Picture], frames: Sequence[Picture], weight: np.float32 | Layer
-) -> list[Picture]:
+    rainy: Sequence[Image], frames: Sequence[Image], weight: np.float32 | Layer
+) -> list[Image]:
     """Less of the rain: of its change to each frame, ``weight``, which (H, W, 1) is another in each place."""
     return [
         _rounded(frame + (wet.astype(np.float32) - frame) * weight)
@@ -334,5 +330,5 @@ def _tint(rng: np.random.Generator) -> Layer:
     return np.minimum(level * rng.uniform(0.95, 1.05, 3), 255).astype(np.float32)
 
 
-def _rounded(picture: Colours) -> Picture:
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+def _rounded(image: Colours) -> Image:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

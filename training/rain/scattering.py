@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 
 Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit levels; light may exceed 255
 
 _GRID = 12  # the light of a scene varies slowly
-_DARK_LEVEL = 70.0  # mean of a picture taken at night
+_DARK_LEVEL = 70.0  # mean of an image taken at night
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +28,31 @@ class Mist:
     transmission: Layer
     air: Layer
 
-    def over(self, picture: Colours) -> Colours:
-        """The picture seen through it."""
-        return self.air + (picture - self.air) * self.transmission
+    def over(self, image: Colours) -> Colours:
+        """The image seen through it."""
+        return self.air + (image - self.air) * self.transmission
 
 
-def is_dark(picture: Picture) -> bool:
-    """Whether a picture (H, W, 3) uint8 looks like night."""
-    return float(cv2.mean(picture)[1]) < _DARK_LEVEL
+def is_dark(image: Image) -> bool:
+    """Whether an image (H, W, 3) uint8 looks like night."""
+    return float(cv2.mean(image)[1]) < _DARK_LEVEL
 
 
-def drop_light(rng: np.random.Generator, picture: Picture) -> Colours:
+def drop_light(rng: np.random.Generator, image: Image) -> Colours:
     """Light in the drops over each pixel by day: the sky's, and that of the scene turned over."""
-    small = _small(picture)
+    small = _small(image)
     sky = _sky(small)
     sky = sky + (sky.mean() - sky) * np.float32(rng.uniform(0.3, 1.0))
     local = (small + small[::-1, ::-1]) / 2
     share = np.float32(rng.uniform(0.5, 1.0))
     light = sky * share + local * (1 - share)
     light = light * rng.uniform(1.0, 1.5) + rng.uniform(0.0, 60.0)
-    return _enlarged(light, picture)
+    return _enlarged(light, image)
 
 
-def lamp_light(rng: np.random.Generator, picture: Picture) -> Colours:
-    """Light in the drops at night: bright near lamps, those in the picture and one outside it."""
-    small = _small(picture)
+def lamp_light(rng: np.random.Generator, image: Image) -> Colours:
+    """Light in the drops at night: bright near lamps, those in the image and one outside it."""
+    small = _small(image)
     level = small.mean(2, keepdims=True)
     muted = level + 0.35 * (small - level)  # a lit sign colours drops less than itself
     lamps = np.maximum(muted - level.mean() - 20, 0)
@@ -64,18 +64,18 @@ def lamp_light(rng: np.random.Generator, picture: Picture) -> Colours:
     glow = glow / (glow.max() + 1) * rng.uniform(0.3, 1.0)
     glow += (warmth / (1 + away[..., None] ** 2)) * rng.uniform(0.0, 1.0)
     light = level.mean() + 10 + glow / (glow.max() + 1e-3) * rng.uniform(80.0, 300.0)
-    return _enlarged(light, picture)
+    return _enlarged(light, image)
 
 
-def draw_mist(rng: np.random.Generator, picture: Picture, thickness: float) -> Mist:
+def draw_mist(rng: np.random.Generator, image: Image, thickness: float) -> Mist:
     """Mist over a scene whose depth is guessed: ``thickness`` is the optical depth at its far end."""
-    small = _small(picture)
+    small = _small(image)
     sky = _sky(small)
     grey = np.float32(sky.mean())
     air = grey + (sky - grey) * np.float32(rng.uniform(0.0, 0.5))
     air = np.minimum(air * rng.uniform(0.7, 1.1) + rng.uniform(0.0, 40.0), 250)
     transmission = np.exp(-np.float32(thickness) * _depth(rng, small))
-    return Mist(_enlarged(transmission, picture)[..., None], air.astype(np.float32))
+    return Mist(_enlarged(transmission, image)[..., None], air.astype(np.float32))
 
 
 def _depth(rng: np.random.Generator, small: Colours) -> Layer:
@@ -98,9 +98,9 @@ def uneven(rng: np.random.Generator, layer: Layer) -> Layer:
     return layer * _enlarged(field, layer)
 
 
-def partial(rng: np.random.Generator, picture: Picture) -> Layer:
-    """Where rain is seen (H, W) in [0, 1]: 15 to 80 % of the picture, in few pieces."""
-    height, width = picture.shape[:2]
+def partial(rng: np.random.Generator, image: Image) -> Layer:
+    """Where rain is seen (H, W) in [0, 1]: 15 to 80 % of the image, in few pieces."""
+    height, width = image.shape[:2]
     coarse = rng.random(tuple(rng.integers(2, 5, 2)), np.float32)
     field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     threshold = np.quantile(field, rng.uniform(0.2, 0.85))
@@ -115,9 +115,9 @@ def _sky(small: Colours) -> Layer:
     return np.asarray(upper[order[-len(order) // 4 :]].mean(0), np.float32)
 
 
-def _small(picture: Picture) -> Colours:
+def _small(image: Image) -> Colours:
     size = (_GRID, _GRID)
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _enlarged(field: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

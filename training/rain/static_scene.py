@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Luma = npt.NDArray[np.uint8]  # (H, W)
@@ -41,7 +41,7 @@ class StaticScene:
 
     """
 
-    median: Picture
+    median: Image
     calm: Mask
     noise: Layer
 
@@ -62,12 +62,12 @@ class SeenRain:
 
     """
 
-    target: Picture
+    target: Image
     known: Mask
     light: Layer
 
 
-def static_scene(frames: Sequence[Picture]) -> StaticScene:
+def static_scene(frames: Sequence[Image]) -> StaticScene:
     """The scene of consecutive frames (H, W, 3) uint8 RGB, some seconds of them."""
     bands = [
         _band([frame[first : first + 8] for frame in frames])
@@ -80,7 +80,7 @@ def static_scene(frames: Sequence[Picture]) -> StaticScene:
     return StaticScene(median, calm, np.maximum(noise, _LEAST_NOISE))
 
 
-def _band(rows: Sequence[Picture]) -> tuple[Picture, Layer, Layer, Layer]:
+def _band(rows: Sequence[Image]) -> tuple[Image, Layer, Layer, Layer]:
     """Of some rows: the median; of luma the median absolute deviation, and how far below lie 25 % and 5 %."""
     count, middle = len(rows), len(rows) // 2
     stack = np.moveaxis(np.stack(rows), 0, -1)
@@ -93,12 +93,12 @@ def _band(rows: Sequence[Picture]) -> tuple[Picture, Layer, Layer, Layer]:
     return median, deviation, own - ordered[..., count // 4], own - ordered[..., count // 20]
 
 
-def luma_of(picture: Picture) -> Luma:
+def luma_of(image: Image) -> Luma:
     """Full-range BT.601 luma (H, W) uint8 of RGB (H, W, 3) uint8."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def rain_of(scene: StaticScene, frame: Picture) -> SeenRain:
+def rain_of(scene: StaticScene, frame: Image) -> SeenRain:
     """The rain of a frame (H, W, 3) uint8 RGB of the scene."""
     middle = luma_of(scene.median).astype(np.float32)
     above = luma_of(frame) - middle

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]  # (H, W, 3), RGB
+Image = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 Layer = npt.NDArray[np.float32]  # (H, W)
 Array = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ _FINE_PX, _COARSE_PX = (
     5.0,
 )  # widths at which a streak needs a blur, and at which it has a shape
 _SAMPLES_PER_PIXEL = 1.3  # what would be drawn beyond it lies farther away, and belongs to the mist
-_MOST_COARSE = 60  # streaks; a picture of more is covered
+_MOST_COARSE = 60  # streaks; an image of more is covered
 _FAINTEST, _STRONGEST = 0.03, 0.25  # root mean square of opacity: nothing seen, no scene left
 _MOST_GAIN = 4.0
 _SMALLEST_MM, _LARGEST_MM = 0.8, 4.0
@@ -37,7 +37,7 @@ class Storm:
     """What a camera and the weather make of drops.
 
     Args:
-        focal_px: focal length of the whole frame, of which the picture may be a part.
+        focal_px: focal length of the whole frame, of which the image may be a part.
         exposure_s: how long a drop draws its streak.
         rain_mm_per_h: rain rate; it sets how many drops there are and how large.
         farthest_m: drops beyond it are too faint to be seen one by one.
@@ -45,8 +45,8 @@ class Storm:
         slant_deg: direction of fall, 0 straight down, positive to the right.
         spread_deg: deviation of single drops from it.
         approach_m_per_s: speed of the camera along its axis: streaks point away from ``heading``.
-        heading: point the camera moves to, (x, y) as shares of the picture's width and height.
-        focus_m: distance at which the picture is sharp.
+        heading: point the camera moves to, (x, y) as shares of the image's width and height.
+        focus_m: distance at which the image is sharp.
         aperture_px_m: width in pixels of the blur of a drop at 1 m where the focus lies far away.
         beads: 0 for even streaks, up to 1 for those of drops that wobble.
 
@@ -81,10 +81,10 @@ class Streaks:
 
 
 class Drops:
-    """The drops of one storm around a picture; they move on with `advance`.
+    """The drops of one storm around an image; they move on with `advance`.
 
     The count follows the volume the camera sees, so it grows with the square of the distance, until the
-    streaks would fill the picture. A drop that leaves comes back elsewhere as another one, so that the
+    streaks would fill the image. A drop that leaves comes back elsewhere as another one, so that the
     rain never thins out.
     """
 
@@ -117,7 +117,7 @@ class Drops:
         return Streaks(self._places, vectors, self._widths_px, self._opacity)
 
     def opacity(self) -> Layer:
-        """The picture's opacity now, (H, W) float32 in [0, 1]."""
+        """The image's opacity now, (H, W) float32 in [0, 1]."""
         return paint(self._shape, self.streaks(), beads=self._storm.beads)
 
     def advance(self, elapsed_s: float) -> None:
@@ -139,7 +139,7 @@ class Drops:
 def _distances(
     rng: np.random.Generator, storm: Storm, height: int, width: int
 ) -> tuple[Array, Array]:
-    """Distances of the drops in metres, and how far around the picture each may start, both (N,)."""
+    """Distances of the drops in metres, and how far around the image each may start, both (N,)."""
     shells = max(2, round(3 * np.log2(storm.farthest_m / _NEAREST_M)))
     edges = np.geomspace(_NEAREST_M, storm.farthest_m, shells + 1)
     near, far = edges[:-1], edges[1:]
@@ -150,7 +150,7 @@ def _distances(
     seen_m3 = (width + 2 * margins_px) * (height + 2 * margins_px) / storm.focal_px**2
     seen_m3 *= (far**3 - near**3) / 3
     expected = drops_per_m3 * seen_m3
-    # Each streak's samples inside the picture: what is left of them after its margins.
+    # Each streak's samples inside the image: what is left of them after its margins.
     inside = height * width / ((width + 2 * margins_px) * (height + 2 * margins_px))
     samples = expected * (lengths_px * 0.8 + 2) * np.minimum(1.0, 1.5 * inside)
     before = np.cumsum(samples) - samples

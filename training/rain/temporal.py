@@ -1,4 +1,4 @@
-"""What the frames around a rainy one tell of it: a nearly dry picture, and where that can be trusted (ours).
+"""What the frames around a rainy one tell of it: a nearly dry image, and where that can be trusted (ours).
 
 A streak is in one frame only, so the median over a few frames that show the same is nearly dry. In a downpour
 most frames show rain at any place; the frames as weights derain them then take part in it too, and a rank
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vderain.errors import SourceError
 from vderain.training.rain.mining import camera_motion, robust_distance
-from vderain.training.rain.streaks import Layer, Picture
+from vderain.training.rain.streaks import Image, Layer
 
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Stack = npt.NDArray[np.uint8]  # (T, H, W, 3), each as the centre frame sees it
@@ -27,7 +27,7 @@ _NOISE_LEVELS = 1.0  # the least that is taken for noise
 _MOST_NOISE = 25.0  # beyond which nothing can be told
 _AGREES = 3.0  # standard deviations of the noise within which two frames agree
 _RANK = 0.4  # among frames and derained frames; the median is 0.5
-_QUIET_SHARE = 0.2  # of the picture, where little but noise differs
+_QUIET_SHARE = 0.2  # of the image, where little but noise differs
 _CLOSER = 0.97  # what a camera's motion must leave of the distance: rain is most of that
 _EDGE = 0.25  # of the gradient that an alignment may miss by
 _AGREE_SHARE = 0.85  # pixels of a region that must agree
@@ -55,7 +55,7 @@ class Alignment:
     inside: Mask
     motion_px: float
 
-    def stack(self, frames: Sequence[Picture]) -> Stack:
+    def stack(self, frames: Sequence[Image]) -> Stack:
         """The frames of the window, or results of them, each as the centre sees it."""
         return np.stack([
             frame if place is None else
@@ -78,14 +78,14 @@ class View:
 
     """
 
-    frame: Picture
-    median: Picture
-    plain: Picture
+    frame: Image
+    median: Image
+    plain: Image
     valid: Mask
     noise: float
     alignment: Alignment
 
-    def target(self) -> Picture:
+    def target(self) -> Image:
         """The frame with the median in place of what differs by more than noise: its grain stays."""
         difference = self.frame.astype(np.float32) - self.median
         size = cv2.blur(np.abs(difference.mean(2)), (3, 3))  # rain is nearly grey
@@ -99,7 +99,7 @@ class View:
         return np.asarray(known / 255, np.float32)
 
 
-def view(frames: Sequence[Picture], derained: Sequence[Picture] | None = None) -> View:
+def view(frames: Sequence[Image], derained: Sequence[Image] | None = None) -> View:
     """The middle one of an odd number of consecutive frames (H, W, 3) uint8 RGB, seen through the others.
 
     ``derained`` are the same frames with less rain. Raises SourceError where frames differ in size.
@@ -120,7 +120,7 @@ def view(frames: Sequence[Picture], derained: Sequence[Picture] | None = None) -
     return View(frames[centre], median, plain, valid & alignment.inside, noise, alignment)
 
 
-def align(guides: Sequence[Picture], centre: int) -> Alignment:
+def align(guides: Sequence[Image], centre: int) -> Alignment:
     """Follow the scene from the centre frame to each other one, at half the resolution."""
     greys = [_guide(guide) for guide in guides]
     if _stands_still(greys, centre):
@@ -174,13 +174,13 @@ def _stands_still(greys: Sequence[Grey], centre: int) -> bool:
     return True
 
 
-def _ranked(stack: Stack, share: float) -> Picture:
+def _ranked(stack: Stack, share: float) -> Image:
     """Of each sample over the frames, the one that ``share`` of them lie below, (H, W, 3) uint8."""
     place = round((len(stack) - 1) * share)
     return np.asarray(np.partition(stack, place, axis=0)[place], np.uint8)
 
 
-def _trusted(stack: Stack, median: Picture, centre: int) -> tuple[Mask, float]:
+def _trusted(stack: Stack, median: Image, centre: int) -> tuple[Mask, float]:
     """Where the median of aligned frames shows the scene, and the noise in levels.
 
     It does where all but the rain agrees: most frames of a region are near the median, and what the centre
@@ -217,10 +217,8 @@ def _region_share(mask: Mask) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.blur(mask.astype(np.float32), (_REGION_PX, _REGION_PX)), np.float32)
 
 
-def _guide(picture: Picture) -> Grey:
+def _guide(image: Image) -> Grey:
     """Half as large and smoothed: streaks are thin, and have no counterpart in another frame."""
-    grey = cv2.medianBlur(
-        np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8), _GUIDE_PX
-    )
+    grey = cv2.medianBlur(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), _GUIDE_PX)
     half = cv2.resize(grey, None, fx=_FLOW_SCALE, fy=_FLOW_SCALE, interpolation=cv2.INTER_AREA)
     return np.asarray(half, np.uint8)

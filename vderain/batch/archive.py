@@ -158,7 +158,7 @@ def unpin(
         for name in _engines_of(manifest, clip):
             reason = why(_named(options, name))
             if reason:
-                note = f"begun anew, since {name}, which it was begun with, does not run: {reason}"
+                note = f"begun again, since {name}, which it began with, does not run: {reason}"
                 manifest.discard_cuts(clip.id)
                 manifest.set_state(clip.id, clip.state, clip.reason, begun_anew=note)
                 tell(clip, note)

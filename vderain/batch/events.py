@@ -98,7 +98,7 @@ class Follower:
         """How far the batch came, for one who stopped it."""
         done = self._done_before + self._done
         known = clips_in_words(self._done_before + self._clips)
-        text = f"interrupted: {done} of {known} done; the same command goes on"
+        text = f"interrupted: {done} of {known} done; give the same command again to resume"
         self._on_event(BatchEvent("interrupted", text))
 
     @property
@@ -121,7 +121,7 @@ def shortage(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
         return ""
     return (
         f"{target}: {free / 1e9:.1f} GB are free, and {clips_in_words(len(ahead.waiting))} may need"
-        f" {needed / 1e9:.1f}; the batch stops where it is full, and the same command goes on when there is room"
+        f" {needed / 1e9:.1f}; the batch stops when the disk is full; make room and give the same command again"
     )
 
 

@@ -290,7 +290,7 @@ class Manifest:
         if version not in (0, _SCHEMA):
             raise SinkError(
                 f"{self._path}: was written by another version of vderain; finish that batch with it,"
-                " or remove the folder to begin anew"
+                " or remove the folder to begin again"
             )
         for statement in _TABLES.split(";"):
             self._db.execute(statement)

@@ -39,9 +39,7 @@ from vderain.media.verify.problems import problems_of
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
-_OPEN = (
-    "its dry groups of pictures are open: frames of one are made of another, so none stands alone"
-)
+_OPEN = "its dry GOPs are open: frames of one need another, so none stands alone"
 
 
 class BatchStoppedError(SinkError):
@@ -182,7 +180,7 @@ class Batch:
         derained = [segment for segment in segments if segment.kind == "derain"]
         if len(left) < len(derained):  # those to copy are done from the beginning
             done = len(derained) - len(left)
-            self._tell(clip, f"goes on: {done} of {len(derained)} segments are done")
+            self._tell(clip, f"resumes: {done} of {len(derained)} segments are done")
         frames = [sum(s.frames for s in part) for part in (left, segments)]
         self._left_frames[clip.id] = max(1, frames[0])
         self._pace.begin(clip, frames[0] / max(1, frames[1]))

@@ -21,15 +21,15 @@ _PATH = click.Path(path_type=Path)
 @click.argument("footage", nargs=-1, required=True, type=_PATH)
 @click.option(
     "-o", "--output", "weights", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="The weights file (.safetensors); its card (.json) is written beside it.",
+    help="The weights file (.safetensors); its card (.json) is written next to it.",
 )  # fmt: skip
 @click.option(
     "--dry", multiple=True, type=_PATH,
-    help="Footage or pictures of the same camera without rain; may be repeated.",
+    help="Footage or images of the same camera without rain; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--replay", multiple=True, type=_PATH,
-    help="Clean pictures or clips of anything: rain is rendered on them, against forgetting other rain.",
+    help="Clean images or clips of anything: rain is rendered on them, against forgetting other rain.",
 )  # fmt: skip
 @click.option(
     "--tier", default="fast", show_default=True, help="Which of the shipped weights to adapt."
@@ -58,11 +58,11 @@ def adapt(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Learn the rain of FOOTAGE, which nobody labelled: clips, or folders of them or of their frames.
+    """Adapt weights to the rain of FOOTAGE: videos, or folders of videos or of their frames.
 
-    What the frames around tell of a rainy one is learnt, and judged on a later part that was held back.
+    No ground truth is needed. The weights learn from neighbouring frames, and a validation split decides.
     Where the adapted weights are no better there, the original ones are written. A run that was stopped
-    goes on when the same command is given again.
+    resumes when the same command is given again.
 
     \b
     vderain adapt dashcam/*.mp4 -o mycamera.safetensors
@@ -84,7 +84,7 @@ def adapt(
 
         def look(found: Look) -> None:
             bar.note(
-                f"step {found.step}: held-back frames {found.agreement_db:.2f} dB, dry pictures {found.dry_db:.1f} dB,"
+                f"step {found.step}: held-back frames {found.agreement_db:.2f} dB, dry images {found.dry_db:.1f} dB,"
                 f" other rain {found.other_db:.2f} dB"
             )
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def adapt(
         try:
             adaptation.train(bar.update, look)
         except KeyboardInterrupt:
-            bar.note(f"{run_dir}: stopped; the same command goes on from the last look")
+            bar.note(f"{run_dir}: stopped; give the same command again to resume")
             raise
     verdict = adaptation.judge()
     adaptation.write(weights, verdict)

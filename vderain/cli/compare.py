@@ -1,4 +1,4 @@
-"""``vderain compare``: before and after in one picture."""
+"""``vderain compare``: before and after in one image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(
     mode: Mode,
     **values: Any,
 ) -> None:
-    """Show RAINY on the left and DRY on the right: two videos, or two pictures.
+    """Show RAINY on the left and DRY on the right: two videos, or two images.
 
     Frames are paired by their timestamps. The sound and other tracks are those of RAINY.
 

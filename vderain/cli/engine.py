@@ -64,14 +64,14 @@ def _size(ctx: click.Context, param: click.Parameter, text: Any) -> Any:
 )  # fmt: skip
 @click.option(
     "--layout", type=click.Choice([*SUBSAMPLING]), default="yuv420", show_default=True,
-    help="How the samples lie.",
+    help="Layout of the samples.",
 )  # fmt: skip
 @click.option("--bits", type=click.IntRange(8, 16), default=8, show_default=True, help="Bit depth.")
 @click.option(
     "--matrix", type=click.Choice([*LUMA_WEIGHTS]),
     help="Colour matrix [default: bt709 from 720 lines up, else bt601].",
 )  # fmt: skip
-@click.option("--full-range", is_flag=True, help="Samples use the whole range, as from telephones.")
+@click.option("--full-range", is_flag=True, help="Samples use the full range, as from phones.")
 @options_of(EngineOptions)
 def build(
     sizes: tuple[tuple[int, int], ...],
@@ -163,7 +163,7 @@ def tune(size: tuple[int, int], seconds: float, **values: Any) -> None:
     if not found or not found[0].frames_per_s:
         raise OptionError("nothing that these options allow runs here")
     kept = options.engine == "auto" and options.precision == "auto"
-    click.echo(f"{'run takes' if kept else 'fastest'}: {found[0]}", err=True)
+    click.echo(f"{'run uses' if kept else 'fastest'}: {found[0]}", err=True)
 
 
 def _tell(choice: Choice) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vderain.training.evaluation.scores import Item
     from vderain.training.evaluation.shots import Shot, Timing
     from vderain.training.evaluation.suite import ClipSet, Results, TestSet
-    from vderain.training.rain.render import Picture
+    from vderain.training.rain.render import Image
 
 _PATH = click.Path(path_type=Path)
 
@@ -35,7 +35,7 @@ _PATH = click.Path(path_type=Path)
     "--layout",
     default="auto",
     show_default=True,
-    help="How --pairs lie: auto recognises pairs (input and target folders), halves (one file each, left half"
+    help="Layout of --pairs: auto recognises pairs (input and target folders), halves (one file each, left half"
     " clean), rain100, rain1400, spa, raincityscapes, nturain.",
 )
 @click.option(
@@ -50,14 +50,14 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="CLIP",
-    help="Rainy footage without ground truth, judged by the frames around each; may be repeated.",
+    help="Rainy footage without ground truth, scored by its neighbouring frames; may be repeated.",
 )
 @click.option(
     "--clean",
     type=_PATH,
     multiple=True,
     metavar="PATH",
-    help="Dry pictures or clips, which should stay as they are; may be repeated.",
+    help="Dry images or clips, which should stay as they are; may be repeated.",
 )
 @click.option(
     "--static-rain",
@@ -95,14 +95,14 @@ _PATH = click.Path(path_type=Path)
     help="Of clips, score every so many frames.",
 )
 @click.option(
-    "--report", type=_PATH, metavar="DIR", help="Write a page with plots and pictures here."
+    "--report", type=_PATH, metavar="DIR", help="Write a page with plots and images here."
 )
 @click.option(
-    "--pictures",
+    "--images",
     type=click.IntRange(0),
     default=4,
     show_default=True,
-    help="Pictures of each set on the page.",
+    help="Images of each set on the page.",
 )
 @click.option("--json", "json_path", type=_PATH, metavar="FILE", help="Write all scores here.")
 @options_of(EngineOptions)
@@ -119,11 +119,11 @@ def evaluate(
     only_results: bool,
     every: int,
     report: Path | None,
-    pictures: int,
+    images: int,
     json_path: Path | None,
     **values: Any,
 ) -> None:
-    """Score how much rain goes, and how much harm is done: PSNR, SSIM, flicker, time.
+    """Score weights or results: PSNR, SSIM, flicker, time.
 
     \b
     vderain evaluate --pairs DIR --report scores
@@ -174,14 +174,14 @@ def evaluate(
     with ExitStack() as stack:
         folder = None
         if report is not None:
-            folder = ReportFolder(report, shown=pictures)
+            folder = ReportFolder(report, shown=images)
             stack.callback(folder.discard)
         engine = None
         if not only_results:
             from vderain.engines import open_engine
 
             engine = stack.enter_context(closing(open_engine(options)))
-        bar = stack.enter_context(tqdm(unit=" pictures", disable=None, dynamic_ncols=True))
+        bar = stack.enter_context(tqdm(unit=" images", disable=None, dynamic_ncols=True))
 
         def advance(test: TestSet, shot: Shot, item: Item) -> None:
             bar.set_postfix_str(test.name, refresh=False)
@@ -190,7 +190,7 @@ def evaluate(
                 folder.add(test, shot, item)
 
         def advance_clip(
-            test: ClipSet, clip: Clip, found: ScoredClip, made: Mapping[str, Mapping[int, Picture]]
+            test: ClipSet, clip: Clip, found: ScoredClip, made: Mapping[str, Mapping[int, Image]]
         ) -> None:
             bar.set_postfix_str(test.name, refresh=False)
             bar.update(len(found.places))
@@ -199,10 +199,10 @@ def evaluate(
 
         sets = unique(sets)
         of_clips = PreparedClips([one for one in sets if isinstance(one, ClipSet)], others)
-        of_pictures = [one for one in sets if not isinstance(one, ClipSet)]
+        of_images = [one for one in sets if not isinstance(one, ClipSet)]
         answering = of_clips.answering
         scored, timing = score(
-            of_pictures, engine, others, every=every, on_shot=advance, answering=answering
+            of_images, engine, others, every=every, on_shot=advance, answering=answering
         )
         derain = None if engine is None else by_engine(engine, timing)
         clips = of_clips.evaluate(derain, every=every, on_clip=advance_clip)
@@ -221,7 +221,7 @@ def evaluate(
     for note in dict.fromkeys(note for spec in timing.engines for note in spec.notes):
         click.echo(f"note: {note}", err=True)
     if report is not None:
-        click.echo(f"{report / 'index.html'}: tables, plots and pictures", err=True)
+        click.echo(f"{report / 'index.html'}: tables, plots and images", err=True)
 
 
 def _real(clip: Path, engine: Engine, timing: Timing) -> Mapping[str, RealScores]:

@@ -11,7 +11,7 @@ import click
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", "weights", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="The weights file (.safetensors); its card (.json) is written beside it.",
+    help="The weights file (.safetensors); its card (.json) is written next to it.",
 )  # fmt: skip
 @click.option(
     "--scores", type=click.Path(dir_okay=False, path_type=Path),
@@ -19,7 +19,7 @@ import click
 )  # fmt: skip
 @click.option(
     "--calibrate", "clean", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Measure what int8 needs on rain rendered onto this folder's clean pictures and clips"
+    help="Measure what int8 needs on rain rendered onto this folder's clean images and clips"
     " [default: the run's own sources].",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace existing weights.")

@@ -70,7 +70,7 @@ def _text(found: Description) -> list[str]:
     }
     lines = [f"{name}: {value}" for name, value in rows.items() if value]
     for fate in found.tracks:
-        copied = "copied" if fate.copied else "kept in a file beside the output"
+        copied = "copied" if fate.copied else "kept in a file next to the output"
         lines.append(f"track {fate.track}: {copied} ({found.output})")
     if found.boxes:
         kept = "carried" if found.boxes_carried else "kept in a file next to the output"

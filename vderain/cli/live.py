@@ -57,7 +57,7 @@ def live(
     """Take the rain out of the live camera at URL until Ctrl-C, and send the result to each OUT.
 
     URL is rtsp, rtmp, http, udp or a device such as /dev/video0; a file plays like a camera, at its own
-    pace. OUT is a URL to publish to, an HLS playlist, or a folder for recordings. Other users of this machine
+    rate. OUT is a URL to publish to, an HLS playlist, or a folder for recordings. Other users of this machine
     can see a command line: take addresses with passwords from the environment.
 
     \b

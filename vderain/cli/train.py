@@ -35,16 +35,16 @@ _SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
 @click.option(
     "--data",
     type=_FOLDER,
-    help="Folder that CONFIG's sources lie in [default: $VDERAIN_DATA, or here].",
+    help="Folder of CONFIG's sources [default: $VDERAIN_DATA, or here].",
 )
 @click.option(
     "--clean", multiple=True, type=_FOLDER,
-    help="Train on rain rendered onto the clean clips and pictures of this folder, instead of CONFIG's sources;"
+    help="Train on rain rendered onto the clean clips and images of this folder, instead of CONFIG's sources;"
     " of nlcl, what backgrounds should look like.",
 )  # fmt: skip
 @click.option(
     "--rainy", multiple=True, type=_FOLDER,
-    help="Of nlcl: learn from the rainy clips and pictures of this folder, instead of CONFIG's.",
+    help="Of nlcl: learn from the rainy clips and images of this folder, instead of CONFIG's.",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Another length than CONFIG's.")
 @click.option(
@@ -64,9 +64,9 @@ def train(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Train as CONFIG says: a TOML file, or the name of a shipped one (fast, paper, nlcl, nlcl_cpu).
+    """Train by CONFIG: a TOML file, or the name of a shipped recipe (fast, paper, nlcl, nlcl_cpu).
 
-    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    A run that was stopped resumes from its last checkpoint when the same command is given again.
     Under torchrun, all processes share one run.
 
     \b
@@ -149,7 +149,7 @@ class _Run:
             return f"{self._run_dir}: nothing is kept yet{every}"
         return (
             f"{trainer.checkpoint}: stopped at step {trainer.step}, holds step {trainer.saved_step}; "
-            "the same command goes on from there"
+            "give the same command again to resume"
         )
 
 

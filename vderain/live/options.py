@@ -44,7 +44,7 @@ class LiveOptions:
         choices=("auto", "never"),
     )
     engine_timeout_s: float = option(
-        10.0, "Replace an engine that does not answer for this many seconds.",
+        10.0, "Replace an engine that returns nothing for this many seconds.",
         low=0.5, high=600.0, expert=True,
     )  # fmt: skip
     segment_minutes: float = option(
@@ -56,7 +56,7 @@ class LiveOptions:
         " since cameras sign their own].",
     )
     audio: str = option(
-        "auto", "Copy the audio, as AAC where an output takes no other codec (auto), or drop it (none).",
+        "auto", "Copy the audio, as AAC where an output accepts no other codec (auto), or drop it (none).",
         choices=("auto", "none"),
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ class Card:
             return cls(**{**values, "config": config, "int8": int8})
         except FileNotFoundError:
             raise WeightsError(
-                f"{path}: no such card; a weights file needs its card beside it (training writes both)"
+                f"{path}: no such card; a weights file needs its card next to it (training writes both)"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{path}: not a card this version can read ({error})") from None

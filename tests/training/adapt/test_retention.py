@@ -2,7 +2,7 @@ import numpy as np
 
 from tests.training.rainy_clips import scene
 from vderain.clips import Window
-from vderain.training.adapt.retention import OtherRain, shipped_pictures
+from vderain.training.adapt.retention import OtherRain, shipped_images
 
 
 def rain(**options):
@@ -11,10 +11,10 @@ def rain(**options):
     )
 
 
-def test_clean_pictures_come_with_the_tool():
-    shipped = shipped_pictures()
+def test_clean_images_come_with_the_tool():
+    shipped = shipped_images()
     assert len(shipped) >= 24
-    assert all(min(picture.shape[:2]) >= 256 and picture.std() > 1 for picture in shipped)
+    assert all(min(image.shape[:2]) >= 256 and image.std() > 1 for image in shipped)
 
 
 def test_probes_rain_and_are_the_same_again():

@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unpolished(tmp_path_factory):
-    """Weights that draw pictures only roughly, so that they soon learn something."""
+    """Weights that draw images only roughly, so that they soon learn something."""
     torch.manual_seed(0)
     network = build_network(TINY_NLCL).eval()
     begin_near_identity(network)
@@ -101,13 +101,13 @@ def test_weights_that_do_not_gain_are_not_written_but_the_original_ones(tmp_path
         assert torch.allclose(value, after.state_dict()[name], atol=1e-3), name
 
 
-def test_a_gain_that_harms_dry_pictures_does_not_count(tmp_path, clip, weights):
+def test_a_gain_that_harms_dry_images_does_not_count(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights)
     one.looks = [Look(0, 30.0, 60.0, 25.0), Look(2, 35.0, 39.0, 25.0), Look(4, 31.0, 41.0, 25.0)]
     assert one.best_look.step == 4
     one.looks.pop()
     assert one.best_look.step == 0
-    assert "came with changes to dry pictures" in one.judge().reason
+    assert "came with changes to dry images" in one.judge().reason
 
 
 def test_a_gain_that_forgets_other_rain_does_not_count(tmp_path, clip, weights):
@@ -179,7 +179,7 @@ def test_other_footage_in_the_same_run_is_told(tmp_path, clip, weights):
 
 
 @pytest.mark.slow
-def test_dry_footage_of_the_camera_and_other_pictures_take_part(tmp_path, clip, weights):
+def test_dry_footage_of_the_camera_and_other_images_take_part(tmp_path, clip, weights):
     save(tmp_path / "dry" / "a.png", scene(2))
     save(tmp_path / "any" / "b.png", noise(1, 96, 96))
     one = adaptation(
@@ -198,7 +198,7 @@ def test_dry_footage_of_the_camera_and_other_pictures_take_part(tmp_path, clip, 
 )
 def test_footage_without_rain_is_refused(tmp_path, weights, frames):
     dry = write_frames(tmp_path / "dry", frames)
-    with pytest.raises(SourceError, match=r"no rain is seen|still picture"):
+    with pytest.raises(SourceError, match=r"no rain is seen|still image"):
         adaptation(tmp_path / "run", dry, weights)
     assert not (tmp_path / "run").exists()
 
@@ -256,7 +256,7 @@ def test_the_contrast_is_an_option(tmp_path, clip, weights):
 
 
 @pytest.mark.slow
-def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights):
+def test_the_page_shows_images_curves_and_the_verdict(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "steps=2")
     one.train(lambda progress: None, lambda look: None)
     running = write_page(one).read_text()
@@ -264,8 +264,8 @@ def test_the_page_shows_pictures_curves_and_the_verdict(tmp_path, clip, weights)
     page = write_page(one, one.judge()).read_text()
     assert "refresh" not in page and "polyline" in page and "residual rain" in page
     assert "Other rain" in page and "What it costs elsewhere" in page
-    pictures = list((tmp_path / "run" / "pictures").iterdir())
-    assert pictures and all(f"pictures/{one.name}" in page for one in pictures)
+    images = list((tmp_path / "run" / "images").iterdir())
+    assert images and all(f"images/{one.name}" in page for one in images)
 
 
 def test_fine_detail_that_moves_is_no_rain(tmp_path):

@@ -79,7 +79,7 @@ def test_the_footage_itself_is_held_against_its_dry_median(sampler):
     assert 0.3 <= batch.weight.mean() <= 1
 
 
-def test_the_footages_own_rain_is_laid_on_dry_pictures(sampler):
+def test_the_footages_own_rain_is_laid_on_dry_images(sampler):
     batch = sampler(*only("mined_share")).batch(1)
     assert set(batch.kinds.tolist()) == {MADE}
     assert (batch.rainy >= batch.target - 1e-6).all() and (batch.rainy - batch.target).max() > 0.1
@@ -94,7 +94,7 @@ def test_a_network_of_several_frames_sees_rain_that_moves(sampler, kind):
     if kind == "none":
         assert all(alone) and torch.equal(current, batch.target)
     elif kind == "kept_share":
-        assert any(alone) and not all(alone)  # some as a single picture is seen
+        assert any(alone) and not all(alone)  # some as a single image is seen
     else:
         assert not any(alone)
 
@@ -111,7 +111,7 @@ def test_samples_to_be_kept_are_named_as_such(sampler):
     assert (batch.weight == 1).all()
 
 
-def test_pictures_smaller_than_a_patch_are_mirrored_up_to_it(sampler, lessons):
+def test_images_smaller_than_a_patch_are_mirrored_up_to_it(sampler, lessons):
     small = np.full((20, 300, 3), 7, np.uint8)
     drawn = sampler(*only("none"), pool=DryPool(lessons, own=[small], other=[small]))
     assert drawn.batch(0).target.shape == (6, 3, 64, 64)

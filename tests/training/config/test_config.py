@@ -45,7 +45,7 @@ def test_settings_that_cannot_work_are_named_with_their_file(tmp_path, text, tol
     assert "c.toml" in str(caught.value)
 
 
-def test_a_run_needs_a_source_and_real_rain_for_unpaired_pictures():
+def test_a_run_needs_a_source_and_real_rain_for_unpaired_images():
     with pytest.raises(OptionError, match="sources"):
         TrainConfig()
     with pytest.raises(OptionError, match="unpaired"):

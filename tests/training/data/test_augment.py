@@ -3,15 +3,15 @@ import numpy as np
 from vderain.training.data.augment import draw_chart, recoloured
 from vderain.training.data.sources import READERS
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
 
 
-def test_recolouring_is_seeded_keeps_the_shape_and_often_the_picture():
-    made = [recoloured(np.random.default_rng(seed), PICTURE) for seed in range(40)]
-    again = [recoloured(np.random.default_rng(seed), PICTURE) for seed in range(40)]
+def test_recolouring_is_seeded_keeps_the_shape_and_often_the_image():
+    made = [recoloured(np.random.default_rng(seed), IMAGE) for seed in range(40)]
+    again = [recoloured(np.random.default_rng(seed), IMAGE) for seed in range(40)]
     assert all(np.array_equal(*pair) for pair in zip(made, again, strict=True))
-    assert {picture.shape for picture in made} == {PICTURE.shape}
-    unchanged = sum(np.array_equal(picture, PICTURE) for picture in made)
+    assert {image.shape for image in made} == {IMAGE.shape}
+    unchanged = sum(np.array_equal(image, IMAGE) for image in made)
     assert 10 < unchanged < 38
 
 

@@ -15,7 +15,7 @@ from vderain.training.data.folders import find_clips
         (["a_1.png", "b_2.png", "c_3.png", "d_4.png", "e_5.png"], False),
     ],
 )
-def test_pictures_are_a_clip_where_their_numbers_count_evenly(tmp_path, names, is_clip):
+def test_images_are_a_clip_where_their_numbers_count_evenly(tmp_path, names, is_clip):
     for name in names:
         save(tmp_path / "some" / name, level(1))
     assert find_clips(tmp_path) == ([tmp_path / "some"] if is_clip else [])

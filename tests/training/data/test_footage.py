@@ -29,9 +29,9 @@ def test_no_frame_is_both_learnt_from_and_held_back(clip):
     assert {len(piece.frames) for piece in footage.learnt} == {WINDOW}
 
 
-def test_a_damaged_picture_in_the_middle_is_left_out_and_named(clip, tmp_path):
+def test_a_damaged_image_in_the_middle_is_left_out_and_named(clip, tmp_path):
     copy = write_frames(tmp_path / "clip", with_rain([scene()] * 40))
-    (copy / "0010.png").write_bytes(b"no picture")
+    (copy / "0010.png").write_bytes(b"no image")
     footage = read_footage([copy], 4)
     assert len(footage.learnt) == 3
     assert any("0010.png" in note for note in footage.notes)
@@ -66,10 +66,10 @@ def test_what_is_too_short_is_refused(tmp_path, count, told):
         read_footage([folder], 10)
 
 
-def test_one_picture_a_still_one_and_nothing_are_refused(tmp_path):
-    with pytest.raises(SourceError, match="is one picture"):
+def test_one_image_a_still_one_and_nothing_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="is one image"):
         read_footage([save(tmp_path / "a.png", scene())], 10)
-    with pytest.raises(SourceError, match="is a still picture"):
+    with pytest.raises(SourceError, match="is a still image"):
         read_footage([write_frames(tmp_path / "still", [scene()] * 30)], 10)
     with pytest.raises(SourceError, match="no such file or folder"):
         read_footage([tmp_path / "nowhere.mp4"], 10)
@@ -85,10 +85,10 @@ def test_large_frames_are_cut_alike_through_a_piece(tmp_path):
     assert np.median(np.abs(piece.frames[0].astype(int) - piece.frames[1])) == 0
 
 
-def test_single_frames_come_from_pictures_and_clips(clip, tmp_path):
+def test_single_frames_come_from_images_and_clips(clip, tmp_path):
     save(tmp_path / "a.png", scene(3))
     found = read_frames([tmp_path / "a.png", clip], 8)
     assert len(found) >= 5 and all(one.shape == (96, 128, 3) for one in found)
     (tmp_path / "none").mkdir()
-    with pytest.raises(SourceError, match="no pictures and no clips"):
+    with pytest.raises(SourceError, match="no images and no clips"):
         read_frames([tmp_path / "none"], 8)

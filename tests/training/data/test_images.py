@@ -7,7 +7,7 @@ from vderain.training.data.images import (
     Chart,
     ClipFile,
     half_of,
-    read_picture,
+    read_image,
     read_reference,
     read_spread,
     read_window,
@@ -16,38 +16,38 @@ from vderain.training.data.images import (
 
 def test_sixteen_bit_becomes_the_nearest_eight(tmp_path):
     levels = np.array([0, 128, 129, 257 * 100 + 128, 257 * 100 + 129, 65535], np.uint16)
-    picture = np.repeat(levels[None, :, None], 3, 2)
-    read = read_picture(save(tmp_path / "a.png", picture))
+    image = np.repeat(levels[None, :, None], 3, 2)
+    read = read_image(save(tmp_path / "a.png", image))
     assert read.dtype == np.uint8
     assert read[0, :, 0].tolist() == [0, 0, 1, 100, 101, 255]
 
 
 def test_grey_becomes_rgb_and_alpha_is_left_out(tmp_path):
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert np.array_equal(read_picture(save(tmp_path / "g.png", grey)), np.dstack([grey] * 3))
+    assert np.array_equal(read_image(save(tmp_path / "g.png", grey)), np.dstack([grey] * 3))
     rgba = np.dstack([noise(1, 5, 7), np.full((5, 7), 3, np.uint8)])
-    assert np.array_equal(read_picture(save(tmp_path / "a.png", rgba)), rgba[..., :3])
+    assert np.array_equal(read_image(save(tmp_path / "a.png", rgba)), rgba[..., :3])
 
 
 def test_colours_keep_their_order(tmp_path):
-    picture = noise(2, 5, 7)
-    assert np.array_equal(read_picture(save(tmp_path / "a.bmp", picture)), picture)
+    image = noise(2, 5, 7)
+    assert np.array_equal(read_image(save(tmp_path / "a.bmp", image)), image)
 
 
-def test_what_is_no_picture_is_named(tmp_path):
-    (tmp_path / "broken.png").write_text("not a picture")
+def test_what_is_no_image_is_named(tmp_path):
+    (tmp_path / "broken.png").write_text("not an image")
     with pytest.raises(SourceError, match=r"broken\.png"):
-        read_picture(tmp_path / "broken.png")
+        read_image(tmp_path / "broken.png")
     whole = save(tmp_path / "cut.png", noise(3)).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 3])
     with pytest.raises(SourceError, match=r"cut\.png"):
-        read_picture(tmp_path / "cut.png")
+        read_image(tmp_path / "cut.png")
 
 
 def test_halves_of_an_odd_width_have_one_size():
-    picture = np.broadcast_to(np.arange(7, dtype=np.uint8)[None, :, None], (2, 7, 3))
-    assert half_of(picture, "left")[0, :, 0].tolist() == [0, 1, 2]
-    assert half_of(picture, "right")[0, :, 0].tolist() == [4, 5, 6]
+    image = np.broadcast_to(np.arange(7, dtype=np.uint8)[None, :, None], (2, 7, 3))
+    assert half_of(image, "left")[0, :, 0].tolist() == [0, 1, 2]
+    assert half_of(image, "right")[0, :, 0].tolist() == [4, 5, 6]
 
 
 def test_charts_differ_by_their_seed():

@@ -81,7 +81,7 @@ def test_rain_on_cityscapes_may_keep_its_backgrounds_elsewhere(tmp_path):
     source = Source(reader="raincityscapes", backgrounds="city")
     (sample,) = find_samples(tmp_path / "rain", source, tmp_path / "city").samples
     assert sample.background.path == clean
-    with pytest.raises(SourceError, match="no clean picture belongs to it"):
+    with pytest.raises(SourceError, match="no clean image belongs to it"):
         find_samples(tmp_path / "rain", Source())
 
 
@@ -155,14 +155,14 @@ def test_an_empty_folder_is_told_what_was_looked_for(tmp_path, reader):
 def test_names_that_do_not_match_are_an_error(tmp_path):
     save(tmp_path / "input" / "a.png", level(1))
     save(tmp_path / "target" / "b.png", level(1))
-    with pytest.raises(SourceError, match=r"input/ and target/.*a\.png: no clean picture"):
+    with pytest.raises(SourceError, match=r"input/ and target/.*a\.png: no clean image"):
         find_samples(tmp_path, Source(reader="pairs"))
 
 
 def test_a_missing_and_an_unrecognised_folder_are_named(tmp_path):
     with pytest.raises(SourceError, match="gone: no such folder"):
         find_samples(tmp_path / "gone", Source())
-    with pytest.raises(SourceError, match="no pictures or clips"):
+    with pytest.raises(SourceError, match="no images or clips"):
         find_samples(tmp_path, Source())
 
 
@@ -191,7 +191,7 @@ def test_settings_of_a_source_are_taken_over():
     assert (source.path, source.share, source.upside_down) == ("a", 2, False)
 
 
-def test_rainy_pictures_beside_clean_ones_of_other_names_are_not_taken_for_clean(tmp_path):
+def test_rainy_images_beside_clean_ones_of_other_names_are_not_taken_for_clean(tmp_path):
     save(tmp_path / "input" / "a.png", noise(1))
     save(tmp_path / "target" / "b.png", noise(2))
     with pytest.raises(SourceError, match=r"seems to hold pairs.*a\.png"):
@@ -200,12 +200,12 @@ def test_rainy_pictures_beside_clean_ones_of_other_names_are_not_taken_for_clean
 
 def test_a_part_takes_every_so_many_files_and_clips_as_a_whole(tmp_path):
     for index in range(5):
-        save(tmp_path / "pictures" / f"{index}.png", level(1))
+        save(tmp_path / "images" / f"{index}.png", level(1))
     taken = [
         [
             sample.path.stem
             for sample in find_samples(
-                tmp_path / "pictures", Source(reader="clean", part=part)
+                tmp_path / "images", Source(reader="clean", part=part)
             ).samples
         ]
         for part in ("1/2", "2/2", "3/3")

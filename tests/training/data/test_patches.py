@@ -7,7 +7,7 @@ from tests.training.folders import noise, save, write_clip
 from vderain.clips import Window
 from vderain.errors import OptionError
 from vderain.training.data import patches
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.patches import PatchSampler, UnpairedSampler
 from vderain.training.data.sources import Sample, load_sources
 
@@ -32,7 +32,7 @@ def equal(one, two):
 
 
 def ramp(height=50, width=70):
-    """A picture that tells its own row and column."""
+    """An image that tells its own row and column."""
     rows, columns = np.mgrid[:height, :width].astype(np.uint8)
     return np.dstack([rows, columns, np.full_like(rows, 7)])
 
@@ -57,12 +57,12 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_would(make):
 
 def test_what_the_cache_holds_and_how_many_workers_draw_changes_nothing(tmp_path):
     for seed in range(3):
-        save(tmp_path / "pictures" / f"{seed}.png", noise(seed))
-    (tmp_path / "pictures" / "1.png").write_text("broken")
+        save(tmp_path / "images" / f"{seed}.png", noise(seed))
+    (tmp_path / "images" / "1.png").write_text("broken")
     write_clip(tmp_path / "clips" / "a.avi", range(0, 200, 20), size=(64, 48))
-    tables = {name: {"path": name, "frames": 4} for name in ("pictures", "clips")}
+    tables = {name: {"path": name, "frames": 4} for name in ("images", "clips")}
     roomy, tight = (
-        sampler(load_sources(tables, tmp_path, PictureCache(budget_mb))) for budget_mb in (10, 0)
+        sampler(load_sources(tables, tmp_path, ImageCache(budget_mb))) for budget_mb in (10, 0)
     )
     expected = [roomy.batch(number) for number in range(2, 6)]
     assert all(equal(tight.batch(number), expected[number - 2]) for number in (5, 3, 2, 4))
@@ -97,33 +97,33 @@ def test_rain_at_any_angle_is_also_put_upside_down_and_never_laid_level():
 
 
 @pytest.mark.parametrize("shape", [(20, 10), (5, 90), (1, 1), (32, 32), (33, 31)])
-def test_pictures_of_any_size_fill_a_patch(shape):
-    picture = RNG.integers(0, 256, (*shape, 3), np.uint8)
+def test_images_of_any_size_fill_a_patch(shape):
+    image = RNG.integers(0, 256, (*shape, 3), np.uint8)
     sources = {
-        "clean": [Sample(None, picture)],
-        "pairs": [Sample(picture, picture, upside_down=True)],
+        "clean": [Sample(None, image)],
+        "pairs": [Sample(image, image, upside_down=True)],
     }
     assert next(iter(sampler(sources, batch=8)))[1].shape == (8, 3, 32, 32)
 
 
-def test_small_pictures_are_mirrored_up_to_a_patch():
+def test_small_images_are_mirrored_up_to_a_patch():
     rows = np.arange(4, dtype=np.uint8)[:, None, None] + np.zeros((1, 32, 3), np.uint8)
     sources = {"pairs": [Sample(rows, rows)]}
     (background,) = next(iter(sampler(sources, batch=1)))[1]
     assert (background[0, :9, 0] * 255).round().tolist() == [0, 1, 2, 3, 3, 2, 1, 0, 0]
 
 
-def test_clean_pictures_are_also_seen_from_farther_away():
+def test_clean_images_are_also_seen_from_farther_away():
     steps = (np.arange(400) // 40 * 20).astype(np.uint8)
-    picture = np.broadcast_to(steps[None, :, None], (400, 400, 3))
-    drawn = next(iter(sampler({"clean": [Sample(None, picture)]}, batch=48, dry_share=1.0)))[1]
+    image = np.broadcast_to(steps[None, :, None], (400, 400, 3))
+    drawn = next(iter(sampler({"clean": [Sample(None, image)]}, batch=48, dry_share=1.0)))[1]
     levels = [len(np.unique((row * 255).round() // 20)) for row in drawn[:, 0, 16]]
-    assert max(levels) > 2  # 32 columns of the picture itself see two steps at most
+    assert max(levels) > 2  # 32 columns of the image itself see two steps at most
 
 
 def test_dry_samples_ask_for_no_change():
-    picture = np.full((40, 40, 3), 77, np.uint8)
-    rainy, background, _ = next(iter(sampler({"clean": [Sample(None, picture)]}, dry_share=1.0)))
+    image = np.full((40, 40, 3), 77, np.uint8)
+    rainy, background, _ = next(iter(sampler({"clean": [Sample(None, image)]}, dry_share=1.0)))
     assert np.array_equal(rainy, background)
 
 
@@ -140,7 +140,7 @@ def test_the_model_of_rain_and_mined_layers_reach_the_renderer(monkeypatch):
     assert seen == [("simple", mined)] * 4
 
 
-def test_a_share_of_what_several_frames_are_trained_on_is_single_rainy_pictures():
+def test_a_share_of_what_several_frames_are_trained_on_is_single_rainy_images():
     rainy, background, _ = sampler(CLEAN, window=Window(3), batch=40).batch(0)
     alone = [sample for sample in range(40) if (rainy[sample, 3:] == 0).all()]
     assert 8 < len(alone) < 32
@@ -152,7 +152,7 @@ LEVELS = {"often": 10, "seldom": 20}
 
 def test_sources_are_drawn_by_their_shares():
     flat = {name: np.full((32, 32, 3), value, np.uint8) for name, value in LEVELS.items()}
-    sources = {name: [Sample(picture, picture)] for name, picture in flat.items()}
+    sources = {name: [Sample(image, image)] for name, image in flat.items()}
     made = PatchSampler(
         sources, {"often": 3, "seldom": 1}, patch=32, batch=400, dry_share=0.0, seed=1
     )
@@ -160,7 +160,7 @@ def test_sources_are_drawn_by_their_shares():
     assert 0.68 < (drawn == 10).mean() < 0.82 and set(drawn.tolist()) == {10, 20}
 
 
-def test_unpaired_batches_hold_real_rain_and_other_clean_pictures():
+def test_unpaired_batches_hold_real_rain_and_other_clean_images():
     dark = {"clean": [Sample(None, np.full((60, 60, 3), 20, np.uint8))]}
     rainy, clean = next(iter(unpaired(REAL, dark)))
     assert rainy.shape == clean.shape == (4, 3, 32, 32)
@@ -174,7 +174,7 @@ def test_rain_may_be_rendered_for_the_rainy_side(monkeypatch):
     assert np.allclose(rainy, 110 / 255, atol=0.01) and np.allclose(clean, 20 / 255, atol=0.01)
 
 
-def test_what_is_compressed_does_not_tell_rendered_rain_from_clean_pictures(monkeypatch):
+def test_what_is_compressed_does_not_tell_rendered_rain_from_clean_images(monkeypatch):
     busy = {
         "clean": [Sample(None, np.random.default_rng(1).integers(0, 256, (60, 60, 3), np.uint8))]
     }

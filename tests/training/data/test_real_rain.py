@@ -7,7 +7,7 @@ import pytest
 from tests.training.rainy_clips import scene, with_rain, write_frames
 from vderain.clips import Window
 from vderain.errors import OptionError, SourceError
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.patches import PatchSampler
 from vderain.training.data.sources import Sample, load_sources
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def drawn(folder, reader, path, count=6, frames=5, dry=True):
     table = {"reader": reader, "path": path, "share": 1.0}
-    sources = dict(load_sources({"rain": table}, folder, PictureCache(), reach=frames - 1))
+    sources = dict(load_sources({"rain": table}, folder, ImageCache(), reach=frames - 1))
     if dry:
         sources["dry"] = [Sample(None, scene(5, (300, 300)))]
     shares = {"rain": 1.0, "dry": 1e-9}
@@ -57,7 +57,7 @@ def test_rain_of_clips_falls_on_dry_footage_and_its_neighbours(folder, reader, p
 
 
 @pytest.mark.parametrize("reader", ["static_rain", "mined_clips"])
-def test_a_network_of_one_frame_gets_single_pictures(folder, reader):
+def test_a_network_of_one_frame_gets_single_images(folder, reader):
     rainy, target, _ = drawn(folder, reader, "static", frames=1)
     assert rainy.shape == target.shape == (6, 3, 64, 64)
 
@@ -70,13 +70,13 @@ def test_the_same_number_draws_the_same_batch(folder):
 
 
 def test_what_cannot_be_used_is_named(folder):
-    with pytest.raises(OptionError, match="clean pictures or clips too"):
+    with pytest.raises(OptionError, match="clean images or clips too"):
         drawn(folder, "plates", "plates", dry=False)
     with pytest.raises(SourceError, match="8 frames"):
         drawn(folder, "static_rain", "short")
     table = {"reader": "plates", "path": "plates", "share": 1.0}
     with pytest.raises(OptionError, match=r"is for \[sources\]"):
-        load_sources({"x": table}, folder, PictureCache(), "real")
+        load_sources({"x": table}, folder, ImageCache(), "real")
 
 
 def test_video_is_scaled_and_gives_its_first_and_last_seconds(tmp_path):
@@ -86,7 +86,7 @@ def test_video_is_scaled_and_gives_its_first_and_last_seconds(tmp_path):
         writer.write(np.full((48, 64, 3), number, np.uint8))
     writer.release()
     table = {"reader": "static_rain", "path": str(path), "share": 1.0}
-    first, last = load_sources({"x": table}, tmp_path, PictureCache())["x"]
+    first, last = load_sources({"x": table}, tmp_path, ImageCache())["x"]
     assert first.segment.frames.shape == last.segment.frames.shape == (120, 48, 64, 3)
     means = [part.segment.frames[k].mean() for part in (first, last) for k in (0, -1)]
     assert means == pytest.approx([0, 119, 125, 244], abs=2)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.training.folders import level, noise, save
 from vderain.errors import OptionError, SourceError
-from vderain.training.data.cache import PictureCache
+from vderain.training.data.cache import ImageCache
 from vderain.training.data.sources import (
     READERS,
     Source,
@@ -37,7 +37,7 @@ def test_pairs_share_their_names(tmp_path):
         assert np.all(sample.rainy == sample.background + 100)
 
 
-def test_real_rain_has_no_background_and_clean_pictures_no_rain(tmp_path):
+def test_real_rain_has_no_background_and_clean_images_no_rain(tmp_path):
     save(tmp_path / "a.png", level(1))
     assert [sample.background for sample in READERS["real"](tmp_path)] == [None]
     assert [sample.rainy for sample in read_clean(tmp_path)] == [None]
@@ -45,18 +45,18 @@ def test_real_rain_has_no_background_and_clean_pictures_no_rain(tmp_path):
     assert roles == ["rainy", "clean", "clean", "paired"]
 
 
-def test_a_broken_picture_is_skipped_counted_and_named(tmp_path, caplog):
+def test_a_broken_image_is_skipped_counted_and_named(tmp_path, caplog):
     make_pairs(tmp_path / "mine", 4)
-    (tmp_path / "mine" / "input" / "1.png").write_text("not a picture")
+    (tmp_path / "mine" / "input" / "1.png").write_text("not an image")
     save(tmp_path / "mine" / "input" / "3.png", level(1, 9, 11))
     save(tmp_path / "mine" / "input" / "9.png", level(1))
     tables = {"mine": {"path": "mine", "reader": "pairs"}}
     with caplog.at_level(logging.WARNING):
-        sources = load_sources(tables, tmp_path, PictureCache())
+        sources = load_sources(tables, tmp_path, ImageCache())
     (record,) = caplog.records
     assert record.message.startswith("mine: 3 of 5 files skipped: ")
-    assert "1.png: not a picture" in record.message
-    assert "9.png: no clean picture belongs to it" in record.message
+    assert "1.png: not an image" in record.message
+    assert "9.png: no clean image belongs to it" in record.message
     assert f"3.png: is 11x9 but {tmp_path}/mine/target/3.png is 10x8" in record.message
     assert len(sources["mine"].skipped) == 3
 
@@ -81,7 +81,7 @@ def test_in_place_of_a_broken_sample_comes_the_next_one(tmp_path):
 
 
 def test_a_folder_of_which_nothing_can_be_used_is_an_error(tmp_path):
-    (tmp_path / "broken.png").write_text("not a picture")
+    (tmp_path / "broken.png").write_text("not an image")
     samples = read_clean(tmp_path)
     for use in (list, lambda s: s[0], lambda s: s.load()):
         with pytest.raises(SourceError, match=r"none of 1 files can be used; .*broken\.png"):
@@ -113,16 +113,16 @@ def test_rain_that_falls_stays_upright_and_synthetic_pairs_may_turn(tmp_path):
 def test_auto_says_which_layout_it_took(tmp_path, caplog):
     make_pairs(tmp_path / "mine")
     with caplog.at_level(logging.INFO):
-        sources = load_sources({"mine": {"path": "mine"}}, tmp_path, PictureCache())
+        sources = load_sources({"mine": {"path": "mine"}}, tmp_path, ImageCache())
     assert sources["mine"].reader == "pairs"
     assert "read as pairs, 3 samples" in caplog.text
 
 
 def test_settings_and_folders_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(OptionError, match="source mine: unknown settings pat"):
-        load_sources({"mine": {"pat": "x"}}, tmp_path, PictureCache())
+        load_sources({"mine": {"pat": "x"}}, tmp_path, ImageCache())
     with pytest.raises(SourceError, match=r"gone: no such folder \(source mine\).*data folder"):
-        load_sources({"mine": {"path": "gone"}}, tmp_path, PictureCache())
+        load_sources({"mine": {"path": "gone"}}, tmp_path, ImageCache())
 
 
 def test_loading_ends_when_the_cache_is_full_but_tries_some_of_every_source(tmp_path, monkeypatch):
@@ -130,9 +130,9 @@ def test_loading_ends_when_the_cache_is_full_but_tries_some_of_every_source(tmp_
         for index in range(40):
             save(tmp_path / name / f"{index}.png", noise(index, 16, 16))
     read = []
-    cache = PictureCache(0.001)  # one picture
-    whole = cache.picture
-    monkeypatch.setattr(cache, "picture", lambda ref: (read.append(ref), whole(ref))[1])
+    cache = ImageCache(0.001)  # one image
+    whole = cache.image
+    monkeypatch.setattr(cache, "image", lambda ref: (read.append(ref), whole(ref))[1])
     load_sources({n: {"path": n, "reader": "clean"} for n in ("one", "two")}, tmp_path, cache)
     assert [sum(ref.path.parent.name == name for ref in read) for name in ("one", "two")] == [
         16
@@ -143,19 +143,19 @@ def test_a_source_in_the_wrong_section_is_named_with_what_to_do(tmp_path):
     save(tmp_path / "a" / "1.png", noise(0))
 
     def load(reader, section):
-        load_sources({"mine": {"path": "a", "reader": reader}}, tmp_path, PictureCache(), section)
+        load_sources({"mine": {"path": "a", "reader": reader}}, tmp_path, ImageCache(), section)
 
     with pytest.raises(OptionError, match=r"sources\.mine.*under \[real\]"):
         load("real", "sources")
     with pytest.raises(OptionError, match=r"real\.mine.*reader real.*rendered = true"):
         load("clean", "real")
     rendered = {"mine": {"path": "a", "reader": "clean", "rendered": True}}
-    assert len(load_sources(rendered, tmp_path, PictureCache(), "real")["mine"]) == 1
+    assert len(load_sources(rendered, tmp_path, ImageCache(), "real")["mine"]) == 1
     with pytest.raises(OptionError, match=r"unpaired\.mine.*reader clean"):
         load("real", "unpaired")
 
 
-def test_a_picture_too_narrow_to_show_a_pair_is_named(tmp_path):
+def test_a_image_too_narrow_to_show_a_pair_is_named(tmp_path):
     save(tmp_path / "thin.png", level(5, 8, 1))
     with pytest.raises(SourceError, match=r"thin\.png: too narrow"):
         READERS["halves"](tmp_path)[0]

@@ -58,7 +58,7 @@ def test_a_streak_stays_in_its_own_frame():
     assert np.abs(brighter).mean() < 5
 
 
-def test_a_still_picture_becomes_what_a_camera_sees():
+def test_a_still_image_becomes_what_a_camera_sees():
     still = moving = 0
     for seed in range(40):
         views = moving_view(np.random.default_rng(seed), TEXTURE, 120, [-1, 0, 1])
@@ -70,12 +70,12 @@ def test_a_still_picture_becomes_what_a_camera_sees():
     assert still > 8 < moving
 
 
-def test_a_picture_smaller_than_the_view_is_mirrored():
+def test_a_image_smaller_than_the_view_is_mirrored():
     views = moving_view(np.random.default_rng(1), TEXTURE[:50, :40], 120, [-2, 0, -1])
     assert [view.shape for view in views] == [(120, 120, 3)] * 3
 
 
-def test_things_move_on_their_own_before_a_still_picture():
+def test_things_move_on_their_own_before_a_still_image():
     still = [np.full((120, 160, 3), 90, np.uint8)] * 3
     travelled = []
     for seed in range(40):
@@ -93,9 +93,7 @@ def test_things_move_on_their_own_before_a_still_picture():
 def test_a_thing_keeps_its_colour_up_to_its_edge(monkeypatch):
     monkeypatch.setattr(synthetic_clips, "_DASHES_SHARE", 0.0)
     still = [np.full((64, 64, 3), 200, np.uint8)] * 3
-    monkeypatch.setattr(
-        synthetic_clips, "_surface", lambda rng, picture: np.full_like(picture, 100)
-    )
+    monkeypatch.setattr(synthetic_clips, "_surface", lambda rng, image: np.full_like(image, 100))
     for seed in range(40):
         for frame in with_objects(np.random.default_rng(seed), still, [-1, 0, 1]):
             assert frame.min() >= 100 and frame.max() <= 200

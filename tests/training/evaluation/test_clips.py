@@ -37,8 +37,8 @@ def static_clip(folder, frames=None):
     return clip
 
 
-def luma(picture):
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
+def luma(image):
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
 
 
 def by_definition(frames, results, scored):
@@ -222,7 +222,7 @@ def test_crops_show_every_method_at_full_size_and_no_place_twice(tmp_path):
     found = crops(clip, results, frames, 2)
     assert len(found) == 2 and len({crop.label for crop in found}) == 2
     for crop in found:
-        assert list(crop.pictures) == ["input", MEDIAN, "vderain", "temporal median"]
-        assert {picture.shape for picture in crop.pictures.values()} == {(240, 320, 3)}
-        np.testing.assert_array_equal(crop.pictures["vderain"], crop.pictures["input"] // 2)
+        assert list(crop.images) == ["input", MEDIAN, "vderain", "temporal median"]
+        assert {image.shape for image in crop.images.values()} == {(240, 320, 3)}
+        np.testing.assert_array_equal(crop.images["vderain"], crop.images["input"] // 2)
     assert crops(clip, {}, frames, 2) == crops(clip, results, frames, 0) == []

@@ -19,7 +19,7 @@ from vderain.training.evaluation.scores import (
     evaluate,
     group_means,
     network_cost,
-    score_picture,
+    score_image,
     to_plain,
 )
 from vderain.training.evaluation.suite import Results, load_suite, make_set, unique
@@ -45,9 +45,9 @@ def noise(seed, size=(24, 32)):
     return np.random.default_rng(seed).integers(40, 200, (*size, 3), np.uint8)
 
 
-def save(path, picture):
+def save(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture[..., ::-1])
+    assert cv2.imwrite(str(path), image[..., ::-1])
     return path
 
 
@@ -59,9 +59,9 @@ def save_pairs(folder, count=3, brighter=10):
     return folder
 
 
-def save_frames(folder, pictures):
-    for number, picture in enumerate(pictures):
-        save(folder / f"{number}.png", picture)
+def save_frames(folder, images):
+    for number, image in enumerate(images):
+        save(folder / f"{number}.png", image)
     return folder
 
 
@@ -70,16 +70,16 @@ def only(scored):
     return one
 
 
-def test_each_picture_is_scored_before_and_after(tmp_path):
+def test_each_image_is_scored_before_and_after(tmp_path):
     save_pairs(tmp_path)
     one = only(evaluate([make_set("pairs", tmp_path)], Darkening(4)))
     assert [item.name for item in one.items] == ["0.png", "1.png", "2.png"]
     for number, item in enumerate(one.items):
         truth = noise(number)
         for method, brighter in (("input", 10), ("vderain", 6)):
-            picture = truth + np.uint8(brighter)
-            assert item.scores[method].psnr_db == pytest.approx(psnr(picture, truth))
-            assert item.scores[method].ssim == pytest.approx(ssim(picture, truth))
+            image = truth + np.uint8(brighter)
+            assert item.scores[method].psnr_db == pytest.approx(psnr(image, truth))
+            assert item.scores[method].ssim == pytest.approx(ssim(image, truth))
             assert item.scores[method].mean_error == brighter
             assert item.scores[method].flicker is None
     assert one.means["vderain"].psnr_db == pytest.approx(20 * np.log10(255 / 6))
@@ -89,7 +89,7 @@ def test_each_picture_is_scored_before_and_after(tmp_path):
 def test_luma_scores_are_of_studio_range():
     """One level of gray is 219/255 levels of luma."""
     truth = np.full((16, 16, 3), 100, np.uint8)
-    scores = score_picture(truth + np.uint8(10), truth)
+    scores = score_image(truth + np.uint8(10), truth)
     assert scores.psnr_y_db == pytest.approx(20 * np.log10(255 / (10 * 219 / 255)))
 
 
@@ -106,7 +106,7 @@ def test_pairs_in_one_file_are_clean_left_and_rainy_right(tmp_path):
     assert one.layout == "halves"
 
 
-def test_pictures_of_equal_name_in_different_folders_keep_their_folder(tmp_path):
+def test_images_of_equal_name_in_different_folders_keep_their_folder(tmp_path):
     for scene in ("a", "b"):
         save_pairs(tmp_path / "set" / scene, 1)
         save(tmp_path / "other" / scene / "input" / "0.jpg", noise(0))
@@ -142,9 +142,9 @@ def test_every_third_frame_keeps_the_flicker_of_neighbours(tmp_path):
 
 
 def test_dry_input_is_compared_with_itself(tmp_path):
-    save(tmp_path / "pictures" / "a.png", noise(0))
+    save(tmp_path / "images" / "a.png", noise(0))
     rainy, _ = flickering_clip(tmp_path)
-    sets = [make_set("clean", tmp_path / "pictures"), make_set("video", rainy, rainy)]
+    sets = [make_set("clean", tmp_path / "images"), make_set("video", rainy, rainy)]
     scored, _ = evaluate(sets, Darkening(2))
     means = scored[0].means
     assert list(means) == ["vderain"]
@@ -174,7 +174,7 @@ def test_dry_clips_of_a_folder_are_scored_one_by_one(tmp_path):
 
 def test_time_is_that_of_the_network(tmp_path):
     _, timing = evaluate([make_set("pairs", save_pairs(tmp_path))], Darkening())
-    assert timing.pictures == len(timing.ms_per_megapixel) == 3
+    assert timing.images == len(timing.ms_per_megapixel) == 3
     assert timing.median_ms_per_megapixel > 0
     assert [spec.name for spec in timing.engines] == ["darkening"]
 
@@ -231,12 +231,12 @@ def test_clips_of_different_length_are_refused_with_both_counts(tmp_path):
 
 def test_a_damaged_frame_is_refused_because_numbers_would_shift(tmp_path):
     rainy, truth = flickering_clip(tmp_path)
-    (rainy / "3.png").write_bytes(b"no picture")
+    (rainy / "3.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"3\.png"):
         evaluate([make_set("video", rainy, truth)], Darkening())
 
 
-def test_pictures_of_different_size_are_named_with_their_sizes(tmp_path):
+def test_images_of_different_size_are_named_with_their_sizes(tmp_path):
     save_pairs(tmp_path)
     save(tmp_path / "target" / "1.png", noise(0, (24, 30)))
     message = r"input/1\.png is 32x24 and .*target/1\.png is 30x24"
@@ -251,10 +251,10 @@ def test_frames_of_another_size_than_their_truth_are_refused(tmp_path):
         evaluate([make_set("video", rainy, truth)], Darkening())
 
 
-def test_a_picture_without_partner_is_named(tmp_path):
+def test_a_image_without_partner_is_named(tmp_path):
     save_pairs(tmp_path)
     (tmp_path / "target" / "1.png").unlink()
-    with pytest.raises(SourceError, match=r"1 of 3 rainy pictures cannot be paired: 1\.png"):
+    with pytest.raises(SourceError, match=r"1 of 3 rainy images cannot be paired: 1\.png"):
         evaluate([make_set("pairs", tmp_path)], Darkening())
 
 
@@ -272,18 +272,18 @@ def test_a_test_folder_is_scored_when_it_is_named_and_never_left_out_in_silence(
     assert len(only(evaluate([make_set("pairs", tmp_path / "test")], None)).items) == 2
 
 
-def test_dry_pictures_are_not_taken_for_pairs(tmp_path):
+def test_dry_images_are_not_taken_for_pairs(tmp_path):
     for number in range(3):
         save(tmp_path / f"{number}.png", noise(number))
     with pytest.raises(SourceError, match="as clean ones"):
         evaluate([make_set("pairs", tmp_path)], Darkening())
 
 
-def test_an_unreadable_and_a_tiny_picture_are_named(tmp_path):
+def test_an_unreadable_and_a_tiny_image_are_named(tmp_path):
     save(tmp_path / "tiny.png", noise(0, (10, 40)))
     with pytest.raises(SourceError, match=r"tiny\.png is 40x10; SSIM needs 11"):
         evaluate([make_set("clean", tmp_path)], Darkening())
-    (tmp_path / "tiny.png").write_bytes(b"no picture")
+    (tmp_path / "tiny.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"tiny\.png"):
         evaluate([make_set("clean", tmp_path)], Darkening())
 
@@ -292,7 +292,7 @@ def scores_of(psnr_db, flicker=None):
     return Scores(psnr_db, 0.5, psnr_db, 0.5, 1.0, psnr_db, flicker)
 
 
-def test_groups_have_the_mean_of_their_sets_not_of_their_pictures():
+def test_groups_have_the_mean_of_their_sets_not_of_their_images():
     def of(name, *values, kind="pairs"):
         items = tuple(Item(str(value), {"input": scores_of(value)}) for value in values)
         return SetScores(name, kind, name.partition("/")[0], "", items)

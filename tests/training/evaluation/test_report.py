@@ -34,7 +34,7 @@ ODD = 'a<b>&"c'  # a name that a page must not take for HTML
 
 
 def evaluated(tmp_path, folder=None, name=ODD):
-    """Pairs with another method's results, a clip and a dry picture."""
+    """Pairs with another method's results, a clip and a dry image."""
     rainy, truth = flickering_clip(tmp_path / "clip")
     for number in range(5):
         save(tmp_path / "other" / f"{number}.png", noise(number))
@@ -104,8 +104,8 @@ def test_json_is_strict_and_says_how_it_was_measured(tmp_path):
     write_json(path, evaluated(tmp_path))
     values = json.loads(path.read_text(), parse_constant=pytest.fail)
     pairs = values["sets"][0]
-    assert (pairs["name"], pairs["layout"], len(pairs["pictures"])) == (ODD, "pairs", 5)
-    assert pairs["pictures"][0]["o<t>her"]["psnr_db"] is None  # equal to the truth
+    assert (pairs["name"], pairs["layout"], len(pairs["images"])) == (ODD, "pairs", 5)
+    assert pairs["images"][0]["o<t>her"]["psnr_db"] is None  # equal to the truth
     assert pairs["means"]["o<t>her"]["psnr_db"] == 100
     assert values["summary"]["g/one"]["flicker_after"] == 20
     assert values["summary"]["mean of g"]["psnr_before_db"] > 0
@@ -131,15 +131,15 @@ def test_the_page_is_whole_and_shows_every_file_of_its_folder(tmp_path):
     report = made(tmp_path)
     text = (report / "index.html").read_text()
     page = Page(text)
-    there = {f"pictures/{path.name}" for path in (report / "pictures").iterdir()}
+    there = {f"images/{path.name}" for path in (report / "images").iterdir()}
     assert page.files == there and len(there) > 10
     assert ODD not in text and "a&lt;b&gt;&amp;&#34;c" in text
     assert "t" not in page.tags and "o&lt;t&gt;her" in text
     assert "http" not in text  # nothing comes from a network
-    assert {"index.html", "scores.json", "pictures"} == set(os.listdir(report))
+    assert {"index.html", "scores.json", "images"} == set(os.listdir(report))
 
 
-def test_plots_are_well_formed_and_hold_every_picture(tmp_path):
+def test_plots_are_well_formed_and_hold_every_image(tmp_path):
     text = (made(tmp_path) / "index.html").read_text()
     plots = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
     assert [len(plot.findall("circle")) for plot in plots] == [5 + 7 + 7, 0, 0]
@@ -147,12 +147,12 @@ def test_plots_are_well_formed_and_hold_every_picture(tmp_path):
     assert len(curve) == 7
 
 
-def test_pictures_on_the_page_are_those_that_were_scored(tmp_path):
+def test_images_on_the_page_are_those_that_were_scored(tmp_path):
     report = made(tmp_path, shown=5, name="pairs")
     for number, brighter in enumerate((10, 7, 0, 0)):  # input, vderain, the other method, truth
-        shown = cv2.imread(str(report / "pictures" / f"001-00000-{number}.jpg"))
+        shown = cv2.imread(str(report / "images" / f"001-00000-{number}.jpg"))
         assert shown.mean() == pytest.approx(noise(0).mean() + brighter, abs=1.2)
-    assert len(list((report / "pictures").glob("001-*"))) == 5 * 6
+    assert len(list((report / "images").glob("001-*"))) == 5 * 6
 
 
 def test_an_error_is_brightened_and_none_is_black():
@@ -199,7 +199,7 @@ def test_a_report_that_fails_leaves_the_earlier_one_and_no_rest(tmp_path, monkey
     assert (sorted(os.listdir(tmp_path)), (report / "index.html").read_bytes()) == before
 
 
-def test_half_of_the_pictures_shown_are_those_with_the_least_gain():
+def test_half_of_the_images_shown_are_those_with_the_least_gain():
     entries = [(gain, str(index)) for index, gain in enumerate([5, 1, 6, 0, 7, 8, 9, 3])]
     chosen = choose(entries, 4)
     assert {"1", "3"} <= set(chosen) and len(chosen) == 4

@@ -136,7 +136,7 @@ def test_what_is_compared_with_what(encoder, monkeypatch):
     terms, seen = compared_sets(monkeypatch, loss, batch(), seeded())
     assert len(seen) == 2 * 4  # sides, levels
     for anchors, positives, negatives, options in seen[:4]:
-        # 5 repaired pictures of 2 sets of 4; 4 clean ones; 5 rainy ones and 5 with a layer added.
+        # 5 repaired images of 2 sets of 4; 4 clean ones; 5 rainy ones and 5 with a layer added.
         assert tuple(anchors.shape) == (10, 4, 16) and options["mutual"]
         assert len(positives) == 4 * 8 and len(negatives) == 10 * 8
     for anchors, positives, negatives, options in seen[4:]:
@@ -243,8 +243,8 @@ class Fixed(nn.Module):
 
     channels = (3,)
 
-    def forward(self, pictures):
-        return [pictures]
+    def forward(self, images):
+        return [images]
 
 
 def test_any_module_with_levels_is_an_encoder():

@@ -23,10 +23,10 @@ def test_the_discriminator_has_the_size_of_nlcls():
 
 
 @pytest.mark.parametrize("size", [(24, 24), (40, 61)])
-def test_levels_are_the_activations_down_to_the_deepest_and_not_the_picture(size):
+def test_levels_are_the_activations_down_to_the_deepest_and_not_the_image(size):
     network = Discriminator(width=4)
-    pictures = torch.rand(2, 3, *size)
-    levels = network(pictures)
+    images = torch.rand(2, 3, *size)
+    levels = network(images)
     assert tuple(level.shape[1] for level in levels) == network.channels == (4, 8, 16, 32)
     assert [network.convolutions[i].out_channels for i in range(4)] == [4, 8, 16, 32]
     assert all(
@@ -34,14 +34,14 @@ def test_levels_are_the_activations_down_to_the_deepest_and_not_the_picture(size
         for i, level in enumerate(levels)
     )
     deepest = levels[-1]
-    assert torch.equal(network.score(pictures), network.tail(deepest))
-    shallow = F.leaky_relu(network.convolutions[0](2 * pictures - 1), 0.2)
+    assert torch.equal(network.score(images), network.tail(deepest))
+    shallow = F.leaky_relu(network.convolutions[0](2 * images - 1), 0.2)
     assert torch.allclose(levels[0], shallow, atol=1e-6)
 
 
 def test_samples_do_not_see_each_other():
-    network, pictures = Discriminator(width=2), torch.rand(3, 3, 32, 32)
-    together, alone = network.score(pictures), network.score(pictures[1:2])
+    network, images = Discriminator(width=2), torch.rand(3, 3, 32, 32)
+    together, alone = network.score(images), network.score(images[1:2])
     assert torch.allclose(together[1:2], alone, atol=1e-5)
 
 
@@ -54,8 +54,8 @@ def test_a_discriminator_refuses_what_it_cannot_judge():
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_blur_pool_is_a_binomial_blur_of_every_second_pixel(size):
-    picture = np.random.default_rng(0).random((2, *size))
-    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)))
+    image = np.random.default_rng(0).random((2, *size))
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
     window = np.outer([1, 2, 1], [1, 2, 1]) / 16
     expected = np.array(
         [
@@ -66,16 +66,16 @@ def test_blur_pool_is_a_binomial_blur_of_every_second_pixel(size):
             for c in range(2)
         ]
     )
-    found = BlurPool(2)(torch.from_numpy(picture)[None])
+    found = BlurPool(2)(torch.from_numpy(image)[None])
     assert np.allclose(found[0].numpy(), expected)
 
 
 def test_frozen_levels_are_the_same_but_spare_the_parameters():
-    network, pictures = Discriminator(width=2), torch.rand(2, 3, 32, 32, requires_grad=True)
-    levels = frozen_levels(network, pictures)
-    assert all(torch.equal(a, b) for a, b in zip(levels, network(pictures), strict=True))
+    network, images = Discriminator(width=2), torch.rand(2, 3, 32, 32, requires_grad=True)
+    levels = frozen_levels(network, images)
+    assert all(torch.equal(a, b) for a, b in zip(levels, network(images), strict=True))
     sum(level.square().sum() for level in levels).backward()
-    assert pictures.grad.abs().sum() > 0
+    assert images.grad.abs().sum() > 0
     assert all(value.grad is None and value.requires_grad for value in network.parameters())
 
 
@@ -97,9 +97,9 @@ def test_lsgan_losses():
 def test_the_discriminators_gradient():
     torch.manual_seed(0)
     network = Discriminator(width=1).double()
-    picture = torch.rand(1, 3, 24, 24, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(1, 3, 24, 24, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x: lsgan_generator_loss(network.score(x)), picture, fast_mode=True
+        lambda x: lsgan_generator_loss(network.score(x)), image, fast_mode=True
     )
 
 
@@ -141,9 +141,9 @@ def test_vgg_levels_are_those_of_its_layers(vgg_file):
     encoder = Vgg19Features(vgg_file, layers=(6, 1))
     assert encoder.channels == (64, 128)
     assert not any(value.requires_grad for value in encoder.parameters())
-    pictures = torch.rand(2, 3, 12, 16)
+    images = torch.rand(2, 3, 12, 16)
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    x = (pictures - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
+    x = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
     state = torch.load(vgg_file, weights_only=True)
 
     def layer(x, index):
@@ -152,7 +152,7 @@ def test_vgg_levels_are_those_of_its_layers(vgg_file):
 
     first = layer(x, 0)
     expected = [first, layer(F.max_pool2d(layer(first, 2), 2), 5)]
-    found = encoder(pictures)
+    found = encoder(images)
     assert len(found) == 2
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, expected, strict=True))
 

@@ -3,12 +3,12 @@ import torch
 
 from vderain.training.losses import layers as module
 from vderain.training.losses.layers import (
+    augmented_images,
     augmented_layers,
-    augmented_pictures,
     draw_rows,
     high_pass,
-    layer_picture,
-    pattern_picture,
+    layer_image,
+    pattern_image,
     rainy_rows,
 )
 
@@ -17,17 +17,17 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_layer_becomes_a_picture_around_mid_grey():
+def test_a_layer_becomes_a_image_around_mid_grey():
     layer = torch.tensor([-1.0, 0.0, 0.2, 1.0])
-    assert torch.allclose(layer_picture(layer), torch.tensor([0.0, 0.5, 0.6, 1.0]))
+    assert torch.allclose(layer_image(layer), torch.tensor([0.0, 0.5, 0.6, 1.0]))
 
 
 def test_a_pattern_is_the_same_however_strong_the_layer_is():
     layer = torch.rand(1, 3, 32, 32, generator=seeded())
-    strong, faint = pattern_picture(layer), pattern_picture(0.3 * layer + 0.2)
+    strong, faint = pattern_image(layer), pattern_image(0.3 * layer + 0.2)
     assert torch.allclose(strong, faint, atol=0.02)
     assert float(high_pass(strong, 15).std()) == pytest.approx(0.05, rel=0.1)
-    assert torch.equal(pattern_picture(torch.zeros_like(layer)), torch.full_like(layer, 0.5))
+    assert torch.equal(pattern_image(torch.zeros_like(layer)), torch.full_like(layer, 0.5))
 
 
 def test_dry_layers_are_told_from_faint_rain():
@@ -79,10 +79,10 @@ def test_half_of_the_layers_are_mixed_and_the_rest_are_one_layer(monkeypatch):
     assert drawn.sum(1).max() <= 2
 
 
-def test_clean_pictures_are_mirrored_and_exposed_within_range():
-    picture = torch.full((40, 3, 8, 8), 0.5)
-    picture[:, :, :, :4] = 0.95
-    varied = augmented_pictures(picture, seeded())
+def test_clean_images_are_mirrored_and_exposed_within_range():
+    image = torch.full((40, 3, 8, 8), 0.5)
+    image[:, :, :, :4] = 0.95
+    varied = augmented_images(image, seeded())
     mirrored = varied[:, 0, 0, 0] < varied[:, 0, 0, -1]
     assert 8 < mirrored.sum() < 32
     dark = varied[:, 0].amin((1, 2))

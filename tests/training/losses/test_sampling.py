@@ -11,16 +11,16 @@ from vderain.training.losses.sampling import (
 )
 
 
-def slow_neighbours(picture, centre, count, patch_px, window_px, farthest):
-    """One picture (C, H, W), one centre: every candidate in turn."""
-    _, height, width = picture.shape
+def slow_neighbours(image, centre, count, patch_px, window_px, farthest):
+    """One image (C, H, W), one centre: every candidate in turn."""
+    _, height, width = image.shape
     before = patch_px // 2
 
     def patch(row, column):
         top, left = row - before, column - before
         if top < 0 or left < 0 or top + patch_px > height or left + patch_px > width:
             return None
-        return picture[:, top : top + patch_px, left : left + patch_px]
+        return image[:, top : top + patch_px, left : left + patch_px]
 
     own, found = patch(*centre), []
     for down in range(window_px):
@@ -42,52 +42,52 @@ def slow_neighbours(picture, centre, count, patch_px, window_px, farthest):
         ((3, 3, 48, 80), 16, 40, 30),
         ((3, 2, 24, 31), 16, 40, 20),  # smaller than the window
         ((1, 1, 17, 40), 5, 7, 9),  # odd sizes
-        ((2, 3, 16, 16), 16, 40, 1),  # one patch fills the picture
+        ((2, 3, 16, 16), 16, 40, 1),  # one patch fills the image
     ],
 )
 def test_neighbours_are_those_of_a_plain_search(shape, patch_px, window_px, count, farthest):
     generator = torch.Generator().manual_seed(0)
-    picture = torch.rand(shape, generator=generator, dtype=torch.float64)
-    centres = draw_centres(picture, 3, patch_px=patch_px, generator=generator)
+    image = torch.rand(shape, generator=generator, dtype=torch.float64)
+    centres = draw_centres(image, 3, patch_px=patch_px, generator=generator)
     corner = torch.tensor([shape[2], shape[3]]) - (patch_px - patch_px // 2)
     centres[0, 0] = patch_px // 2  # the first place where a patch fits
     centres[-1, 1] = corner  # and the last
     options = {"patch_px": patch_px, "window_px": window_px, "farthest": farthest}
-    found = non_local_neighbours(picture, centres, count=count, **options)
+    found = non_local_neighbours(image, centres, count=count, **options)
     assert found.shape == (shape[0], 3, count, 2)
     for sample in range(shape[0]):
         for index, centre in enumerate(centres[sample].tolist()):
             expected = slow_neighbours(
-                picture[sample].numpy(), centre, count, patch_px, window_px, farthest
+                image[sample].numpy(), centre, count, patch_px, window_px, farthest
             )
             assert found[sample, index].tolist() == expected
 
 
 def test_a_centre_is_its_own_closest_patch_in_single_and_half_precision():
-    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     centres = torch.tensor([[[20, 30]], [[8, 56]]])
     for dtype in (torch.float32, torch.bfloat16):
-        found = non_local_neighbours(picture.to(dtype), centres, count=4)
+        found = non_local_neighbours(image.to(dtype), centres, count=4)
         assert torch.equal(found[:, :, 0], centres)
 
 
 def test_a_repeated_pattern_is_found_again():
     tile = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(2))
-    picture = tile.repeat(1, 4, 4)[None]
-    found = non_local_neighbours(picture, torch.tensor([[[40, 40]]]), count=4)[0, 0]
+    image = tile.repeat(1, 4, 4)[None]
+    found = non_local_neighbours(image, torch.tensor([[[40, 40]]]), count=4)[0, 0]
     assert set(map(tuple, found.tolist())) == {(20, 20), (20, 40), (40, 20), (40, 40)}
 
 
 def test_what_does_not_fit_is_refused():
-    picture = torch.zeros(1, 3, 24, 24)
+    image = torch.zeros(1, 3, 24, 24)
     with pytest.raises(OptionError, match="patch_px 32: does not fit crops of 24x24"):
-        draw_centres(picture, 1, patch_px=32)
+        draw_centres(image, 1, patch_px=32)
     centre = torch.tensor([[[12, 12]]])
     with pytest.raises(OptionError, match="holds 81 patches"):
-        non_local_neighbours(picture, centre, count=82)
+        non_local_neighbours(image, centre, count=82)
     for outside in ([7, 12], [12, 17]):
-        with pytest.raises(OptionError, match="leaves the picture"):
-            non_local_neighbours(picture, torch.tensor([[outside]]), count=1)
+        with pytest.raises(OptionError, match="leaves the image"):
+            non_local_neighbours(image, torch.tensor([[outside]]), count=1)
 
 
 def test_centres_reach_every_place_that_fits_and_no_other():
@@ -108,10 +108,10 @@ def test_busy_centres_follow_what_is_there_and_an_empty_layer_is_no_error():
 
 
 def test_a_seed_repeats_the_centres():
-    picture = torch.rand(2, 3, 40, 40)
+    image = torch.rand(2, 3, 40, 40)
     for busy in (False, True):
         first, again = (
-            draw_centres(picture, 5, busy=busy, generator=torch.Generator().manual_seed(5))
+            draw_centres(image, 5, busy=busy, generator=torch.Generator().manual_seed(5))
             for _ in range(2)
         )
         assert torch.equal(first, again)

@@ -21,14 +21,14 @@ SLOW = {
 }
 
 
-def pictures(size, count=4, seed=0):
+def images(size, count=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(2, 3, *size, generator=generator, dtype=torch.float64) for _ in range(count)]
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_the_loss_is_that_of_a_plain_loop(penalty):
-    rainy, background, streaks, detail = pictures((4, 5))
+    rainy, background, streaks, detail = images((4, 5))
     weights = torch.tensor([1.0, 3.0], dtype=torch.float64)
     expected = 0.0
     for sample in range(2):
@@ -61,15 +61,15 @@ def test_defaults_are_the_papers():
 
 
 def test_ssim_is_the_one_that_is_reported():
-    first, second = pictures((19, 14), count=2)
+    first, second = images((19, 14), count=2)
     second = (first + 0.2 * second).clamp(0, 1)
     for sample, found in enumerate(ssim(first, second).tolist()):
         a, b = (side[sample].permute(1, 2, 0).numpy() for side in (first, second))
         assert found == pytest.approx(measured_ssim(a, b, peak=1.0), rel=1e-9)
 
 
-def test_the_ssim_term_belongs_to_the_repaired_picture_and_is_weighted_per_sample():
-    rainy, background, streaks, detail = pictures((12, 13))
+def test_the_ssim_term_belongs_to_the_repaired_image_and_is_weighted_per_sample():
+    rainy, background, streaks, detail = images((12, 13))
     weights = torch.tensor([0.5, 2.0], dtype=torch.float64)
     plain, added = (
         supervised_loss(
@@ -83,7 +83,7 @@ def test_the_ssim_term_belongs_to_the_repaired_picture_and_is_weighted_per_sampl
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_gradients(penalty):
-    rainy, background, streaks, detail = pictures((11, 12))
+    rainy, background, streaks, detail = images((11, 12))
 
     def loss(streaks, detail):
         options = {"penalty": penalty, "ssim_weight": 0.4}
@@ -94,7 +94,7 @@ def test_gradients(penalty):
 
 
 def test_what_cannot_be_is_refused():
-    four = pictures((10, 20))
+    four = images((10, 20))
     with pytest.raises(OptionError, match="penalty huber: choose one of l1"):
         supervised_loss(*four, penalty="huber")
     with pytest.raises(OptionError, match="got 20x10"):
@@ -111,7 +111,7 @@ def test_ssim_keeps_its_precision_beside_half_precision_convolutions():
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_what_has_no_ground_truth_costs_nothing(penalty):
-    rainy, background, streaks, detail = pictures((16, 12))
+    rainy, background, streaks, detail = images((16, 12))
     weight = torch.zeros(2, 1, 16, 12, dtype=torch.float64)
     weight[..., :12, :] = 1
     options = {"penalty": penalty, "ssim_weight": 0.0}

@@ -39,8 +39,8 @@ def data(tmp_path):
     for name in ("wet", "dry"):
         (tmp_path / name).mkdir()
         for index in range(3):
-            picture = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (96, 64))
-            cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
+            image = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (96, 64))
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), image)
     return tmp_path
 
 
@@ -130,7 +130,7 @@ def test_each_contrast_trains_its_own_heads_at_every_level(tmp_path, term, layer
     assert bool(moved & named(trainer, "objective.rain.")) == (term == "layer_contrast")
 
 
-def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, monkeypatch):
+def test_the_deepest_level_is_compared_and_the_image_itself_is_not(tmp_path, monkeypatch):
     seen = []
 
     def spy(levels, locations, size):
@@ -155,7 +155,7 @@ def test_the_deepest_level_is_compared_and_the_picture_itself_is_not(tmp_path, m
     [("layer_contrast", "own"), ("layer_contrast", "pattern"), ("location_contrast", "own")],
 )
 @pytest.mark.parametrize(("size", "count"), [((32, 48), 3), ((50, 33), 1)])
-def test_every_picture_of_any_batch_and_shape_takes_part(tmp_path, term, layers, size, count):
+def test_every_image_of_any_batch_and_shape_takes_part(tmp_path, term, layers, size, count):
     trainer = Trainer(only(term, layers=layers), tmp_path)
     batch = batch_of(size, count)
     sides = [batch.rainy] if term == "layer_contrast" else [batch.rainy, batch.clean]
@@ -203,7 +203,7 @@ def test_the_discriminator_learns_in_its_own_step_only(tmp_path):
     assert moved and moved <= judge
 
 
-def test_the_discriminator_takes_clean_pictures_for_real(tmp_path):
+def test_the_discriminator_takes_clean_images_for_real(tmp_path):
     trainer = Trainer(config(learning_rate=1e-2), tmp_path)
     batch = UnpairedBatch(torch.rand(2, 3, 32, 32), torch.full((2, 3, 32, 32), 0.7))
     for step in range(30):
@@ -218,7 +218,7 @@ def test_the_discriminator_takes_clean_pictures_for_real(tmp_path):
     assert clean > drawn + 0.3
 
 
-def test_statistics_are_gathered_on_rainy_pictures_alone(tmp_path):
+def test_statistics_are_gathered_on_rainy_images_alone(tmp_path):
     trainer = Trainer(config(), tmp_path)
     alone = NlclNetwork(TINY_NLCL).train()
     alone.load_state_dict(trainer.network.state_dict())
@@ -336,27 +336,25 @@ def test_weights_of_the_other_network_are_refused_by_name(data, tmp_path):
 # From a run to weights that work.
 
 
-def test_exported_weights_run_and_their_card_says_how_far_dry_pictures_move(data, tmp_path):
+def test_exported_weights_run_and_their_card_says_how_far_dry_images_move(data, tmp_path):
     Trainer(config(steps=2, tier="mine"), tmp_path / "run").train(data)
     weights = tmp_path / "mine.safetensors"
     card = export_weights(tmp_path / "run", weights, scores={"dev": {"psnr_db": 1.0}})
     assert (card.network, card.tier, card.config) == ("nlcl", "mine", TINY_NLCL)
     assert str(tmp_path) not in weights.with_suffix(".json").read_text()
-    pictures = [cv2.imread(str(path))[..., ::-1] for path in sorted((data / "dry").iterdir())]
+    images = [cv2.imread(str(path))[..., ::-1] for path in sorted((data / "dry").iterdir())]
     with Derainer(EngineOptions(weights=str(weights), engine="reference")) as derainer:
-        moved = mean_psnr([psnr(derainer(picture), picture) for picture in pictures])
+        moved = mean_psnr([psnr(derainer(image), image) for image in images])
     assert card.scores["dry_psnr_db"] == pytest.approx(moved, abs=0.05)
     assert card.scores["dev"] == {"psnr_db": 1.0}
 
 
-def test_a_run_whose_clean_pictures_are_gone_is_exported_without_that_figure(
-    data, tmp_path, caplog
-):
+def test_a_run_whose_clean_images_are_gone_is_exported_without_that_figure(data, tmp_path, caplog):
     Trainer(config(steps=1), tmp_path / "run").train(data)
     (data / "dry").rename(data / "elsewhere")
     card = export_weights(tmp_path / "run", tmp_path / "mine.safetensors")
     assert card.scores == {"dry_psnr_db": None}
-    assert "how far dry pictures move" in caplog.text
+    assert "how far dry images move" in caplog.text
 
 
 def test_folders_of_footage_become_sources(data):
@@ -367,7 +365,7 @@ def test_folders_of_footage_become_sources(data):
         "clean"
     ]
     (data / "none").mkdir()
-    with pytest.raises(SourceError, match="none: no pictures or clips"):
+    with pytest.raises(SourceError, match="none: no images or clips"):
         footage_tables([data / "none"], rainy=False)
 
 
@@ -377,7 +375,7 @@ def test_the_cost_is_told_as_that_of_the_other_network_is():
     assert cost.gflop_720p == pytest.approx(580.7, abs=0.1)
 
 
-def test_batches_hold_rainy_and_clean_pictures_and_depend_on_the_step_alone(data, tmp_path):
+def test_batches_hold_rainy_and_clean_images_and_depend_on_the_step_alone(data, tmp_path):
     cv2.imwrite(str(data / "wet" / "0.png"), np.zeros((64, 96, 3), np.uint8))
     for index in (1, 2):
         (data / "wet" / f"{index}.png").unlink()
@@ -464,11 +462,11 @@ def test_a_background_brighter_than_the_rain_may_cost(tmp_path):
 
 def test_the_discriminator_may_see_texture_alone(tmp_path):
     judge = Trainer(config(encoder_texture_px=15), tmp_path).objective.discriminator
-    picture = torch.rand(1, 3, 64, 64)
-    darker, flat = picture - 0.3, picture.mean((2, 3), keepdim=True).expand_as(picture)
+    image = torch.rand(1, 3, 64, 64)
+    darker, flat = image - 0.3, image.mean((2, 3), keepdim=True).expand_as(image)
     with torch.no_grad():
-        assert torch.allclose(judge.score(darker), judge.score(picture), atol=1e-4)
-        assert not torch.allclose(judge.score(flat), judge.score(picture), atol=1e-2)
+        assert torch.allclose(judge.score(darker), judge.score(image), atol=1e-4)
+        assert not torch.allclose(judge.score(flat), judge.score(image), atol=1e-2)
     with pytest.raises(OptionError, match="encoder_texture_px 14: must be odd"):
         config(encoder_texture_px=14)
 
@@ -480,6 +478,6 @@ def test_without_normalisation_the_discriminator_sees_how_much_of_it_there_is():
         judge = Discriminator(8, normalised=normalised)
         faint = torch.rand(1, 3, 64, 64)
         faint, strong = (0.5 + (faint - 0.5) * contrast for contrast in (0.1, 1.0))
-        deepest = [judge(picture)[-1].detach().std() for picture in (faint, strong)]
+        deepest = [judge(image)[-1].detach().std() for image in (faint, strong)]
         gain[normalised] = float(deepest[1] / deepest[0])
     assert gain[True] < 1.5 and gain[False] > 3

@@ -20,8 +20,8 @@ DARK = np.full((96, 128, 3), 30, np.uint8)
 MINED = [np.full((40, 50), 0.25, np.float32)]
 
 
-def rendered(picture, seeds, **options):
-    return [add_rain(np.random.default_rng(seed), [picture], **options)[0] for seed in seeds]
+def rendered(image, seeds, **options):
+    return [add_rain(np.random.default_rng(seed), [image], **options)[0] for seed in seeds]
 
 
 @pytest.mark.parametrize("model", RAIN_MODELS)
@@ -34,18 +34,18 @@ def test_the_same_seed_renders_the_same_rain(model):
 @pytest.mark.parametrize("shape", [(5, 7), (1, 1), (33, 64), (101, 3)])
 @pytest.mark.parametrize("model", RAIN_MODELS)
 def test_any_size_keeps_its_shape_and_type(shape, model):
-    picture = np.full((*shape, 3), 120, np.uint8)
-    for rainy in rendered(picture, range(25), model=model, mined=MINED):
-        assert rainy.shape == picture.shape and rainy.dtype == np.uint8
+    image = np.full((*shape, 3), 120, np.uint8)
+    for rainy in rendered(image, range(25), model=model, mined=MINED):
+        assert rainy.shape == image.shape and rainy.dtype == np.uint8
 
 
 def test_the_background_is_left_as_it_was():
-    picture = GREY.copy()
-    rendered(picture, range(20), mined=MINED)
-    assert np.array_equal(picture, GREY)
+    image = GREY.copy()
+    rendered(image, range(20), mined=MINED)
+    assert np.array_equal(image, GREY)
 
 
-def test_rain_adds_light_to_a_dark_picture():
+def test_rain_adds_light_to_a_dark_image():
     assert all(rainy.mean() > 30 for rainy in rendered(DARK, range(30)))
 
 
@@ -68,7 +68,7 @@ def test_a_kind_that_cannot_be_rendered_is_refused(kind):
 
 
 @pytest.mark.parametrize("kind", RAIN_KINDS)
-def test_every_kind_changes_the_picture(kind):
+def test_every_kind_changes_the_image(kind):
     rng = np.random.default_rng(0)
     assert any((render_kind(rng, [GREY], kind, mined=MINED)[0] != GREY).any() for _ in range(3))
 
@@ -77,8 +77,8 @@ def test_mined_layers_are_used_by_the_full_model_only():
     green = np.zeros((40, 50, 3), np.float32)
     green[..., 1] = 0.5
 
-    def is_green(picture):
-        return picture[..., 1].mean() > picture[..., [0, 2]].mean() + 40
+    def is_green(image):
+        return image[..., 1].mean() > image[..., [0, 2]].mean() + 40
 
     assert any(is_green(rainy) for rainy in rendered(DARK, range(30), mined=[green]))
     assert not any(is_green(rainy) for rainy in rendered(DARK, range(30)))
@@ -131,7 +131,7 @@ def test_the_background_keeps_its_own_motion(monkeypatch):
         assert (rainy == dry).all(2).mean() > 0.5
 
 
-def test_a_clip_of_one_frame_is_a_picture_and_of_none_is_none():
+def test_a_clip_of_one_frame_is_a_image_and_of_none_is_none():
     assert render_clip(np.random.default_rng(0), []) == []
     assert len(render_clip(np.random.default_rng(0), [GREY])) == 1
 
@@ -164,12 +164,12 @@ def test_a_veil_stays_while_its_streaks_move():
         assert np.abs(veils[0] - veils[1]).mean() < 0.3 * added + 0.5
 
 
-def test_recompression_keeps_the_picture_and_its_colours():
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[..., 0] = 200  # red: swapped channels would show
-    again = recompress(np.random.default_rng(0), picture)
-    assert again.shape == picture.shape
-    assert np.abs(again.astype(int) - picture).max() < 12
+def test_recompression_keeps_the_image_and_its_colours():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 0] = 200  # red: swapped channels would show
+    again = recompress(np.random.default_rng(0), image)
+    assert again.shape == image.shape
+    assert np.abs(again.astype(int) - image).max() < 12
 
 
 def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
@@ -177,8 +177,8 @@ def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
 
     def changes(share):
         monkeypatch.setattr(render, "_FAINT_SHARE", share)
-        pictures = rendered(GREY, range(60))
-        return np.array([np.abs(picture.astype(int) - GREY).mean() for picture in pictures])
+        images = rendered(GREY, range(60))
+        return np.array([np.abs(image.astype(int) - GREY).mean() for image in images])
 
     as_drawn, mixed = changes(0.0), changes(0.4)
     fainter = mixed < 0.75 * as_drawn
@@ -186,7 +186,7 @@ def test_some_rain_is_as_faint_as_a_bright_day_shows_it(monkeypatch):
     assert mixed.min() > 0, "faint, not dry"
 
 
-def test_some_rain_is_seen_in_part_of_the_picture_in_all_frames_alike(monkeypatch):
+def test_some_rain_is_seen_in_part_of_the_image_in_all_frames_alike(monkeypatch):
     monkeypatch.setattr(render, "_FAINT_SHARE", 0.0)
     clean = [GREY] * 3
 
@@ -201,7 +201,7 @@ def test_some_rain_is_seen_in_part_of_the_picture_in_all_frames_alike(monkeypatc
     assert (parted < 1).all(), "part of it, not none"
 
 
-def test_rain_in_part_of_a_picture_is_in_few_pieces():
+def test_rain_in_part_of_a_image_is_in_few_pieces():
     for seed in range(20):
         seen = partial(np.random.default_rng(seed), GREY)
         assert seen.shape == GREY.shape[:2] and seen.dtype == np.float32

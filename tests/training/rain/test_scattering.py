@@ -13,9 +13,9 @@ from vderain.training.rain.scattering import (
 
 def scene():
     """Sky above, a dark wall below."""
-    picture = np.full((60, 80, 3), 40, np.uint8)
-    picture[:30] = (180, 190, 210)
-    return picture
+    image = np.full((60, 80, 3), 40, np.uint8)
+    image[:30] = (180, 190, 210)
+    return image
 
 
 def test_night_is_told_from_day():

@@ -22,7 +22,7 @@ def drops(seed=0, **changes):
 def test_nothing_is_painted_without_streaks():
     nothing = Streaks(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     assert not paint(SHAPE, nothing).any()
-    assert not paint(SHAPE, one((200, 5), (0, 20))).any()  # beside the picture
+    assert not paint(SHAPE, one((200, 5), (0, 20))).any()  # beside the image
 
 
 @pytest.mark.parametrize("width_px", [0.25, 1.0, 3.0, 12.0])
@@ -39,7 +39,7 @@ def test_a_streak_thinner_than_a_pixel_is_fainter():
     assert thin == pytest.approx(wide / 4, rel=0.1)
 
 
-def test_streaks_end_at_the_border_of_the_picture():
+def test_streaks_end_at_the_border_of_the_image():
     layer = paint(SHAPE, one((-10, 50.5), (400, 0)))
     assert (layer[48:53].sum(0) > 0.4).all()
     assert not layer[:45].any() and not layer[56:].any()

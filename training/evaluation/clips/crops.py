@@ -14,7 +14,7 @@ from vderain.training.evaluation.clips.run import Clip
 from vderain.training.evaluation.clips.static_rain import MEDIAN, MOST_FRAMES, StaticClip
 from vderain.training.evaluation.clips.windows import luma_of, scaled_frames
 from vderain.training.evaluation.suite import INPUT
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 TARGET = "temporal median"
 CHANGE_GAIN = 4
@@ -22,7 +22,7 @@ _SIZE = (240, 320)
 
 _Weight = npt.NDArray[np.float32]  # (H, W)
 _Box = tuple[slice, slice]
-_Results = Mapping[str, Mapping[int, Picture]]
+_Results = Mapping[str, Mapping[int, Image]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Crop:
     """A part of one frame, (h, w, 3) uint8 RGB by what it shows; ``label`` says which part and why."""
 
     label: str
-    pictures: Mapping[str, Picture]
+    images: Mapping[str, Image]
 
 
 def crops(clip: Clip, results: _Results, frames: Sequence[int], count: int) -> list[Crop]:
@@ -69,7 +69,7 @@ def _weight(clip: Clip, results: _Results, frame: int, number: int) -> tuple[_We
 
 
 def _heaviest(weight: _Weight) -> _Box:
-    """The window of the page's size, or all of a smaller picture, that weighs most."""
+    """The window of the page's size, or all of a smaller image, that weighs most."""
     height, width = (min(*pair) for pair in zip(_SIZE, weight.shape, strict=True))
     summed = np.pad(weight.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     windows = (
@@ -88,33 +88,33 @@ def _label(clip: Clip, frame: int, box: _Box, why: str) -> str:
 
 
 def _rain_crop(
-    clip: StaticClip, results: _Results, frame: int, box: _Box, why: str, target: Picture
+    clip: StaticClip, results: _Results, frame: int, box: _Box, why: str, target: Image
 ) -> Crop:
     around = np.stack([one[box] for one in clip.window.frames[frame - 2 : frame + 3]])
-    pictures = {
+    images = {
         INPUT: clip.window.frames[frame][box],
         MEDIAN: np.asarray(np.partition(around, 2, axis=0)[2], np.uint8),
         **{method: found[frame][box] for method, found in results.items()},
         TARGET: target,
     }
-    return Crop(_label(clip, frame, box, why), pictures)
+    return Crop(_label(clip, frame, box, why), images)
 
 
 def _dry_crop(clip: DryClip, results: _Results, frame: int, box: _Box, why: str) -> Crop:
     own = clip.window.frames[frame][box]
-    pictures = {INPUT: own}
+    images = {INPUT: own}
     for method, found in results.items():
         result = found[frame][box]
         change = (result.astype(np.int16) - own) * CHANGE_GAIN + 128
-        pictures[method] = result
-        pictures[f"change by {method}"] = np.clip(change, 0, 255).astype(np.uint8)
-    return Crop(_label(clip, frame, box, why), pictures)
+        images[method] = result
+        images[f"change by {method}"] = np.clip(change, 0, 255).astype(np.uint8)
+    return Crop(_label(clip, frame, box, why), images)
 
 
-def _medians(path: Path, boxes: Sequence[_Box]) -> list[Picture]:
+def _medians(path: Path, boxes: Sequence[_Box]) -> list[Image]:
     """The temporal median of parts of a clip in colour, which its scores did not need."""
-    parts: list[list[Picture]] = [[] for _ in boxes]
-    for picture in scaled_frames(path, MOST_FRAMES):
+    parts: list[list[Image]] = [[] for _ in boxes]
+    for image in scaled_frames(path, MOST_FRAMES):
         for part, box in zip(parts, boxes, strict=True):
-            part.append(picture[box].copy())
+            part.append(image[box].copy())
     return [np.rint(np.median(np.stack(part), axis=0)).astype(np.uint8) for part in parts]

@@ -10,7 +10,7 @@ import numpy as np
 
 from vderain.metrics import CEILING_DB
 from vderain.training.evaluation.clips.windows import Window, luma_of, scaled_frames
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 _MOST = 90  # frames whose middle is scored
 _AROUND = 12
@@ -77,7 +77,7 @@ class DryClip:
         return range(0, len(self.window.frames), every)
 
     def score(
-        self, results: Mapping[str, Mapping[int, Picture]], frames: Sequence[int]
+        self, results: Mapping[str, Mapping[int, Image]], frames: Sequence[int]
     ) -> DryMotionClip:
         """Score ``frames`` of the window: ``results`` by method, then by frame, (H, W, 3) uint8 RGB."""
         by_frame = {
@@ -99,8 +99,8 @@ def read_dry_clip(path: Path) -> DryClip:
     return DryClip(Window(path, first, tuple(frames[first : first + 2 * _AROUND])))
 
 
-def _score(picture: Picture, result: Picture) -> DryScores:
-    error = np.abs(luma_of(result).astype(np.int16) - luma_of(picture))
+def _score(image: Image, result: Image) -> DryScores:
+    error = np.abs(luma_of(result).astype(np.int16) - luma_of(image))
     mean_square = float(np.mean(np.square(error, dtype=np.float64)))
     psnr_db = CEILING_DB
     if mean_square:

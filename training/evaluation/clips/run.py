@@ -25,11 +25,11 @@ from vderain.training.evaluation.clips.static_rain import (
 from vderain.training.evaluation.clips.windows import Window, read_results
 from vderain.training.evaluation.shots import Timing, derain_rgb
 from vderain.training.evaluation.suite import OURS, ClipKind, ClipSet, Results
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 Clip = StaticClip | DryClip
 ScoredClip = StaticRainClip | DryMotionClip
-Derain = Callable[[Sequence[Picture], Sequence[int]], Iterable[Picture]]
+Derain = Callable[[Sequence[Image], Sequence[int]], Iterable[Image]]
 """Consecutive frames (H, W, 3) uint8 RGB, and which of them are wanted -> those without their rain."""
 
 _READERS: Mapping[ClipKind, Callable[[Path], Clip]] = {
@@ -53,7 +53,7 @@ class ClipSetScores:
         return tuple(name for name in first.scores if all(name in one.scores for one in others))
 
 
-OnClip = Callable[[ClipSet, Clip, ScoredClip, Mapping[str, Mapping[int, Picture]]], None]
+OnClip = Callable[[ClipSet, Clip, ScoredClip, Mapping[str, Mapping[int, Image]]], None]
 
 
 def by_engine(engine: Engine, timing: Timing | None = None) -> Derain:
@@ -85,7 +85,7 @@ def find_scored(path: Path) -> list[Path]:
 
 def score_clips(
     clips: Iterable[Clip],
-    answers: Derain | Mapping[str, Sequence[Picture]],
+    answers: Derain | Mapping[str, Sequence[Image]],
     *,
     every: int = 1,
 ) -> dict[str, ScoredClip]:
@@ -153,9 +153,9 @@ class PreparedClips:
 
 def _answers(
     window: Window, derain: Derain | None, others: Mapping[str, Path], frames: Sequence[int]
-) -> dict[str, dict[int, Picture]]:
+) -> dict[str, dict[int, Image]]:
     """Everybody's results by method and frame."""
-    found: dict[str, dict[int, Picture]] = {}
+    found: dict[str, dict[int, Image]] = {}
     if derain is not None:
         found[OURS] = dict(zip(frames, derain(window.frames, frames), strict=True))
     for name, path in others.items():

@@ -25,7 +25,7 @@ from vderain.training.evaluation.clips.windows import (
     temporal_median,
 )
 from vderain.training.evaluation.suite import INPUT
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 MEDIAN = "median of 5"
 MOST_FRAMES = 120  # frames that the median is taken of
@@ -142,7 +142,7 @@ class StaticClip:
         return range(_EDGE, len(self.window.frames) - _EDGE, every)
 
     def score(
-        self, results: Mapping[str, Mapping[int, Picture]], frames: Sequence[int]
+        self, results: Mapping[str, Mapping[int, Image]], frames: Sequence[int]
     ) -> StaticRainClip:
         """Score ``frames`` of the window: ``results`` by method, then by frame, (H, W, 3) uint8 RGB.
 
@@ -179,11 +179,11 @@ class StaticClip:
 def read_static_clip(path: Path) -> StaticClip:
     """Decode a clip and take its median. Raises SourceError for one that is damaged or too short."""
     lumas: list[Luma] = []
-    pictures: list[Picture] = []
-    for picture in scaled_frames(path, MOST_FRAMES):
-        lumas.append(luma_of(picture))
-        if len(pictures) < MOST_FRAMES // 2 + _AROUND:
-            pictures.append(picture)
+    images: list[Image] = []
+    for image in scaled_frames(path, MOST_FRAMES):
+        lumas.append(luma_of(image))
+        if len(images) < MOST_FRAMES // 2 + _AROUND:
+            images.append(image)
     if len(lumas) < 2 * _AROUND:
         raise SourceError(
             f"{path}: has {len(lumas)} frames; a temporal median needs at least {2 * _AROUND}"
@@ -195,7 +195,7 @@ def read_static_clip(path: Path) -> StaticClip:
     # Medians are whole or half levels: twice their distance is whole.
     away = np.abs(2 * stack.astype(np.int16) - (2 * median).astype(np.int16))
     calm = median_of(away) < 2 * _CALM_LEVELS
-    window = Window(path, first, tuple(pictures[first:stop]))
+    window = Window(path, first, tuple(images[first:stop]))
     return StaticClip(window, stack[first:stop], median, calm)
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vderain.errors import SourceError
 from vderain.training.data.images import frames_by_opencv
-from vderain.training.rain.render import Picture
+from vderain.training.rain.render import Image
 
 Luma = npt.NDArray[np.uint8]  # (H, W), or (T, H, W) for T frames
 
@@ -38,7 +38,7 @@ class Window:
 
     path: Path
     first: int
-    frames: tuple[Picture, ...]
+    frames: tuple[Image, ...]
 
     @property
     def name(self) -> str:
@@ -51,20 +51,20 @@ class Window:
         return self.first + len(self.frames)
 
 
-def luma_of(picture: Picture) -> Luma:
+def luma_of(image: Image) -> Luma:
     """Full-range BT.601 luma (H, W) uint8 of RGB (H, W, 3) uint8."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def scaled(picture: Picture) -> Picture:
-    """The picture at no more than 540 lines, both sides even."""
-    height, width = picture.shape[:2]
+def scaled(image: Image) -> Image:
+    """The image at no more than 540 lines, both sides even."""
+    height, width = image.shape[:2]
     scale = min(1.0, _LINES / min(height, width))
     size = (int(width * scale) // 2 * 2, int(height * scale) // 2 * 2)
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def scaled_frames(path: Path, most: int) -> Iterator[Picture]:
+def scaled_frames(path: Path, most: int) -> Iterator[Image]:
     """The first ``most`` frames of a clip, a video file or a folder of images, scaled.
 
     Raises SourceError where not one can be read.
@@ -77,7 +77,7 @@ def scaled_frames(path: Path, most: int) -> Iterator[Picture]:
         raise SourceError(f"{path}: holds no frame that can be read")
 
 
-def read_results(path: Path, window: Window) -> list[Picture]:
+def read_results(path: Path, window: Window) -> list[Image]:
     """What another method made of a window's frames, (H, W, 3) uint8 RGB each.
 
     From a file or folder that holds the frames of the window alone, or those of the whole clip, which are

@@ -1,10 +1,10 @@
-"""NLCL: two generators that learn from rainy and clean pictures of different scenes.
+"""NLCL: two generators that learn from rainy and clean images of different scenes.
 
 After "Unsupervised Deraining: Where Contrastive Learning Meets Self-similarity" (arXiv 2203.11509) and its
 public code, less that code's faults: every projection head is trained, every level of an encoder is compared
-and the picture itself is not, and batches of any size and crops of any shape work.
+and the image itself is not, and batches of any size and crops of any shape work.
 
-A signed picture has RGB in [-1, 1]. Shapes: N pictures, M vectors of a picture, D numbers of a vector.
+A signed image has RGB in [-1, 1]. Shapes: N images, M vectors of an image, D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vderain.errors import SourceError
 from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
 from vderain.training.config.methods import NlclTrainConfig
-from vderain.training.data.images import CLIPS, PICTURES
+from vderain.training.data.images import CLIPS, IMAGES
 from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.contrastive import labelled_contrast, location_contrast
 from vderain.training.losses.encoders import (
@@ -30,7 +30,7 @@ from vderain.training.losses.encoders import (
     lsgan_discriminator_loss,
     lsgan_generator_loss,
 )
-from vderain.training.losses.layers import layer_picture, pattern_picture
+from vderain.training.losses.layers import layer_image, pattern_image
 from vderain.training.losses.sampling import draw_centres, features_at, non_local_neighbours
 from vderain.training.methods.batches import UnpairedBatch, unpaired_batches
 from vderain.training.methods.objective import Objective
@@ -104,7 +104,7 @@ class NlclObjective(Objective):
             self.rain.eval()
         levels = network.levels(signed)
         background, rain = network.drawn(levels).float(), self.rain(signed).float()
-        judged = frozen_levels(self.discriminator, layer_picture(background))
+        judged = frozen_levels(self.discriminator, layer_image(background))
         terms = {
             "consistency": (background + rain - signed).square().mean(),
             "sparsity": (signed - background).abs().mean(),
@@ -112,19 +112,19 @@ class NlclObjective(Objective):
         }
         if config.brightening:
             terms["brightening"] = (background - signed).relu().mean()
-        # Where a picture is not a number no patch is like another; the loss tells it without the contrasts.
+        # Where an image is not a number no patch is like another; the loss tells it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
-            # Statistics are gathered on what the network will see: rainy pictures, not its own answers.
+            # Statistics are gathered on what the network will see: rainy images, not its own answers.
             with gathering_nothing(network):
                 terms["location_contrast"] = self._both_locations(
                     network, background, signed, levels, 2 * batch.clean - 1
                 )
         others = 2 * shown.rainy[len(batch.rainy) :] - 1
         drawn = torch.cat((background.detach(), *_answers(network, others)))
-        self._shown = (shown.clean, layer_picture(drawn))
+        self._shown = (shown.clean, layer_image(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
         return {"loss": torch.as_tensor(total), **terms, **self._told()}
 
@@ -170,9 +170,9 @@ class NlclObjective(Objective):
         Heads of their own tell the layers apart whatever these show, and one set for both by how strong they
         are; so patterns have one set, and one amplitude (ours).
         """
-        background_heads, rain_heads, shown = self.background_heads, self.rain_heads, layer_picture
+        background_heads, rain_heads, shown = self.background_heads, self.rain_heads, layer_image
         if self._config.layers == "pattern":
-            rain_heads, shown = background_heads, pattern_picture
+            rain_heads, shown = background_heads, pattern_image
             judged = frozen_levels(self.discriminator, shown(background))
         of_rain = frozen_levels(self.discriminator, shown(rain))
         return _apart(
@@ -199,7 +199,7 @@ class NlclObjective(Objective):
         levels: list[Tensor],
         clean: Tensor,
     ) -> Tensor:
-        """The location contrast of rainy pictures, and of clean ones, whose answers are drawn for it."""
+        """The location contrast of rainy images, and of clean ones, whose answers are drawn for it."""
         if (window := self._window(signed)) is not None:
             background, signed, clean = (part[window] for part in (background, signed, clean))
             with torch.no_grad():  # with the borders that the answer's features have
@@ -211,13 +211,13 @@ class NlclObjective(Objective):
             + self._location_contrast(network, answer, clean, clean_levels)
         )
 
-    def _window(self, pictures: Tensor) -> tuple[slice, ...] | None:
+    def _window(self, images: Tensor) -> tuple[slice, ...] | None:
         """A random part of ``location_px`` on each side; None for all."""
         side = self._config.location_px
         if not side:
             return None
         window = [slice(None), slice(None)]
-        for length in pictures.shape[2:]:
+        for length in images.shape[2:]:
             spare = max(0, length - side)
             start = int(torch.randint(spare + 1, (), generator=self._generator))
             window.append(slice(start, start + side))
@@ -240,7 +240,7 @@ class NlclObjective(Objective):
 
 @torch.no_grad()
 def _answers(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
-    """Each picture's background, (1, 3, H, W), for the discriminator alone."""
+    """Each image's background, (1, 3, H, W), for the discriminator alone."""
     with gathering_nothing(network):
         return [network(signed[k : k + 1]).float() for k in range(len(signed))]
 
@@ -257,20 +257,18 @@ def _apart(background: Sequence[Tensor], rain: Sequence[Tensor]) -> Tensor:
 
 
 def footage_tables(folders: Sequence[Path], *, rainy: bool) -> dict[str, dict[str, Any]]:
-    """A configuration's sources of the clips and pictures of some folders: rainy ones, or clean ones.
+    """A configuration's sources of the clips and images of some folders: rainy ones, or clean ones.
 
     Raises SourceError for a folder without either.
     """
-    readers = (
-        {"rainy_clips": CLIPS, "real": PICTURES} if rainy else {"clips": CLIPS, "clean": PICTURES}
-    )
+    readers = {"rainy_clips": CLIPS, "real": IMAGES} if rainy else {"clips": CLIPS, "clean": IMAGES}
     tables: dict[str, dict[str, Any]] = {}
     for folder in folders:
         suffixes = {path.suffix.lower() for path in folder.rglob("*")}
         found = [reader for reader, known in readers.items() if suffixes & known]
         if not found:
             raise SourceError(
-                f"{folder}: no pictures or clips below it; name a folder that holds some"
+                f"{folder}: no images or clips below it; name a folder that holds some"
             )
         for reader in found:
             name = f"{reader}{len(tables) + 1}"

@@ -47,7 +47,7 @@ def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrit
         try:
             name_file(path, named, overwrite=overwrite or replaces)
         except FileExistsError:
-            raise SinkError(f"{named}: was made by another program in the meantime") from None
+            raise SinkError(f"{named}: was written by another program in the meantime") from None
         except OSError as error:
             raise _unwritable(place, error.strerror) from error
 
@@ -103,7 +103,7 @@ def check_unchanged(clip: ClipRow) -> None:
     """Raise SourceError where a clip's source is not what was planned."""
     about = look_at(clip)
     if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
-        raise SourceError(f"{clip.source}: changed while it was in work; it must begin anew")
+        raise SourceError(f"{clip.source}: changed while it was derained; it must begin again")
 
 
 def sync(path: Path) -> None:

@@ -184,7 +184,7 @@ class Archive:
         for path in files:
             if path.suffix.lower() in PICTURE_EXTENSIONS:
                 return (
-                    f"{names}: holds pictures and no video; take the rain out of pictures with:"
+                    f"{names}: holds images and no video; derain images with:"
                     f" vderain run {path.parent} FOLDER"
                 )
         return f"{names}: no video in it; name the clips, or their folder"

@@ -61,7 +61,7 @@ def check_address(address: str) -> None:
             pass
     except (OSError, OverflowError) as error:
         raise OptionError(
-            f"ray={address!r}: no cluster answers there ({error}); start one with: ray start --head"
+            f"ray={address!r}: no cluster responds there ({error}); start one with: ray start --head"
         ) from None
 
 
@@ -109,7 +109,7 @@ def knock(address: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S)
     except subprocess.TimeoutExpired:
-        raise _unusable(address, f"nothing of Ray answers within {_ANSWER_S:.0f} s") from None
+        raise _unusable(address, f"nothing of Ray responds within {_ANSWER_S:.0f} s") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("no: ")]
         reason = said[-1].removeprefix("no: ") if said else "the connection failed"

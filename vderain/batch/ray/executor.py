@@ -305,7 +305,7 @@ class _Crew:
         died = self._deaths.pop((job.clip, job.number), 0)
         if died:
             record["notes"].append(
-                f"{_workers(died)} died on segment {job.number}; another made it"
+                f"{_workers(died)} died on segment {job.number}; another derained it"
             )
         if hand.at is not None:
             rate = sum(each.frames_per_s for each in self._hands) or hand.at[1].frames_per_s
@@ -329,7 +329,7 @@ class _Crew:
         if jobs:
             yield from self._lost(jobs.pop(0), reason)
         else:
-            self._on_notice("a worker died before it began; another takes its place")
+            self._on_notice("a worker died before it began; another replaces it")
         self._returned.extend(jobs)
         self._staff()
 
@@ -339,7 +339,7 @@ class _Crew:
         key = (job.clip, job.number)
         self._deaths[key] += 1
         if self._deaths[key] < _MAX_DEATHS:
-            self._on_notice(f"a worker died on {where}; another takes it")
+            self._on_notice(f"a worker died on {where}; another gets it")
             self._returned.append(job)
             return
         died = _workers(self._deaths.pop(key))

@@ -118,6 +118,6 @@ def open_default(options: EngineOptions) -> Engine:
         raise EngineLoadError(
             f"{socket.gethostname()}: cannot run {options.engine} in {options.precision}: {reason}; let only"
             " machines work that can, or choose another engine and precision, which begins unfinished"
-            " clips anew (they go on with what they were begun with)"
+            " clips again (they go on with what they began with)"
         )
     return open_engine(options)

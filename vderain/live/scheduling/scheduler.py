@@ -144,7 +144,7 @@ class Scheduler:
         self.hangs += 1
         for task in threads.abandon():
             if task.entry is not None:
-                reason = f"no answer for {self._timeout_s:g} s"
+                reason = f"no result for {self._timeout_s:g} s"
                 self.shelf.fail(task.entry, reason, hung=True)
                 task.feed.stats.engine_failures += 1
             task.feed.probing = False

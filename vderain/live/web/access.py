@@ -73,7 +73,7 @@ class Guard:
             return PlainTextResponse("only this page may ask\n", 403)
         if self._token is None:
             if not is_loopback(_host(request)):
-                return PlainTextResponse("this server answers to localhost only\n", 421)
+                return PlainTextResponse("this server serves localhost only\n", 421)
             return None
         if request.url.path in _OPEN_PATHS or self._knows(_bearer(request)):
             return None

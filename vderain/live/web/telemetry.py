@@ -40,7 +40,7 @@ class _Cameras(Collector):
         yield from _sources(known)
         yield from _frames(known)
         yield from _work(known)
-        hangs = CounterMetricFamily("vderain_engine_hangs", "Engines that did not answer in time")
+        hangs = CounterMetricFamily("vderain_engine_hangs", "Engines that did not return in time")
         hangs.add_metric([], self._station.scheduler.hangs)
         yield hangs
         used = self._station.gpu_bytes
@@ -62,7 +62,7 @@ def _sources(known: _Known) -> Iterator[Metric]:
         "vderain_reconnects", "Times that a camera came back", labels=["camera"]
     )
     outputs = GaugeMetricFamily(
-        "vderain_output_up", "1 while an output takes packets", labels=["camera", "output"]
+        "vderain_output_up", "1 while an output accepts packets", labels=["camera", "output"]
     )
     for session, _ in known:
         state = session.connection.state
@@ -102,7 +102,7 @@ def _frames(known: _Known) -> Iterator[Metric]:
 def _work(known: _Known) -> Iterator[Metric]:
     latency = HistogramMetricFamily(
         "vderain_latency_seconds",
-        "From the arrival of a frame's packet until a stage was done; stage emit is the whole way",
+        "From the arrival of a frame's packet to the end of a stage; stage emit is the total",
         labels=["camera", "stage"],
     )
     depth = GaugeMetricFamily(

@@ -71,7 +71,7 @@ def read_picture(path: Path) -> Picture:
     _refuse_other_colours(path, data, tags)
     pixels, kinds, blocks = _decode(_without_orientation(data, tags))
     if pixels is None:
-        raise SourceError(f"{path}: not a picture that can be read, or damaged")
+        raise SourceError(f"{path}: not an image that can be read, or damaged")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise SourceError(f"{path}: {pixels.dtype} samples; 8 and 16 bit can be derained")
     if data.startswith(_PNG):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -79,6 +79,10 @@ class SourceStats:
     def skipped(self) -> int:
         """Damaged packets and pictures of which no frame came."""
         return self.decode_failures - self.damaged_frames
+
+    def lose(self, losses: Iterable[str]) -> None:
+        """Add losses, each once."""
+        self.losses.extend(loss for loss in losses if loss not in self.losses)
 
 
 class FrameSource(Protocol):

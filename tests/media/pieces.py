@@ -9,8 +9,10 @@ import av
 from tests.media import synth
 from vderain.media.bitstream.nal import NalFormat
 from vderain.media.edit.assemble import Copied, Encoded
-from vderain.media.edit.segments import SegmentSink, SegmentSource
+from vderain.media.edit.segments import SegmentSink
 from vderain.media.io.index import index_video
+from vderain.media.source import VideoSource
+from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions, RunOptions
 
 UNEVEN = tuple(synth.STEP * index + (900 if index % 3 else 0) for index in range(40))
@@ -49,11 +51,10 @@ def make(path, kind, **changes):
 
 def frames(path, start_pts=None, end_pts=None, *, before=0, after=0, encode=None):
     """(pts, samples of luma) of the frames of a segment."""
-    source = SegmentSource(
-        str(path), start_pts, end_pts, before=before, after=after, run=RunOptions(),
-        encode=encode or EncodeOptions(),
-    )  # fmt: skip
-    with closing(source):
+    span = FrameSpan(start_pts, end_pts, before, after)
+    with closing(
+        VideoSource(str(path), run=RunOptions(), encode=encode or EncodeOptions(), span=span)
+    ) as source:
         return [(frame.pts, frame.planes[0].tobytes()) for frame in source]
 
 
@@ -63,12 +64,9 @@ def darker(frame):
 
 def derain(source, path, start_pts, end_pts, encode):
     """Write a segment with a change that every picture shows; returns the report."""
-    with closing(
-        SegmentSource(
-            source, start_pts, end_pts, before=2, after=1, run=RunOptions(), encode=encode
-        )
-    ) as frames_in:
-        sink = SegmentSink(str(path), frames_in, encode, start_pts=start_pts, end_pts=end_pts)
+    span = FrameSpan(start_pts, end_pts, before=2, after=1)
+    with closing(VideoSource(source, run=RunOptions(), encode=encode, span=span)) as frames_in:
+        sink = SegmentSink(str(path), frames_in, encode, span)
         for frame in frames_in:
             sink.write(darker(frame))
         return sink.finish()

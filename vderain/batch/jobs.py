@@ -13,7 +13,9 @@ from vderain.errors import VderainError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.machine import give_back_memory
-from vderain.media.edit.segments import SegmentSink, SegmentSource
+from vderain.media.edit.segments import SegmentSink
+from vderain.media.source import VideoSource
+from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions, RunOptions
 from vderain.pipeline import Progress, derain
 from vderain.report import damage_losses
@@ -112,19 +114,9 @@ def derain_segment(
     Raises what the stages of the pipeline raise; the file then does not exist.
     """
     since = time.monotonic()
-    span = {"start_pts": job.start_pts, "end_pts": job.end_pts}
-    with closing(
-        SegmentSource(
-            str(job.source),
-            **span,
-            before=job.margin,
-            after=job.margin,
-            run=job.run,
-            encode=job.encode,
-            seeks=job.seeks,
-        )
-    ) as source:
-        sink = SegmentSink(str(job.output), source, job.encode, **span)
+    span = FrameSpan(job.start_pts, job.end_pts, job.margin, job.margin, job.seeks)
+    with closing(VideoSource(str(job.source), run=job.run, encode=job.encode, span=span)) as source:
+        sink = SegmentSink(str(job.output), source, job.encode, span)
         report = derain(
             source,
             engine,

@@ -2,61 +2,48 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import av
 
 from vderain.errors import SourceError
-from vderain.frames import ColorTags, Frame, PassedPacket
+from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
-from vderain.media.carry.leftovers import Leftovers, read_leftovers
-from vderain.media.carry.messages import messages_of, timecode_of
-from vderain.media.carry.template import Template
-from vderain.media.carry.trial import SAMPLES, first_packets
-from vderain.media.frames.color import (
-    Mastering,
-    chroma_location,
-    color_tags,
-    hdr_name,
-    mastering,
-    side_data_losses,
-    side_data_of,
-)  # fmt: skip
+from vderain.media.building import FrameBuilder
+from vderain.media.carry.template import Template, leftovers_of, samples_of
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.decoding import Decoder, Deinterlacer
 from vderain.media.frames.memory import check_memory
-from vderain.media.frames.planes import PlaneReader, display_matrix, pix_fmt_of
-from vderain.media.frames.timing import FrameClock, Span
+from vderain.media.frames.planes import pix_fmt_of
+from vderain.media.frames.timing import FrameClock
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.movies import next_movie
 from vderain.media.io.open import (
-    can_reopen,
     codec_name,
     describe_track,
     input_name,
-    open_container,
     pick_video,
     seconds,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import announced_length_s, believable_rate, rate_of, survey
-from vderain.media.io.urls import is_url, redact, shown
+from vderain.media.io.urls import redact, shown
 from vderain.media.io.variants import left_out
+from vderain.media.span import Entry, FrameSpan, Span, exact_entry, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
 _CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not end
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
 _LOOK_AHEAD_FOR_RATE = 9  # where only the distances of frames tell the rate
-_SEEK_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture in the file come
+_FILTER_FRAMES = 2  # whose neighbours a deinterlacer still mixes in
 
 
 class VideoSource:
@@ -64,15 +51,18 @@ class VideoSource:
 
     The first frames are decoded at opening, so that what cannot be read, is interlaced or HDR is
     refused before any output exists. With ``run.start_s`` all tracks are cut there and moved by one
-    common offset, so that the output begins near zero; else every time stays as it is. Raises
-    SourceError.
-    """
+    common offset, so that the output begins near zero; else every time stays as it is.
 
-    _surveys: ClassVar[bool] = True  # whether to learn from the packets how long the input is
+    With ``span`` those frames come, whatever the span of ``run``, and nothing of other tracks; times stay as
+    they are, and only damage in the span itself is counted. Raises SourceError.
+    """
 
     _rate: Fraction | None
 
-    def __init__(self, path: str, *, run: RunOptions, encode: EncodeOptions) -> None:
+    def __init__(
+        self, path: str, *, run: RunOptions, encode: EncodeOptions, span: FrameSpan | None = None
+    ) -> None:
+        self._is_segment = span is not None
         self._name, self._path = input_name(path), path
         self._stats = SourceStats()
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
@@ -81,7 +71,7 @@ class VideoSource:
         stay = encode.interlaced != "deinterlace"  # the filter works on the host
         self._container, software = open_for(run.decoder, path, self._pipe, stay=stay)
         try:
-            self._open(path, run, encode)
+            self._open(path, run, encode, span)
             if run.decoder != "software":
                 software = software or stays_in_software(self._stream)
             self._nvdec = run.decoder == "nvdec" and stay and not software
@@ -99,7 +89,9 @@ class VideoSource:
             self._container.close()
             raise
 
-    def _open(self, path: str, run: RunOptions, encode: EncodeOptions) -> None:
+    def _open(
+        self, path: str, run: RunOptions, encode: EncodeOptions, span: FrameSpan | None
+    ) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
         if os.path.isfile(path) and (follows := next_movie(path)) is not None:
@@ -109,36 +101,48 @@ class VideoSource:
                 f"other variants of the stream are left out: {', '.join(others)}"
             )
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
-        self._survey = survey(path, self._stream) if self._surveys else None
+        self._survey = None if self._is_segment else survey(path, self._stream)
         surveyed = self._survey.rate if self._survey else None
         self._rate = believable_rate(self._stream) or surveyed
         self._clock = FrameClock(
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )
         self._continuity = Continuity(self._container)
-        self._scenes = 0  # begun behind a jump of the container's clock
         self._decoder = Decoder(
             self._stream, self._name, self._stats, self._clock, most_pixels=most_pixels
         )
         self._length = Length(self._container, self._stream, self._rate)
-        self._reader = PlaneReader(functools.partial(_note_copy, self._stats.notes))
-        self._chroma_location = chroma_location(self._stream)
+        self._builder = FrameBuilder(self._stream, self._name, self._stats, hdr=encode.hdr)
         self._encode = encode
         self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
         self._interlaced = 0
         self._on_gpu = 0  # pictures that came on a GPU
         self._ended = False  # whether all pictures of the span have come
+        self._late = 0  # pictures behind the span
         self._pix_fmt = ""
-        self._learnt = False
-        self._display_matrix: tuple[int, ...] | None = None
-        self._mastering = Mastering()
-        self._timecode: str | None = None
-        self._views: frozenset[str] = frozenset()
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
-        self._span = Span.of(run, self._origin_s)
+        self._span = Span() if self._is_segment else Span.of(run, self._origin_s)
+        self._frame_span = span or self._span.frames(self._time_base)
+        self._early: deque[Frame] = deque(maxlen=self._frame_span.before)
+        if self._is_segment:
+            self._decoder.count_within(self._frame_span.start_pts, self._frame_span.end_pts)
+        self._entry = self._find_entry(path)
+        self._entry.go(self._container, self._stream)
+
+    def _find_entry(self, path: str) -> Entry:
+        """Where decoding begins for the span."""
+        span = self._frame_span
+        if span.start_pts is None:
+            return Entry()
+        if self._is_segment:
+            needed = span.before + (_FILTER_FRAMES if self._filter is not None else 0)
+            return exact_entry(
+                *(path, self._stream.index, span.start_pts, needed, self._rate), seeks=span.seeks
+            )
         is_steady = self._survey is None or not self._survey.jumps
-        if self._span.start_s is not None and is_steady:  # else no time is found by seeking
-            self._seek(path, self._span.start_s)
+        if self._span.start_s is None or not is_steady:  # no time is found by seeking
+            return Entry()
+        return tried_entry(path, self._stream, self._span.start_s)
 
     @property
     def info(self) -> StreamInfo:
@@ -153,20 +157,21 @@ class VideoSource:
     @property
     def template(self) -> Template:
         """For the sink, to be used before this source is closed."""
+        known = [item for item in self._ahead if isinstance(item, PassedPacket)]
         return Template(
             self._container,
             self._stream.index,
-            tuple(self._chapters()),
-            self._display_matrix,
-            self._mastering,
+            tuple(self._span.chapters(self._container)),
+            self._builder.display_matrix,
+            self._builder.mastering,
             (self._span.start_s or self._origin_s) - self._origin_s,
             self._origin_s if self._span.start_s is None else Fraction(0),
             self._first_s,
             self._cut_s(),
-            self._samples(),
-            self._timecode,
-            self._leftovers(),
-            self._views,
+            samples_of(self._path, self._container, self._stream.index, known),
+            self._builder.timecode,
+            leftovers_of(self._path, self._container),
+            self._builder.views,
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -223,14 +228,17 @@ class VideoSource:
         return ahead
 
     def _read(self) -> Generator[Frame | PassedPacket, None, None]:
+        begun = False
         for packet in self._packets():
             if packet.stream.index != self._stream.index:
-                yield from self._passed(packet)
+                if not self._is_segment:
+                    yield from self._passed(packet)
                 continue
-            for picture in self._pictures(packet):
+            begun = begun or not self._entry.is_before(packet)
+            for picture in self._pictures(packet) if begun else ():
                 yield from self._frames(picture)
             if self._ended:
-                break
+                return
         # Decoders hold pictures back, by their threads and to sort them.
         for picture in self._pictures(None):
             yield from self._frames(picture)
@@ -276,59 +284,37 @@ class VideoSource:
     def _frames(self, picture: av.VideoFrame) -> Iterator[Frame]:
         """The frame of a picture, or nothing where it lies outside the span.
 
-        Pictures come in the order of their times, so the first that lies well behind the span ends
-        the reading; other tracks may still have packets of the span until then.
+        Frames before the span are held back until it begins, since only the last of them are wanted.
         """
+        if self._entry.leads(picture.pts):
+            return
+        span = self._frame_span
         pts = self._clock.stamp(picture.pts)
         self._length.picture(pts * self._time_base, (picture.duration or 0) * self._time_base)
-        margin = round(_TRACKS_APART_S / self._time_base)
-        self._ended = self._ended or self._span.after(pts - margin, self._time_base)
-        if self._span.before(pts, self._time_base) or self._span.after(pts, self._time_base):
+        if span.is_late(pts):
+            self._late += 1
+            self._ended = self._is_over(pts)
+        is_early = span.is_early(pts)
+        if self._late > span.after or (is_early and not span.before):
             return
-        tags = color_tags(picture, self._chroma_location)
-        if not self._learnt:
-            self._learn(picture, tags)
-        side_data = side_data_of(picture)
-        if picture.key_frame:
-            self._lose(side_data_losses(side_data))
-        planes, alpha, layout = self._reader.read(picture, tags)
-        yield Frame(
-            planes,
-            layout,
-            pts - self._span.shift(self._time_base),
-            self._time_base,
-            duration=picture.duration or 0,
-            alpha=alpha,
-            tags=tags,
-            rotation=_quarter_turns(picture) * 90,
-            discontinuity=self._decoder.take_gap() or self._begins_scene(pts),
-            messages=messages_of(side_data),
-        )
+        begins = self._decoder.take_gap() or self._continuity.begins(pts * self._time_base)
+        shifted = pts - self._span.shift(self._time_base)
+        frame = self._builder.build(picture, shifted, self._time_base, discontinuity=begins)
+        if is_early:
+            self._early.append(frame)
+            return
+        while self._early:
+            yield self._early.popleft()
+        yield frame
 
-    def _begins_scene(self, pts: int) -> bool:
-        """Whether a picture is the first behind a jump of the clock."""
-        jumps = self._continuity.jumps
-        begun = sum(jump.at_s <= pts * self._time_base for jump in jumps if not jump.is_wrap)
-        begins, self._scenes = begun > self._scenes, begun
-        return begins
+    def _is_over(self, pts: int) -> bool:
+        """Whether reading ends with a picture behind the span.
 
-    def _learn(self, picture: av.VideoFrame, tags: ColorTags) -> None:
-        """What the sink needs of the first picture; refuses HDR."""
-        kind = hdr_name(tags)
-        if kind and self._encode.hdr == "refuse":
-            raise SourceError(
-                f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
-                " use hdr='keep' to go on all the same"
-            )
-        self._learnt = True
-        self._mastering = mastering(picture)
-        self._display_matrix = display_matrix(picture)
-        side_data = side_data_of(picture)
-        self._timecode = timecode_of(side_data)
-        self._views = frozenset(data.type.name for data in side_data)
-
-    def _lose(self, losses: list[str]) -> None:
-        self._stats.losses.extend(loss for loss in losses if loss not in self._stats.losses)
+        Pictures come in the order of their times, but other tracks may still have packets of the span.
+        """
+        if self._is_segment:
+            return self._late >= max(1, self._frame_span.after)
+        return self._span.after(pts - round(_TRACKS_APART_S / self._time_base), self._time_base)
 
     def _passed(self, packet: av.Packet[Any]) -> Iterator[PassedPacket]:
         """A packet of another track, moved with the span; nothing for one outside, or empty."""
@@ -346,54 +332,6 @@ class VideoSource:
             packet.dts = packet.dts - shift if packet.dts is not None else None
         yield PassedPacket(packet.stream.index, packet)
 
-    def _seek(self, path: str, start_s: Fraction) -> None:
-        """Go to a keyframe before ``start_s``; where that cannot be, stay at the beginning.
-
-        Some containers seek to a packet that decodes only later, and there may be no picture before
-        the start, so a second container tries first.
-        """
-        if not can_reopen(path):
-            return
-        for margin_s in _SEEK_MARGINS_S:
-            target = int(max(Fraction(0), start_s - margin_s) / self._time_base)
-            try:
-                with open_container(path) as trial:
-                    stream = trial.streams[self._stream.index]
-                    trial.seek(target, stream=stream)
-                    picture: Any = next(trial.decode(stream), None)
-                if picture is not None and (picture.pts or 0) * self._time_base <= start_s:
-                    self._container.seek(target, stream=self._stream)
-                    return
-            except av.FFmpegError:
-                continue
-
-    def _chapters(self) -> Iterator[Any]:
-        for chapter in self._container.chapters():
-            unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
-            start, end = chapter["start"], chapter["end"]
-            if self._span.after(start, unit) or self._span.before(end - 1, unit):
-                continue
-            shift = self._span.shift(unit)
-            yield {**chapter, "start": max(0, start - shift), "end": end - shift}
-
-    def _leftovers(self) -> Leftovers | None:
-        """What FFmpeg does not hand out of a local MP4 or MOV file."""
-        is_movie = self._container.format.name.startswith("mov,")
-        is_local = not is_url(self._path) and os.path.isfile(self._path)
-        return read_leftovers(self._path) if is_movie and is_local else None
-
-    def _samples(self) -> dict[int, tuple[Any, ...]]:
-        """Some packets of every track, of what was read already or else of the file's beginning."""
-        found: dict[int, list[Any]] = {}
-        for item in self._ahead:
-            if isinstance(item, PassedPacket):
-                found.setdefault(item.stream_index, []).append(item.payload)
-        others = {stream.index for stream in self._container.streams} - {self._stream.index}
-        missing = others - set(found)
-        if missing and not is_url(self._path) and can_reopen(self._path):
-            found.update(first_packets(self._path, missing))
-        return {index: tuple(packets[:SAMPLES]) for index, packets in found.items()}
-
     def _cut_s(self) -> Fraction:
         """How much of the video lies before the first frame of the span."""
         if self._span.start_s is None:
@@ -402,6 +340,9 @@ class VideoSource:
         return self._first_s + self._span.shift_s - begun_s
 
     def _emptiness(self) -> str:
+        if self._is_segment:
+            span = self._frame_span
+            return f"no picture lies in the segment from {span.start_pts} to {span.end_pts}"
         if self._span == Span():
             return "not one picture of its video can be decoded"
         length_s = seconds(self._container.duration, Fraction(1, av.time_base))
@@ -431,7 +372,12 @@ class VideoSource:
         )
 
     def _shortfall(self) -> Iterator[str]:
-        """What is missing at the end of an input that was cut off; a clock that jumped promises nothing."""
+        """What is missing at the end of an input that was cut off; a clock that jumped promises nothing.
+
+        How long the whole input is, is not for a segment of it to say.
+        """
+        if self._is_segment:
+            return
         if self._span.end_s is None and not self._continuity.jumps:
             whole = self._span.start_s is None
             yield from self._length.losses(failures=self._stats.skipped, whole=whole)
@@ -440,8 +386,8 @@ class VideoSource:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
         notes.extend(jump.note(self._origin_s) for jump in self._continuity.jumps)
-        self._lose([*self._shortfall()])
-        converters = (self._filter, self._reader)
+        self._stats.lose(self._shortfall())
+        converters = (self._filter, self._builder)
         notes.extend(filter(None, (part.note for part in converters if part is not None)))
         if self._nvdec and not self._on_gpu:
             notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
@@ -457,21 +403,9 @@ class VideoSource:
                 " as progressive in the output"
             )
         elif self._interlaced:
-            self._lose(
+            self._stats.lose(
                 [
                     f"{self._interlaced} interlaced frames were taken as full pictures, with combs;"
                     " use interlaced='deinterlace'"
                 ]
             )
-
-
-def _note_copy(notes: list[str]) -> None:
-    """A picture came down from the GPU; may be another stage's doing, and after the end."""
-    note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
-    if note not in notes:
-        notes.append(note)
-
-
-def _quarter_turns(picture: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise that the display matrix asks for."""
-    return round(picture.rotation / 90) % 4

@@ -9,8 +9,9 @@ import pytest
 from tests.media import synth
 from tests.media.pieces import derain, encode_for, frames, make
 from vderain.errors import SourceError
-from vderain.media.edit.segments import SegmentSource
 from vderain.media.io.index import index_video
+from vderain.media.source import VideoSource
+from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -68,12 +69,12 @@ def test_what_was_decoded_does_not_wait_for_the_garbage_collector(tmp_path, want
     gc.disable()
     try:
         for _ in range(2):
-            span = {"before": 0, "after": 0, "run": RunOptions(), "encode": EncodeOptions()}
-            with closing(SegmentSource(str(path), 0, None, **span)) as source:
+            options = {"run": RunOptions(), "encode": EncodeOptions()}
+            with closing(VideoSource(str(path), **options, span=FrameSpan(0))) as source:
                 for _, frame in zip(range(wanted), source, strict=False):
                     del frame
             del source
-        kinds = (SegmentSource, av.VideoFrame, av.VideoCodecContext)
+        kinds = (VideoSource, av.VideoFrame, av.VideoCodecContext)
         left = [one for one in gc.get_objects() if issubclass(type(one), kinds)]
     finally:
         gc.enable()

@@ -11,8 +11,9 @@ from vderain.batch.jobs import Spans
 from vderain.batch.rain.detector import dry_gops, rain_timeline
 from vderain.frames import Frame
 from vderain.interfaces import Engine
-from vderain.media.edit.segments import SegmentSource
 from vderain.media.io.index import VideoIndex
+from vderain.media.source import VideoSource
+from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -61,9 +62,7 @@ class RainGating:
 
     def look(self, index: VideoIndex) -> Gated:
         """As Gating says."""
-        source = SegmentSource(
-            index.path, None, None, before=0, after=0, run=self._run, encode=self._encode
-        )
+        source = VideoSource(index.path, run=self._run, encode=self._encode, span=FrameSpan())
         with closing(source):
             timeline = rain_timeline(self._noticed(source), engine=self._engine)
         if not timeline.pts:
@@ -75,7 +74,7 @@ class RainGating:
             timeline=timeline.to_dict(),
         )
 
-    def _noticed(self, source: SegmentSource) -> Iterator[Frame]:
+    def _noticed(self, source: VideoSource) -> Iterator[Frame]:
         for item in source:
             if isinstance(item, Frame):
                 if self._on_frame is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from vderain.media.carry.leftovers import Leftovers
+from vderain.frames import PassedPacket
+from vderain.media.carry.leftovers import Leftovers, read_leftovers
+from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.frames.color import Mastering
+from vderain.media.io.open import can_reopen
+from vderain.media.io.urls import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +42,24 @@ class Template:
     timecode: str | None = None
     leftovers: Leftovers | None = None
     views: frozenset[str] = frozenset()
+
+
+def leftovers_of(path: str, container: Any) -> Leftovers | None:
+    """What FFmpeg does not hand out of a local MP4 or MOV file."""
+    is_movie = container.format.name.startswith("mov,")
+    is_local = not is_url(path) and os.path.isfile(path)
+    return read_leftovers(path) if is_movie and is_local else None
+
+
+def samples_of(
+    path: str, container: Any, video_index: int, known: Iterable[PassedPacket]
+) -> dict[int, tuple[Any, ...]]:
+    """Some packets of every track, of what is known already or else of the file's beginning."""
+    found: dict[int, list[Any]] = {}
+    for item in known:
+        found.setdefault(item.stream_index, []).append(item.payload)
+    others = {stream.index for stream in container.streams} - {video_index}
+    missing = others - set(found)
+    if missing and not is_url(path) and can_reopen(path):
+        found.update(first_packets(path, missing))
+    return {index: tuple(packets[:SAMPLES]) for index, packets in found.items()}

@@ -13,9 +13,10 @@ import av
 
 from vderain.errors import SinkError
 from vderain.media.bitstream.nal import NalFormat, Renumbering, annex_b
-from vderain.media.edit.segments import OFFSET_TAG, find_entry
+from vderain.media.edit.segments import OFFSET_TAG
 from vderain.media.io.index import VideoIndex, index_video, nal_format, packets_of
 from vderain.media.io.open import open_container, pick_video
+from vderain.media.span import exact_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,8 @@ class Parts:
         with closing(open_container(path)) as container:
             stream = pick_video(container, path)
             seeks = not self._index.jumps
-            entry = find_entry(path, stream.index, piece.start_pts, seeks=seeks)
-            if entry is not None:
-                entry.go(container, stream)
+            entry = exact_entry(path, stream.index, piece.start_pts, seeks=seeks)
+            entry.go(container, stream)
             inside = begins = False
             for packet in packets_of(container, path, stream):
                 if packet.is_keyframe:

@@ -189,6 +189,13 @@ class Continuity:
         self._tracks: dict[int, _Track] = {}
         self._offset_s = self._before_s = Fraction(0)  # since the latest jump, and before it
         self._pending: _Pending | None = None
+        self._scenes = 0  # that have begun
+
+    def begins(self, time_s: Fraction) -> bool:
+        """Whether the picture of a time is the first behind a jump; asked of one picture after the other."""
+        begun = sum(jump.at_s <= time_s for jump in self.jumps if not jump.is_wrap)
+        begins, self._scenes = begun > self._scenes, begun
+        return begins
 
     @property
     def offset_s(self) -> Fraction:

@@ -1,15 +1,12 @@
-"""Time in integers: presentation times for every frame, and the span of a run."""
+"""Time in integers: presentation and decoding times for every frame."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
-
-from vderain.options import RunOptions
 
 FAR_S = 10  # from where on the beginning of a clock is not that of a recording
 _REORDER = 16  # frames; no codec lets one wait for more before it is shown
@@ -157,41 +154,3 @@ def shift_to_show(
     if origin_s >= FAR_S and not late_start:
         return -origin_s
     return Fraction(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The part of the input that a run takes, in seconds of the container's own time.
-
-    With a start, every track begins there and moves by the same ``shift``, so that the output
-    begins near zero; without one nothing is moved, whatever the first time is.
-    """
-
-    start_s: Fraction | None = None
-    end_s: Fraction | None = None
-
-    @classmethod
-    def of(cls, run: RunOptions, origin_s: Fraction) -> Span:
-        """The span that was asked for, in a container whose time begins at ``origin_s``."""
-        begin = origin_s + Fraction(run.start_s).limit_denominator(1_000_000)
-        end = None
-        if run.duration_s is not None:
-            end = begin + Fraction(run.duration_s).limit_denominator(1_000_000)
-        return cls(begin if run.start_s else None, end)
-
-    @property
-    def shift_s(self) -> Fraction:
-        """What is subtracted from every time."""
-        return self.start_s or Fraction(0)
-
-    def shift(self, time_base: Fraction) -> int:
-        """The shift in units of a track."""
-        return round(self.shift_s / time_base)
-
-    def before(self, pts: int, time_base: Fraction) -> bool:
-        """Whether a time lies before the span."""
-        return self.start_s is not None and pts < round(self.start_s / time_base)
-
-    def after(self, pts: int, time_base: Fraction) -> bool:
-        """Whether a time lies behind the span."""
-        return self.end_s is not None and pts >= round(self.end_s / time_base)

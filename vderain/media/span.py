@@ -1,0 +1,203 @@
+"""The part of an input that a source reads, and where in the file decoding begins for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vderain.media.io.index import nal_format, packets_of
+from vderain.media.io.open import can_reopen, codec_name, open_container
+from vderain.options import RunOptions
+
+_TRIAL_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture come
+_MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame an exact entry is looked for
+_REORDER = 16  # packets; no codec lets a picture come later than that behind its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of the input that a run takes, in seconds of the container's own time.
+
+    With a start, every track begins there and moves by the same ``shift``, so that the output
+    begins near zero; without one nothing is moved, whatever the first time is.
+    """
+
+    start_s: Fraction | None = None
+    end_s: Fraction | None = None
+
+    @classmethod
+    def of(cls, run: RunOptions, origin_s: Fraction) -> Span:
+        """The span that was asked for, in a container whose time begins at ``origin_s``."""
+        begin = origin_s + Fraction(run.start_s).limit_denominator(1_000_000)
+        end = None
+        if run.duration_s is not None:
+            end = begin + Fraction(run.duration_s).limit_denominator(1_000_000)
+        return cls(begin if run.start_s else None, end)
+
+    @property
+    def shift_s(self) -> Fraction:
+        """What is subtracted from every time."""
+        return self.start_s or Fraction(0)
+
+    def shift(self, time_base: Fraction) -> int:
+        """The shift in units of a track."""
+        return round(self.shift_s / time_base)
+
+    def before(self, pts: int, time_base: Fraction) -> bool:
+        """Whether a time lies before the span."""
+        return self.start_s is not None and pts < round(self.start_s / time_base)
+
+    def after(self, pts: int, time_base: Fraction) -> bool:
+        """Whether a time lies behind the span."""
+        return self.end_s is not None and pts >= round(self.end_s / time_base)
+
+    def frames(self, time_base: Fraction) -> FrameSpan:
+        """The frames of the span, in a video with this unit."""
+        return FrameSpan(
+            None if self.start_s is None else round(self.start_s / time_base),
+            None if self.end_s is None else round(self.end_s / time_base),
+        )
+
+    def chapters(self, container: Any) -> Iterator[Any]:
+        """The chapters of a container, as far as they lie in the span, moved with it."""
+        for chapter in container.chapters():
+            unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
+            start, end = chapter["start"], chapter["end"]
+            if self.after(start, unit) or self.before(end - 1, unit):
+                continue
+            shift = self.shift(unit)
+            yield {**chapter, "start": max(0, start - shift), "end": end - shift}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpan:
+    """The frames with ``start_pts <= pts < end_pts``, in units of the video; None is the first frame, or the end.
+
+    Up to ``before`` frames come earlier and ``after`` later, so that clips at the cut are those of an
+    uninterrupted run. ``seeks`` is False for a file whose clock jumps: what lies before the span is then
+    read, since no time is to be found by seeking.
+    """
+
+    start_pts: int | None = None
+    end_pts: int | None = None
+    before: int = 0
+    after: int = 0
+    seeks: bool = True
+
+    def is_early(self, pts: int) -> bool:
+        """Whether a time lies before the span."""
+        return self.start_pts is not None and pts < self.start_pts
+
+    def is_late(self, pts: int) -> bool:
+        """Whether a time lies behind the span."""
+        return self.end_pts is not None and pts >= self.end_pts
+
+    def __contains__(self, pts: int) -> bool:
+        return not self.is_early(pts) and not self.is_late(pts)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where decoding begins.
+
+    Attributes:
+        seek_pts: the time to seek to; None reads from the beginning.
+        key_pts: of the keyframe that is decoded first; None takes the first that comes.
+
+    """
+
+    seek_pts: int | None = None
+    key_pts: int | None = None
+
+    def go(self, container: Any, stream: Any) -> None:
+        """Seek there, unless reading begins with the file."""
+        if self.seek_pts is not None:
+            container.seek(self.seek_pts, stream=stream)
+
+    def is_before(self, packet: Any) -> bool:
+        """Whether a packet of the video comes before the keyframe, so that it is not decoded."""
+        return self.key_pts is not None and not (packet.is_keyframe and packet.pts == self.key_pts)
+
+    def leads(self, pts: int | None) -> bool:
+        """Whether a picture was decoded without what it refers to, before the keyframe."""
+        return self.key_pts is not None and pts is not None and pts < self.key_pts
+
+
+def tried_entry(path: str, stream: Any, start_s: Fraction) -> Entry:
+    """An entry from which a picture before ``start_s`` is decoded; where that cannot be, the beginning.
+
+    Some containers seek to a packet that decodes only later, and there may be no picture before
+    the start, so a second container tries first.
+    """
+    unit = Fraction(stream.time_base or Fraction(1, 90_000))
+    for margin_s in _TRIAL_MARGINS_S if can_reopen(path) else ():
+        target = int(max(Fraction(0), start_s - margin_s) / unit)
+        try:
+            with open_container(path) as trial:
+                video = trial.streams[stream.index]
+                trial.seek(target, stream=video)
+                picture: Any = next(trial.decode(video), None)
+        except av.FFmpegError:
+            continue
+        if picture is not None and (picture.pts or 0) * unit <= start_s:
+            return Entry(target)
+    return Entry()
+
+
+def exact_entry(
+    path: str,
+    stream_index: int,
+    start_pts: int,
+    needed: int = 0,
+    rate: Fraction | None = None,
+    *,
+    seeks: bool = True,
+) -> Entry:
+    """The entry for pictures from ``start_pts`` on, with at least ``needed`` frames between both.
+
+    It is the beginning of the file where no later keyframe will do. ``seeks`` as FrameSpan has it.
+    """
+    with closing(open_container(path)) as container:
+        stream: Any = container.streams[stream_index]
+        if not seeks:
+            return Entry(key_pts=_latest_key(container, stream, path, start_pts, needed))
+        unit = Fraction(stream.time_base)
+        for margin_s in _MARGINS_S:
+            back_s = margin_s + Fraction(3, 2) * needed / (rate or 25)
+            target = start_pts - round(back_s / unit)
+            if stream.start_time is None or target <= stream.start_time:
+                return Entry()
+            try:
+                container.seek(target, stream=stream)
+                key_pts = _latest_key(container, stream, path, start_pts, needed)
+            except av.FFmpegError:
+                return Entry()
+            if key_pts is not None:
+                return Entry(target, key_pts)
+    return Entry()
+
+
+def _latest_key(container: Any, stream: Any, path: str, start_pts: int, needed: int) -> int | None:
+    nals = nal_format(stream, codec_name(stream), path)
+    keys: list[int] = []
+    times: list[int] = []
+    behind = 0
+    for packet in packets_of(container, path, stream):
+        if packet.pts is None:
+            return None
+        is_key = packet.is_keyframe and packet.pts <= start_pts
+        if is_key and (nals is None or nals.is_entry(nals.split(bytes(packet)))):
+            keys.append(packet.pts)
+        if keys and not packet.is_discard:
+            times.append(packet.pts)
+        behind += packet.pts >= start_pts
+        if behind > _REORDER:
+            break
+    early = [pts for pts in times if pts < start_pts]
+    fitting = (key for key in reversed(keys) if sum(pts >= key for pts in early) >= needed)
+    return next(fitting, None)

@@ -4,7 +4,7 @@ import av
 import pytest
 
 from tests.media.synth import write
-from vderain.media.sink import VideoSink
+from vderain.media.output import Output
 
 
 @pytest.mark.parametrize(("target", "lost"), [("out.ts", True), ("out.mkv", False)])
@@ -27,13 +27,13 @@ def test_a_track_that_does_not_come_out_is_seen(user, monkeypatch):
 
 
 def test_frames_that_do_not_come_out_are_seen(user, monkeypatch):
-    mux, seen = VideoSink._mux, []
+    mux, seen = Output.mux, []
 
     def some(self, packets):
         seen.extend(packets)
         mux(self, [p for p in packets if seen.index(p) != 7])
 
-    monkeypatch.setattr(VideoSink, "_mux", some)
+    monkeypatch.setattr(Output, "mux", some)
     write(user.folder / "in.mp4")
     done, _ = user.run("in.mp4", "out.mp4")
     assert done.code == 3 and any("9 video frames instead of 10" in loss for loss in done.losses)

@@ -46,7 +46,7 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
         return ImageSink(path, source, options)
     from vderain.media.sink import VideoSink
 
-    return VideoSink(path, source, options)
+    return VideoSink.to(path, source, options)
 
 
 def probe_encoders() -> list[tuple[str, bool, str]]:

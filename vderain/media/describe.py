@@ -16,10 +16,10 @@ from vderain.interfaces import StreamInfo
 from vderain.media import open_source
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.template import Template
+from vderain.media.carry.timecode import TIMECODES
 from vderain.media.carry.tracks import Muxer, mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
-from vderain.media.sink import TIMECODES
 from vderain.media.verify.facts import VIEW_WORDS, Facts, differences
 from vderain.options import EncodeOptions, RunOptions
 

@@ -20,8 +20,8 @@ from vderain.engines.store.cache import EngineCache
 from vderain.errors import SourceError
 from vderain.frames import DevicePlanes, Frame, PlaneFormat
 from vderain.machine import has_nvidia_gpu
+from vderain.media import encoding as encoding_module
 from vderain.media import open_sink, open_source
-from vderain.media import sink as sink_module
 from vderain.media import source as source_module
 from vderain.media.frames.planes import Scaler
 from vderain.media.gpu.surfaces import why_not_from_device
@@ -41,7 +41,7 @@ def stay(monkeypatch):
 
     def on():
         decode_on_gpu(monkeypatch)
-        monkeypatch.setattr(sink_module.VideoSink, "takes_device_planes", True)
+        monkeypatch.setattr(encoding_module.Encoding, "takes_device_planes", True)
 
         def opened(decoder, path, pipe, *, stay):
             return open_container(path), ""
@@ -183,15 +183,15 @@ def test_an_encoder_that_takes_no_pictures_from_the_gpu_gets_copies_and_it_is_to
 ):
     rainy = clip(tmp_path, 3)
     decode_on_gpu(monkeypatch)
-    monkeypatch.setattr(sink_module, "why_not_from_device", lambda encoder: "too many sessions")
+    monkeypatch.setattr(encoding_module, "why_not_from_device", lambda encoder: "too many sessions")
     with closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source:
         sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
-        name = sink._encoder.name
         assert not sink.takes_device_planes  # x264 is no encoder of a GPU
         sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
-        sink._encoder = replace(sink._encoder, name="h264_nvenc")
+        encoding, x264 = sink._encoding, sink._encoding.encoder
+        encoding.encoder = replace(x264, name="h264_nvenc")
         assert not sink.takes_device_planes
-        sink._encoder = replace(sink._encoder, name=name)
+        encoding.encoder = x264
         for frame in source:
             sink.write(frame)
         report = sink.finish()

@@ -26,7 +26,7 @@ class Template:
     turns the picture. ``samples`` are some packets of the tracks beside the video, by their index, as far
     as they are known; they may be copied only. ``timecode`` is that of the first frame where it stands inside
     the video stream. ``leftovers`` are what a local MP4 or MOV file holds besides, ``views`` the
-    names of the first frame's side data.
+    names of the first frame's side data. ``left_out`` are tracks that do not go with the output, by their index.
     """
 
     container: Any
@@ -42,6 +42,7 @@ class Template:
     timecode: str | None = None
     leftovers: Leftovers | None = None
     views: frozenset[str] = frozenset()
+    left_out: frozenset[int] = frozenset()
 
 
 def leftovers_of(path: str, container: Any) -> Leftovers | None:

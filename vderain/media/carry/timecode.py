@@ -9,6 +9,7 @@ from typing import Any
 from vderain.media.io.formats import portable_metadata
 
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d+)")
+TIMECODES = ("mp4", "mov", "matroska", "webm")  # the muxers that write a timecode
 _DAY_S = 24 * 3600
 
 

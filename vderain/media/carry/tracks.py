@@ -218,7 +218,7 @@ def mirror(
         for stream in template.container.streams:
             if stream.index == template.video_index:
                 add_video()
-            elif not is_container_track(stream):
+            elif stream.index not in template.left_out and not is_container_track(stream):
                 builder.add(stream)
     except BaseException:
         builder.tracks.abort()

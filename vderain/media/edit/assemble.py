@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import av
-
 from vderain.errors import SinkError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
-from vderain.interfaces import SinkReport
+from vderain.interfaces import SinkReport, StreamInfo
+from vderain.media.carry.template import Template
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
+from vderain.media.encoding import written_tags
 from vderain.media.frames.continuity import Continuity
 from vderain.media.frames.planes import carrier_of
 from vderain.media.frames.timing import move
-from vderain.media.io.encoders import ENCODERS, fit
-from vderain.media.io.formats import container_for
+from vderain.media.io.encoders import ENCODERS, encoder_for, fit
+from vderain.media.io.formats import Container, container_for
 from vderain.media.io.index import NAL_CODECS, VideoIndex, index_video, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container
 from vderain.media.io.streams import add_copied_video
-from vderain.media.sink import VideoSink, written_tags
+from vderain.media.output import Output
 from vderain.media.source import VideoSource
 from vderain.media.verify.contents import Contents
 from vderain.options import EncodeOptions, RunOptions
@@ -90,7 +90,7 @@ def assemble(
 ) -> Assembled:
     """Write the video of all pieces, in order, with all else that the source holds.
 
-    Other tracks, chapters, tags, rotation come through as with VideoSink; times stay. ``index`` is
+    Other tracks, chapters, tags, rotation come through as with a run; times stay. ``index`` is
     that of the source, where it is known already. The output has its name only when it is complete.
     Raises SourceError, OptionError, and SinkError also for pieces that do not fit together.
     """
@@ -110,13 +110,23 @@ def assemble(
         closing(VideoSource(source_path, run=RunOptions(), encode=encode)) as source,
         closing(Parts(index, pieces, output_path, repeat_sets=in_band)) as parts,
     ):
-        first = next(item for item in source if isinstance(item, Frame))
-        sink = _AssemblySink(output_path, source, encode, parts, first)
+        template = source.template
+        output = Output(
+            *(output_path, container),
+            info=source.info,
+            template=template,
+            overwrite=encode.overwrite,
+            compares=False,  # the caller compares what the source holds
+        )
         try:
-            contents = sink.take(parts.packets(), source_path, index.time_base)
-            report = sink.finish()
+            _begin(output, encode, container, source, parts)
+            with output.failing():
+                contents = _fill(output, source_path, source.info, template, parts.packets())
+            if not output.report.frames:
+                raise SinkError(f"{output_path}: not one frame came, so no output was made")
+            report = output.finish()
         except BaseException:
-            sink.abort()
+            output.abort()
             raise
     if parts.copied_frames:
         report.notes.append(
@@ -125,87 +135,83 @@ def assemble(
     return Assembled(report, contents)
 
 
-class _AssemblySink(VideoSink):
-    """Writes packets in the place of frames; all else is as with VideoSink."""
+def _begin(
+    output: Output, encode: EncodeOptions, container: Container, source: VideoSource, parts: Parts
+) -> None:
+    """Open the output with a video stream for the packets of all parts, and write its header."""
+    encoder, notes = encoder_for(encode, container.muxer)
+    output.report.codec = encoder.name
+    output.report.notes.extend(notes)
 
-    def __init__(
-        self, path: str, source: VideoSource, encode: EncodeOptions, parts: Parts, first: Frame
-    ) -> None:
-        self._parts = parts
-        self._look = first
-        super().__init__(path, source, encode)
-        self._given = None  # what the source's packets hold is compared by the caller
-
-    def take(self, packets: Iterator[Any], source_path: str, unit: Fraction) -> Contents:
-        """Mux the video, and between it the packets of all other tracks, in the order of time.
-
-        Returns what the source holds.
-        """
-        try:
-            self._begin()
-            head = next(packets, None)
-            with closing(open_container(source_path)) as container:
-                contents = Contents.of(container, source_path)
-                for item, time_s in self._others(container, contents):
-                    while head is not None and time_s is not None and head.dts * unit <= time_s:
-                        self._mux_video(head)
-                        head = next(packets, None)
-                    self._tracks.write(item.stream_index, item.payload)
-            while head is not None:
-                self._mux_video(head)
-                head = next(packets, None)
-            return contents
-        except (av.FFmpegError, OSError) as error:
-            raise self._failure(error) from error
-
-    def _begin(self) -> None:
-        context = self._stream.codec_context
-        tags = written_tags(self._look, self._parts.template.codec_context.pix_fmt)
-        context.color_range, context.colorspace = tags.range, tags.matrix
-        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        context.sample_aspect_ratio = self._info.sample_aspect_ratio
-        self._stream.time_base = self._info.time_base
-        self._turn()
-        self._lose_pixel_shape()
-        self._output.start_encoding()
-
-    def _new_stream(self) -> Any:
-        stream = add_copied_video(self._output, self._parts.template, self._info.frame_rate)
-        stream.codec_context.extradata = self._parts.extradata
+    def add(made: Any) -> Any:
+        stream = add_copied_video(made, parts.template, source.info.frame_rate)
+        stream.codec_context.extradata = parts.extradata
         return stream
 
-    def _mux_video(self, packet: Any) -> None:
-        move(packet, round(self._shift_s / self._info.time_base))
-        packet.stream = self._stream
-        self._muxer.mux(packet)
-        self._report.frames += 1
+    output.open(encoder.codec, add, holds_pixel_shape=encoder.pixel_shape)
+    first = next(item for item in source if isinstance(item, Frame))
+    tags = written_tags(first, parts.template.codec_context.pix_fmt)
+    context = output.stream.codec_context
+    context.color_range, context.colorspace = tags.range, tags.matrix
+    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+    context.sample_aspect_ratio = source.info.sample_aspect_ratio
+    output.stream.time_base = source.info.time_base
+    with output.failing():
+        output.begin()
 
-    def _drain(self) -> None:
-        """Nothing is held back here."""
 
-    def _others(
-        self, container: Any, contents: Contents
-    ) -> Iterator[tuple[PassedPacket, Fraction | None]]:
-        """The packets of the other tracks with their times in seconds; ``contents`` is told of all packets."""
-        assert self._template is not None
-        video = container.streams[self._template.video_index]
-        length = Length(container, video, self._info.frame_rate)
-        clock = Continuity(container)
-        for packet in packets_of(container, contents.path, clock=clock):
-            contents.add(packet)
-            unit = Fraction(packet.time_base or 1)
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is not None and packet.stream.index == video.index:
-                length.picture(time * unit, (packet.duration or 0) * unit)
-            elif packet.stream.index != video.index and packet.time_base:
-                if time is not None:
-                    length.passed((time + (packet.duration or 0)) * unit)
-                dts = packet.dts if packet.dts is not None else packet.pts
-                yield (
-                    PassedPacket(packet.stream.index, packet),
-                    None if dts is None else dts * unit,
-                )
-        if not clock.jumps:
-            self._report.losses.extend(length.losses(failures=0, whole=True))
-        begun_s = self._template.zero_s
-        self._report.notes.extend(jump.note(begun_s) for jump in clock.jumps)
+def _fill(
+    output: Output, path: str, info: StreamInfo, template: Template, packets: Iterator[Any]
+) -> Contents:
+    """Write the video, and between it the packets of all other tracks of a file, in the order of time.
+
+    Returns what the file holds.
+    """
+    unit = info.time_base
+    shift = round(output.shift_s / unit)
+
+    def write(packet: Any) -> None:
+        move(packet, shift)
+        packet.stream = output.stream
+        pts, duration = packet.pts, packet.duration or 0
+        output.mux([packet])
+        output.note_frame(pts, duration, unit)
+
+    head = next(packets, None)
+    with closing(open_container(path)) as container:
+        contents = Contents.of(container, path)
+        for item, time_s in _others(output, info, template, container, contents):
+            while head is not None and time_s is not None and head.dts * unit <= time_s:
+                write(head)
+                head = next(packets, None)
+            output.carry(item)
+    while head is not None:
+        write(head)
+        head = next(packets, None)
+    return contents
+
+
+def _others(
+    output: Output, info: StreamInfo, template: Template, container: Any, contents: Contents
+) -> Iterator[tuple[PassedPacket, Fraction | None]]:
+    """The packets of the other tracks with their times in seconds; ``contents`` gets all packets."""
+    video = container.streams[contents.video_index]
+    length = Length(container, video, info.frame_rate)
+    clock = Continuity(container)
+    for packet in packets_of(container, contents.path, clock=clock):
+        contents.add(packet)
+        unit = Fraction(packet.time_base or 1)
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None and packet.stream.index == video.index:
+            length.picture(time * unit, (packet.duration or 0) * unit)
+        elif packet.stream.index != video.index and packet.time_base:
+            if time is not None:
+                length.passed((time + (packet.duration or 0)) * unit)
+            dts = packet.dts if packet.dts is not None else packet.pts
+            yield (
+                PassedPacket(packet.stream.index, packet),
+                None if dts is None else dts * unit,
+            )
+    if not clock.jumps:
+        output.report.losses.extend(length.losses(failures=0, whole=True))
+    output.report.notes.extend(jump.note(template.zero_s) for jump in clock.jumps)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
@@ -15,17 +15,19 @@ from av.stream import Disposition
 
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import Destination
-from vderain.interfaces import SinkReport
+from vderain.frames import PassedPacket
+from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.template import Template
-from vderain.media.carry.tracks import CopiedTrack, Muxer, Tracks, mirror
+from vderain.media.carry.tracks import CopiedTrack
 from vderain.media.carry.trial import first_packets
 from vderain.media.frames.color import Mastering
 from vderain.media.frames.timing import DecodingTimes, move
-from vderain.media.io.formats import Container, container_for, muxer_options, portable_metadata
+from vderain.media.io.formats import container_for
 from vderain.media.io.index import nal_format
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
-from vderain.media.io.streams import add_copied_video, tag_video
+from vderain.media.io.streams import add_copied_video
 from vderain.media.io.urls import redact
+from vderain.media.output import Output
 from vderain.options import EncodeOptions
 
 _CODECS = ("h264", "hevc", "av1", "ffv1")  # what is written here
@@ -46,21 +48,14 @@ def join(parts: Sequence[str], output: str, *, overwrite: bool = False) -> SinkR
     """
     if len(parts) < 2:
         raise OptionError(f"{output}: is to be joined of {len(parts)} files; name two or more")
-    destination = Destination(output)
     for part in parts:
-        destination.check(part, overwrite=overwrite)
+        Destination(output).check(part, overwrite=overwrite)
     looked_at = _placed([_look_at(part) for part in parts])
     for other in looked_at[1:]:
         _refuse_difference(looked_at[0], other)
-    container = container_for(output, EncodeOptions(codec=_codec_of(looked_at[0])))
-    try:
-        report = _Joining(looked_at, destination, container).run()
-        destination.publish()
-    except BaseException:
-        destination.discard()
-        raise
-    report.path = output
-    return report
+    with closing(open_container(looked_at[0].path)) as first:
+        joining = _Joining(looked_at, first, output, overwrite=overwrite)
+        return joining.run()
 
 
 def _codec_of(part: _Part) -> str:
@@ -226,103 +221,43 @@ class _Sound:
         return True
 
 
-@dataclass(slots=True)
-class _Chosen:
-    """Some streams of a container, as ``mirror`` looks at them."""
-
-    streams: list[Any] = field(default_factory=list)
-
-
 class _Joining:
-    """One output while parts are copied into it."""
+    """One output while parts are copied into it; ``first`` is the first part, open."""
 
-    def __init__(self, parts: list[_Part], destination: Destination, container: Container) -> None:
-        self._parts, self._destination, self._container = parts, destination, container
-        self._report = SinkReport(codec=f"copied {parts[0].video.codec}")
-        self._tracks = Tracks()
+    def __init__(self, parts: list[_Part], first: Any, output: str, *, overwrite: bool) -> None:
+        self._parts = parts
+        codec = _codec_of(parts[0])
+        losses: list[str] = []
+        self._output = Output(
+            output,
+            container_for(output, EncodeOptions(codec=codec)),
+            info=_info(parts[0], first),
+            template=_template(parts, first, losses),
+            overwrite=overwrite,
+        )
+        self._output.report.codec = f"copied {codec}"
+        self._output.report.losses.extend(losses)
+        original = first.streams[parts[0].video_index]
+        self._output.open(
+            codec, lambda made: add_copied_video(made, original, original.average_rate)
+        )
+        self._video = CopiedTrack(self._output.muxer, self._output.stream, order=DecodingTimes())
         self._sounds: dict[int, _Sound] = {}
-        self._stream: Any = None
 
     def run(self) -> SinkReport:
-        """Copy everything and complete the partial file. Raises SinkError and SourceError."""
-        with closing(open_container(self._parts[0].path)) as first:
-            output = self._create(first)
-            with self._given_up_on_failure(output):
+        """Copy everything and complete the file. Raises SinkError and SourceError."""
+        output = self._output
+        try:
+            with output.failing():
+                output.begin()
                 for part in self._parts:
                     self._copy(part)
                 self._video.flush()
-                self._tracks.flush()
-                output.close()
-                self._tracks.mend(self._destination.partial)
-        self._tracks.finish()
-        return self._complete()
-
-    def _create(self, first: Any) -> Any:
-        metadata = portable_metadata(first.metadata)
-        video = self._parts[0].video
-        try:
-            output: Any = av.open(
-                f"file:{self._destination.partial}",
-                "w",
-                format=self._container.muxer,
-                container_options=muxer_options(self._container, metadata, video.time_base),
-                metadata_errors="surrogateescape",
-            )
-        except (av.FFmpegError, OSError) as error:
-            raise self._failure(error) from error
-        with self._given_up_on_failure(output):
-            output.metadata.update(metadata)
-            output.set_chapters(list(self._chapters()))
-            muxer = Muxer(output)
-            chosen = _Chosen([s for s in first.streams if self._is_common(s)])
-            samples = first_packets(self._parts[0].path, {s.index for s in chosen.streams})
-            template = Template(
-                *(chosen, self._parts[0].video_index, (), None, Mastering()),
-                samples={index: tuple(packets) for index, packets in samples.items()},
-            )
-            self._tracks = mirror(
-                template, muxer, self._container, None, lambda: self._add_video(first, muxer)
-            )
-            output.start_encoding()
-        return output
-
-    def _add_video(self, first: Any, muxer: Muxer) -> None:
-        original = first.streams[self._parts[0].video_index]
-        stream = add_copied_video(muxer.container, original, original.average_rate)
-        stream.metadata.clear()
-        stream.metadata.update(portable_metadata(original.metadata))
-        stream.disposition = original.disposition
-        tag_video(stream, self._parts[0].video.codec, self._container.muxer)
-        self._video = CopiedTrack(muxer, stream, order=DecodingTimes())
-        self._stream = stream
-
-    def _is_common(self, stream: Any) -> bool:
-        """Whether a track of the first part is in all of them; tells of the others."""
-        if stream.index == self._parts[0].video_index or stream.type == "attachment":
-            return True
-        if stream.disposition & Disposition.attached_pic:
-            return True  # a cover: that of the first part
-        keys = {index: key for key, (index, _) in self._parts[0].tracks.items()}
-        key = keys.get(stream.index)
-        if key is None:
-            return True  # bookkeeping, which mirror knows
-        about = self._parts[0].tracks[key][1]
-        for part in self._parts[1:]:
-            if key not in part.tracks or part.tracks[key][1] != about:
-                name = f"#{stream.index} {stream.type} {about[0]}"
-                self._report.losses.append(f"{name}: left out, {part.path} has no such track")
-                return False
-        return True
-
-    def _chapters(self) -> Iterator[dict[str, Any]]:
-        number = 0
-        for part in self._parts:
-            for chapter in part.chapters:
-                number += 1
-                unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
-                shift = part.shift_in(unit)
-                start, end = chapter["start"] + shift, chapter["end"] + shift
-                yield {**chapter, "id": number, "start": start, "end": end, "time_base": unit}
+            output.report.losses.extend(_without_place(self._parts))
+            return output.finish()
+        except BaseException:
+            output.abort()
+            raise
 
     def _copy(self, part: _Part) -> None:
         """Copy one part, moved to its place."""
@@ -343,25 +278,24 @@ class _Joining:
                 index = packet.stream.index
                 if index in covers:
                     if part is first:
-                        self._tracks.write(places[index], packet)
+                        self._output.carry(PassedPacket(places[index], packet))
                     continue
                 move(packet, part.shift_in(Fraction(packet.time_base)))
                 if index == part.video_index:
                     frames += 1
-                    packet.dts = None  # made anew, so that they rise over the cut too
-                    packet.stream = self._stream  # its own is gone before it is written
-                    self._video.write(packet)
+                    self._copy_frame(packet, part.video.time_base)
                 elif index in places and self._takes(packet, places[index]):
-                    self._tracks.write(places[index], packet)
+                    self._output.carry(PassedPacket(places[index], packet))
         if frames != part.frames:
             raise SourceError(f"{part.path}: changed while it was read; try again")
-        self._report.frames += frames
-        for place, sound in self._sounds.items():
-            if sound.left_out_s > _OVERLAP_S:
-                self._report.losses.append(
-                    f"{self._tracks.names[place]}: {float(sound.left_out_s):.2f} s at the beginning of"
-                    f" {part.path} are left out, the sound before lasts so much longer than its video"
-                )
+        self._report_sound(part)
+
+    def _copy_frame(self, packet: Any, unit: Fraction) -> None:
+        packet.dts = None  # made anew, so that they rise over the cut too
+        packet.stream = self._output.stream  # its own is gone before it is written
+        pts, duration = packet.pts, packet.duration or 0
+        self._video.write(packet)
+        self._output.note_frame(pts, duration, unit)
 
     def _takes(self, packet: Any, place: int) -> bool:
         """Whether a packet of a track beside the video is copied: all but sound that overlaps."""
@@ -369,32 +303,69 @@ class _Joining:
             return True
         return self._sounds.setdefault(place, _Sound()).takes(packet)
 
-    @contextmanager
-    def _given_up_on_failure(self, output: Any) -> Iterator[None]:
-        """Close what cannot be completed. Raises SinkError for what FFmpeg and the system say."""
-        try:
-            yield
-        except BaseException as error:
-            with suppress(av.FFmpegError, OSError, ValueError):
-                output.close()
-            self._tracks.abort()
-            if isinstance(error, av.FFmpegError | OSError):
-                raise self._failure(error) from error
-            raise
+    def _report_sound(self, part: _Part) -> None:
+        for place, sound in self._sounds.items():
+            if sound.left_out_s > _OVERLAP_S:
+                self._output.report.losses.append(
+                    f"{self._output.tracks.names[place]}: {float(sound.left_out_s):.2f} s at the beginning of"
+                    f" {part.path} are left out, the sound before lasts so much longer than its video"
+                )
 
-    def _failure(self, error: Exception) -> SinkError:
-        reason = redact(getattr(error, "strerror", None) or str(error))
-        return SinkError(
-            f"{self._destination.path}: cannot be written ({reason}); nothing was left"
-        )
 
-    def _complete(self) -> SinkReport:
-        report = self._report
-        report.tracks_copied.extend(self._tracks.copied.values())
-        report.notes.extend(self._tracks.notes)
-        report.losses.extend(self._tracks.losses)
-        report.losses.extend(_without_place(self._parts))
-        return report
+def _info(part: _Part, container: Any) -> StreamInfo:
+    """What an output learns of its first part."""
+    stream = container.streams[part.video_index]
+    context = stream.codec_context
+    return StreamInfo(
+        *(part.path, context.width, context.height, part.video.time_base),
+        frame_rate=stream.average_rate,
+        container=container.format.name,
+    )
+
+
+def _template(parts: list[_Part], container: Any, losses: list[str]) -> Template:
+    """What goes with the output: tags of the first part, chapters of all, tracks that all parts have."""
+    first = parts[0]
+    left_out = frozenset(
+        stream.index for stream in container.streams if not _is_common(parts, stream, losses)
+    )
+    others = {stream.index for stream in container.streams} - left_out
+    samples = first_packets(first.path, others)
+    return Template(
+        *(container, first.video_index, tuple(_chapters(parts)), None, Mastering()),
+        samples={index: tuple(packets) for index, packets in samples.items()},
+        left_out=left_out,
+    )
+
+
+def _is_common(parts: list[_Part], stream: Any, losses: list[str]) -> bool:
+    """Whether a track of the first part is in all of them; ``losses`` gets the others."""
+    if stream.index == parts[0].video_index or stream.type == "attachment":
+        return True
+    if stream.disposition & Disposition.attached_pic:
+        return True  # a cover: that of the first part
+    keys = {index: key for key, (index, _) in parts[0].tracks.items()}
+    key = keys.get(stream.index)
+    if key is None:
+        return True  # bookkeeping, which mirror knows
+    about = parts[0].tracks[key][1]
+    for part in parts[1:]:
+        if key not in part.tracks or part.tracks[key][1] != about:
+            name = f"#{stream.index} {stream.type} {about[0]}"
+            losses.append(f"{name}: left out, {part.path} has no such track")
+            return False
+    return True
+
+
+def _chapters(parts: list[_Part]) -> Iterator[dict[str, Any]]:
+    number = 0
+    for part in parts:
+        for chapter in part.chapters:
+            number += 1
+            unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
+            shift = part.shift_in(unit)
+            start, end = chapter["start"] + shift, chapter["end"] + shift
+            yield {**chapter, "id": number, "start": start, "end": end, "time_base": unit}
 
 
 def _without_place(parts: list[_Part]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
 
-from vderain.frames import ColorTags, Frame, PassedPacket
-from vderain.interfaces import FrameSource
+from vderain.frames import Frame, PassedPacket
+from vderain.interfaces import FrameSource, SinkReport
+from vderain.media.encoding import Encoding
 from vderain.media.io.formats import Container
+from vderain.media.output import Output
 from vderain.media.sink import VideoSink
 from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions
@@ -21,46 +22,49 @@ OFFSET_TAG = "pts_offset"  # what is to be added to the times in an intermediate
 _ENCODER_THREADS = 4
 
 
-class SegmentSink(VideoSink):
-    """FrameSink of one segment: its frames go into an intermediate file, others are dropped.
+class SegmentSink:
+    """FrameSink of one segment: its frames go into an intermediate file, all else is dropped.
 
     The file keeps times exactly, those before zero moved by its tag OFFSET_TAG, whatever its own
-    ``time_base``, and replaces one of the same name when it is
-    complete. It begins with a picture that refers to nothing before, and all its groups are closed.
-    Raises SinkError and OptionError.
+    ``time_base``, and replaces one of the same name when it is complete. It begins with a picture that
+    refers to nothing before, and all its groups are closed. What the source holds besides goes into the
+    assembled output. Raises SinkError and OptionError.
     """
-
-    _extra_options: ClassVar[dict[str, str]] = {"flags": "+cgop"}
-    _carries = False
 
     def __init__(
         self, path: str, source: FrameSource, encode: EncodeOptions, span: FrameSpan
     ) -> None:
         self._span = span
-        super().__init__(path, source, replace(encode, overwrite=True))
+        self._output = Output(path, _INTERMEDIATE, info=source.info, template=None, overwrite=True)
+        self._encoding = Encoding(
+            replace(encode, overwrite=True),
+            _INTERMEDIATE,
+            info=source.info,
+            template=source.template,
+            report=self._output.report,
+            closed_gops=True,
+            threads=_ENCODER_THREADS,  # segments of a clip may be made on several machines
+        )
+        self._sink = VideoSink(self._output, self._encoding)
+
+    @property
+    def takes_device_planes(self) -> bool:
+        """Whether frames may come on the GPU, to be encoded there."""
+        return self._sink.takes_device_planes
 
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame of the segment."""
-        if isinstance(item, Frame) and item.pts in self._span:
-            super().write(item)
+        if not isinstance(item, Frame) or item.pts not in self._span:
+            return
+        if not self._encoding.begun and item.pts < 0:  # NUT holds no times before zero
+            self._encoding.shift_s = -item.pts * item.time_base
+            self._output.tag(OFFSET_TAG, str(item.pts))
+        self._sink.write(item)
 
-    def _start(self, frame: Frame) -> None:
-        """Begin the file; NUT holds no times before zero, so these are moved, and it says how far."""
-        self._offset = min(0, frame.pts)
-        if self._offset:
-            self._output.metadata[OFFSET_TAG] = str(self._offset)
-        super()._start(frame)
+    def finish(self) -> SinkReport:
+        """Flush, complete the file, give it its name."""
+        return self._sink.finish()
 
-    def _tell_encoder(self, context: Any, tags: ColorTags) -> None:
-        """Also how many threads: segments of a clip may be made on several machines."""
-        super()._tell_encoder(context, tags)
-        context.thread_type, context.thread_count = "FRAME", _ENCODER_THREADS
-
-    def _time_of(self, frame: Frame) -> int:
-        return frame.pts - self._offset
-
-    def _container_for(self, path: str, options: EncodeOptions) -> Container:
-        return _INTERMEDIATE
-
-    def _add_streams(self) -> None:
-        self._add_video()
+    def abort(self) -> None:
+        """Drop what was written; does nothing after ``finish``."""
+        self._sink.abort()

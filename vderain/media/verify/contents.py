@@ -94,13 +94,14 @@ class Contents:
                 contents.add(packet)
         return contents
 
-    def add(self, packet: Any) -> None:
-        """Take the next packet."""
-        if packet.stream.index == self.video_index:
+    def add(self, packet: Any, index: int | None = None) -> None:
+        """Take the next packet, of the track ``index`` where that is not its own."""
+        index = packet.stream.index if index is None else index
+        if index == self.video_index:
             if packet.pts is not None and not packet.is_discard:
                 self.times.append(packet.pts)
                 self.end = max(self.end, packet.pts + (packet.duration or 0))
-        elif (other := self.others.get(packet.stream.index)) is not None:
+        elif (other := self.others.get(index)) is not None:
             other.packets += 1
             other.play(packet)
             if other.kind == "audio":

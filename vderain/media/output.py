@@ -1,0 +1,414 @@
+"""A video file while it is written: its place, container, tags, tracks and report; frames are encoded elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from vderain.errors import SinkError
+from vderain.files import Destination
+from vderain.frames import PassedPacket
+from vderain.interfaces import SinkReport, StreamInfo
+from vderain.media.carry.belongings import Belongings
+from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
+from vderain.media.carry.template import Template
+from vderain.media.carry.timecode import TIMECODES, tags_behind, told_timecode
+from vderain.media.carry.tracks import Muxer, Tracks, mirror
+from vderain.media.frames.timing import shift_to_show
+from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
+from vderain.media.io.open import open_container
+from vderain.media.io.pipes import StandardOutput
+from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
+from vderain.media.io.urls import redact
+from vderain.media.verify.contents import Contents
+from vderain.media.verify.facts import Facts
+from vderain.media.verify.problems import verified
+
+
+class Output:
+    """All of an output but how the packets of its video are made.
+
+    In this order: ``open`` makes the streams, ``begin`` writes the header, ``mux`` and ``carry`` take packets,
+    ``finish`` completes, verifies and names the file. After a failure ``abort`` leaves nothing behind.
+    Raises SinkError and OptionError.
+
+    Args:
+        path: of the file, or ``-`` for standard output.
+        container: its format.
+        info: the source; its frame rate is that of the output.
+        template: what of the source goes with the output; None for nothing.
+        overwrite: whether a file of that name is replaced.
+        compares: whether ``finish`` compares the packets that went in with those of the file.
+
+    Attributes:
+        report: what was written so far.
+        shift_s: what is added to all times.
+        stream: the video, once it is open.
+        muxer: takes its packets.
+        frames_stay: whether frames have the size that they had.
+
+    """
+
+    stream: Any
+    muxer: Muxer
+
+    def __init__(
+        self,
+        path: str,
+        container: Container,
+        *,
+        info: StreamInfo,
+        template: Template | None,
+        overwrite: bool,
+        compares: bool = True,
+    ) -> None:
+        self.report = SinkReport(path="standard output" if path == STANDARD_STREAM else path)
+        self.frames_stay = True
+        self._format, self._info, self._template = container, info, template
+        self._overwrite = overwrite
+        self.shift_s = self._to_show()
+        self._destination: Destination | None = None
+        self._pipe: StandardOutput | None = None
+        if path == STANDARD_STREAM:
+            self._pipe = StandardOutput()
+        else:
+            self._destination = Destination(path)
+            self._destination.check(info.path, overwrite=overwrite)
+        self._made: Any = None
+        self._tracks = Tracks()
+        self._belongings = Belongings(None, {}, container.muxer)
+        self._grafts = self._begun = self._closed = False
+        self._waiting: list[PassedPacket] = []
+        self._holds_pixel_shape = True
+        self._given: Contents | None = None
+        if template is not None and compares and self._pipe is None:
+            self._given = Contents.of(template.container, info.path)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Turn what FFmpeg and the system say into a SinkError; an interrupt behind it is raised itself."""
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def open(
+        self, codec: str, add_video: Callable[[Any], Any], *, holds_pixel_shape: bool = True
+    ) -> None:
+        """Make the streams; FFmpeg creates the file itself with the header.
+
+        Args:
+            codec: of the video, as ``EncodeOptions.codec`` names it.
+            add_video: makes its stream in the container that it is given.
+            holds_pixel_shape: whether the video stream itself tells the shape of pixels.
+
+        """
+        self._holds_pixel_shape = holds_pixel_shape
+        try:
+            with self.failing():
+                self._open(lambda: self._add_video(codec, add_video))
+        except BaseException:
+            self.abort()
+            raise
+
+    def begin(self) -> None:
+        """Write the header, and let the packets go that wait for it."""
+        if self._template is not None:
+            self._turn(self._template)
+            self._lose_pixel_shape()
+        self._made.start_encoding()
+        self._begun = True
+        for packet in self._waiting:
+            self._pass(packet)
+        self._waiting.clear()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the header is written."""
+        return self._begun
+
+    @property
+    def tracks(self) -> Tracks:
+        """The tracks beside the video."""
+        return self._tracks
+
+    def tag(self, key: str, value: str) -> None:
+        """Give the container a tag, before it begins."""
+        self._made.metadata[key] = value
+
+    def carry(self, item: PassedPacket) -> None:
+        """Write a packet of another track, moved as all are; it waits where the header is not written yet."""
+        if not self._begun:
+            self._waiting.append(item)
+        else:
+            self._pass(item)
+
+    def note_frame(self, pts: int, duration: int, unit: Fraction) -> None:
+        """Count a frame that goes in, with the time that it should have, in units of ``unit`` seconds."""
+        self.report.frames += 1
+        if self._given is not None:
+            self._given.unit = unit
+            self._given.times.append(pts)
+            self._given.end = max(self._given.end, pts + duration)
+
+    def mux(self, packets: Iterable[Any]) -> None:
+        """Write packets of the video."""
+        for packet in packets:
+            self.muxer.mux(packet)
+
+    def finish(self) -> SinkReport:
+        """Complete the container, verify it, give it its name."""
+        with self.failing():
+            self._tracks.flush()
+            numbers = self._track_numbers() if self._grafts else {}
+            self._made.close()
+            self._look_for_timecode()
+            if self._destination is not None:
+                self._tracks.mend(self._destination.partial)
+                if self._grafts:
+                    self._belongings.complete(
+                        self._destination.partial, numbers, frames_stay=self.frames_stay
+                    )
+            self._tracks.finish()
+            self._belongings.finish()
+            if self._pipe is not None:
+                self._pipe.flush()
+        if self._destination is not None:
+            unnamed = self._unnamed_losses(self._destination.partial)
+            self._destination.publish()
+            self.report.losses.extend(unnamed)
+        self._closed = True
+        self._tracks.publish()
+        self._belongings.publish()
+        return self._complete_report()
+
+    def abort(self) -> None:
+        """Drop what was written; does nothing after ``finish``."""
+        if self._closed:
+            return
+        self._closed = True
+        # A container that failed cannot be completed, and need not be.
+        with suppress(av.FFmpegError, OSError, ValueError):
+            if self._made is not None:
+                self._made.close()
+        self._tracks.abort()
+        self._belongings.abort()
+        if self._destination is not None:
+            self._destination.discard()
+
+    def _open(self, add_video: Callable[[], None]) -> None:
+        file: Any = self._pipe
+        if self._destination is not None:
+            file = f"file:{self._destination.partial}"
+        metadata = self._tags(self._template.container.metadata) if self._template else {}
+        if self._template is not None:
+            self._belongings = Belongings(
+                *(self._template.leftovers, metadata, self._format.muxer),
+                is_file=self._pipe is None,
+            )
+        self._grafts = self._belongings.grafts(MP4_KEYS)
+        self._made = av.open(
+            file,
+            "w",
+            format=self._format.muxer,
+            container_options=muxer_options(
+                *(self._format, metadata, self._info.time_base), is_changed=self._grafts
+            ),
+            metadata_errors="surrogateescape",
+        )
+        self._made.metadata.update(metadata)
+        self.muxer = Muxer(self._made)
+        if self._template is None:
+            add_video()
+        else:
+            self._add_streams(self._template, add_video)
+
+    def _add_streams(self, template: Template, add_video: Callable[[], None]) -> None:
+        self._made.set_chapters([self._moved(chapter) for chapter in template.chapters])
+        is_file = self._destination is not None
+        self._tracks = mirror(
+            *(template, self.muxer, self._format, self._sidecar if is_file else None, add_video),
+            is_file=is_file,
+        )
+        self._tracks.shift_s = self.shift_s
+        self._belongings.keep_beside(self._box_sidecar if is_file else None)
+
+    def _add_video(self, codec: str, add: Callable[[Any], Any]) -> None:
+        self.stream = add(self._made)
+        self.stream.metadata.clear()
+        if self._template is not None:
+            original = self._template.container.streams[self._template.video_index]
+            self.stream.metadata.update(self._tags(original.metadata))
+            self.stream.disposition = original.disposition
+            self._write_timecode(self._template)
+        tag_video(self.stream, codec, self._format.muxer)
+
+    def _tags(self, metadata: dict[str, str]) -> dict[str, str]:
+        assert self._template is not None
+        return tags_behind(metadata, self._template.cut_s, self._info.frame_rate)
+
+    def _to_show(self) -> Fraction:
+        """What is added to all times, because players would not show all frames, or only after hours."""
+        if self._template is None or not self._format.timestamps:
+            return Fraction(0)
+        shift_s = shift_to_show(
+            self._template.first_s,
+            self._template.zero_s,
+            late_start=self._format.late_start,
+            early_start=self._format.early_start,
+        )
+        if shift_s:
+            why = "so that no frame lies before zero"
+            if shift_s < 0:
+                why = f"because players of {self._format.muxer} would wait that long"
+            way = "later" if shift_s > 0 else "earlier"
+            self.report.notes.append(f"all tracks begin {float(abs(shift_s)):.3f} s {way}, {why}")
+        return shift_s
+
+    def _moved(self, chapter: dict[str, Any]) -> dict[str, Any]:
+        shift = round(self.shift_s / (chapter["time_base"] or Fraction(1, 1000)))
+        return {**chapter, "start": max(0, chapter["start"] + shift), "end": chapter["end"] + shift}
+
+    def _sidecar(self, stream: Any, codec: str) -> Sidecar:
+        assert self._destination is not None
+        leftovers = self._template.leftovers if self._template else None
+        entry = leftovers.entry(stream.id) if leftovers and stream.type == "data" else None
+        place = place_beside(self._destination.path, stream.index, codec)
+        return self._open_sidecar(place, track_header(stream, codec, entry))
+
+    def _box_sidecar(self) -> Sidecar:
+        assert self._destination is not None
+        about = {"kind": "boxes", "codec": self._info.container}
+        return self._open_sidecar(boxes_beside(self._destination.path), about)
+
+    def _open_sidecar(self, place: Path, header: dict[str, Any]) -> Sidecar:
+        return Sidecar(place, header, source=self._info.path, overwrite=self._overwrite)
+
+    def _track_numbers(self) -> dict[int, int]:
+        """Where tracks of an MP4 or MOV source are in an output of that kind, by their numbers."""
+        assert self._template is not None
+        streams = self._made.streams
+        covers = [s.index for s in streams if s.disposition & Disposition.attached_pic]
+        places = {**self._tracks.places, self._template.video_index: self.stream.index}
+        return {
+            self._template.container.streams[index].id: place - sum(c < place for c in covers)
+            for index, place in places.items()
+            if place not in covers
+        }
+
+    def _write_timecode(self, template: Template) -> None:
+        """Let the container tell the timecode that stands inside the video stream, where it can."""
+        timecode = template.timecode
+        known = {template.container.metadata.get("timecode"), self.stream.metadata.get("timecode")}
+        if timecode is None or known != {None}:
+            return
+        rate = self._info.frame_rate or DEFAULT_RATE
+        if self._format.muxer in TIMECODES and int(timecode[-2:]) < rate:
+            self.stream.metadata["timecode"] = timecode
+            self.report.notes.append(
+                f"timecode {timecode} inside the video stream was written as that of the container"
+            )
+        else:
+            self.report.losses.append(
+                f"timecode inside the video stream (first {timecode}): {self._format.muxer} cannot hold it"
+            )
+
+    def _look_for_timecode(self) -> None:
+        """Report a timecode of the source that the complete container does not tell."""
+        if self._template is None:
+            return
+        source = self._template.container
+        timecode = told_timecode(source, source.streams[self._template.video_index])
+        if timecode is None:
+            return
+        holds = self._format.muxer in TIMECODES
+        if holds and self._destination is not None:
+            with closing(open_container(str(self._destination.partial))) as made:
+                holds = told_timecode(made, made.streams[self.stream.index]) is not None
+        if not holds:
+            self.report.losses.append(f"timecode {timecode}: lost, {self._format.muxer} has none")
+
+    def _turn(self, template: Template) -> None:
+        if template.display_matrix is None:
+            return
+        if self._format.rotates:
+            self.stream.set_display_matrix(template.display_matrix)
+        else:
+            self.report.losses.append(
+                f"rotation by {self._info.rotation} degrees: {self._format.muxer} cannot hold it"
+            )
+
+    def _lose_pixel_shape(self) -> None:
+        """PyAV hands the shape of pixels to encoders and to MP4, but to no other muxer."""
+        shape = self._info.sample_aspect_ratio
+        if shape != 1 and not self._holds_pixel_shape and self._format.muxer not in MP4_FAMILY:
+            self.report.losses.append(
+                f"shape of pixels {shape.numerator}:{shape.denominator}: lost with"
+                f" {self.report.codec} in {self._format.muxer}, kept in mp4 and with h264 and hevc"
+            )
+
+    def _pass(self, item: PassedPacket) -> None:
+        if self._given is not None:
+            self._given.add(item.payload, item.stream_index)
+        self._tracks.write(item.stream_index, item.payload)
+
+    def _unnamed_losses(self, path: Path) -> list[str]:
+        """What the complete output lacks of its source, and nothing has named."""
+        template = self._template
+        if template is None:
+            return []
+        facts = Facts.of(
+            template.container,
+            template.container.streams[template.video_index],
+            views=template.views,
+            turned=template.display_matrix is not None,
+            chapters=len(template.chapters),
+            leftovers=template.leftovers,
+            tracks=self._tracks.copied,
+        )
+        if self._given is not None:
+            copied = self._tracks.copied
+            self._given.others = {i: o for i, o in self._given.others.items() if i in copied}
+            for other in self._given.others.values():
+                other.move(self.shift_s)
+        named = [*self.report.losses, *self._tracks.losses, *self._belongings.losses]
+        return verified(
+            *(facts, self._given, str(path)),
+            frames=self.report.frames,
+            timed=self._format.timestamps,
+            losses=[*named, *(loss for _, loss in self._tracks.sidecars)],
+        )
+
+    def _complete_report(self) -> SinkReport:
+        report = self.report
+        report.tracks_copied.extend(self._tracks.copied.values())
+        report.notes.extend([*self._tracks.notes, *self._belongings.notes])
+        report.losses.extend([*self._tracks.losses, *self._belongings.losses])
+        if self.muxer.negative_s and not self._format.negative_times:
+            report.notes.append(
+                f"all tracks begin {self.muxer.negative_s:.3f} s later:"
+                f" {self._format.muxer} holds no negative times"
+            )
+        return report
+
+    def _failure(self, error: Exception) -> SinkError:
+        """What to raise for ``error``; an interrupt behind it is raised itself."""
+        if self._pipe is not None:
+            self._pipe.reraise()
+        reason = redact(getattr(error, "strerror", None) or str(error))
+        left = "nothing was left under that name"
+        if self._pipe is not None:
+            left = "its reader has an incomplete video"
+        elif self._destination is not None and os.path.exists(self._destination.path):
+            left = "the file that was there before is still intact"
+        return SinkError(
+            f"{self.report.path}: cannot be written after {self.report.frames} frames ({reason});"
+            f" {left}"
+        )

@@ -1,8 +1,7 @@
 """Built engines on disk: an entry is a binary and a JSON sidecar that vouches for it.
 
 What cannot be read, or does not fit its sidecar, is built again; what cannot be written is used
-without being kept. Locks need POSIX (flock); elsewhere two processes may build the same engine, and
-the last wins.
+without being kept. Where a folder takes no locks two processes may build the same engine, and the last wins.
 """
 
 from __future__ import annotations
@@ -21,12 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vderain.engines.store.key import EngineKey
+from filelock import FileLock
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from vderain.engines.store.key import EngineKey
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +33,6 @@ _OWN_FILE = re.compile(
 )
 _ABANDONED_S = 3600.0  # a temporary file this old belongs to no living build
 _LOCK_PATIENCE_S = 900.0  # then the other process hangs, and building twice is better than waiting
-_LOCK_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,23 +265,9 @@ def _write(path: Path, data: bytes) -> None:
 def _lock(path: Path) -> Iterator[None]:
     """Hold an entry's lock; goes on without where there is none, or another holds it too long."""
     with contextlib.ExitStack() as stack:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                file = stack.enter_context(path.open("wb"))
-                _acquire(file.fileno())
+        with contextlib.suppress(OSError, NotImplementedError):  # its Timeout is an OSError
+            stack.enter_context(FileLock(path, timeout=_LOCK_PATIENCE_S))
         yield
-
-
-def _acquire(descriptor: int) -> None:
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_LOCK_POLL_S)
 
 
 def _distrust(folder: Path) -> str:

@@ -148,7 +148,7 @@ def test_a_directory_without_write_permission_still_serves(tmp_path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(cache_module.tempfile, "mkstemp", read_only)
-    monkeypatch.setattr(cache_module, "_acquire", read_only)
+    monkeypatch.setattr(cache_module.FileLock, "acquire", read_only)
     assert fetch(tmp_path) == (GOOD, False, [])
     other_key = replace(KEY, precision="bfloat16")
     assert fetch(tmp_path, other_key)[1:] == (

@@ -147,6 +147,18 @@ def test_a_slow_pan_is_no_still_camera(streaks):
         )
 
 
+@pytest.mark.parametrize("streaks", [0, 400])
+def test_a_camera_that_drives_ahead_slowly_is_no_still_camera(streaks):
+    planes = []
+    for index in range(5):
+        ahead = cv2.getRotationMatrix2D((320, 180), 0, 1 + 0.003 * index)
+        plane = cv2.warpAffine(scene(), ahead, (640, 360), borderMode=cv2.BORDER_REPLICATE)
+        planes.append(rained_on(plane, index, streaks))
+    for one, plane in zip(aligned_five(planes), planes[:2] + planes[3:], strict=True):
+        seen = one.hidden == 0
+        assert (one.luma[seen] != plane[seen]).mean() > 0.3
+
+
 def test_motion_of_two_frames_is_searched_once_and_used_both_ways(monkeypatch):
     searched = []
     search = Aligner.search

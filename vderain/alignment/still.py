@@ -20,6 +20,7 @@ from vderain.alignment.thumbnails import Grey, Thumbnail
 _STILL_PX = 0.05  # of motion that counts as none in a scene without noise
 _NOISY_PX = 0.3  # more of it for each part of the noise in the contrast
 _MOST_STILL_PX = 0.17
+_MOST_TURNING_PX = 0.1  # gained across half the width: rain does not feign it
 _CONTRAST_PX = 15  # the neighbourhood whose mean a contrast is taken to
 _QUANTISED_LEVELS = 0.2
 _QUIET_SHARE = 0.75  # of a picture, whose differences are noise and rain rather than things
@@ -69,7 +70,7 @@ def is_still(shifts: Sequence[Shift]) -> bool:
     turning = np.linalg.norm(np.mean([s.blurred[2:] for s in shifts], 0))
     noise = float(np.mean([s.noise for s in shifts]))
     allowed = min(_STILL_PX + _NOISY_PX * noise, _MOST_STILL_PX)
-    return bool(np.mean(sizes) + 0.25 * turning < allowed)
+    return bool(turning < _MOST_TURNING_PX and np.mean(sizes) + 0.25 * turning < allowed)
 
 
 def moving(current: Thumbnail, neighbour: Thumbnail, nearest: Sequence[Thumbnail]) -> Grey:

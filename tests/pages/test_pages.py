@@ -93,3 +93,10 @@ def test_plots_are_svg_with_a_line_and_a_point_for_each():
 def test_a_plot_has_a_legend_of_its_lines():
     drawn = along("title", [0, 1], {ODD: [1, 2], "other": [2, 1]}, ("frame", "dB"))
     assert Text(drawn).texts[-2:] == [ODD, "other"]
+
+
+def test_reports_and_the_live_page_share_colours_and_the_slider():
+    live, report = render("live.css"), batch()
+    for shared in (render("colours.css"), render("base.css")):
+        assert shared.strip() in live and shared.strip() in report
+    assert "{%" not in live

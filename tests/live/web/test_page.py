@@ -68,7 +68,7 @@ def open_page(browser, watch, rtsp_server):
 
 def test_both_sides_are_the_same_frame_and_the_slider_moves(open_page):
     page, _ = open_page()
-    canvas, slider = page.locator(".picture"), page.locator(".slider")
+    canvas, slider = page.locator(".image"), page.locator(".slider")
 
     def columns(value):
         slider.evaluate(f"(s) => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }}")
@@ -85,7 +85,7 @@ def test_both_sides_are_the_same_frame_and_the_slider_moves(open_page):
     box = page.locator(".view").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
     assert 200 < int(slider.input_value()) < 300
-    assert page.locator(".line").evaluate("(l) => parseFloat(l.style.left)") == pytest.approx(
+    assert page.locator(".bar").evaluate("(l) => parseFloat(l.style.left)") == pytest.approx(
         25, abs=3
     )
     slider.press("ArrowRight")
@@ -110,7 +110,7 @@ def test_numbers_update_and_a_stopped_camera_comes_back(open_page):
     plots = page.locator(".facts div", has=page.locator(".plot path[d*=L]")).locator("dt")
     assert plots.all_inner_texts() == ["Frames per second", "Latency", "Dropped", "Tier"]
     server.kill()
-    assert until(lambda: "No live picture" in page.locator(".notice").inner_text(), 20)
+    assert until(lambda: "No live frames" in page.locator(".notice").inner_text(), 20)
     assert "old" in page.locator(".view").get_attribute("class")
     assert text(page, ".state") != "running"
     stopped = frame_number(page)
@@ -140,8 +140,8 @@ def test_a_camera_that_never_showed_anything_has_no_slider(browser, watch):
     page = browser.new_page()
     try:
         page.goto(f"http://127.0.0.1:{web.port}/")
-        assert until(lambda: "No live picture" in text(page, ".notice"))
-        for part in (".slider", ".line", ".before", ".still"):
+        assert until(lambda: "No live frames" in text(page, ".notice"))
+        for part in (".slider", ".bar", "em.l", ".still"):
             assert page.locator(part).is_hidden(), part
         assert "cannot be read" in text(page, ".reason")
     finally:

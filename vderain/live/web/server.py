@@ -28,17 +28,22 @@ from vderain.live.web.access import Guard, is_loopback
 from vderain.live.web.connections import MOST, PatientConnection
 from vderain.live.web.status import camera_status, unready
 from vderain.live.web.telemetry import CONTENT_TYPE, metrics_text
+from vderain.pages.render import render
 
 _WAIT_S = 2.0  # for a newer frame, before the page is told that there is none
 _POLL_S = 0.02
-_PAGE = {"/": ("index.html", "text/html"), "/app.js": ("app.js", "text/javascript"),
-         "/style.css": ("style.css", "text/css")}  # fmt: skip
+_PAGE = {"/": ("index.html", "text/html"), "/app.js": ("app.js", "text/javascript")}
 
 
 def build_app(station: Station, *, token: str | None) -> Starlette:
     """The web application over running cameras."""
     views = _Views(station)
-    routes = [Route(path, _page(*page)) for path, page in _PAGE.items()]
+    files = importlib.resources.files("vderain.live.web") / "page"
+    routes = [
+        Route(path, _constant((files / name).read_bytes(), kind))
+        for path, (name, kind) in _PAGE.items()
+    ]
+    routes.append(Route("/style.css", _constant(render("live.css").encode(), "text/css")))
     routes += [
         Route("/api/cameras", views.cameras),
         Route("/api/cameras/{index}/pair.jpg", views.pair),
@@ -198,9 +203,8 @@ async def _newer(session: CameraSession, after: int) -> Pair | None:
         await asyncio.sleep(_POLL_S)
 
 
-def _page(name: str, kind: str) -> Callable[[Request], Any]:
-    """A view of one of the page's files, read once, at the start."""
-    data = (importlib.resources.files("vderain.live.web") / "page" / name).read_bytes()
+def _constant(data: bytes, kind: str) -> Callable[[Request], Any]:
+    """A view of bytes that do not change while the server runs."""
 
     async def view(request: Request) -> Response:
         return Response(data, media_type=kind)

@@ -1,5 +1,5 @@
 "use strict";
-// Every picture holds the same frame twice, rainy above dry, so that the slider compares like with like.
+// Every image holds the same frame twice, rainy above derained, so that the slider compares like with like.
 
 const HISTORY = 60; // seconds in the plots
 const WORDS = { backoff: "trying again" };
@@ -10,9 +10,9 @@ class Card {
   constructor(camera) {
     this.index = camera.index;
     this.node = document.getElementById("camera").content.firstElementChild.cloneNode(true);
-    this.canvas = this.find("picture");
+    this.canvas = this.find("image");
     this.slider = this.find("slider");
-    this.picture = null;
+    this.image = null;
     this.frame = -1;
     this.state = "";
     this.history = { fps_out: [], latency_ms: [], dropped: [], tier: [] };
@@ -41,40 +41,40 @@ class Card {
           await pause(500);
           continue;
         }
-        const answer = await fetch(`/api/cameras/${this.index}/pair.jpg?after=${this.frame}&width=${width}`);
-        if (answer.status === 200) {
-          const number = Number(answer.headers.get("x-vderain-frame"));
-          const passed = answer.headers.get("x-vderain-passed") === "1";
-          this.picture = await createImageBitmap(await answer.blob());
+        const response = await fetch(`/api/cameras/${this.index}/pair.jpg?after=${this.frame}&width=${width}`);
+        if (response.status === 200) {
+          const number = Number(response.headers.get("x-vderain-frame"));
+          const passed = response.headers.get("x-vderain-passed") === "1";
+          this.image = await createImageBitmap(await response.blob());
           this.frame = number;
           this.node.dataset.frame = number;
           this.node.dataset.passed = passed;
           this.node.classList.remove("empty");
           this.draw();
         } else {
-          await pause(answer.status === 204 ? 0 : 1000);
+          await pause(response.status === 204 ? 0 : 1000);
         }
       } catch (error) {
         await pause(1000);
       }
-      await pause(80); // about ten frames a second: enough to judge, and the machine has better to do
+      await pause(80); // about ten frames a second: enough to compare, and it leaves the machine to the network
     }
   }
 
   draw() {
     const share = this.slider.value / 1000;
-    this.find("line").style.left = `${100 * share}%`;
-    if (!this.picture) return;
-    const width = this.picture.width;
-    const height = this.picture.height / 2;
+    this.find("bar").style.left = `${100 * share}%`;
+    if (!this.image) return;
+    const width = this.image.width;
+    const height = this.image.height / 2;
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
     }
     const context = this.canvas.getContext("2d");
     const border = Math.round(share * width);
-    context.drawImage(this.picture, 0, height, width, height, 0, 0, width, height);
-    if (border > 0) context.drawImage(this.picture, 0, 0, border, height, 0, 0, border, height);
+    context.drawImage(this.image, 0, height, width, height, 0, 0, width, height);
+    if (border > 0) context.drawImage(this.image, 0, 0, border, height, 0, 0, border, height);
   }
 
   show(camera) {
@@ -87,8 +87,8 @@ class Card {
     this.find("view").classList.toggle("old", !running);
     const notice = this.find("notice");
     notice.textContent = running
-      ? camera.flag && `Passed through with its rain: ${camera.flag}`
-      : `No live picture: ${word} for ${duration(camera.since_s)}`;
+      ? camera.flag && `Sent rainy: ${camera.flag}`
+      : `No live frames: ${word} for ${duration(camera.since_s)}`;
     notice.hidden = !notice.textContent;
     const dropped = sum(camera.drops);
     const recent = this.dropped === null ? 0 : Math.max(0, dropped - this.dropped);
@@ -96,7 +96,7 @@ class Card {
     this.remember("fps_out", running ? camera.fps_out : 0);
     this.remember("latency_ms", running ? camera.latency_ms : 0);
     this.remember("dropped", recent);
-    // Where it stands on the ladder: the line is high while frames get the best, low while they pass through.
+    // The rung: the line is high for the best one, low while rainy frames are sent.
     const tiers = camera.tiers.filter((tier) => tier !== "passthrough").reverse();
     this.remember("tier", running ? tiers.indexOf(camera.tier) + 1 : 0);
     this.fact("Frames per second", `${camera.fps_out} of ${camera.fps_in}`, "", "fps_out");
@@ -104,7 +104,7 @@ class Card {
     this.fact("Dropped", dropped, reasons(camera.drops), "dropped");
     this.fact("Tier", camera.tier, "", "tier", tiers.length);
     this.fact("Size", camera.size || "–");
-    this.fact("Frames", `${camera.frames.derained || 0} dry`, `${camera.frames.passed || 0} passed with their rain`);
+    this.fact("Frames", `${camera.frames.derained || 0} derained`, `${camera.frames.passed || 0} sent rainy`);
     this.fact("Reconnected", `${camera.reconnects} times`);
     this.fact("Decoding errors", camera.decode_errors);
     this.showOutputs(camera.outputs);
@@ -185,9 +185,9 @@ async function watch() {
   const overview = document.getElementById("overview");
   for (;;) {
     try {
-      const answer = await fetch("/api/cameras");
-      if (!answer.ok) throw new Error(answer.status === 401 ? "the token is missing" : `status ${answer.status}`);
-      const { cameras } = await answer.json();
+      const response = await fetch("/api/cameras");
+      if (!response.ok) throw new Error(response.status === 401 ? "the token is missing" : `status ${response.status}`);
+      const { cameras } = await response.json();
       for (const camera of cameras) {
         if (!cards.has(camera.index)) cards.set(camera.index, new Card(camera));
         cards.get(camera.index).show(camera);

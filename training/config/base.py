@@ -36,7 +36,7 @@ _RESUMABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What a run of any method needs; a TOML file holds the same names, and ``method`` beside them.
+    """What a run of any method needs; a TOML file holds the same names, and ``method``.
 
     A source is a table ``{path, share, reader, ...}``: a folder below the data folder, how often it is
     drawn beside the others, and how it is read (see ``sources.READERS``).
@@ -51,7 +51,7 @@ class RunConfig:
     method: ClassVar[str]
     resumable: ClassVar[frozenset[str]] = _RESUMABLE
 
-    tier: str = option("", "What reports call the weights.")
+    tier: str = option("", "Name of the weights in reports.")
     network: dict[str, Any] = field(default_factory=dict)
     real: dict[str, dict[str, Any]] = field(default_factory=dict)
     unpaired: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class RunConfig:
         try:
             return cls(**values)
         except OptionError as error:
-            # Settings are no options of the command line, as which check_options knows them.
+            # check_options would call them options of the command line.
             told = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
             raise OptionError(f"{where}: {told}") from None
 

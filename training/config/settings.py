@@ -1,4 +1,4 @@
-"""Settings as plain values: from a TOML file, and from "name=value" texts laid over them."""
+"""Settings as plain values: from a TOML file, and from "name=value" texts that override them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def overridden(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings with "name=value" texts laid over them; OptionError for what is no such text."""
+    """The settings with "name=value" texts that override them; OptionError for what is no such text."""
     result = copy.deepcopy(dict(settings))
     for item in overrides:
         _update(result, _override(item), merge="." in item.partition("=")[0])

@@ -32,8 +32,8 @@ class Stage:
 def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> list[Stage]:
     """The stages of a TOML file, or of a shipped one by its name; none where it describes a single run.
 
-    Every ``[[stage]]`` has a ``name``, and settings that are laid over those of the file itself, or a table
-    ``average`` of earlier stages' names and shares. ``values`` are laid over the file's settings;
+    Every ``[[stage]]`` has a ``name``, and settings that override those of the file itself, or a table
+    ``average`` of earlier stages' names and shares. ``values`` override the file's settings;
     "name=value" texts over those of all stages, "STAGE.name=value" over those of one.
 
     Raises OptionError for a file that cannot be read, and for names and values that cannot be used.

@@ -1,4 +1,4 @@
-"""Adapt the shipped weights to a kind of rain that they never saw, and score them on frames held back.
+"""Adapt the shipped weights to a kind of rain that they never saw, and score them on a validation split.
 
     python benchmarks/adapt.py CLEAN.mp4 FOLDER [vderain adapt's own options]
 
@@ -77,7 +77,7 @@ def make_clip(clean: Path, rainy: Path, truth: Path, frames: int, seed: int) -> 
 
 
 def scores(rainy: Path, truth: Path, weights: list[str | None], every: int) -> list[list[float]]:
-    """PSNR of the held-back frames: as they are, and for each weights; then of the dry ones, likewise."""
+    """PSNR of the validation frames: as they are, and for each weights; then of the dry ones, likewise."""
     length = clip_length(rainy)
     begin = length - round(length * HELD_SHARE)
     wet, dry = (read_window(ClipFile(clip, begin, length - begin)) for clip in (rainy, truth))
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--every", type=int, default=4, help="Score every so many held-back frames."
+        "--every", type=int, default=4, help="Score every so many validation frames."
     )
     args, options = parser.parse_known_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def main() -> None:
     for name, (wet, dry) in zip(
         names, scores(rainy, truth, [None, str(weights)], args.every), strict=True
     ):
-        print(f"{name:16} held-back frames {wet:6.2f} dB, dry ones {dry:6.2f} dB")
+        print(f"{name:16} validation frames {wet:6.2f} dB, dry ones {dry:6.2f} dB")
 
 
 if __name__ == "__main__":

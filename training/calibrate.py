@@ -87,5 +87,5 @@ def _middle(image: Image) -> Image:
 
 
 def _stacked(frames: Sequence[Image], window: Window) -> Tensor:
-    """Images as ``change`` takes them, (1, 3 + K, H, W)."""
+    """Images as input of ``change``, (1, 3 + K, H, W)."""
     return torch.from_numpy(network_input(stacked_still(frames, window)))[None]

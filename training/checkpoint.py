@@ -16,7 +16,7 @@ SCHEMA = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` beside ``path``, then give it the name; SinkError where it cannot be written."""
+    """Write ``state`` next to ``path``, then give it the name; SinkError where it cannot be written."""
     written = path.with_suffix(".part")
     try:
         with written.open("wb") as file:
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # what a damaged file raises depends on the byte that is wrong
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
-            f"{path}: damaged, or no checkpoint ({reason}); name another, or move it away to start anew"
+            f"{path}: damaged, or no checkpoint ({reason}); name another, or move it away to start again"
         ) from None
     if not isinstance(state, dict) or "schema" not in state:
         raise WeightsError(f"{path}: not a checkpoint of a run; name a run's folder, or its file")

@@ -25,7 +25,9 @@ from vderain.network.card import Card, card_path
 from vderain.training.calibrate import clean_scales, int8_scales
 from vderain.training.checkpoint import checkpoint_path, load_checkpoint
 from vderain.training.config.base import RunConfig
-from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
+from vderain.training.config.methods import load_config, state_config
+from vderain.training.config.nlcl import NlclTrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.config.settings import overrides_between
 from vderain.training.data.cache import ImageCache
 from vderain.training.data.sources import load_sources
@@ -36,7 +38,7 @@ from vderain.weights import find_weights, load_network, save_network
 
 _log = logging.getLogger(__name__)
 
-# What repeats a run beside its configuration's name; the texts of the card need not stand there twice.
+# What repeats a run, in addition to its recipe's name; the texts of the card are not repeated.
 _OTHER_KEYS = ("data", "terms")
 _DRY_IMAGES, _DRY_PX = 8, 256  # how many are measured, and the side of the middle that is
 

@@ -32,7 +32,7 @@ class RecipeRun:
     """The stages of a recipe below one folder; give the same recipe again to go on.
 
     Attributes:
-        trainer: of the stage at hand; None before the first one and while an average is taken.
+        trainer: of the stage at hand; None before the first one and during an average.
 
     """
 
@@ -123,7 +123,7 @@ def _record(run_dir: Path) -> dict[str, Any]:
 
 
 def weights_of(run_dir: Path, stages: Sequence[Stage] | Sequence[str], name: str) -> Path:
-    """Where the weights of a finished stage lie."""
+    """The file of the weights of a finished stage."""
     names = [stage if isinstance(stage, str) else stage.name for stage in stages]
     return run_dir / f"{names.index(name) + 1}-{name}" / _WEIGHTS
 
@@ -151,7 +151,7 @@ def export_recipe(
     overwrite: bool = False,
     clean: Path | None = None,
 ) -> Card:
-    """Write the weights of the last stage of a finished run, with a card that tells of all stages.
+    """Write the weights of the last stage of a finished run, with a card that lists all stages.
 
     The other arguments, and what is raised, as of ``export_weights``; WeightsError where a stage is not finished.
     """

@@ -31,12 +31,9 @@ from vderain.network.nlcl import NlclNetwork, begin_near_identity
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.base import RunConfig
-from vderain.training.config.methods import (
-    AnyTrainConfig,
-    NlclTrainConfig,
-    TrainConfig,
-    state_config,
-)
+from vderain.training.config.methods import AnyTrainConfig, state_config
+from vderain.training.config.nlcl import NlclTrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World, average_gradients, broadcast_state
 from vderain.training.export import hardware
 from vderain.training.methods.nlcl.objective import NlclObjective
@@ -76,7 +73,7 @@ class Trainer:
         """``objective`` in place of the method's own."""
         self.config = config
         self.run_dir = run_dir
-        self.data: Path | None = None  # the folder that the sources lie below
+        self.data: Path | None = None  # the folder of the sources
         self.world = world or World()
         self.step = 0
         self.seconds = 0.0
@@ -116,7 +113,7 @@ class Trainer:
                 self.load()
             if self.step >= self.config.steps:
                 return
-            cv2.setNumThreads(1)  # the batches are made beside the training step
+            cv2.setNumThreads(1)  # the batches are made during the training step
             since = time.monotonic()
             self.data = data
             batches = self.objective.batches(data, self.run_dir, self.step, self.world)
@@ -149,7 +146,7 @@ class Trainer:
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.seconds += time.monotonic() - since
                 since = time.monotonic()
-                if not self._is_finite():  # the loss of the next step would tell, but too late
+                if not self._is_finite():  # the loss of the next step would show it, but too late
                     raise self._not_a_number("a weight is not a finite number")
                 if log is not None:
                     self.save()
@@ -160,7 +157,7 @@ class Trainer:
                 on_step(TrainProgress(self.step, self.config.steps, terms["loss"], share))
 
     def _not_a_number(self, what: str) -> TrainingError:
-        advice = "begin anew with a lower learning_rate"
+        advice = "begin again with a lower learning_rate"
         if self.saved_step:
             advice = f"the last good state is {self.checkpoint}; go on from it with a lower learning_rate"
         return TrainingError(f"step {self.step}: {what}; {advice}")
@@ -312,7 +309,7 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
 
 
 def _enlarged(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
-    """The network as one of the shape ``wanted`` that answers as before, as far as there is a way."""
+    """The network as one of the shape ``wanted`` that predicts as before, as far as possible."""
     theirs = network.config
     if theirs.fusion == "gates" and wanted.fusion == "median" and theirs.frames > 1:
         seen = replace(theirs, frames=wanted.frames, fusion=wanted.fusion, ranks=wanted.ranks)
@@ -356,7 +353,7 @@ class _Log:
             self._sums.setdefault(name, []).append(value)
 
     def write(self, step: int, seconds: float, rate: float, waiting: float) -> None:
-        """Add a line; the whole file is written, since terms may join on the way."""
+        """Add a line; the whole file is written, since terms may be added during a run."""
         means = {name: f"{np.mean(values):.5f}" for name, values in self._sums.items()}
         self._sums.clear()
         row = {"step": step, "seconds": round(seconds, 1), "learning_rate": f"{rate:.2e}"}

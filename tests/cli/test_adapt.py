@@ -39,7 +39,7 @@ def test_from_a_clip_to_weights_a_card_and_a_report(tmp_path, clip, weights):
     out = tmp_path / "mine.safetensors"
     done = call(clip, "-o", out, "--weights", weights, *SMALL)
     assert done.exit_code == 0
-    assert "held-back frames" in done.output and f"{out}:" in done.output
+    assert "validation frames" in done.output and f"{out}:" in done.output
     assert out.is_file()
     assert json.loads(out.with_suffix(".json").read_text())["training"]["verdict"]
     assert (tmp_path / "mine.adapt" / "index.html").is_file()
@@ -59,7 +59,7 @@ def test_bad_input_is_told_and_writes_nothing(tmp_path, clip, weights):
     broken.write_bytes(b"not a video")
     out = tmp_path / "mine.safetensors"
     for footage, told in (
-        ([still], "is a still picture"),
+        ([still], "is a still image"),
         ([short], "has 9 frames, too few"),
         ([one], "is one picture"),
         ([mixed, "--set", "windows=30"], "differ in size"),

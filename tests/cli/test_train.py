@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"rain")
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt.*start anew"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt.*start again"):
         call(train, "fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
 
 

@@ -16,7 +16,7 @@ WORKER = """
 import sys
 import torch
 from tests.networks import TINY
-from vderain.training.config.methods import TrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import joined_world
 from vderain.training.train import Trainer
 from pathlib import Path

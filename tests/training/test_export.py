@@ -15,7 +15,8 @@ from vderain.network.card import Card
 from vderain.network.inference.fold import fold
 from vderain.network.inference.quantize import quantizable
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config.methods import TrainConfig, load_config
+from vderain.training.config.methods import load_config
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.export import command, export_weights, hardware, read_scores
 from vderain.training.train import Trainer

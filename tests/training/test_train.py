@@ -14,7 +14,7 @@ from vderain.errors import OptionError, SinkError, SourceError, TrainingError, W
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config.methods import TrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.methods.batches import step_batches
 from vderain.training.train import Trainer
@@ -233,7 +233,7 @@ def test_a_compiled_run_keeps_the_plain_networks_state(data, tmp_path, monkeypat
     assert plain.step == 3 and "from step 2: compiled True -> False" in plain.history
 
 
-def test_a_student_learns_the_answers_of_its_teacher(data, tmp_path):
+def test_a_student_learns_the_predictions_of_its_teacher(data, tmp_path):
     path = tmp_path / "teacher.safetensors"
     with torch.no_grad():
         teacher = SemiDRDNet(TINY)
@@ -249,9 +249,9 @@ def test_a_student_learns_the_answers_of_its_teacher(data, tmp_path):
     assert float(rows[-1]["teacher_change"]) < 0.3 * float(rows[0]["teacher_change"])
     rainy = torch.rand(1, 3, 32, 32)
     assert trainer.averaged.eval().change(rainy).mean().item() == pytest.approx(-0.25, abs=0.1)
-    answers = (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns
+    predictions = (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns
     Trainer(config(learning_rate=1e-2, **{**settings, "steps": 61}), tmp_path / "run").train(data)
-    assert (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns == answers
+    assert (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns == predictions
 
 
 def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):
@@ -266,7 +266,7 @@ def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):
         assert all(map(any, found)), name
 
 
-def test_answers_for_another_number_of_frames_are_not_taken(data, tmp_path):
+def test_predictions_for_another_number_of_frames_are_not_taken(data, tmp_path):
     path = tmp_path / "teacher.safetensors"
     save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
     for frames in (1, 3):

@@ -1,4 +1,4 @@
-"""The losses of an adaptation: the distance to what is known of a target, kept answers, and a contrast as an option."""
+"""The losses of an adaptation: the distance to the known part of a target, kept predictions, an optional contrast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vderain.network.base import ChangeNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.adapt.samples import KEPT, MADE, REAL, AdaptBatch, LessonSampler
-from vderain.training.config.methods import AdaptConfig
+from vderain.training.config.adapt import AdaptConfig
 from vderain.training.distributed import World
 from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator
@@ -23,9 +23,9 @@ _BETAS = (0.9, 0.999)
 
 
 class AdaptObjective(Objective):
-    """Mean absolute error of the derained patches where their target is known, and of kept answers' change.
+    """Mean absolute error of the derained patches where their target is known, and of kept predictions' change.
 
-    What is to be kept is held to what the original weights answer.
+    The target of kept samples is the prediction of the original weights.
     The contrast is that of Semi-DRDNet's semi-supervised training (``losses.dual_contrast``), with patches of the
     footage as its real rain; both of its weights are 0 by default (training/RESULTS.md says why).
     """
@@ -36,7 +36,7 @@ class AdaptObjective(Objective):
         self, config: AdaptConfig, sampler: LessonSampler, original: ChangeNetwork
     ) -> None:
         super().__init__()
-        self._answer = original.change  # a module of its own would be saved with each checkpoint
+        self._predict = original.change  # a module of its own would be saved with each checkpoint
         self._config, self._sampler = config, sampler
         self.contrast: DualContrast | None = None
         sides = (config.background_contrast > 0, config.rain_contrast > 0)
@@ -47,7 +47,7 @@ class AdaptObjective(Objective):
                 self.contrast.encoder_parameters(), 2e-4, (0.5, 0.999)
             )
         self._compared: ContrastBatch | None = None
-        # Seeded anew at each step, so that a run can be resumed.
+        # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
     def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[AdaptBatch]:
@@ -56,7 +56,7 @@ class AdaptObjective(Objective):
         return self._sampler.batches(start)
 
     def learning_rate(self, step: int) -> float:
-        """Up in a line, then constant: a run ends where the held-back part says so."""
+        """Up in a line, then constant: a run ends where the validation split says so."""
         return self._config.learning_rate * min(1.0, (step + 1) / _RISE)
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
@@ -81,7 +81,7 @@ class AdaptObjective(Objective):
         total = distance
         if kept.any():
             with torch.no_grad():
-                known = self._answer(batch.rainy[kept]).float()
+                known = self._predict(batch.rainy[kept]).float()
             moved = (change[kept] - known).abs().sum() / (3 * batch.weight.sum())
             terms["kept"] = moved
             total = total + self._config.kept_weight * moved
@@ -96,7 +96,7 @@ class AdaptObjective(Objective):
         return {"loss": total, **terms}
 
     def train_encoder(self, world: World) -> None:
-        """One step of the discriminator on what the network just answered."""
+        """One step of the discriminator on what the network just predicted."""
         del world
         if self._compared is None or self.contrast is None or self.encoder_optimizer is None:
             return

@@ -25,11 +25,11 @@ _ON_SCORES = (
     " does. The others depend on the scene, and reward blur or harm to some degree."
 )
 _TOLD = {
-    "residual": "residual rain, levels (lower is better)",
+    "residual": "residual rain, code values (lower is better)",
     "streaks": "gradient across the rain (lower is better)",
     "structure": "structure kept (higher is better)",
-    "flicker": "flicker, levels (lower is better)",
-    "agreement_db": "agreement with the frames around, dB (higher is better)",
+    "flicker": "flicker, code values (lower is better)",
+    "agreement_db": "agreement with the target, dB (higher is better)",
 }
 _TOLD_COSTS = {
     "other_db": "rendered rain of all kinds, against its ground truth, dB",
@@ -37,7 +37,7 @@ _TOLD_COSTS = {
 }
 _ON_COSTS = (
     "Adapted weights must not forget other rain by more than 0.2 dB, nor change dry images visibly. The rain is"
-    " rendered on images that nothing was learnt from; rain of yet other kinds nobody asked."
+    " rendered on images that training did not see. Other kinds of rain are not checked."
 )
 
 
@@ -65,20 +65,20 @@ class _Shot:
 
 
 def _shots(adaptation: Adaptation) -> list[_Shot]:
-    held_back = adaptation.held_back
+    validation = adaptation.validation
     adapted = adaptation.shown_network.eval()
-    places = np.unique(np.linspace(0, len(held_back) - 1, _SHOWN).astype(int))
+    places = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int))
     shots = []
     for place in places:
-        one = held_back[int(place)]
+        one = validation[int(place)]
         after = derain_middle(adapted, one.piece.frames)
         middle = len(one.derained) // 2
         images = {
             "rainy": one.view.frame,
             "adapted weights": after,
             "original weights": one.derained[middle],
-            "rain taken out": _layer(one.view.frame, after),
-            "frames around": one.view.target(),
+            "removed rain": _layer(one.view.frame, after),
+            "target": one.view.target(),
         }
         files = {
             name: _write(adaptation.run_dir, f"{place}-{number}", image)
@@ -92,7 +92,7 @@ def _shots(adaptation: Adaptation) -> list[_Shot]:
 
 
 def _layer(rainy: Image, dry: Image) -> Image:
-    """What was taken out, brighter than it is; mid-grey is nothing."""
+    """The removed rain, brighter than it is; mid-grey is nothing."""
     taken = 128 + _GAIN * (rainy.astype(np.int16) - dry)
     return np.asarray(taken.clip(0, 255), np.uint8)
 
@@ -107,7 +107,7 @@ def _write(folder: Path, stem: str, image: Image) -> str:
 def _page(adaptation: Adaptation, verdict: Verdict | None, shots: list[_Shot]) -> str:
     is_adapted = verdict is None or verdict.adapted
     told = (
-        f"Training: {len(adaptation.looks) - 1} looks so far."
+        f"Training: {len(adaptation.looks) - 1} evaluations so far."
         if verdict is None
         else verdict.reason[0].upper() + verdict.reason[1:] + "."
     )
@@ -136,7 +136,7 @@ def _curves(adaptation: Adaptation) -> list[str]:
         return []
     steps = [float(look.step) for look in looks]
     lines = {
-        "Held-back frames: agreement with the frames around": [one.agreement_db for one in looks],
+        "Validation frames: agreement with the target": [one.agreement_db for one in looks],
         "Dry images: output against input": [one.dry_db for one in looks],
         "Other rain, rendered: output against ground truth": [one.other_db for one in looks],
     }
@@ -160,7 +160,7 @@ def _tables(verdict: Verdict) -> list[tuple[Table, str]]:
         told: (getattr(first, name), getattr(best, name)) for name, told in _TOLD_COSTS.items()
     }
     return [
-        (_table("Scores without ground truth", "held-back frames", scores), _ON_SCORES),
+        (_table("Scores without ground truth", "validation frames", scores), _ON_SCORES),
         (_table("What it costs elsewhere", "not of the footage", costs), _ON_COSTS),
     ]
 

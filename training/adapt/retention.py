@@ -1,4 +1,4 @@
-"""What adapting must not undo: answers to other rain, and to dry images (ours).
+"""What adapting must not undo: predictions for other rain, and for dry images (ours).
 
 They are held to those of the original weights (Li and Hoiem, "Learning without Forgetting", ECCV 2016), on rain
 that is rendered on whatever clean images there are: those that come with the tool, and the user's.
@@ -76,5 +76,5 @@ class OtherRain:
 
 
 def probe(network: ChangeNetwork, probes: Sequence[tuple[Image, Image]]) -> float:
-    """Mean PSNR in dB of a network's answers to ``probes`` against their ground truth."""
+    """Mean PSNR in dB of a network's predictions for ``probes`` against their ground truth."""
     return mean_psnr(psnr(derain_stack(network, rainy), truth) for rainy, truth in probes)

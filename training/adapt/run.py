@@ -1,4 +1,4 @@
-"""Adapt weights to unlabelled rainy footage: learn, watch the held-back part, and judge (ours)."""
+"""Adapt weights to unlabelled rainy footage: learn, watch the validation split, and judge (ours)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vderain.training.adapt.objective import AdaptObjective
 from vderain.training.adapt.retention import OtherRain, probe, shipped_images
 from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config.methods import AdaptConfig
+from vderain.training.config.adapt import AdaptConfig
 from vderain.training.data.augment import draw_chart
 from vderain.training.data.folders import find_clips
 from vderain.training.data.footage import Footage, Piece, read_footage, read_frames, read_lessons
@@ -35,17 +35,17 @@ from vderain.weights import find_weights, load_network
 
 _log = logging.getLogger(__name__)
 
-_LEAST_LIGHT = 0.15  # levels that rain adds on average, below which footage counts as dry
-_BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is not asked
-_MORE_LIGHT = 2.0  # light gained against light lost: what moves does both, rain the first
-_LEAST_GAIN_DB = 0.05  # on the held-back part, between looks
-_WORTH_DB = 0.2  # there, from which adapted weights are taken: the best of many looks flatters
+_LEAST_LIGHT = 0.15  # code values that rain adds on average, below which footage counts as dry
+_BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is ignored
+_MORE_LIGHT = 2.0  # brightness gained against lost: motion does both, rain the first
+_LEAST_GAIN_DB = 0.05  # on the validation split, between evaluations
+_WORTH_DB = 0.2  # from which adapted weights are kept: the best of many evaluations flatters
 _DRY_FLOOR_DB = 40.0  # of dry images with what the weights make of them
 _DRY_LOSS_DB = 1.0  # that they may come further away by, above the floor
 _DRY_IMAGES = 12
 _OTHER_IMAGES = 300
 _OTHER_LOSS_DB = 0.2  # of rendered rain against its ground truth, that may be forgotten
-_KEPT_DRY_SHARE = 0.2  # of the samples whose answers are kept
+_KEPT_DRY_SHARE = 0.2  # of the samples whose predictions are kept
 _PROBED = 4  # one of so many images of anything is kept to ask what was forgotten
 
 Derain = Callable[[Sequence[Image]], Sequence[Image]]  # consecutive frames -> these without rain
@@ -53,11 +53,11 @@ Derain = Callable[[Sequence[Image]], Sequence[Image]]  # consecutive frames -> t
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How weights do at one time, on what was held back.
+    """The scores of weights on the validation split at one time.
 
     Attributes:
         step: of the run; 0 for the original weights.
-        agreement_db: mean PSNR against what the frames around tell, where they can be trusted.
+        agreement_db: mean PSNR against the target, where it can be trusted.
         dry_db: mean PSNR of dry images with what becomes of them.
         other_db: mean PSNR against the ground truth of other, rendered rain on images that nothing learns from.
 
@@ -71,7 +71,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What the held-back part says of the adapted weights; ``reason`` is a sentence for the user."""
+    """The decision of the validation split on the adapted weights; ``reason`` is a sentence for the user."""
 
     adapted: bool
     reason: str
@@ -84,7 +84,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """A held-back piece: its frames, its view, and the original weights' answers to all its frames."""
+    """A validation piece: its frames, its view, and the original weights' predictions for all its frames."""
 
     piece: Piece
     view: View
@@ -106,13 +106,13 @@ class Adaptation:
         for note in footage.notes:
             on_note(note)
         on_note(
-            f"{len(footage.learnt)} pieces of footage to learn from, {len(footage.held_back)} held back"
+            f"{len(footage.learnt)} pieces of footage to learn from, {len(footage.validation)} for validation"
         )
         lessons = self._lessons(footage, derain)
-        self.held_back = [
+        self.validation = [
             Seen(piece, seen, derained)
             for piece, (seen, derained) in zip(
-                footage.held_back, read_lessons(footage.held_back, derain), strict=True
+                footage.validation, read_lessons(footage.validation, derain), strict=True
             )
         ]
         own = self._dry_frames(derain, on_note)
@@ -122,7 +122,7 @@ class Adaptation:
         rng = np.random.default_rng(config.seed)
         self._dry = [*own, *other][:: max(1, len([*own, *other]) // _DRY_IMAGES)][:_DRY_IMAGES]
         self._dry += [draw_chart(rng) for _ in range(4)]
-        self._dry += [one.view.target()[:256, :256] for one in self.held_back]
+        self._dry += [one.view.target()[:256, :256] for one in self.validation]
         self._dry = [image[:384, :384] for image in self._dry]
         taught = [image for number, image in enumerate(other) if number % _PROBED]
         self._probes = self._other_rain({"other": (other[::_PROBED], 1.0)}, 0.0).probes(config.seed)
@@ -150,7 +150,7 @@ class Adaptation:
         names = ", ".join(self.config.footage)
         if np.mean([seen.valid.mean() for seen in views]) < 0.05:
             raise SourceError(
-                f"{names}: too much moves to tell rain from the scene; give calmer footage"
+                f"{names}: too much moves to separate rain from the scene; give calmer footage"
             )
         if not shows_rain(views):
             raise SourceError(
@@ -174,7 +174,7 @@ class Adaptation:
         )
 
     def _dry_frames(self, derain: Derain, on_note: Callable[[str], None]) -> list[Image]:
-        """Frames of the user's dry footage; clips among it must not show rain, as far as that can be told."""
+        """Frames of the user's dry footage; clips among it must not show rain, as far as vderain can tell."""
         if not self.config.dry:
             return []
         paths = [Path(one) for one in self.config.dry]
@@ -185,14 +185,14 @@ class Adaptation:
                 try:
                     some = read_footage([clip], 6, self.config.seed)
                 except SourceError:  # an image, or a clip too short or too still
-                    on_note(f"{clip}: whether it rains there cannot be told; it is taken for dry")
+                    on_note(f"{clip}: cannot tell whether it rains there; it counts as dry")
                     continue
                 if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
                     raise SourceError(f"{clip}: shows rain; dry footage must show none")
         return read_frames(paths, 60)
 
     def train(self, on_step: Callable[[Any], None], on_look: Callable[[Look], None]) -> None:
-        """Run until the held-back part stops gaining, or steps or minutes end. Resumes a run that was stopped."""
+        """Run until the validation split stops gaining, or steps or minutes end. Resumes a run that was stopped."""
         self._resume()
         if not self.looks:
             self.looks.append(self._look(self.original, 0))
@@ -217,7 +217,7 @@ class Adaptation:
             self.trainer.train(Path(), step)
 
     def _is_better(self, look: Look) -> bool:
-        """Whether a look is the best so far among those that do no harm."""
+        """Whether an evaluation is the best so far of those that do no harm."""
         known = self.best_look
         return self._does_no_harm(look) and look.agreement_db > known.agreement_db + _LEAST_GAIN_DB
 
@@ -232,12 +232,12 @@ class Adaptation:
 
     @property
     def shown_network(self) -> ChangeNetwork:
-        """What previews show: the best weights so far, those of the last look until any gained."""
+        """What previews show: the best weights so far, or the latest ones until any gained."""
         return self.trainer.averaged if self.best is self.original else self.best
 
     @property
     def best_look(self) -> Look:
-        """The look with the best agreement of those that did no harm, as they came."""
+        """The evaluation with the best agreement of those that did no harm, as they came."""
         best = self.looks[0]
         for look in self.looks[1:]:
             if self._does_no_harm(look) and look.agreement_db > best.agreement_db + _LEAST_GAIN_DB:
@@ -250,13 +250,13 @@ class Adaptation:
     def _look(self, network: ChangeNetwork, step: int) -> Look:
         network.eval()
         agreements = []
-        for one in self.held_back:
+        for one in self.validation:
             result, valid = derain_middle(network, one.piece.frames), one.view.valid
             if valid.any():
                 agreements.append(psnr(result[valid], one.view.target()[valid]))
         if not agreements:
             raise SourceError(
-                f"{', '.join(self.config.footage)}: the last part, which is held back to judge by, moves too much; "
+                f"{', '.join(self.config.footage)}: the last part, the validation split, moves too much; "
                 "give more footage"
             )
         dry = [psnr(derain_image(network, image), image) for image in self._dry]
@@ -272,7 +272,7 @@ class Adaptation:
         save_checkpoint(self._best_file, {"looks": looks, "network": self.best.state_dict()})
 
     def _resume(self) -> None:
-        """Go on from the looks of a run that was stopped; those after its checkpoint are taken again."""
+        """Resume with the evaluations of a run that was stopped; those after its checkpoint are done again."""
         if not (self._best_file.exists() and self.trainer.checkpoint.exists()):
             return
         self.trainer.load()
@@ -288,7 +288,7 @@ class Adaptation:
             ) from error
 
     def judge(self) -> Verdict:
-        """Compare adapted with original weights on the held-back part."""
+        """Compare adapted with original weights on the validation split."""
         before, after = (self._scores(network) for network in (self.original, self.best))
         original, changed = RealScores.mean(before), RealScores.mean(after)
         first, best = self.looks[0], self.best_look
@@ -298,8 +298,8 @@ class Adaptation:
         adapted = best.step > 0 and gain >= _WORTH_DB and 2 * sum(gained) > len(gained)
         if adapted:
             reason = (
-                f"adapted: {len(self.held_back)} held-back frames come {gain:.2f} dB nearer to what the frames"
-                f" around them tell (step {best.step}); dry images stay at {best.dry_db:.1f} dB"
+                f"adapted: {len(self.validation)} validation frames come {gain:.2f} dB nearer to the target"
+                f" (step {best.step}); dry images stay at {best.dry_db:.1f} dB"
                 f" ({first.dry_db:.1f} before); on other rain they {self._cost()}"
             )
         else:
@@ -316,7 +316,7 @@ class Adaptation:
     def _why_not(self, gained_db: float, gained: Sequence[bool]) -> str:
         if self.best_look.step > 0:
             return (
-                f"{sum(gained)} of {len(gained)} held-back frames come nearer to what the frames around them tell,"
+                f"{sum(gained)} of {len(gained)} validation frames come nearer to the target,"
                 f" {gained_db:.2f} dB on average; less than {_WORTH_DB} dB, or half of them, may be chance"
             )
         first = self.looks[0]
@@ -330,13 +330,13 @@ class Adaptation:
                     if self._leaves_dry(look)
                     else f"changes to dry images ({first.dry_db:.1f} to {look.dry_db:.1f} dB)"
                 )
-                return f"a gain of {gain:.2f} dB on held-back frames came with {cost}"
-        return "training brought held-back frames no nearer to what the frames around them tell"
+                return f"a gain of {gain:.2f} dB on validation frames came with {cost}"
+        return "training brought validation frames no nearer to the target"
 
     def _scores(self, network: ChangeNetwork) -> list[RealScores]:
-        """Of each held-back piece that can be judged; the same ones for all weights."""
+        """Of each validation piece that can be judged; the same ones for all weights."""
         found = []
-        for one in self.held_back:
+        for one in self.validation:
             results = one.derained
             if network is not self.original:
                 results = tuple(derain_frames(network, one.piece.frames))
@@ -344,7 +344,7 @@ class Adaptation:
                 found.append(scores)
         if not found:
             raise SourceError(
-                f"{', '.join(self.config.footage)}: the held-back part moves too much to be judged"
+                f"{', '.join(self.config.footage)}: the validation split moves too much to be judged"
             )
         return found
 
@@ -363,7 +363,7 @@ class Adaptation:
             " Then adapted to unlabelled footage of the user's." if verdict.adapted else ""
         )
         scores = {
-            "held_back": {
+            "validation": {
                 "before_db": round(verdict.original.agreement_db, 2),
                 "after_db": round(verdict.changed.agreement_db, 2),
             },
@@ -381,9 +381,9 @@ class Adaptation:
 
 
 def shows_rain(views: Sequence[View]) -> bool:
-    """Whether frames are brighter, not darker, than those around them tell: rain brightens, motion does both.
+    """Whether frames are brighter, not darker, than their target: rain brightens, motion does both.
 
-    Asked of the plain median: the targets are a little darker than dry frames where detail moves.
+    Measured against the plain median: the targets are a little darker than dry frames where detail moves.
     """
     light, loss, excess = 0.0, 0.0, 0.0
     for seen in views:
@@ -397,7 +397,7 @@ def shows_rain(views: Sequence[View]) -> bool:
         beyond[np.abs(beyond) < _BEYOND_NOISE * seen.noise] = 0
         excess += float(beyond.mean()) / len(views)
     _log.info(
-        "rain adds %.3f levels, other changes take %.3f; beyond noise it adds %.3f more than they take",
+        "rain adds %.3f code values, other changes remove %.3f; beyond noise it adds %.3f more than they remove",
         light,
         loss,
         excess,

@@ -1,4 +1,4 @@
-"""What footage teaches: patches whose target the frames around, its own rain elsewhere, or rendering tell (ours)."""
+"""What footage teaches: patches with targets from neighbouring frames, from its own rain, or rendered (ours)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vderain.clips import Window
 from vderain.training.adapt.retention import OtherRain
-from vderain.training.config.methods import AdaptConfig
+from vderain.training.config.adapt import AdaptConfig
 from vderain.training.data.augment import draw_chart, recoloured
 from vderain.training.data.patches import ONE_FRAME
 from vderain.training.data.stacks import network_input, stacked_alone, stacked_still
@@ -51,7 +51,7 @@ class Lesson:
 
     @classmethod
     def of(cls, seen: View, frames: Sequence[Image], window: Window) -> Lesson:
-        """What a view of consecutive frames teaches a network that looks through a window."""
+        """What a view of consecutive frames teaches a network of several frames."""
         return cls(middle_clip(frames, window), seen.target(), seen.valid, seen.light())
 
 
@@ -70,7 +70,7 @@ class AdaptBatch:
     """The patches of a step.
 
     Attributes:
-        rainy: (N, 3 + T - 1, P, P) float32, as ``change`` takes it.
+        rainy: (N, 3 + T - 1, P, P) float32, the input of ``change``.
         target: (N, 3, P, P) RGB in [0, 1].
         weight: (N, 1, P, P), how much each pixel counts.
         kinds: (N,) REAL, MADE, DRY or KEPT.
@@ -93,7 +93,7 @@ class AdaptBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DryPool:
-    """Images without rain, to lay rain on and to be left alone: ``own`` of the cameras, ``other`` of anything."""
+    """Images without rain, to add rain to or to stay dry: ``own`` of the cameras, ``other`` of anything."""
 
     lessons: Sequence[Lesson]
     own: Sequence[Image] = ()

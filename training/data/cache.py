@@ -31,7 +31,7 @@ _DISK_MB = 20_000
 class ImageCache:
     """Images by reference, the least recently used dropped first; may be shared by threads.
 
-    A dropped image is decoded again when it is next asked for. Frames of clips, where that would mean
+    A dropped image is decoded again when it is next needed. Frames of clips, where that would mean
     decoding the clip, go uncompressed into a temporary folder of at most 20 GB, which is removed with the
     cache. What comes back never depends on what the cache held.
 
@@ -110,7 +110,7 @@ class ImageCache:
         self._disk_bytes += image.nbytes
         if self._disk_bytes > _DISK_MB * 1e6:
             _log.warning(
-                "%.0f GB of clips' frames lie in %s; further clips are decoded again, which is slow:"
+                "%.0f GB of clips' frames are in %s; further clips are decoded again, which is slow:"
                 " raise cache_mb, or lower frames",
                 self._disk_bytes / 1e9,
                 path.parent,

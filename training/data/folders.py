@@ -1,4 +1,4 @@
-"""What lies below a folder, by names alone: its images, its clips, and folders that are kept for tests."""
+"""What is below a folder, by names alone: its images, its clips, and folders that are kept for tests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from vderain.training.data.images import CLIPS, IMAGES, natural
 
-_HELD_BACK = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
-_SEQUENCE = 5  # images in a folder that are taken for a clip
+_FOR_TESTS = re.compile(r"(^|[_-])(test|testing|val|validation)([_-]|$)", re.IGNORECASE)
+_SEQUENCE = 5  # images in a folder that count as a clip
 
 
 def files_below(
     folder: Path, suffixes: frozenset[str], *, tests: bool = False
 ) -> Iterator[tuple[Path, Path]]:
-    """Files below a folder with their path inside it, in natural order; with ``tests`` those of ``held_back`` too."""
+    """Files below a folder with their path inside it, in natural order; with ``tests`` also ``folders_for_tests``."""
     if folder.is_file():
         if folder.suffix.lower() in suffixes:
             yield folder, Path(folder.name)
@@ -24,18 +24,18 @@ def files_below(
     for path in sorted(folder.rglob("*"), key=natural):
         inside = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)
-        for_tests = any(_HELD_BACK.search(part) for part in inside.parts[:-1])
+        for_tests = any(_FOR_TESTS.search(part) for part in inside.parts[:-1])
         left_out = hidden or (for_tests and not tests)
         if path.suffix.lower() in suffixes and path.is_file() and not left_out:
             yield path, inside
 
 
-def held_back(folder: Path) -> list[Path]:
+def folders_for_tests(folder: Path) -> list[Path]:
     """The folders below one whose names say that they are for tests."""
     if not folder.is_dir():
         return []
     below = (path for path in sorted(folder.rglob("*")) if path.is_dir())
-    return [path for path in below if _HELD_BACK.search(path.name)]
+    return [path for path in below if _FOR_TESTS.search(path.name)]
 
 
 def find_clips(folder: Path, *, tests: bool = False) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Unlabelled rainy footage as short pieces of consecutive frames, some of them held back (ours)."""
+"""Unlabelled rainy footage as short pieces of consecutive frames, some of them for validation (ours)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from vderain.training.rain.temporal import View, view
 _log = logging.getLogger(__name__)
 
 WINDOW = 7  # frames of a piece; the middle one is learnt from
-_SHORTEST = 24  # frames of a clip: some to learn from, some held back, none in both
-_HELD_SHARE = 0.2  # of a clip, at its end
-_HELD_PIECES = 5  # for each of those to learn from, one is held back
+_SHORTEST = 24  # frames of a clip: some to learn from, some for validation, none in both
+_VALIDATION_SHARE = 0.2  # of a clip, at its end
+_PIECES_FOR_ONE = 5  # for so many to learn from, one is for validation
 _LARGEST = (576, 960)  # height and width of the part of an image that is looked at
 _STILL_LEVELS = 0.02  # mean difference between frames, below which nothing moves
 _FEWEST = 3  # pieces that must be left
@@ -45,12 +45,12 @@ class Footage:
     """What a run learns from, and what it is held against: later frames, none of which it learns from."""
 
     learnt: tuple[Piece, ...]
-    held_back: tuple[Piece, ...]
+    validation: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
 
 
 def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
-    """Some ``count`` pieces to learn from, spread over clips, and a fifth as many held back.
+    """Some ``count`` pieces to learn from, spread over clips, and a fifth as many for validation.
 
     ``paths`` are video files, folders of them, and folders with an image for each frame. Pieces that
     cannot be decoded are left out and named in ``notes``. Raises SourceError where there are no clips, they
@@ -66,18 +66,18 @@ def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
             )
     total = sum(lengths.values())
     learnt: list[ClipFile] = []
-    held_back: list[ClipFile] = []
+    validation: list[ClipFile] = []
     for clip, length in lengths.items():
         share = length / total
-        end = length - max(WINDOW + 2, round(length * _HELD_SHARE))
+        end = length - max(WINDOW + 2, round(length * _VALIDATION_SHARE))
         learnt += _spread(clip, 0, end, max(2, round(count * share)))
-        held_back += _spread(clip, end, length, max(2, round(count / _HELD_PIECES * share)))
+        validation += _spread(clip, end, length, max(2, round(count / _PIECES_FOR_ONE * share)))
     notes: list[str] = []
     sizes: dict[Path, tuple[int, ...]] = {}
     rng = np.random.default_rng(seed)
     footage = Footage(
         tuple(_read(learnt, rng, notes, sizes)),
-        tuple(_read(held_back, rng, notes, sizes)),
+        tuple(_read(validation, rng, notes, sizes)),
         tuple(notes),
     )
     _check(footage, [str(path) for path in paths])
@@ -87,7 +87,7 @@ def read_footage(paths: Sequence[Path], count: int, seed: int = 1) -> Footage:
 def read_lessons(
     pieces: Sequence[Piece], derain: Callable[[Sequence[Image]], Sequence[Image]]
 ) -> Iterator[tuple[View, tuple[Image, ...]]]:
-    """Each piece seen through its frames, and these as ``derain`` answers them."""
+    """Each piece as a view, and its frames as ``derain`` predicts them."""
     for piece in pieces:
         derained = tuple(derain(piece.frames))
         yield view(piece.frames, derained), derained
@@ -187,8 +187,8 @@ def _part(rng: np.random.Generator, length: int, longest: int) -> slice:
 
 def _check(footage: Footage, names: Sequence[str]) -> None:
     named = ", ".join(names)
-    pieces = footage.learnt + footage.held_back
-    if len(footage.learnt) < _FEWEST or not footage.held_back:
+    pieces = footage.learnt + footage.validation
+    if len(footage.learnt) < _FEWEST or not footage.validation:
         reason = f" ({footage.notes[0]})" if footage.notes else ""
         raise SourceError(
             f"{named}: too little can be read{reason}; give another copy, or more footage"

@@ -46,7 +46,7 @@ class ClipFrame:
     """Frame ``index`` of the ``of`` that are spread evenly over a clip, or one ``offset`` frames after it.
 
     A clip is a video file, or a folder with one image for each frame. ``reach`` is the largest offset
-    that will be asked for, either way, so that a clip is decoded once.
+    that will be needed, in either case, so that a clip is decoded once.
     """
 
     path: Path
@@ -182,7 +182,7 @@ def frames_by_opencv(path: Path) -> Generator[Image, None, None]:
     """The frames of a video file or a folder of images, (H, W, 3) uint8 RGB.
 
     OpenCV decodes and converts video several times faster than planes are converted exactly. Its conversion
-    truncates: frames are about a level darker. Ends without a word where a file cannot be read any further.
+    truncates: frames are about a level darker. Ends silently where a file cannot be read any further.
     """
     if path.is_dir():
         yield from map(read_image, sequence_files(path))

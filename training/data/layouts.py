@@ -1,4 +1,4 @@
-"""How published data sets, and folders of one's own, lie on disk: a folder becomes references to its samples.
+"""The layouts of published data sets, and of folders of one's own: a folder becomes references to its samples.
 
 Layouts are as the data sets' archives and their authors' loaders name the files; nothing is read here but
 names. Folders named test or val below the named one are left out: they are for scores, not for training.
@@ -18,7 +18,7 @@ import numpy as np
 
 from vderain.errors import OptionError, SourceError
 from vderain.training.data import naming
-from vderain.training.data.folders import files_below, find_clips, held_back
+from vderain.training.data.folders import files_below, find_clips, folders_for_tests
 from vderain.training.data.images import (
     CLIPS,
     IMAGES,
@@ -50,10 +50,10 @@ class Source:
     Attributes:
         path: below the data folder.
         reader: one of LAYOUTS, or auto.
-        share: how often its samples are drawn, beside those of the other sources.
+        share: how often its samples are drawn, relative to the other sources.
         frames: taken of each clip, spread over it: neighbours teach a per-frame network little.
         clean_side: of files that show a pair side by side; Rain800's are clean on the left.
-        backgrounds: folder of the clean images, where they lie elsewhere (RainCityscapes).
+        backgrounds: folder of the clean images, where they are elsewhere (RainCityscapes).
         upside_down: whether pairs may be put upside down, for rain at any angle; None as suits the layout.
         part: "1/2" takes the first of every two files, "2/2" the second, clips as a whole: so one folder gives
             the rainy side of some scenes and the clean side of others.
@@ -149,7 +149,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A way to lie on disk: ``find`` yields samples, or paths with the reason why they are none.
+    """A layout on disk: ``find`` yields samples, or paths with the reason why they are none.
 
     ``upside_down`` says that rain falls at any angle there.
     """
@@ -161,9 +161,9 @@ class Layout:
 
 
 def find_samples(folder: Path, source: Source, backgrounds: Path | None = None) -> Found:
-    """The samples of a folder, or of one file, as ``source.reader`` says, or as its names tell.
+    """The samples of a folder, or of one file, read as ``source.reader`` says, or as its names suggest.
 
-    ``backgrounds`` is where ``source.backgrounds`` lies. Raises SourceError, saying what was looked
+    ``backgrounds`` is the folder of ``source.backgrounds``. Raises SourceError, saying what was looked
     for, where there is nothing.
     """
     if source.reader == "charts":
@@ -182,7 +182,7 @@ def find_samples(folder: Path, source: Source, backgrounds: Path | None = None) 
 
 def _find(reader: str, folders: Sequence[Path], source: Source) -> Found:
     samples, unmatched = [], {}
-    for path in (path for folder in folders for path in held_back(folder)):
+    for path in (path for folder in folders for path in folders_for_tests(folder)):
         unmatched[path] = "left out, since its name says that it is for tests"
     for found in LAYOUTS[reader].find(folders, source):
         if isinstance(found, PairFile):
@@ -253,7 +253,7 @@ def _recognise(folders: Sequence[Path], source: Source) -> Found:
 
 
 def _holds_backgrounds(folder: Path) -> bool:
-    """Whether a folder is named as one of ground truth: then the images beside it are not clean."""
+    """Whether a folder is named as one of ground truth: then the images next to it are not clean."""
     sides = (naming.by_folder(inside) for _, inside in files_below(folder, IMAGES))
     return any(side is not None and side[0] == "background" for side in sides)
 
@@ -283,7 +283,7 @@ def _halves_alike(path: Path) -> bool:
 def _paired(
     classify: Callable[[Path], tuple[Side, Key] | None],
 ) -> Callable[[Sequence[Path], Source], Iterator[Outcome]]:
-    """A finder of pairs by name: ``classify`` tells side and key of a file from its path inside the folder."""
+    """A finder of pairs by name: ``classify`` returns side and key of a file from its path inside the folder."""
 
     def find(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
         del source
@@ -325,7 +325,7 @@ def _spa(folders: Sequence[Path], source: Source) -> Iterator[Outcome]:
 
 
 def _beside(listing: Path, name: Path) -> Path:
-    """A listed file, wherever the archive was unpacked beside its list."""
+    """A listed file, wherever the archive was unpacked next to its list."""
     places = [folder / name for folder in (listing.parent, listing.parent.parent)]
     return next((path for path in places if path.exists()), places[0])
 

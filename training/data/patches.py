@@ -171,7 +171,7 @@ class PatchSampler:
         """A dry sample under real rain, which moves as it was filmed."""
         if self._dry is None:
             raise OptionError(
-                "rain to lay over dry footage, and none of it: name a source of clean images or clips too"
+                "rain to add to dry footage, and no dry footage: name a source of clean images or clips too"
             )
         sample = self._dry.draw(rng)
         seen = self._window.seen_frames
@@ -222,7 +222,7 @@ class UnpairedSampler:
         batch: rainy patches in a batch, and clean ones.
         seed: batch k is drawn from (seed, k), apart from PatchSampler's of the same seed.
         renders: ``rainy`` may hold clean images, which rain is rendered on and which are compressed half
-            of the time; the clean side then is too, or its blocks would tell it from the rainy one.
+            of the time; the clean side then is too, or its blocks would distinguish it from the rainy one.
 
     """
 
@@ -278,7 +278,7 @@ class UnpairedSampler:
 
 
 def _is_dry(samples: Sequence[Sample]) -> bool:
-    """Whether rain can be laid over a source's samples."""
+    """Whether rain can be added to a source's samples."""
     if isinstance(samples, Samples):
         return samples.role == "clean"
     return all(one.rainy is None and one.background is not None for one in samples)

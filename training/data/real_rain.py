@@ -17,10 +17,10 @@ from vderain.training.rain.streaks import Image, Layer
 
 _TRIES = 4
 _LEAST_KNOWN = 0.3  # of a patch that is learnt from
-_LEAST_CALM = 0.6  # of a place whose rain is taken
+_LEAST_CALM = 0.6  # of a place whose rain is used
 _SMALLEST_SCALE = 0.4
-_SCALES = (0.6, 1.5)  # of rain laid elsewhere
-_STRENGTHS = (1.0, 2.2)  # decades of levels that its brightest samples reach
+_SCALES = (0.6, 1.5)  # of rain added elsewhere
+_STRENGTHS = (1.0, 2.2)  # decades of code values that its brightest samples reach
 _GAINS = (0.4, 6.0)
 _BRIGHTEST = 0.998  # quantile
 
@@ -39,7 +39,7 @@ class RealPatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """What rain adds to each of consecutive frames, (H, W) float32 levels, over a ``ground`` (H, W) in levels."""
+    """What rain adds to each of consecutive frames, (H, W) float32, over a ``ground`` (H, W), in code values."""
 
     layers: list[Layer]
     ground: Layer = field(default_factory=lambda: np.zeros((1, 1), np.float32))
@@ -126,7 +126,7 @@ def _calmest(
 
 
 def _squared(image: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
-    """Resized to (side, side); what is narrower than high, or the other way about, is mirrored up to a square."""
+    """Resized to (side, side); what is narrower than high, or higher than wide, is mirrored up to a square."""
     height, width = image.shape[:2]
     longest = max(height, width)
     if height != width:

@@ -1,4 +1,4 @@
-"""Samples to train on: folders become sequences of images, decoded when they are asked for."""
+"""Samples to train on: folders become sequences of images, decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Sample:
 
     ``rainy`` is None where rain is rendered, ``background`` where real rain has no ground truth.
     ``upside_down`` says that the pair may be put upside down. ``frames`` are the background, in the middle,
-    and what is before and after it in its clip, where that was asked for. ``segment`` is real rain: with a
-    scene that tells the ground truth, or, where ``gives_rain``, to be laid over other samples.
+    and what is before and after it in its clip, where that is needed. ``segment`` is real rain: with a
+    scene that has the ground truth, or, where ``gives_rain``, to be added to other samples.
     """
 
     rainy: Image | None
@@ -96,8 +96,8 @@ class Samples(Sequence[Sample]):
 
     Attributes:
         role: "paired" (with ground truth), "clean" (rain is rendered on it), "rainy" (real, unpaired), "static"
-            (real, before a static camera, whose median is the ground truth), or "rain" (to be laid over clean samples).
-        share: how often the source is drawn, beside others.
+            (real, of a static camera, whose median is the ground truth), or "rain" (to be added to clean samples).
+        share: how often the source is drawn, relative to others.
         reach: how many frames before and after a clean clip's frame come with it.
         segments: where seconds of clips are kept; sources that share it decode a clip once.
 
@@ -222,7 +222,7 @@ def open_source_folder(
 ) -> Samples:
     """The samples of a source below ``data``, nothing decoded yet; ``reach`` and ``segments`` as of Samples.
 
-    Raises SourceError where there is no folder, or nothing in it that the reader looks for.
+    Raises SourceError where there is no folder, or nothing in it that the reader can read.
     """
     backgrounds = data / source.backgrounds if source.backgrounds else None
     found = find_samples(data / source.path, source, backgrounds)

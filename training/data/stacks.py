@@ -21,7 +21,7 @@ def grey(image: Image) -> Plane:
 
 
 def window_of(config: AnyConfig) -> Window:
-    """What a network sees of a file: half of its neighbours lie in the future."""
+    """What a network sees of a file: half of its neighbours are in the future."""
     return Window.of(config.frames, config.ranks)
 
 
@@ -31,7 +31,7 @@ def stacked(image: Image, lumas: Sequence[Plane], window: Window) -> Image:
 
 
 def stacked_still(frames: Sequence[Image], window: Window) -> Image:
-    """The stack of the middle one of T frames (H, W, 3) of a scene that stands still."""
+    """The stack of the middle one of T frames (H, W, 3) of a static scene."""
     middle = len(frames) // 2
     others = [*frames[:middle], *frames[middle + 1 :]]
     return stacked(frames[middle], [grey(other) for other in others], window)
@@ -43,7 +43,7 @@ def stacked_alone(image: Image, count: int) -> Image:
 
 
 def network_input(stack: Image) -> npt.NDArray[np.float32]:
-    """A stack as ``change`` takes it, (3 + K, H, W) float32: RGB in [0, 1], and the differences of luma."""
+    """A stack, the input of ``change``, (3 + K, H, W) float32: RGB in [0, 1], and the differences of luma."""
     planes = stack.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
     if stack.shape[2] > 3:
         planes[3:] -= grey(stack[..., :3]).astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""What a network of several frames is trained on: consecutive frames, rained on, laid over each other (ours).
+"""What a network of several frames is trained on: consecutive frames with rain, aligned (ours).
 
 The same ``alignment`` serves training and use, so that the network meets the errors it makes.
 """
@@ -19,7 +19,7 @@ from vderain.training.rain.render import Image
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it
 _LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
-_LOST_SHARE = 0.06  # of neighbours that the current frame stands in for, as at the ends of a clip
+_LOST_SHARE = 0.06  # of neighbours that the current frame replaces, as at the ends of a clip
 _DASHES_SHARE = 0.5  # of things that move on their own: the dashes of a lane
 _LARGEST_SHRINK = 4.0  # of a frame to its thumbnail: 720 lines to 180
 
@@ -34,10 +34,10 @@ class _View:
 
 @dataclass(slots=True)
 class SequenceMaker:
-    """Draws neighbours for a patch, and lays them over it once they are rained on.
+    """Draws neighbours for a patch, and aligns them once they have rain.
 
     Attributes:
-        window: of a network that looks at more than one frame.
+        window: of a network that sees more than one frame.
 
     """
 
@@ -141,7 +141,7 @@ def _draw_dashes(rng: np.random.Generator, frames: Sequence[Image], offsets: Seq
 
 
 def _surface(rng: np.random.Generator, image: Image) -> Image:
-    """What a thing looks like (H, W, 3): one colour, mostly bright, or another part of the image."""
+    """The look of a thing (H, W, 3): one colour, mostly bright, or another part of the image."""
     if rng.random() < 0.6:
         colour = rng.integers(0, 256, 3) if rng.random() < 0.4 else np.full(3, rng.integers(0, 256))
         return np.full_like(image, colour)
@@ -150,7 +150,7 @@ def _surface(rng: np.random.Generator, image: Image) -> Image:
 
 
 def reach(frames: int) -> int:
-    """How far from the current frame the neighbours of a network of ``frames`` are drawn: all may lie before it."""
+    """How far from the current frame the neighbours of a network of ``frames`` are drawn: all may be before it."""
     return frames - 1
 
 

@@ -30,7 +30,7 @@ from vderain.training.rain.temporal import View
 
 _Grey = npt.NDArray[np.float32]
 _FEWEST_PX = 500  # that must be valid
-_FAINT = 4 / 255  # light that is no rain
+_FAINT = 4 / 255  # brightness that is no rain
 _AROUND_PX = 9  # of rain, where nothing is said of structure
 
 

@@ -1,4 +1,4 @@
-"""A network's answers in float32, without an engine: for training's own looks at it."""
+"""A network's predictions in float32, without an engine: for evaluation during training."""
 
 from __future__ import annotations
 

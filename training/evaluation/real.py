@@ -17,12 +17,12 @@ _PIECES = 10
 def score_footage(
     clip: Path, derain: Callable[[Sequence[Image]], Sequence[Image]]
 ) -> Mapping[str, RealScores]:
-    """Mean scores of a rainy clip as it is, and as ``derain`` answers consecutive frames, by method.
+    """Mean scores of a rainy clip as it is, and as ``derain`` predicts consecutive frames, by method.
 
     Raises SourceError where the clip is too short or too still, or too much of it moves.
     """
     footage = read_footage([clip], _PIECES)
-    pieces = footage.learnt + footage.held_back
+    pieces = footage.learnt + footage.validation
     found: dict[str, list[RealScores]] = {INPUT: [], OURS: []}
     for piece, (seen, derained) in zip(pieces, read_lessons(pieces, derain), strict=True):
         results: dict[str, Sequence[Image]] = {INPUT: piece.frames, OURS: derained}
@@ -31,6 +31,6 @@ def score_footage(
                 found[method].append(scores)
     if not found[OURS]:
         raise SourceError(
-            f"{clip}: too much moves to tell rain from the scene; nothing can be scored"
+            f"{clip}: too much moves to separate rain from the scene; nothing can be scored"
         )
     return {method: RealScores.mean(scores) for method, scores in found.items()}

@@ -52,11 +52,11 @@ FORMULAS = {
     " population statistics, the 5 pixels at each border left out; mean over R, G and B.",
     "PSNR Y, SSIM Y": "the same of Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 (BT.601, studio"
     " range, as MATLAB's rgb2ycbcr), not rounded, still with a peak of 255.",
-    "flicker": "mean |(o(t) - o(t-1)) - (g(t) - g(t-1))| in 8 bit levels of R, G and B, of output o and"
+    "flicker": "mean |(o(t) - o(t-1)) - (g(t) - g(t-1))| in 8-bit code values of R, G and B, of output o and"
     " ground truth g.",
     "dry input": "the output against the input itself: what the network changes where there is no"
-    " rain; mean and largest change in 8 bit levels.",
-    "time": "median over the images of the milliseconds from an image's submission to its answer,"
+    " rain; mean and largest change in 8-bit code values.",
+    "time": "median over the images of the milliseconds from an image's submission to its result,"
     " per megapixel, one at a time; opening the engine left out.",
     **static_rain.FORMULAS,
     **dry_motion.FORMULAS,
@@ -322,10 +322,12 @@ class ReportFolder:
         """Keep the images of a shot until it is known which are worth showing."""
         entries = self._entries.setdefault(test.name, [])
         stem = f"{len(self._entries):03d}-{len(entries):05d}"
-        images = {INPUT: shot.rainy, **shot.answers}
+        images = {INPUT: shot.rainy, **shot.predictions}
         if test.kind != "clean":
             images["truth"] = shot.truth
-        errors = {name: error_map(answer, shot.truth) for name, answer in shot.answers.items()}
+        errors = {
+            name: error_map(prediction, shot.truth) for name, prediction in shot.predictions.items()
+        }
         files = self._write(stem, list(images.values()) + list(errors.values()))
         shown = Shown(
             item.name,
@@ -407,9 +409,9 @@ def _is_report(path: Path) -> bool:
     return MARK in (path / "index.html").read_text(encoding="utf-8", errors="replace")
 
 
-def error_map(answer: Image, truth: Image) -> Image:
+def error_map(prediction: Image, truth: Image) -> Image:
     """The largest error of R, G and B at each pixel, brightened and coloured; (H, W, 3) uint8 RGB."""
-    error = cv2.absdiff(np.ascontiguousarray(answer), np.ascontiguousarray(truth)).max(axis=2)
+    error = cv2.absdiff(np.ascontiguousarray(prediction), np.ascontiguousarray(truth)).max(axis=2)
     bright = np.minimum(error.astype(np.int32) * ERROR_GAIN, 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(bright, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 

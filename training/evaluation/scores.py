@@ -32,7 +32,7 @@ class Scores:
         ssim: of RGB, mean over channels.
         psnr_y_db: of BT.601 luma, with a peak of 255.
         ssim_y: of BT.601 luma.
-        mean_error: mean absolute error of RGB in 8 bit levels.
+        mean_error: mean absolute error of RGB in 8-bit code values.
         largest_error: of any sample, in levels.
         flicker: mean absolute error of the difference to the frame before, in levels; None where
             there is no such frame.
@@ -112,7 +112,7 @@ def network_cost(config: AnyConfig) -> NetworkCost:
 
     with torch.device("meta"):
         network = build_network(config).eval()
-        # Enlarged as engines enlarge it, where the network takes other sizes only.
+        # Enlarged as engines enlarge it, where the network needs other sizes.
         size = [-(-side // config.multiple) * config.multiple for side in _COST_SIZE]
         rainy = torch.empty(1, config.channels, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -131,17 +131,17 @@ def evaluate(
     *,
     every: int = 1,
     on_shot: OnShot | None = None,
-    answering: Collection[str] = (),
+    predicting: Collection[str] = (),
 ) -> tuple[list[SetScores], Timing]:
     """Score every set, one image in memory at a time.
 
     Args:
         sets: what to score.
         engine: takes the rain out; None scores results only.
-        results: of other methods, scored where they have answers for a set.
+        results: of other methods, scored where they have results for a set.
         every: of a clip, score every so many frames; flicker stays that of neighbours.
         on_shot: is called after each scored image.
-        answering: methods that have results for other sets, and need none here.
+        predicting: methods that have results for other sets, and need none here.
 
     Raises:
         SourceError: for what is missing, unreadable, of unequal size or length.
@@ -150,7 +150,7 @@ def evaluate(
     timing = Timing()
     # All at first: a slip in the last set shall not cost the time of the others.
     prepared = [Prepared(test, results) for test in sets]
-    known = {*answering, *(method for one in prepared for method in one.answering)}
+    known = {*predicting, *(method for one in prepared for method in one.predicting)}
     for other in results:
         if other.name not in known:
             raise SourceError(
@@ -183,10 +183,12 @@ def _same_size(before: Shot, shot: Shot) -> bool:
 
 
 def _score(test: TestSet, shot: Shot, before: Shot | None) -> Item:
-    images = dict(shot.answers) if test.kind == "clean" else {INPUT: shot.rainy, **shot.answers}
+    images = (
+        dict(shot.predictions) if test.kind == "clean" else {INPUT: shot.rainy, **shot.predictions}
+    )
     previous = {}
     if before is not None:
-        previous = {INPUT: before.rainy, **before.answers}
+        previous = {INPUT: before.rainy, **before.predictions}
     return Item(
         shot.name,
         {

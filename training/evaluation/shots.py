@@ -1,4 +1,4 @@
-"""The images that are scored: rainy, ground truth and every method's answer, one after the other."""
+"""The images that are scored: rainy, ground truth and every method's prediction, one after the other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SMALLEST_PX = 11  # the window of SSIM
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shot:
-    """The images behind an ``Item``, (H, W, 3) uint8 RGB; ``answers`` by method.
+    """The images behind an ``Item``, (H, W, 3) uint8 RGB; ``predictions`` by method.
 
     ``follows``: whether the shot before it is the frame before it. A shot that is not ``scored`` is
     there for the flicker of the next one.
@@ -50,14 +50,14 @@ class Shot:
     name: str
     rainy: Image
     truth: Image
-    answers: Mapping[str, Image]
+    predictions: Mapping[str, Image]
     follows: bool = False
     scored: bool = True
 
 
 @dataclass(slots=True)
 class Timing:
-    """What the network took, one image after the other: waiting for each answer, opening left out."""
+    """What the network took, one image after the other: waiting for each prediction, opening left out."""
 
     seconds: float = 0.0
     images: int = 0
@@ -96,33 +96,35 @@ class Prepared:
             self._clips = {test.rainy: test.truth}
         names = [pair.name for pair in self._pairs]
         found = {one.name: one.images(test, names) for one in results} if names else {}
-        self._answers = {method: paths for method, paths in found.items() if paths is not None}
-        self._clip_answers: dict[str, Path] = {}
+        self._predictions = {method: paths for method, paths in found.items() if paths is not None}
+        self._clip_predictions: dict[str, Path] = {}
         if list(self._clips) == [test.rainy]:  # results are named as sets
             clips = {one.name: one.clip(test.name, test.rainy) for one in results}
-            self._clip_answers = {name: path for name, path in clips.items() if path is not None}
+            self._clip_predictions = {
+                name: path for name, path in clips.items() if path is not None
+            }
 
     @property
-    def answering(self) -> set[str]:
+    def predicting(self) -> set[str]:
         """The methods that have results for this set."""
-        return {*self._answers, *self._clip_answers}
+        return {*self._predictions, *self._clip_predictions}
 
     def shots(self, engine: Engine | None, *, every: int, timing: Timing) -> Iterator[Shot]:
         """Every image, and of clips each that is to be scored, with the frame before it."""
         for pair in self._pairs:
             yield self._image(pair, engine, timing)
         for rainy, truth in self._clips.items():
-            yield from _clip_shots(rainy, truth, self._clip_answers, engine, every, timing)
+            yield from _clip_shots(rainy, truth, self._clip_predictions, engine, every, timing)
 
     def _image(self, pair: Pair, engine: Engine | None, timing: Timing) -> Shot:
         rainy, truth = pair.load()
         name = str(pair.rainy.path)
         _refuse_small(rainy, name)
-        answers = {} if engine is None else {OURS: derain_rgb([rainy], engine, timing)[0]}
-        for method, paths in self._answers.items():
-            answers[method] = read_image(paths[pair.name])
-            refuse_sizes(answers[method], rainy, str(paths[pair.name]), name)
-        return Shot(pair.name, rainy, truth, answers)
+        predictions = {} if engine is None else {OURS: derain_rgb([rainy], engine, timing)[0]}
+        for method, paths in self._predictions.items():
+            predictions[method] = read_image(paths[pair.name])
+            refuse_sizes(predictions[method], rainy, str(paths[pair.name]), name)
+        return Shot(pair.name, rainy, truth, predictions)
 
 
 def _clip_shots(
@@ -155,10 +157,10 @@ def _clip_shots(
             for name, image in images.items():
                 refuse_sizes(image, wet, str(paths[name]), str(rainy))
             _refuse_small(wet, str(rainy))
-            answers = {name: images[name] for name in others}
+            predictions = {name: images[name] for name in others}
             if engine is not None and clip is not None:
-                answers = {OURS: _derain(clip, engine, timing)} | answers
-            yield Shot(f"{rainy.stem} {index}", wet, dry, answers, index > 0, scored)
+                predictions = {OURS: _derain(clip, engine, timing)} | predictions
+            yield Shot(f"{rainy.stem} {index}", wet, dry, predictions, index > 0, scored)
     if not counted:
         raise SourceError(f"{rainy}: holds no frame that can be scored")
 

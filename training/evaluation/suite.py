@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from vderain.errors import OptionError, SourceError
 from vderain.training.config.settings import shipped_recipe
-from vderain.training.data.folders import held_back
+from vderain.training.data.folders import folders_for_tests
 from vderain.training.data.images import (
     CLIPS,
     IMAGES,
@@ -179,7 +179,7 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
     Raises SourceError where nothing pairs, or only some: a mean over fewer images would pass for one
     over all.
     """
-    _refuse_held_back(test.rainy)
+    _refuse_folders_for_tests(test.rainy)
     found = find_samples(test.rainy, Source(reader=test.layout))
     if found.layout.role != "paired":
         raise SourceError(
@@ -200,9 +200,9 @@ def find_pairs(test: TestSet) -> tuple[str, list[Pair]]:
     return found.reader, [Pair(name, *pair) for name, pair in zip(names, files, strict=True)]
 
 
-def _refuse_held_back(folder: Path) -> None:
+def _refuse_folders_for_tests(folder: Path) -> None:
     """Layouts leave folders named test or val out, for training's sake; here they are what is meant."""
-    for_tests = [str(path.relative_to(folder)) for path in held_back(folder)]
+    for_tests = [str(path.relative_to(folder)) for path in folders_for_tests(folder)]
     if for_tests:
         raise SourceError(
             f"{folder}: holds folders for tests ({listed(for_tests)}); name the one to score, or the"

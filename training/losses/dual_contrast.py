@@ -51,7 +51,7 @@ class ContrastOptions:
         window_px: side of the window that is searched for similar patches.
         crop_px: side of the part of the crops, drawn anew each step, that is compared; None for all of
             it. The cost grows with the square.
-        head_width: numbers in a hidden layer and in the answer of a projection head.
+        head_width: numbers in a hidden layer and in the output of a projection head.
         temperature: of the contrast.
 
     """
@@ -86,10 +86,10 @@ class ContrastBatch:
     Attributes:
         rainy: N synthetic rainy images.
         background: their ground truth.
-        repaired: the network's answer to ``rainy``, with its gradient.
+        repaired: the network's output for ``rainy``, with its gradient.
         real_rainy: M real rainy crops.
-        real_streaks: the rain branch's answer to them, with its gradient.
-        real_repaired: the network's answer to them, with its gradient.
+        real_streaks: the rain branch's output for them, with its gradient.
+        real_repaired: the network's output for them, with its gradient.
         clean: K real clean crops that belong to no rainy one.
         mined: L rain layers mined from real footage, or None.
 
@@ -176,7 +176,7 @@ class DualContrast(nn.Module):
         self.rain_heads = heads(self.options.rain)
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """What the network's optimiser trains beside the network."""
+        """What the network's optimiser trains in addition to the network."""
         for heads in (self.background_heads, self.rain_heads):
             if heads is not None:
                 yield from heads.parameters()

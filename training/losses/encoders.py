@@ -1,6 +1,6 @@
 """What turns images into feature vectors for the contrastive losses, and trains to do so.
 
-Encoders take images (N, 3, H, W) float, RGB in [0, 1], and answer with feature maps, finest first.
+Encoders take images (N, 3, H, W) float, RGB in [0, 1], and return feature maps, finest first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class Encoder(Protocol):
-    """A module that answers images with levels of features."""
+    """A module that returns levels of features for images."""
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
 
 def frozen(module: nn.Module, inputs: Any) -> Any:
-    """The module's answer with gradients to its inputs, none to its own parameters."""
+    """The module's output with gradients to its inputs, none to its own parameters."""
     detached = {name: value.detach() for name, value in module.named_parameters()}
     return torch.func.functional_call(module, detached, (inputs,))
 
@@ -116,7 +116,7 @@ class Discriminator(nn.Module):
         seen = 2 * images - 1
         if self.texture_px is not None:
             seen = _TEXTURE_GAIN * high_pass(images, self.texture_px)
-        # Three channels convolve several times faster on a CPU when they lie together.
+        # Three channels convolve several times faster on a CPU when they are contiguous.
         x = seen.contiguous(memory_format=torch.channels_last)
         levels: list[Tensor] = []
         for index, convolution in enumerate(self.convolutions):
@@ -142,7 +142,7 @@ def lsgan_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor
 
 
 def lsgan_generator_loss(fake_scores: Tensor) -> Tensor:
-    """How far the judge is from taking the answers for clean images; scores of any shape -> scalar."""
+    """How far the judge is from calling the predictions clean images; scores of any shape -> scalar."""
     return (at_least_float32(fake_scores) - 1).square().mean()
 
 
@@ -202,7 +202,7 @@ class Vgg19Features(nn.Module):
 
 
 class ProjectionHeads(nn.Module):
-    """A two-layer perceptron per encoder level, whose answer has unit length (NLCL: 256, ReLU, 256).
+    """A two-layer perceptron per encoder level, whose output has unit length (NLCL: 256, ReLU, 256).
 
     All parameters exist from the start, so an optimiser that is given ``parameters()`` trains every one.
     """

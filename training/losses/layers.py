@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vderain.training.losses.sampling import box_mean
 
-_DRY_RMS = 0.005  # below about one level of 255, a layer shows no rain
+_DRY_RMS = 0.005  # below about one code value, a layer shows no rain
 _ROTATION_DEG = 30.0
 _SCALES = (0.7, 1.4)
 _GAINS = (0.5, 1.5)

@@ -48,8 +48,8 @@ def supervised_loss(
     Args:
         rainy: (N, C, H, W) float, RGB in [0, 1].
         background: its ground truth, likewise.
-        streaks: the rain branch's answer, any floating dtype; computed on in the dtype of ``rainy``.
-        detail: the detail branch's answer, likewise.
+        streaks: the rain branch's output, any floating dtype; computed on in the dtype of ``rainy``.
+        detail: the detail branch's output, likewise.
         derained_weight: of the image without the detail.
         sample_weights: (N,), how much each sample counts (ours); all alike where None.
         pixel_weights: (N, 1, H, W), how much each pixel counts within its sample, 0 for what has no ground truth

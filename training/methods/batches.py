@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vderain.errors import SourceError
 from vderain.training.config.base import RunConfig
-from vderain.training.config.methods import NlclTrainConfig, TrainConfig
+from vderain.training.config.nlcl import NlclTrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.data.cache import ImageCache
 from vderain.training.data.images import ClipFile, read_window
 from vderain.training.data.layouts import find_samples
@@ -90,7 +91,7 @@ def step_batches(
 ) -> Iterator[StepBatch]:
     """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
 
-    The sources are opened, and a teacher asked, before this returns: a thread could not be interrupted.
+    The sources are opened, and the teacher predicts, before this returns: a thread could not be interrupted.
     Raises SourceError for folders in which nothing can be used, and what TeacherPool raises.
     """
     cache = ImageCache(config.cache_mb)
@@ -108,7 +109,7 @@ def step_batches(
         pool = TeacherPool(
             config, _tensors(sampler.batches(workers=config.workers)), folder, seed, world.device
         )
-        paired = (StepBatch(*answered) for answered in pool.batches(start))
+        paired = (StepBatch(*predicted) for predicted in pool.batches(start))
     if not config.is_semi_supervised:
         if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:
             told = (

@@ -1,4 +1,4 @@
-"""Distillation (ours): a larger network answers a pool of patches once, and the student learns from the answers."""
+"""Distillation (ours): a larger network predicts a pool of patches once, and the student learns from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vderain.errors import OptionError, SinkError
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
 from vderain.network.config import NetworkConfig
-from vderain.training.config.methods import TrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.weights import find_weights, load_network
 
 _PARTS = {
@@ -26,22 +26,22 @@ _PARTS = {
     "streaks": np.float16,
     "detail": np.float16,
 }
-# Settings that the answers do not depend on, but for the network's frames.
+# Settings that the predictions do not depend on, except the network's frames.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
 _STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb", "initial"}
 _STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", "rain_contrast"}
 _STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights", "compiled", "workers"}
 
-Answered = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Predicted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Rainy, background, weight (N, 1, P, P), R, D; the others (N, 3, P, P); float32."""
 
 
 class TeacherPool:
-    """Patches with a teacher's answers, kept in files below a folder and mapped from there.
+    """Patches with a teacher's predictions, kept in files below a folder and mapped from there.
 
     Raises WeightsError for the teacher's file, OptionError where a patch does not suit it, SinkError
-    where the answers cannot be written.
+    where the predictions cannot be written.
     """
 
     def __init__(
@@ -70,21 +70,21 @@ class TeacherPool:
         theirs, ours = card.config.frames, config.network_config.frames
         if theirs not in (1, ours):
             raise OptionError(
-                f"teacher {path}: looks at {theirs} frames and the student at {ours}; "
+                f"teacher {path}: sees {theirs} frames and the student {ours}; "
                 "name one of as many, or of one frame"
             )
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
-                _answer(load_network(path, card).to(device), batches, folder, config)
+                _predict(load_network(path, card).to(device), batches, folder, config)
                 known.write_text(told)
             except OSError as error:
                 raise SinkError(
-                    f"{folder}: the teacher's answers cannot be kept ({error})"
+                    f"{folder}: the teacher's predictions cannot be kept ({error})"
                 ) from error
         self._parts = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _PARTS]
 
-    def batches(self, start: int = 0) -> Iterator[Answered]:
+    def batches(self, start: int = 0) -> Iterator[Predicted]:
         """Endless batches; number k is drawn from (seed, k) and mirrored half of the time."""
         index = start
         while True:
@@ -101,13 +101,13 @@ def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
     return values / 255 if np.issubdtype(part.dtype, np.integer) else values
 
 
-def _answer(
+def _predict(
     teacher: ChangeNetwork,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
     folder: Path,
     config: TrainConfig,
 ) -> None:
-    """Fill the pool: all parts under their names only when the last patch is answered."""
+    """Fill the pool: all parts under their names only when the last patch is predicted."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.json").unlink(missing_ok=True)
     count = -(-config.teacher_patches // config.batch) * config.batch

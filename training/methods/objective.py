@@ -1,4 +1,4 @@
-"""What the trainer asks of a method, and all that it knows of one."""
+"""The interface between trainer and method."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Batch(Protocol):
 
 
 class Objective(nn.Module):
-    """The losses of a run, with everything beside the network that has parameters.
+    """The losses of a run, with everything that has parameters, except the network.
 
-    Called with the network, a batch and the step's number, it answers with scalars by name; ``loss`` is
+    Called with the network, a batch and the step's number, it returns scalars by name; ``loss`` is
     their weighted sum, the one to minimise.
 
     Attributes:
@@ -47,8 +47,8 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """What the network's optimiser trains beside the network."""
+        """What the network's optimiser trains in addition to the network."""
         yield from ()
 
     def train_encoder(self, world: World) -> None:
-        """One step of ``encoder_optimizer``, after the network's, on what the network just answered."""
+        """One step of ``encoder_optimizer``, after the network's, on what the network just predicted."""

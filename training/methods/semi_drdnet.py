@@ -1,4 +1,4 @@
-"""What a step of Semi-DRDNet minimises: the supervised pair, a teacher's answers, the dual contrast."""
+"""What a step of Semi-DRDNet minimises: the supervised pair, a teacher's predictions, the dual contrast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vderain.network.semi_drdnet import SemiDRDNet
-from vderain.training.config.methods import TrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.dual_contrast import ContrastBatch, ContrastOptions, DualContrast
 from vderain.training.losses.encoders import Discriminator, Encoder, Vgg19Features
@@ -24,10 +24,10 @@ _ENCODER_RATE, _ENCODER_BETAS = 2e-4, (0.5, 0.999)  # of NLCL's discriminator
 
 
 class SemiDrdnetObjective(Objective):
-    """The losses of a run; holds the contrast's encoder and heads, which are trained beside the network.
+    """The losses of a run; holds the contrast's encoder and heads, which are trained together with the network.
 
     The encoder learns from the first step on, the network is contrasted only after the supervised warm-up:
-    an encoder that cannot tell rain from background yet has nothing to teach.
+    an encoder that cannot yet tell rain from background teaches nothing.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -39,7 +39,7 @@ class SemiDrdnetObjective(Objective):
             torch.optim.Adam(encoder, _ENCODER_RATE, _ENCODER_BETAS) if encoder else None
         )
         self._compared: ContrastBatch | None = None
-        # Seeded anew at each step, so that a run can be resumed.
+        # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
     def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[StepBatch]:
@@ -55,7 +55,7 @@ class SemiDrdnetObjective(Objective):
         return float(config.learning_rate * (warm * 0.5 * (1 + np.cos(np.pi * done))))
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """What the network's optimiser trains beside the network."""
+        """What the network's optimiser trains in addition to the network."""
         if self.contrast is not None:
             yield from self.contrast.head_parameters()
 
@@ -100,7 +100,7 @@ class SemiDrdnetObjective(Objective):
         return {"loss": total, **terms}
 
     def train_encoder(self, world: World) -> None:
-        """One step of the discriminator on what the network just answered."""
+        """One step of the discriminator on what the network just predicted."""
         if self._compared is None or self.encoder_optimizer is None or self.contrast is None:
             return
         self.encoder_optimizer.zero_grad()

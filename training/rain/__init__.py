@@ -1,1 +1,1 @@
-"""Rain rendered onto clean images, and streaks taken from real footage."""
+"""Rain rendered onto clean images, and streaks from real footage."""

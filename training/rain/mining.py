@@ -1,6 +1,6 @@
 """Streak layers mined from real rainy footage: a frame less the temporal median of its neighbours (ours).
 
-A streak is in one frame only, so the median of a few frames that stand still is nearly dry.
+A streak is in one frame only, so the median of a few static frames is nearly dry.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Grey = npt.NDArray[np.uint8]  # (H, W), or (T, H, W) for T frames
 MinedLayer = npt.NDArray[np.float32]  # (H, W, 3) or (H, W), light to add; 1 is white
 
 _NEIGHBOURS = 2  # to either side
-_NOISE = 5.0  # levels that sensor noise and compression reach
-_SHIFT_LEVELS = 3.0  # by which the mean of a small region may change while it stands still
+_NOISE = 5.0  # code values that sensor noise and compression reach
+_SHIFT_LEVELS = 3.0  # by which the mean of a small static region may change
 _REGION_PX = 15
 _STILL_SHARE = 0.3  # of the image, below which nothing is mined
 _SMALLEST_PX = 4
@@ -28,13 +28,13 @@ _COHERENCE = 0.6  # 1 where all streaks are parallel, 0 where they point anywher
 _FEWEST_STREAKS = 8
 _FEWEST_CORNERS = 12  # to follow the camera by
 _CLOSER = 0.8  # an alignment must gain this much: warping softens noise, and may go astray
-_MORE_LIGHT = 3.0  # light gained against light lost: what moves does both, rain the first
+_MORE_LIGHT = 3.0  # brightness gained against lost: motion does both, rain the first
 
 
 def mine_streaks(frames: Sequence[Image]) -> list[MinedLayer]:
     """Mine the streaks of consecutive frames (H, W, 3) uint8 RGB of one size.
 
-    The camera may move: frames are aligned first. Light is kept where the scene stands still, in thin
+    The camera may move: frames are aligned first. Light is kept where the scene is static, in thin
     connected pieces; a frame whose pieces do not point the same way, or that moves, gives no layer: what
     moves there is no rain.
 
@@ -139,7 +139,7 @@ def camera_motion(
 
 
 def robust_distance(one: Grey, other: Grey, seen: npt.NDArray[np.bool_]) -> float:
-    """Mean difference in levels, in which a streak counts little."""
+    """Mean difference in code values, in which a streak counts little."""
     return float(np.minimum(cv2.absdiff(one, other), 20)[seen].mean()) if seen.any() else np.inf
 
 

@@ -41,8 +41,8 @@ def draw_curtain(
 ) -> list[Layer]:
     """Photographed rain (H, W) float32 in [0, 1] for each of ``count`` frames: soft streaks in a slow glow.
 
-    The glow is the light of drops too many to be told apart, and stays; streaks are strong where it is
-    strong. A third of them was stored as a coarse JPEG before it was laid over the image.
+    The glow is the light of drops too many to be seen one by one, and stays; streaks are strong where it is
+    strong. A third of them was stored as a coarse JPEG before it was added to the image.
     """
     shape = _canvas(height, width, count)
     slant_deg = rng.normal(0.0, 12.0) if rng.random() < 0.7 else rng.uniform(-45.0, 45.0)

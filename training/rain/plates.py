@@ -1,4 +1,4 @@
-"""Rain plates, filmed or drawn on black: their light, to be laid over dry video."""
+"""Rain plates, filmed or drawn on black, to be added to dry video."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def black_of(frames: Grey) -> Grey:
 
 
 def plate_light(frame: Grey, black: Grey) -> Layer:
-    """What rain adds to a frame of a plate, both (H, W) uint8, in levels."""
+    """What rain adds to a frame of a plate, both (H, W) uint8, in code values."""
     light = frame.astype(np.float32) - black - np.float32(_NOISE_LEVELS)
     return np.asarray(np.maximum(light, 0), np.float32)

@@ -51,10 +51,10 @@ _FULL = {
 _SIMPLE = {"additive": 0.5, "screen": 0.5}
 # More often on single images: in a clip the neighbours give a curtain away, alone it is learnt slowly.
 _CURTAINS_ALONE = 2.0
-# Rain as faint as a bright day shows it: a few levels, which `visible_gain` brings out for all kinds.
+# Rain as faint as a bright day shows it: a few code values, which `visible_gain` brings out for all kinds.
 _FAINT_SHARE = 0.3
 # Rain in some places only, since a bright ground hides it elsewhere. A network that never meets it decides
-# for the whole image at once, and leaves the rain of a scene that is mostly dry to look at.
+# for the whole image at once, and leaves the rain of a mostly dry scene.
 _PARTIAL_SHARE = 0.4
 RAIN_KINDS = tuple(_FULL)
 
@@ -231,7 +231,7 @@ def recompress(rng: np.random.Generator, image: Image, *, lowest_quality: int = 
 def _composed(
     frame: Image, opacity: Layer, light: Colours, mist: Mist | None, *, linear: bool
 ) -> Image:
-    """Mist, then streaks: mixed by opacity, in levels or in light (a gamma of 2 for the display's)."""
+    """Mist, then streaks: mixed by opacity, in code values or in light (a gamma of 2 for the display's)."""
     image = frame.astype(np.float32)
     if mist is not None:
         image = mist.over(image)
@@ -325,7 +325,7 @@ def _weighted(
 
 
 def _tint(rng: np.random.Generator) -> Layer:
-    """Nearly grey light (3,) in 8-bit levels."""
+    """Nearly grey light (3,) in 8-bit code values."""
     level = rng.uniform(150.0, 255.0)
     return np.minimum(level * rng.uniform(0.95, 1.05, 3), 255).astype(np.float32)
 

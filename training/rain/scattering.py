@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vderain.training.rain.streaks import Image, Layer
 
-Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit levels; light may exceed 255
+Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit code values; light may exceed 255
 
 _GRID = 12  # the light of a scene varies slowly
 _DARK_LEVEL = 70.0  # mean of an image taken at night
@@ -23,7 +23,7 @@ _DARK_LEVEL = 70.0  # mean of an image taken at night
 
 @dataclass(frozen=True, slots=True)
 class Mist:
-    """``transmission`` (H, W, 1) in [0, 1] and the colour ``air`` (3,) in 8-bit levels."""
+    """``transmission`` (H, W, 1) in [0, 1] and the colour ``air`` (3,) in 8-bit code values."""
 
     transmission: Layer
     air: Layer
@@ -34,7 +34,7 @@ class Mist:
 
 
 def is_dark(image: Image) -> bool:
-    """Whether an image (H, W, 3) uint8 looks like night."""
+    """Whether an image (H, W, 3) uint8 is of night."""
     return float(cv2.mean(image)[1]) < _DARK_LEVEL
 
 

@@ -37,7 +37,7 @@ class StaticScene:
     Attributes:
         median: over time, (H, W, 3) uint8 RGB.
         calm: where the median shows the scene, (H, W).
-        noise: standard deviation of what differs from frame to frame without rain, (H, W) float32 levels.
+        noise: standard deviation of what differs from frame to frame without rain, (H, W) float32 code values.
 
     """
 
@@ -58,7 +58,7 @@ class SeenRain:
     Attributes:
         target: the frame with the median in place of its rain, its noise kept, (H, W, 3) uint8 RGB.
         known: where that can be said, (H, W).
-        light: luma that clear rain adds, (H, W) float32 levels; 0 where that is not known.
+        light: luma that clear rain adds, (H, W) float32 code values; 0 where that is not known.
 
     """
 
@@ -74,7 +74,7 @@ def static_scene(frames: Sequence[Image]) -> StaticScene:
         for first in range(0, frames[0].shape[0], 8)
     ]
     median, deviation, below, lowest = (np.concatenate(each) for each in zip(*bands, strict=True))
-    # Rain lies above the median, so the samples below it tell the noise.
+    # Rain is above the median, so the samples below it show the noise.
     noise = np.asarray(cv2.blur(below * np.float32(1.4826), (5, 5)), np.float32)
     calm = (deviation < _CALM_LEVELS) & (lowest < _SWAY_LEVELS)
     return StaticScene(median, calm, np.maximum(noise, _LEAST_NOISE))

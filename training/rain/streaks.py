@@ -23,7 +23,7 @@ _FINE_PX, _COARSE_PX = (
     1.6,
     5.0,
 )  # widths at which a streak needs a blur, and at which it has a shape
-_SAMPLES_PER_PIXEL = 1.3  # what would be drawn beyond it lies farther away, and belongs to the mist
+_SAMPLES_PER_PIXEL = 1.3  # what is farther away belongs to the mist
 _MOST_COARSE = 60  # streaks; an image of more is covered
 _FAINTEST, _STRONGEST = 0.03, 0.25  # root mean square of opacity: nothing seen, no scene left
 _MOST_GAIN = 4.0
@@ -124,7 +124,7 @@ class Drops:
         """Let the drops move on."""
         moved = self._places + self._motion_px_per_s() * elapsed_s - self._low
         rounds = np.floor(moved / self._span)
-        # Another drop takes over, in another column: else streaks would recur one above the other.
+        # Another drop follows, in another column: else streaks would recur one above the other.
         moved += rounds[:, ::-1] * _GOLDEN * self._span
         self._places = self._low + moved % self._span
 
@@ -191,7 +191,7 @@ def _splat(
     starts, vectors = streaks.starts[chosen], streaks.vectors[chosen]
     lengths = np.hypot(vectors[:, 0], vectors[:, 1])
     widths = streaks.widths_px[chosen]
-    lengths = lengths + widths  # a drop that stands still is as long as it is wide
+    lengths = lengths + widths  # a drop at rest is as long as it is wide
     counts = np.ceil(lengths).astype(np.int64)
     owner = np.repeat(np.arange(len(counts)), counts)
     weights = streaks.opacity[chosen] * widths * lengths / counts

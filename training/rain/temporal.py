@@ -1,8 +1,8 @@
-"""What the frames around a rainy one tell of it: a nearly dry image, and where that can be trusted (ours).
+"""What neighbouring frames show behind rain: a nearly dry image, and where that can be trusted (ours).
 
 A streak is in one frame only, so the median over a few frames that show the same is nearly dry. In a downpour
 most frames show rain at any place; the frames as weights derain them then take part in it too, and a rank
-below the median, since rain brightens. A camera that stands still needs no alignment; else each frame is
+below the median, since rain brightens. A static camera needs no alignment; else each frame is
 aligned by dense optical flow (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016).
 """
 
@@ -23,8 +23,8 @@ Mask = npt.NDArray[np.bool_]  # (H, W)
 Stack = npt.NDArray[np.uint8]  # (T, H, W, 3), each as the centre frame sees it
 Grey = npt.NDArray[np.uint8]  # (H, W)
 
-_NOISE_LEVELS = 1.0  # the least that is taken for noise
-_MOST_NOISE = 25.0  # beyond which nothing can be told
+_NOISE_LEVELS = 1.0  # the least that counts as noise
+_MOST_NOISE = 25.0  # beyond which nothing is known
 _AGREES = 3.0  # standard deviations of the noise within which two frames agree
 _RANK = 0.4  # among frames and derained frames; the median is 0.5
 _QUIET_SHARE = 0.2  # of the image, where little but noise differs
@@ -33,7 +33,7 @@ _EDGE = 0.25  # of the gradient that an alignment may miss by
 _AGREE_SHARE = 0.85  # pixels of a region that must agree
 _REGION_PX = 15
 _PERSISTS = 0.7  # share of what changed that changed in a neighbour too: things, not rain
-_CHANGED = 0.1  # share of a region that must have changed before this is asked
+_CHANGED = 0.1  # share of a region that must have changed before this is checked
 _FLOW_SCALE = 0.5
 _GUIDE_PX = 5
 
@@ -44,9 +44,9 @@ class Alignment:
 
     Attributes:
         centre: index of the centre frame.
-        maps: where each pixel lies in each frame, (H, W, 2) float32; None for what needs no motion.
+        maps: where each pixel is in each frame, (H, W, 2) float32; None for what needs no motion.
         inside: the pixels that every frame shows.
-        motion_px: median motion between the centre and its neighbours; 0 for a camera that stands still.
+        motion_px: median motion between the centre and its neighbours; 0 for a static camera.
 
     """
 
@@ -66,14 +66,14 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A rainy frame, and what the frames around it make of it.
+    """A rainy frame and its target from neighbouring frames.
 
     Attributes:
         frame: (H, W, 3) uint8 RGB.
         median: over the aligned frames, nearly dry, (H, W, 3) uint8; of a lower rank where derained frames take part.
         plain: the median over the frames alone, as often above the frame as below it where it is dry.
         valid: where the median can be trusted.
-        noise: standard deviation of what differs from frame to frame without rain, in levels.
+        noise: standard deviation of what differs from frame to frame without rain, in code values.
         alignment: of the window.
 
     """
@@ -93,7 +93,7 @@ class View:
         return np.asarray(np.rint(self.frame - share * difference).clip(0, 255), np.uint8)
 
     def light(self) -> Layer:
-        """What rain adds to the frame beyond noise where that can be told, (H, W, 3) float32, 1 is white."""
+        """What rain adds to the frame beyond noise where that is known, (H, W, 3) float32, 1 is white."""
         light = self.frame.astype(np.float32) - self.target()
         known = np.where(self.valid[..., None], np.maximum(light, 0), 0)
         return np.asarray(known / 255, np.float32)
@@ -181,10 +181,10 @@ def _ranked(stack: Stack, share: float) -> Image:
 
 
 def _trusted(stack: Stack, median: Image, centre: int) -> tuple[Mask, float]:
-    """Where the median of aligned frames shows the scene, and the noise in levels.
+    """Where the median of aligned frames shows the scene, and the noise in code values.
 
     It does where all but the rain agrees: most frames of a region are near the median, and what the centre
-    frame differs by is gone in the frames beside it.
+    frame differs by is absent in the frames next to it.
     """
     greys = [np.asarray(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), np.int16) for one in stack]
     middle = np.asarray(cv2.cvtColor(median, cv2.COLOR_RGB2GRAY), np.int16)
@@ -207,7 +207,7 @@ def _trusted(stack: Stack, median: Image, centre: int) -> tuple[Mask, float]:
 
 
 def _noise(below: npt.NDArray[np.int16]) -> float:
-    """Of frames (T, H, W) as they lie below their median, where the scene is quiet: rain mostly lies above."""
+    """Of frames (T, H, W) below their median, where the scene is quiet: rain is mostly above."""
     spread = np.sqrt(2 * np.mean(np.square(below, dtype=np.float32), 0))
     quiet = cv2.blur(spread, (_REGION_PX, _REGION_PX))
     return max(_NOISE_LEVELS, float(np.quantile(quiet, _QUIET_SHARE)))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from vderain.training.adapt.run import Look
-    from vderain.training.config.methods import AdaptConfig
+    from vderain.training.config.adapt import AdaptConfig
     from vderain.training.train import TrainProgress
 
 _PATH = click.Path(path_type=Path)
@@ -71,7 +71,7 @@ def adapt(
     from vderain.files import folder_for_work
     from vderain.training.adapt.page import write_page
     from vderain.training.adapt.run import Adaptation
-    from vderain.training.config.methods import adapt_config
+    from vderain.training.config.adapt import adapt_config
     from vderain.training.export import check_output
 
     check_output(weights, overwrite=overwrite)
@@ -84,7 +84,7 @@ def adapt(
 
         def look(found: Look) -> None:
             bar.note(
-                f"step {found.step}: held-back frames {found.agreement_db:.2f} dB, dry images {found.dry_db:.1f} dB,"
+                f"step {found.step}: validation frames {found.agreement_db:.2f} dB, dry images {found.dry_db:.1f} dB,"
                 f" other rain {found.other_db:.2f} dB"
             )
             run_dir.mkdir(parents=True, exist_ok=True)

@@ -200,9 +200,9 @@ def evaluate(
         sets = unique(sets)
         of_clips = PreparedClips([one for one in sets if isinstance(one, ClipSet)], others)
         of_images = [one for one in sets if not isinstance(one, ClipSet)]
-        answering = of_clips.answering
+        predicting = of_clips.predicting
         scored, timing = score(
-            of_images, engine, others, every=every, on_shot=advance, answering=answering
+            of_images, engine, others, every=every, on_shot=advance, predicting=predicting
         )
         derain = None if engine is None else by_engine(engine, timing)
         clips = of_clips.evaluate(derain, every=every, on_clip=advance_clip)

@@ -169,7 +169,8 @@ def _loaded(
     steps: int | None,
 ) -> list[Stage]:
     """The stages of CONFIG with what the command line says."""
-    from vderain.training.config.methods import NlclTrainConfig, method_of
+    from vderain.training.config.methods import method_of
+    from vderain.training.config.nlcl import NlclTrainConfig
     from vderain.training.config.stages import load_recipe
     from vderain.training.data.sources import clean_tables
     from vderain.training.methods.nlcl.objective import footage_tables

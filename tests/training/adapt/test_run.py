@@ -14,7 +14,7 @@ from vderain.network.nlcl import begin_near_identity
 from vderain.training.adapt import run
 from vderain.training.adapt.page import write_page
 from vderain.training.adapt.run import Adaptation, Look, shows_rain
-from vderain.training.config.methods import adapt_config
+from vderain.training.config.adapt import adapt_config
 from vderain.training.data.footage import read_footage, read_lessons
 from vderain.training.evaluation.predict import derain_stack
 from vderain.weights import find_weights, load_network, save_network
@@ -65,7 +65,7 @@ def trained(one):
 
 
 @pytest.mark.slow
-def test_weights_that_gain_on_held_back_frames_are_written_with_a_card_that_says_so(
+def test_weights_that_gain_on_validation_frames_are_written_with_a_card_that_says_so(
     tmp_path, clip, unpolished
 ):
     settings = ("steps=120", "checkpoint_every=40", "learning_rate=1e-3", "kept_share=0.0")
@@ -120,7 +120,7 @@ def test_a_gain_that_forgets_other_rain_does_not_count(tmp_path, clip, weights):
 
 
 @pytest.mark.slow
-def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
+def test_predictions_for_other_rain_stay_near_those_of_the_original_weights(
     tmp_path, clip, unpolished
 ):
     settings = ("steps=20", "checkpoint_every=20", "learning_rate=1e-3", "batch=8")
@@ -140,7 +140,7 @@ def test_answers_to_other_rain_are_held_to_those_of_the_original_weights(
 
 
 @pytest.mark.slow
-def test_it_stops_when_the_held_back_part_gains_no_more(tmp_path, clip, weights):
+def test_it_stops_when_the_validation_part_gains_no_more(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "learning_rate=0.0", "steps=40", "patience=2")
     assert [look.step for look in trained(one)] == [0, 2, 4]
 
@@ -212,7 +212,7 @@ def test_dry_footage_that_cannot_be_told_from_rain_is_named(tmp_path, clip, weig
     short = write_frames(tmp_path / "short", with_rain([scene()] * 13))
     notes = []
     adaptation(tmp_path / "run", clip, weights, dry=[short], on_note=notes.append)
-    assert any("short: whether it rains there cannot be told" in note for note in notes)
+    assert any("short: cannot tell whether it rains there" in note for note in notes)
 
 
 def test_a_gain_too_small_to_mean_anything_keeps_the_original_weights(
@@ -225,7 +225,7 @@ def test_a_gain_too_small_to_mean_anything_keeps_the_original_weights(
     assert one.judge().adapted
     monkeypatch.setattr(run, "_WORTH_DB", 60.0)
     verdict = one.judge()
-    assert not verdict.adapted and "held-back frames come nearer" in verdict.reason
+    assert not verdict.adapted and "validation frames come nearer" in verdict.reason
 
 
 def test_the_minutes_of_a_stopped_run_count(tmp_path, clip, weights):

@@ -16,7 +16,7 @@ from vderain.training.adapt.samples import (
     Lesson,
     LessonSampler,
 )
-from vderain.training.config.methods import adapt_config
+from vderain.training.config.adapt import adapt_config
 from vderain.training.data.footage import Piece, read_lessons
 
 TRUTH = scene()

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from vderain.errors import OptionError
-from vderain.training.config.methods import NlclTrainConfig, TrainConfig, load_config, state_config
+from vderain.training.config.methods import load_config, state_config
+from vderain.training.config.nlcl import NlclTrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 
 SOURCES = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 
@@ -127,7 +129,7 @@ def test_a_checkpoint_that_names_no_method_is_of_the_first_one():
     config = TrainConfig(sources=SOURCES, steps=3)
     state = {"config": config.to_dict()}
     assert state_config(state, Path("old.pt")) == config
-    assert "method" not in config.to_dict()  # a teacher's answers are known by these settings
+    assert "method" not in config.to_dict()  # a teacher's predictions are known by these settings
     other = NlclTrainConfig(real=SOURCES, unpaired=SOURCES)
     state = {"config": other.to_dict(), "method": "nlcl"}
     assert state_config(state, Path("new.pt")) == other

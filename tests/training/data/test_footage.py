@@ -21,11 +21,11 @@ def numbers(pieces):
     return {round(float(frame[:8, :8].mean()) / 5) for piece in pieces for frame in piece.frames}
 
 
-def test_no_frame_is_both_learnt_from_and_held_back(clip):
+def test_no_frame_is_for_training_and_for_validation(clip):
     footage = read_footage([clip], 10)
-    learnt, held_back = numbers(footage.learnt), numbers(footage.held_back)
-    assert max(learnt) < min(held_back) and max(held_back) == 39
-    assert len(footage.learnt) == 10 and len(footage.held_back) == 2
+    learnt, validation = numbers(footage.learnt), numbers(footage.validation)
+    assert max(learnt) < min(validation) and max(validation) == 39
+    assert len(footage.learnt) == 10 and len(footage.validation) == 2
     assert {len(piece.frames) for piece in footage.learnt} == {WINDOW}
 
 
@@ -49,7 +49,7 @@ def test_a_video_damaged_in_the_middle_still_teaches(tmp_path):
     data[middle : middle + 3000] = bytes(3000)
     path.write_bytes(data)
     footage = read_footage([path], 10)
-    assert len(footage.learnt) >= 6 and footage.held_back
+    assert len(footage.learnt) >= 6 and footage.validation
 
 
 @pytest.mark.parametrize("windows", [3, 30])  # with 3, none has frames of both sizes

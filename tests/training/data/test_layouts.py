@@ -124,7 +124,7 @@ def test_real_rain_has_no_background_and_is_never_guessed(tmp_path):
         find_samples(folder, Source())
 
 
-def test_folders_held_back_for_tests_are_left_out(tmp_path):
+def test_folders_for_tests_are_left_out(tmp_path):
     for split in ("train", "test", "rain_data_test_Light", "val"):
         for side in ("input", "target"):
             save(tmp_path / split / side / "a.png", level(3))

@@ -91,7 +91,7 @@ def test_swaying_places_are_not_scored(tmp_path):
     assert kept.kept_db == np.inf and kept.streaks_left == pytest.approx(1)
 
 
-def test_a_dry_answer_leaves_no_streaks_and_a_dark_one_is_told(tmp_path):
+def test_a_dry_prediction_leaves_no_streaks_and_a_dark_one_is_told(tmp_path):
     clip = static_clip(tmp_path / "clip")
     dry = {"clip": [scene()] * WINDOW}
     best = score_clips([clip], dry)["clip"].scores["vderain"]
@@ -104,7 +104,7 @@ def test_every_fourth_frame_alone_is_derained(tmp_path):
     clip = static_clip(tmp_path / "clip")
     engine = Darkening(3)
     thin = score_clips([clip], by_engine(engine), every=4)["clip"]
-    assert thin.places == tuple(range(FIRST + 4, FIRST + 20, 4)) and engine.answers == 4
+    assert thin.places == tuple(range(FIRST + 4, FIRST + 20, 4)) and engine.predictions == 4
     full = score_clips([clip], by_engine(Darkening(3)))["clip"]
     assert thin.by_frame["vderain"] == full.by_frame["vderain"][::4]
 
@@ -177,7 +177,7 @@ def test_results_of_whole_clips_and_of_the_window_alone_score_the_same(tmp_path)
     write_frames(tmp_path / "part" / "rain" / "one", frames[FIRST : FIRST + WINDOW])
     others = [Results(name, tmp_path / name) for name in ("whole", "part")]
     _, sets = prepared(tmp_path, others)
-    assert sets.answering == {"whole", "part"}
+    assert sets.predicting == {"whole", "part"}
     rain, dry = sets.evaluate(by_engine(Darkening(2)), every=5)
     one, two = rain.clips
     assert one.scores["whole"] == one.scores["part"] == one.scores["input"]

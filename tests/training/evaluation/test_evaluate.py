@@ -30,13 +30,13 @@ class Darkening(FakeEngine):
 
     def __init__(self, amount=0):
         self.amount = amount
-        self.answers = 0
+        self.predictions = 0
 
     def open(self, fmt):
         return EngineSpec("darkening", "float32", "here", "none")
 
     def change(self, clip):
-        self.answers += 1
+        self.predictions += 1
         change = tuple(np.full(p.shape, -self.amount, np.float32) for p in clip.planes)
         return Future(lambda: change)
 
@@ -138,7 +138,7 @@ def test_every_third_frame_keeps_the_flicker_of_neighbours(tmp_path):
     one = only(evaluate([make_set("video", rainy, truth)], engine, every=3))
     assert [item.name for item in one.items] == ["rainy 0", "rainy 3", "rainy 6"]
     assert [item.scores["vderain"].flicker for item in one.items] == [None, 20.0, 20.0]
-    assert engine.answers == 5  # 0, 2, 3, 5, 6
+    assert engine.predictions == 5  # 0, 2, 3, 5, 6
 
 
 def test_dry_input_is_compared_with_itself(tmp_path):
@@ -219,7 +219,7 @@ def test_nothing_is_computed_where_a_later_set_is_missing(tmp_path):
     sets = [make_set("pairs", save_pairs(tmp_path / "a")), make_set("clean", tmp_path / "none")]
     with pytest.raises(SourceError, match="none: does not exist"):
         evaluate(sets, engine)
-    assert engine.answers == 0
+    assert engine.predictions == 0
 
 
 def test_clips_of_different_length_are_refused_with_both_counts(tmp_path):
@@ -386,7 +386,7 @@ def test_the_cost_of_a_network_that_takes_other_sizes_than_a_frame_is_counted():
     assert network_cost(config).gflop_720p > 0
 
 
-def test_results_that_answer_no_set_are_named(tmp_path):
+def test_results_for_no_set_are_named(tmp_path):
     save_pairs(tmp_path / "pairs")
     (tmp_path / "other").mkdir()
     results = [Results("other", tmp_path / "other")]

@@ -64,8 +64,8 @@ def test_each_side_teaches_its_own_heads_and_the_network_and_never_the_encoder(e
             learned = learns(group.parameters())
             assert all(learned) if name == side else not any(learned)
         assert len(heads[side].heads) == len(encoder.channels)  # a head for the deepest level too
-        answers = compared.real_repaired, compared.repaired, compared.real_streaks
-        assert learns(answers) == [side == "background", side == "background", side == "rain"]
+        predictions = compared.real_repaired, compared.repaired, compared.real_streaks
+        assert learns(predictions) == [side == "background", side == "background", side == "rain"]
         assert not any(learns(encoder.parameters()))
         assert all(value.requires_grad for value in encoder.parameters())
 
@@ -187,22 +187,22 @@ def test_trained_heads_prefer_clean_backgrounds_and_streaks_to_rain_and_texture(
     assert scores[0][1] < scores[1][1] - 0.1
 
 
-@pytest.mark.parametrize(("side", "answer"), [
+@pytest.mark.parametrize(("side", "prediction"), [
     ("rain", "real_streaks"), ("background", "real_repaired"), ("background", "repaired"),
 ])  # fmt: skip
-def test_gradients_of_either_side(encoder, side, answer):
+def test_gradients_of_either_side(encoder, side, prediction):
     others = {name: name == side for name in ("rain", "background")}
     options = replace(SMALL, **others, temperature=0.5, patch_px=6, window_px=6)
     loss = DualContrast(encoder, options).double()
     parts = batch(synthetic=1, real=1, clean_crops=1)
     doubled = {name: getattr(parts, name).detach().double() for name in parts.__slots__[:-1]}
 
-    def term(answered):
-        return getattr(loss(ContrastBatch(**{**doubled, answer: answered}), seeded()), side)
+    def term(predicted):
+        return getattr(loss(ContrastBatch(**{**doubled, prediction: predicted}), seeded()), side)
 
-    answered = doubled[answer].clone().requires_grad_()
-    assert torch.autograd.grad(term(answered), answered)[0].abs().sum() > 0
-    assert torch.autograd.gradcheck(term, answered, fast_mode=True)
+    predicted = doubled[prediction].clone().requires_grad_()
+    assert torch.autograd.grad(term(predicted), predicted)[0].abs().sum() > 0
+    assert torch.autograd.gradcheck(term, predicted, fast_mode=True)
 
 
 def test_crops_share_their_window_and_small_ones_stay():

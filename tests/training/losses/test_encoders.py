@@ -103,13 +103,13 @@ def test_the_discriminators_gradient():
     )
 
 
-def test_heads_answer_every_level_with_unit_vectors_and_all_of_them_learn():
+def test_heads_give_unit_vectors_for_every_level_and_all_of_them_learn():
     heads = ProjectionHeads((3, 5), hidden=8, outputs=6)
     vectors = [torch.rand(2, 4, 3), torch.rand(2, 4, 5)]
-    answers = heads(vectors)
-    assert [tuple(answer.shape) for answer in answers] == [(2, 4, 6), (2, 4, 6)]
-    assert all(torch.allclose(a.norm(dim=-1), torch.ones(2, 4)) for a in answers)
-    sum(answer[..., 0].sum() for answer in answers).backward()
+    predictions = heads(vectors)
+    assert [tuple(prediction.shape) for prediction in predictions] == [(2, 4, 6), (2, 4, 6)]
+    assert all(torch.allclose(a.norm(dim=-1), torch.ones(2, 4)) for a in predictions)
+    sum(prediction[..., 0].sum() for prediction in predictions).backward()
     assert all(value.grad.abs().sum() > 0 for value in heads.parameters())
     with pytest.raises(ValueError):  # noqa: PT011  # zip's message differs between versions
         heads(vectors[:1])

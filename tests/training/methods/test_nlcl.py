@@ -16,7 +16,8 @@ from vderain.network.card import Card
 from vderain.network.config import NlclConfig
 from vderain.network.nlcl import NlclNetwork
 from vderain.options import EngineOptions
-from vderain.training.config.methods import NlclTrainConfig, TrainConfig
+from vderain.training.config.nlcl import NlclTrainConfig
+from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.evaluation.scores import network_cost
 from vderain.training.export import export_weights
@@ -436,8 +437,8 @@ def test_the_discriminator_may_see_more_than_the_generators_learn_from(data, tmp
     clean, drawn = seen[0][:3], seen[0][3:]
     assert torch.equal(clean, batch.clean)
     with torch.no_grad():
-        answers = [trainer.network(2 * one[None] - 1) for one in batch.rainy]
-    assert torch.allclose(drawn, torch.cat(answers) / 2 + 0.5, atol=1e-5)
+        predictions = [trainer.network(2 * one[None] - 1) for one in batch.rainy]
+    assert torch.allclose(drawn, torch.cat(predictions) / 2 + 0.5, atol=1e-5)
 
 
 def test_locations_may_be_told_apart_in_a_part_of_each_patch(tmp_path):

@@ -47,7 +47,9 @@ def test_near_a_fast_edge_neighbours_do_not_harm(network, step_px):
             list(stacked_clips(rainy, window_of(network.config)))[MIDDLE],
             stacked_alone(rainy[MIDDLE], network.config.seen_frames),
         )
-        answers = [derain_stack(network, stack).astype(float) for stack in stacks]
-        errors.append([np.abs(answer - clean[MIDDLE])[near].mean() for answer in answers])
+        predictions = [derain_stack(network, stack).astype(float) for stack in stacks]
+        errors.append(
+            [np.abs(prediction - clean[MIDDLE])[near].mean() for prediction in predictions]
+        )
     with_neighbours, alone = np.mean(errors, 0)
     assert with_neighbours <= alone

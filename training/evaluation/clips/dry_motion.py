@@ -18,7 +18,7 @@ _CHANGED_LEVELS = 8
 
 FORMULAS = {
     "dry motion": "luma of 24 frames in the middle of a dry clip's first 90, at most 540 lines: output against input."
-    " PSNR is the mean over frames; changed is the share of pixels that differ by more than 8 levels.",
+    " PSNR is the mean over frames; changed is the share of pixels that differ by more than 8 code values.",
 }
 
 
@@ -29,7 +29,7 @@ class DryScores:
     Attributes:
         psnr_db: of luma, mean over frames; a frame that is equal counts as 100 dB.
         worst_frame_db: of luma, of the frame that changed most.
-        changed_share: of the pixels, those that differ by more than 8 levels.
+        changed_share: of the pixels, those that differ by more than 8 code values.
 
     """
 

@@ -1,6 +1,6 @@
-"""Score clips of real rain and dry clips: for ``vderain evaluate``, and beside a training run.
+"""Score clips of real rain and dry clips: for ``vderain evaluate``, and during a training run.
 
-A training run reads a folder's clips once, which takes seconds, and scores them as often as it likes:
+A training run reads a folder's clips once, which takes seconds, and scores them often:
 
     clips = read_clips("static_rain", folder)
     scores = score_clips(clips, by_engine(engine), every=4)  # by clip, then by method
@@ -85,7 +85,7 @@ def find_scored(path: Path) -> list[Path]:
 
 def score_clips(
     clips: Iterable[Clip],
-    answers: Derain | Mapping[str, Sequence[Image]],
+    predictions: Derain | Mapping[str, Sequence[Image]],
     *,
     every: int = 1,
 ) -> dict[str, ScoredClip]:
@@ -93,18 +93,18 @@ def score_clips(
 
     Args:
         clips: as ``read_clips`` gives them.
-        answers: takes the rain out; or results for all frames of each clip's window, by the clip's name.
+        predictions: takes the rain out; or results for all frames of each clip's window, by the clip's name.
         every: score every so many frames; neighbours are seen nevertheless.
 
     """
     scored = {}
     for clip in clips:
         frames, window = clip.scored(every), clip.window
-        if isinstance(answers, Mapping):
-            results = answers[window.name]
+        if isinstance(predictions, Mapping):
+            results = predictions[window.name]
             found = {frame: results[frame] for frame in frames}
         else:
-            found = dict(zip(frames, answers(window.frames, frames), strict=True))
+            found = dict(zip(frames, predictions(window.frames, frames), strict=True))
         scored[window.name] = clip.score({OURS: found}, frames)
     return scored
 
@@ -126,7 +126,7 @@ class PreparedClips:
                 self._results[test.name, path] = known
 
     @property
-    def answering(self) -> set[str]:
+    def predicting(self) -> set[str]:
         """The methods that have results for a clip."""
         return {name for found in self._results.values() for name in found}
 
@@ -143,7 +143,7 @@ class PreparedClips:
             for path in paths:
                 clip = _READERS[test.kind](path)
                 frames = clip.scored(every)
-                results = _answers(clip.window, derain, self._results[test.name, path], frames)
+                results = _predictions(clip.window, derain, self._results[test.name, path], frames)
                 clips.append(clip.score(results, frames))
                 if on_clip is not None:
                     on_clip(test, clip, clips[-1], results)
@@ -151,7 +151,7 @@ class PreparedClips:
         return scored
 
 
-def _answers(
+def _predictions(
     window: Window, derain: Derain | None, others: Mapping[str, Path], frames: Sequence[int]
 ) -> dict[str, dict[int, Image]]:
     """Everybody's results by method and frame."""

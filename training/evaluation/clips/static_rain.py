@@ -2,7 +2,7 @@
 
 The median of many frames of a static camera shows hardly any rain. Where the frames differ little from it
 otherwise, it is what a derained frame should show. A plain median of five frames, which costs nothing, is
-scored beside every method.
+scored next to every method.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vderain.training.evaluation.suite import INPUT
 from vderain.training.rain.render import Image
 
 MEDIAN = "median of 5"
-MOST_FRAMES = 120  # frames that the median is taken of
+MOST_FRAMES = 120  # frames of the median
 _AROUND = 12  # frames to either side of the middle that methods see
 _EDGE = 4  # of these, frames at either end that are not scored: they lack neighbours
 _CALM_LEVELS = 4.0  # median absolute deviation below which a place is calm
@@ -38,11 +38,11 @@ _RAIN_LEVELS = (
 
 FORMULAS = {
     "static rain": "luma of 16 frames in the middle of a clip of a static camera, at most 540 lines, against the"
-    " temporal median m of up to 120 frames, where the scene is calm (median absolute deviation below 4 levels)."
-    " Rain: where the input is more than 8 levels above m, and one pixel around.",
+    " temporal median m of up to 120 frames, where the scene is calm (median absolute deviation below 4 code values)."
+    " Rain: where the input is more than 8 code values above m, and one pixel around.",
     "dB in the rain": "PSNR to m where it rains, over all frames.",
-    "streaks left": "sum of what lies more than 8 levels above m, over the input's.",
-    "darkened": "sum of what lies more than 8 levels below m, over the input's sum above m.",
+    "streaks left": "sum of what is more than 8 code values above m, over the input's.",
+    "darkened": "sum of what is more than 8 code values below m, over the input's sum above m.",
     "kept": "PSNR of the result to the input where it does not rain, in calm places.",
     MEDIAN: "the median over each frame and two on either side, sample by sample.",
 }
@@ -67,12 +67,12 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class RainScores:
-    """How much of the real rain a method takes, and what else it changes.
+    """How much of the real rain a method removes, and what else it changes.
 
     Attributes:
         in_rain_db: PSNR to the temporal median where it rains.
-        streaks_left: light above the median, as a share of the input's.
-        darkened: light missing below the median, as a share of the input's light above it.
+        streaks_left: brightness above the median, as a share of the input's.
+        darkened: brightness missing below the median, as a share of the input's above it.
         kept_db: PSNR to the input where it does not rain; infinite where nothing changed.
 
     """
@@ -159,7 +159,7 @@ class StaticClip:
         if not whole.rain_px:
             raise SourceError(
                 f"{self.window.path}: shows no rain in calm places, so nothing can be scored; does it"
-                " rain there, and does the camera stand still?"
+                " rain there, and is the camera static?"
             )
         return StaticRainClip(
             self.window.name,
@@ -192,7 +192,7 @@ def read_static_clip(path: Path) -> StaticClip:
     first, stop = middle - _AROUND, min(len(lumas), middle + _AROUND)
     stack = np.stack(lumas)
     median = temporal_median(lumas)
-    # Medians are whole or half levels: twice their distance is whole.
+    # Medians are whole or half code values: twice their distance is whole.
     away = np.abs(2 * stack.astype(np.int16) - (2 * median).astype(np.int16))
     calm = median_of(away) < 2 * _CALM_LEVELS
     window = Window(path, first, tuple(images[first:stop]))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vderain.errors import SourceError
 from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
-from vderain.training.config.methods import NlclTrainConfig
+from vderain.training.config.nlcl import NlclTrainConfig
 from vderain.training.data.images import CLIPS, IMAGES
 from vderain.training.distributed import World, average_gradients
 from vderain.training.losses.contrastive import labelled_contrast, location_contrast
@@ -68,7 +68,7 @@ class NlclObjective(Objective):
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
         self._judged: Tensor | None = None  # the discriminator's loss in the step before
         self._rate = config.learning_rate
-        # Seeded anew at each step, so that a run can be resumed.
+        # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
     def batches(
@@ -99,7 +99,7 @@ class NlclObjective(Objective):
             return {"loss": 0.0 * next(network.parameters()).sum(), **self._told()}
         shown, batch = batch, self._own_part(batch)
         signed = 2 * batch.rainy - 1
-        if config.statistics == "unit":  # of which nothing is to be gathered
+        if config.statistics == "unit":  # which the statistics pass leaves out
             network.eval()
             self.rain.eval()
         levels = network.levels(signed)
@@ -112,18 +112,18 @@ class NlclObjective(Objective):
         }
         if config.brightening:
             terms["brightening"] = (background - signed).relu().mean()
-        # Where an image is not a number no patch is like another; the loss tells it without the contrasts.
+        # Where an image is not a number no patch is like another; the loss shows it without the contrasts.
         finite = bool(terms["consistency"].isfinite())
         if config.layer_contrast and finite:
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
-            # Statistics are gathered on what the network will see: rainy images, not its own answers.
+            # The statistics pass sees what the network will see: rainy images, not its own predictions.
             with gathering_nothing(network):
                 terms["location_contrast"] = self._both_locations(
                     network, background, signed, levels, 2 * batch.clean - 1
                 )
         others = 2 * shown.rainy[len(batch.rainy) :] - 1
-        drawn = torch.cat((background.detach(), *_answers(network, others)))
+        drawn = torch.cat((background.detach(), *_predictions(network, others)))
         self._shown = (shown.clean, layer_image(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
         return {"loss": torch.as_tensor(total), **terms, **self._told()}
@@ -199,16 +199,16 @@ class NlclObjective(Objective):
         levels: list[Tensor],
         clean: Tensor,
     ) -> Tensor:
-        """The location contrast of rainy images, and of clean ones, whose answers are drawn for it."""
+        """The location contrast of rainy images, and of clean ones, whose predictions are drawn for it."""
         if (window := self._window(signed)) is not None:
             background, signed, clean = (part[window] for part in (background, signed, clean))
-            with torch.no_grad():  # with the borders that the answer's features have
+            with torch.no_grad():  # with the borders that the prediction's features have
                 levels = network.levels(signed)
         clean_levels = network.levels(clean)
-        answer = network.drawn(clean_levels).float()
+        prediction = network.drawn(clean_levels).float()
         return 0.5 * (
             self._location_contrast(network, background, signed, levels)
-            + self._location_contrast(network, answer, clean, clean_levels)
+            + self._location_contrast(network, prediction, clean, clean_levels)
         )
 
     def _window(self, images: Tensor) -> tuple[slice, ...] | None:
@@ -224,12 +224,12 @@ class NlclObjective(Objective):
         return tuple(window)
 
     def _location_contrast(
-        self, network: NlclNetwork, answer: Tensor, signed: Tensor, levels: list[Tensor]
+        self, network: NlclNetwork, prediction: Tensor, signed: Tensor, levels: list[Tensor]
     ) -> Tensor:
-        """A place of the answer is told from other places of what the network was given."""
+        """A place of the prediction is distinguished from other places of the input."""
         centres = draw_centres(signed, self._config.centres, generator=self._generator)
         return location_contrast(
-            network.levels(answer),
+            network.levels(prediction),
             [level.detach() for level in levels],
             signed,
             centres,
@@ -239,7 +239,7 @@ class NlclObjective(Objective):
 
 
 @torch.no_grad()
-def _answers(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
+def _predictions(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
     """Each image's background, (1, 3, H, W), for the discriminator alone."""
     with gathering_nothing(network):
         return [network(signed[k : k + 1]).float() for k in range(len(signed))]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _SECONDS = 1.0
-_LINES = 64  # of the picture that is a matrix
+_LINES = 64  # of the image that is a matrix
 
 
 def frames_per_s(

@@ -1,4 +1,4 @@
-"""Computing the change at a smaller size: the change is enlarged, never the picture."""
+"""Computing the change at a smaller size: the change is enlarged, never the image."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def randomized(network, seed=0):
 
 
 class ConstantChange(ChangeNetwork):
-    """A network that darkens every picture by the same amount of RGB."""
+    """A network that darkens every image by the same amount of RGB."""
 
     def __init__(self, change):
         super().__init__()

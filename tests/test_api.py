@@ -22,7 +22,7 @@ def test_derainer_keeps_shape_and_dtype():
             assert np.array_equal(rainy, before)
 
 
-def test_strength_zero_gives_the_picture_back():
+def test_strength_zero_gives_the_image_back():
     rainy = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
     with vderain.Derainer(REFERENCE, strength=0.0) as derainer:
         assert np.array_equal(derainer(rainy), rainy)

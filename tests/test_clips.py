@@ -119,14 +119,14 @@ def test_a_cut_to_another_scene_leaves_the_frame_alone():
         assert np.all((darker == own) | (brighter == own))
 
 
-def test_pictures_of_a_folder_stand_alone():
+def test_images_of_a_folder_stand_alone():
     items = [frame(view(20 + i % 2), i, name=f"{i}.png", discontinuity=True) for i in range(3)]
     made = collected(items)
     for item, clip in zip(items, made, strict=True):
         assert all(np.array_equal(neighbour, item.planes[0]) for neighbour in clip.neighbours)
 
 
-def test_pictures_of_a_sequence_have_neighbours():
+def test_images_of_a_sequence_have_neighbours():
     items = [frame(view(20 + i), i, name=f"{i}.png") for i in range(3)]
     clip = collected(items)[1]
     assert not any(np.array_equal(neighbour, items[1].planes[0]) for neighbour in clip.neighbours)
@@ -177,7 +177,7 @@ def test_more_bits_are_aligned_as_well(bit_depth):
 
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_a_bright_edge_that_jumps_leaves_no_ghost(lookahead):
-    """What moves too far to be followed stands at its own place in every picture of the clip."""
+    """What moves too far to be followed stands at its own place in every image of the clip."""
     items = []
     for i in range(5):
         plane = np.full((120, 160), 60, np.uint8)

@@ -18,7 +18,7 @@ from vderain.media import open_sink, open_source
 from vderain.pipeline import Progress, derain
 
 FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "bgr0", "gray"]
-SMALL = {"level": "1"}  # FFV1 cuts pictures into slices otherwise, too many for these
+SMALL = {"level": "1"}  # FFV1 cuts images into slices otherwise, too many for these
 TAGS = {
     "untagged": {},
     "bt601 limited": {"colorspace": 6, "color_range": 1},
@@ -29,10 +29,10 @@ TAGS = {
 
 def planes(path):
     return [
-        [picture.to_ndarray(format="rgb24")]  # packed and planar RGB alike
-        if picture.format.is_rgb
-        else [samples(picture, index).copy() for index in range(len(picture.planes))]
-        for picture in pictures(path)
+        [image.to_ndarray(format="rgb24")]  # packed and planar RGB alike
+        if image.format.is_rgb
+        else [samples(image, index).copy() for index in range(len(image.planes))]
+        for image in pictures(path)
     ]
 
 

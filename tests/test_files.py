@@ -250,8 +250,8 @@ def test_a_name_that_is_too_long_is_an_error_that_names_it(tmp_path, clip, name)
         clip = tmp_path / "in.png"
         cv2.imwrite(str(clip), np.zeros((2, 2, 3), np.uint8))
     if name.endswith("a"):
-        (tmp_path / "pictures").mkdir()
-        clip = clip.rename(tmp_path / "pictures" / clip.name).parent
+        (tmp_path / "images").mkdir()
+        clip = clip.rename(tmp_path / "images" / clip.name).parent
     with pytest.raises(SinkError, match=rf"{name}: cannot be the output: File name too long"):
         synth.process(clip, tmp_path / name)
     with pytest.raises(SourceError, match=rf"{name}: cannot be .*: File name too long"):

@@ -52,14 +52,14 @@ def test_strength_scales_the_change():
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_the_engine_sees_the_picture_upright_and_the_sink_as_it_was_stored(rotation):
-    picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
-    frame = gray_frame(0, 0, planes=(picture,), rotation=rotation)
+def test_the_engine_sees_the_image_upright_and_the_sink_as_it_was_stored(rotation):
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    frame = gray_frame(0, 0, planes=(image,), rotation=rotation)
     engine, sink = OffsetEngine(0.0), ListSink()
     derain(ListSource([frame]), engine, sink)
-    assert np.array_equal(engine.submitted[0].planes[0], np.rot90(picture, rotation // 90))
+    assert np.array_equal(engine.submitted[0].planes[0], np.rot90(image, rotation // 90))
     assert engine.submitted[0].format == frame.format.rotated(rotation // 90)
-    assert np.array_equal(sink.items[0].planes[0], picture)
+    assert np.array_equal(sink.items[0].planes[0], image)
     assert sink.items[0].rotation == rotation
 
 

@@ -64,11 +64,11 @@ def test_colours_do_not_drift(derained):
 
 @pytest.mark.slow
 def test_the_sample_scripts_run(tmp_path, monkeypatch, capsys):
-    picture = frames(SAMPLES / "rainy_road.mp4", 100)[0]
-    cv2.imwrite(str(tmp_path / "rainy.png"), picture[..., ::-1])
+    image = frames(SAMPLES / "rainy_road.mp4", 100)[0]
+    cv2.imwrite(str(tmp_path / "rainy.png"), image[..., ::-1])
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "rainy.png"), str(tmp_path / "dry.png")])
     runpy.run_path(str(SAMPLES / "derain_frames.py"), run_name="__main__")
-    assert cv2.imread(str(tmp_path / "dry.png")).shape == picture.shape
+    assert cv2.imread(str(tmp_path / "dry.png")).shape == image.shape
     runpy.run_path(str(SAMPLES / "derain_file.py"), run_name="__main__")
     assert "fps" in capsys.readouterr().out
 

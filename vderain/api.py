@@ -31,7 +31,7 @@ def derain_file(
     encode: EncodeOptions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RunReport:
-    """Write ``rainy`` without its rain to ``dry``: a video, a picture or a folder of pictures, or "-".
+    """Write ``rainy`` without its rain to ``dry``: a video, an image or a folder of images, or "-".
 
     Every other track is copied; what could not come through is named in the report's ``losses``.
     Raises SourceError, SinkError, OptionError, WeightsError, EngineBuildError, EngineLoadError; ``dry``
@@ -50,7 +50,7 @@ def derain_file(
 
 
 class Derainer:
-    """Takes the rain out of pictures given as arrays; one engine for each size met.
+    """Takes the rain out of images given as arrays; one engine for each size met.
 
     Example:
         >>> with Derainer() as derainer:

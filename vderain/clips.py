@@ -153,7 +153,7 @@ def newest_clip(recent: tuple[Seen, ...], window: Window, aligner: Aligner) -> C
 
 
 def upright_clip(frame: Frame, frames: int = 1) -> Clip:
-    """The clip of a picture without neighbours, turned as it is displayed: rain falls downwards there."""
+    """The clip of an image without neighbours, turned as it is displayed: rain falls downwards there."""
     turns = frame.rotation // 90
     return still_clip(turned(frame.planes, turns), frame.format.rotated(turns), frames)
 

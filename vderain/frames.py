@@ -34,7 +34,7 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {  # (Kr, Kb) of ITU-R BT.601,
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-# Of R, G and B in the luma that RGB pictures are aligned and compared by: BT.601's.
+# Of R, G and B in the luma that RGB images are aligned and compared by: BT.601's.
 RGB_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
@@ -118,7 +118,7 @@ class PlaneFormat:
 
 
 class DevicePlanes(Sequence[Plane]):
-    """The planes of a 4:2:0 picture that lies on a GPU, in the order in which its decoder and its encoder have them.
+    """The planes of a 4:2:0 image that lies on a GPU, in the order in which its decoder and its encoder have them.
 
     Who knows of it takes the samples where they are; everybody else reads it like the tuple of planes that it
     stands for, which copies them to the host, once.
@@ -184,7 +184,7 @@ class ColorTags:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frame:
-    """One decoded picture: the decoder's own planes and when they are shown.
+    """One decoded image: the decoder's own planes and when they are shown.
 
     Attributes:
         planes: one array (H, W) per plane, shapes and dtype as ``format`` says; may be read-only views, or
@@ -195,9 +195,9 @@ class Frame:
         duration: in ``time_base`` units, 0 where unknown.
         alpha: (H, W) of the same dtype, or None; passes untouched.
         tags: the colour description to write.
-        rotation: degrees counter-clockwise to turn the stored picture for display, a multiple of 90.
+        rotation: degrees counter-clockwise to turn the stored image for display, a multiple of 90.
         discontinuity: True on the first frame after a cut in the stream that clips must not span.
-        name: the file name of a picture from a folder, "" for video.
+        name: the file name of an image from a folder, "" for video.
         metadata: what the sink needs to give back besides samples (EXIF, ICC, HDR), opaque to all other stages.
         messages: what stood inside the video stream with it (user data, captions), opaque likewise.
 
@@ -332,7 +332,7 @@ class Clip:
 
 
 def network_matrix(tag: int, height: int) -> Matrix:
-    """The matrix of the network's view of YUV, from FFmpeg's code point; untagged follows the picture's height."""
+    """The matrix of the network's view of YUV, from FFmpeg's code point; untagged follows the image's height."""
     if tag == 1:
         return "bt709"
     if tag in (9, 10):

@@ -28,7 +28,7 @@ class Track:
 class StreamInfo:
     """What is known of a source before its first frame.
 
-    Sizes are of the stored picture, before rotation. ``frames`` and ``duration_s`` are estimates from
+    Sizes are of the stored image, before rotation. ``frames`` and ``duration_s`` are estimates from
     the container (None where it does not say) and serve the progress display only.
     """
 
@@ -61,7 +61,7 @@ class StreamInfo:
 class SourceStats:
     """Counters that a source keeps while it is read.
 
-    ``decode_failures`` are packets and pictures with damage; ``damaged_frames`` of them came as frames
+    ``decode_failures`` are packets and images with damage; ``damaged_frames`` of them came as frames
     all the same, as far as they could be decoded.
     """
 
@@ -77,7 +77,7 @@ class SourceStats:
 
     @property
     def skipped(self) -> int:
-        """Damaged packets and pictures of which no frame came."""
+        """Damaged packets and images of which no frame came."""
         return self.decode_failures - self.damaged_frames
 
     def lose(self, losses: Iterable[str]) -> None:
@@ -89,7 +89,7 @@ class FrameSource(Protocol):
     """Yields frames in presentation order, and the packets of every other track in between.
 
     Ends by ending the iteration. Raises SourceError where nothing (more) can be read; what is damaged is
-    counted in ``stats``, and skipped where it gives no picture. ``template`` is for the sink that mirrors
+    counted in ``stats``, and skipped where it gives no image. ``template`` is for the sink that mirrors
     the source's tracks.
     """
 

@@ -96,7 +96,7 @@ class EncodeOptions:
     """How the output is written.
 
     CRF 17 of x264 at preset ``fast`` is visually lossless by common judgement (17 to 18), and the
-    default because a restored picture should not lose to its encoder what the network won.
+    default because a restored image should not lose to its encoder what the network won.
     """
 
     codec: str = option(

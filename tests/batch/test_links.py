@@ -3,7 +3,7 @@
 import pytest
 
 from vderain.batch.archive import open_manifest
-from vderain.batch.report.record import PICTURES_FOLDER, write_report
+from vderain.batch.report.record import IMAGES_FOLDER, write_report
 from vderain.errors import SinkError
 
 
@@ -57,10 +57,10 @@ def test_the_work_folder_lies_in_the_target(rig, name):
     assert list(elsewhere.iterdir()) == []
 
 
-def test_pictures_of_the_report_lie_in_its_folder(rig):
+def test_images_of_the_report_lie_in_its_folder(rig):
     elsewhere = rig.folder / "elsewhere"
     elsewhere.mkdir()
     rig.target.mkdir()
-    (rig.target / PICTURES_FOLDER).symlink_to(elsewhere, target_is_directory=True)
+    (rig.target / IMAGES_FOLDER).symlink_to(elsewhere, target_is_directory=True)
     with pytest.raises(SinkError, match="leads out"):
         write_report(rig.target, rig.target, [], seconds=1.0)

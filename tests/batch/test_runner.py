@@ -52,7 +52,7 @@ class Recorded(InProcess):
 
 
 def frames_of(path):
-    return [samples(picture).copy() for picture in pictures(path)]
+    return [samples(image).copy() for image in pictures(path)]
 
 
 def test_clips_come_out_darker_with_all_else_as_it_was(rig):
@@ -358,7 +358,7 @@ def test_damage_in_several_segments_is_added_up_and_counted_once(rig):
         assert len([item for item in source if isinstance(item, Frame)]) == 60
         skipped, damaged = source.stats.skipped, source.stats.damaged_frames
     assert (skipped, damaged) == (0, 5)
-    # Around each cut is a group of pictures that both sides decode.
+    # Around each cut is a GOP that both sides decode.
     assert rig.run(margin=2).exit_code == 3
     assert rig.rows()["a.mp4"].record["losses"] == [
         "5 damaged frames were derained as far as they could be decoded"
@@ -496,7 +496,7 @@ def test_frames_that_the_container_announces_and_that_do_not_come_out_are_a_loss
 
 
 class DryAt:
-    """Gating that finds some groups of pictures dry."""
+    """Gating that finds some GOPs dry."""
 
     def __init__(self, *numbers):
         self.numbers = numbers
@@ -569,5 +569,5 @@ def test_that_nothing_is_copied_of_open_groups_is_recorded_where_some_are_dry(ri
         rig.run()
         record = rig.rows()["a.mp4"].record
         assert record["frames_copied"] == 0
-        assert ("groups of pictures are open" in record["not_copied"]) == is_told
+        assert ("GOPs are open" in record["not_copied"]) == is_told
         (rig.target / "a.mp4").unlink()

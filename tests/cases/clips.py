@@ -1,6 +1,6 @@
 """Small files whose clocks do what cameras' do, and what came out of them, packet by packet.
 
-Pictures and sound are encoded once and written at the times that a test asks for.
+Images and sound are encoded once and written at the times that a test asks for.
 """
 
 import struct
@@ -147,23 +147,23 @@ def _encoded(frames, first, b_frames):
     context.framerate, context.time_base = Fraction(RATE), Fraction(1, RATE)
     found = []
     for index in range(frames):
-        picture = av.VideoFrame.from_ndarray(_numbered(first + index), format="gray")
-        picture = picture.reformat(format="yuv420p")
-        picture.pts, picture.time_base = index, Fraction(1, RATE)
-        found += context.encode(picture)
+        image = av.VideoFrame.from_ndarray(_numbered(first + index), format="gray")
+        image = image.reformat(format="yuv420p")
+        image.pts, image.time_base = index, Fraction(1, RATE)
+        found += context.encode(image)
     found += context.encode(None)
     return [(p.pts, p.dts, p.is_keyframe, bytes(p)) for p in found]
 
 
 def _numbered(number):
-    """A picture whose blocks are the bits of a number."""
+    """An image whose blocks are the bits of a number."""
     bits = [(number >> bit) & 1 for bit in range(12)]
     cells = np.array(bits, np.uint8).reshape(3, 4) * 140 + 60
     return np.kron(cells, np.ones((_CELL, _CELL), np.uint8))
 
 
-def _number_of(picture):
-    plane = np.frombuffer(picture.planes[0], np.uint8).reshape(-1, picture.planes[0].line_size)
+def _number_of(image):
+    plane = np.frombuffer(image.planes[0], np.uint8).reshape(-1, image.planes[0].line_size)
     cells = plane[_CELL // 2 : SIZE[1] : _CELL, _CELL // 2 : SIZE[0] : _CELL]
     return int(sum(int(cell > 128) << bit for bit, cell in enumerate(cells.ravel())))
 
@@ -248,7 +248,7 @@ def assert_kept(source, output, *parts):
 
 
 def _sent(source, parts):
-    """What the packets of a file hold, those of each part in the order of its pictures."""
+    """What the packets of a file hold, those of each part in the order of its images."""
     times, sounds = _packet_times(source)
     found = Content(sounds=sounds)
     for part in parts:

@@ -29,7 +29,7 @@ def engine(user, monkeypatch):
 
 
 def frames(folder, count=8, name="frame_{:04}.png", moving=True):
-    """Pictures of one scene that get brighter, or of as many scenes."""
+    """Images of one scene that get brighter, or of as many scenes."""
     folder.mkdir(exist_ok=True)
     scene = np.random.default_rng(0).integers(40, 160, (6, 8, 3)).repeat(8, 0).repeat(8, 1)
     for index in range(count):
@@ -56,7 +56,7 @@ def test_the_frames_of_a_sequence_see_their_neighbours(user, engine):
     assert sorted(path.name for path in dry.iterdir()) == [f"frame_{n:04}.png" for n in range(1, 9)]
 
 
-def test_pictures_of_a_folder_are_scenes_of_their_own(user, engine):
+def test_images_of_a_folder_are_scenes_of_their_own(user, engine):
     frames(user.folder / "rainy")
     user.run("rainy", "dry")
     assert not uses_neighbours(engine)
@@ -82,7 +82,7 @@ def test_a_pattern_never_writes_over_its_own_frames(user):
 def test_a_pattern_without_files_says_so(user):
     frames(user.folder / "rainy")
     with pytest.raises(Exception, match="no file in it is of the sequence"):
-        user.run("rainy/picture_%04d.png", "dry")
+        user.run("rainy/image_%04d.png", "dry")
 
 
 def test_a_file_with_a_percent_sign_is_that_file(user):
@@ -111,5 +111,5 @@ def test_nothing_is_hinted_where_it_is_read_as_one(user):
 
 
 def test_a_video_is_no_folder_of_a_sequence(user):
-    with pytest.raises(Exception, match="is for a folder of pictures"):
+    with pytest.raises(Exception, match="is for a folder of images"):
         user.run("timecode.mp4", "dry.mp4", "--sequence")

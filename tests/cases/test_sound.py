@@ -13,22 +13,22 @@ from tests.media.synth import Video, _video_stream, packet_times, painted, paylo
 
 def clip(path, codec, rate=48_000, layout="stereo", bit_rate=64_000):
     """Half a second of video with noise of this codec."""
-    picture = "mpeg4" if path.suffix == ".avi" else "libx264"
-    video = Video(picture, pts=tuple(range(12)), time_base=Fraction(1, 25))
+    image = "mpeg4" if path.suffix == ".avi" else "libx264"
+    video = Video(image, pts=tuple(range(12)), time_base=Fraction(1, 25))
     random = np.random.default_rng(0)
     with av.open(str(path), "w") as output:
-        picture = _video_stream(output, video)
+        image = _video_stream(output, video)
         sound = output.add_stream(codec, rate=rate)
         sound.layout, sound.codec_context.bit_rate = layout, bit_rate
         channels, step = sound.codec_context.layout.nb_channels, rate // 25
         output.start_encoding()
         for index, pts in enumerate(video.pts):
-            output.mux(picture.encode(painted(video, index, pts)))
+            output.mux(image.encode(painted(video, index, pts)))
             noise = random.normal(0, 3000, (1, step * channels)).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(noise, format="s16", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, index * step, Fraction(1, rate)
             output.mux(sound.encode(frame))
-        output.mux(picture.encode(None))
+        output.mux(image.encode(None))
         output.mux(sound.encode(None))
     return path
 

@@ -61,7 +61,7 @@ def test_bad_input_is_told_and_writes_nothing(tmp_path, clip, weights):
     for footage, told in (
         ([still], "is a still image"),
         ([short], "has 9 frames, too few"),
-        ([one], "is one picture"),
+        ([one], "is one image"),
         ([mixed, "--set", "windows=30"], "differ in size"),
         ([broken], "broken.mp4"),
         ([tmp_path / "none.mp4"], "no such file"),

@@ -196,7 +196,7 @@ def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
 def test_a_batch_that_is_refused_makes_nothing(folder, arguments, code, says):
     (folder / "empty").mkdir()
     (folder / "photos").mkdir()
-    (folder / "photos" / "a.jpg").write_bytes(b"picture")
+    (folder / "photos" / "a.jpg").write_bytes(b"image")
     for name in ("in/a.mp4", "in/day/a.mp4"):
         (folder / name).write_bytes(b"clip")
     done = batch(*(argument.format(folder) for argument in arguments))

@@ -78,10 +78,10 @@ def test_frames_are_paired_by_time_not_by_number(tmp_path, missing, lacking):
     assert "1 frames have no partner" in result.stderr
     assert (f"the {lacking} video begins 0.040 s after" in result.stderr) == (missing == 0)
     assert times(out) == sorted(of[lacking])
-    for picture in pictures(out):
-        time = picture.pts * picture.time_base
+    for image in pictures(out):
+        time = image.pts * image.time_base
         for number in range(3):
-            composed = samples(picture, number)
+            composed = samples(image, number)
             rainy, dry = (of[name][time][number] for name in ("rainy", "dry"))
             np.testing.assert_array_equal(composed[:, : rainy.shape[1]], rainy)
             np.testing.assert_array_equal(composed[:, -dry.shape[1] :], dry)
@@ -114,9 +114,9 @@ def test_split_line_moves_between_rainy_and_dry(tmp_path):
     call(*(tmp_path / f"{name}.mkv" for name in ("rainy", "dry")), "-o", out, "--mode", "split",
          "--codec", "ffv1")  # fmt: skip
     seams = []
-    for picture in pictures(out):
-        time = picture.pts * picture.time_base
-        luma = samples(picture)
+    for image in pictures(out):
+        time = image.pts * image.time_base
+        luma = samples(image)
         seam = int(np.argmax((luma == 235).all(axis=0)))
         np.testing.assert_array_equal(luma[:, :seam], rainy[time][0][:, :seam])
         np.testing.assert_array_equal(luma[:, seam + 2 :], dry[time][0][:, seam + 2 :])
@@ -166,7 +166,7 @@ def test_a_row_and_column_that_the_encoder_added_are_cropped(tmp_path, rotation)
     process(tmp_path / "a.mkv", tmp_path / "b.mkv")
     assert pictures(tmp_path / "b.mkv")[0].width == 64
     result = call(tmp_path / "a.mkv", tmp_path / "b.mkv", "-o", tmp_path / "c.mkv")
-    assert "the dry pictures, 64x48, were cropped to 63x47" in result.output
+    assert "the dry images, 64x48, were cropped to 63x47" in result.output
     assert len(pictures(tmp_path / "c.mkv")) == len(EVEN)
 
 
@@ -198,7 +198,7 @@ def test_inputs_are_never_replaced(tmp_path, name):
     assert (tmp_path / name).read_bytes() == before
 
 
-def test_two_pictures(tmp_path):
+def test_two_images(tmp_path):
     rainy = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "rainy.png"), rainy)
     cv2.imwrite(str(tmp_path / "dry.png"), 255 - rainy)

@@ -89,7 +89,7 @@ def test_what_run_would_refuse_is_described_with_the_reason(tmp_path):
     assert "10 bit" in shown["network sees"]
 
 
-def test_pictures_are_described(tmp_path):
+def test_images_are_described(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 6, 3), np.uint16))
     for path in (tmp_path, tmp_path / "a.png"):
         shown = text(path)

@@ -1,4 +1,4 @@
-"""``vderain train`` and ``vderain export`` in this process, on clips and pictures made here."""
+"""``vderain train`` and ``vderain export`` in this process, on clips and images made here."""
 
 import json
 import os
@@ -116,14 +116,14 @@ def killed_after(count, arguments, run):
     return process.wait()
 
 
-def test_pairs_are_not_taken_for_clean_pictures(tmp_path):
+def test_pairs_are_not_taken_for_clean_images(tmp_path):
     for side in ("input", "target"):
         save(tmp_path / "pairs" / side / "a.png", noise(0))
     with pytest.raises(OptionError, match=r"pairs.*instead"):
         call(train, "fast", "--clean", tmp_path / "pairs", "--run", tmp_path / "run", *SMALL)
 
 
-def test_a_folder_without_pictures_is_named(tmp_path):
+def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="empty"):
         call(train, "fast", "--clean", tmp_path / "empty", "--run", tmp_path / "run", *SMALL)

@@ -92,7 +92,7 @@ class SlowEngine(OffsetEngine):
         while self.hang.is_set():
             time.sleep(0.01)
         time.sleep(self.seconds)
-        # Luma alone, so that pictures get darker and keep their colours.
+        # Luma alone, so that images get darker and keep their colours.
         levels = (self.offset, 0.0, 0.0)
         return tuple(
             np.full(p.shape, v, np.float32) for p, v in zip(clip.planes, levels, strict=False)

@@ -158,7 +158,7 @@ class Proxy:
         while at + 4 <= len(data) and data[at] == 0x24:
             length = int.from_bytes(data[at + 2 : at + 4], "big")
             end = min(len(data), at + 4 + length)
-            # The first channel is the picture; 16 bytes in, past the RTP header.
+            # The first channel is the image; 16 bytes in, past the RTP header.
             if data[at + 1] == 0 and length > 60 and self._dice.random() < self._damage:
                 for _ in range(5):
                     data[self._dice.randrange(at + 20, end)] = self._dice.randrange(256)

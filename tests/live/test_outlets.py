@@ -62,18 +62,18 @@ def test_a_file_name_becomes_the_beginning_of_every_segment(watch, tmp_path, suf
         assert sum(1 for _ in container.decode(video=0)) >= 60
 
 
-def test_sound_and_picture_stay_together(watch, tmp_path):
+def test_sound_and_image_stay_together(watch, tmp_path):
     station = watch(clip(tmp_path, languages=("eng",)), tmp_path / "recordings")
     assert until(lambda: station.sessions[0].ended, 20)
     station.stop()
     (segment,) = (tmp_path / "recordings").iterdir()
     with av.open(str(segment)) as container:
-        picture, sound = container.streams.video[0], container.streams.audio[0]
+        image, sound = container.streams.video[0], container.streams.audio[0]
         times = {"video": [], "audio": []}
         for packet in container.demux():
             if packet.pts is not None:
                 times[packet.stream.type].append(float(packet.pts * packet.time_base))
-    assert picture.codec_context.name == "h264" and sound.codec_context.name == "aac"
+    assert image.codec_context.name == "h264" and sound.codec_context.name == "aac"
     assert abs(times["video"][-1] - times["audio"][-1]) < 0.3
 
 

@@ -34,8 +34,8 @@ class MjpegHandler(_Quiet):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         for index in range(10_000):
-            picture = np.full((96, 128, 3), index % 200, np.uint8)
-            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            image = np.full((96, 128, 3), index % 200, np.uint8)
+            jpeg = cv2.imencode(".jpg", image)[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             try:
                 self.wfile.write(head.encode() + jpeg + b"\r\n")
@@ -105,9 +105,9 @@ def test_mpegts_over_udp(watch):
             for index in range(1000):
                 if stop.wait(0.04):
                     return
-                picture = av.VideoFrame(128, 96, "yuv420p")
-                picture.pts, picture.time_base = index, Fraction(1, 25)
-                output.mux(stream.encode(picture))
+                image = av.VideoFrame(128, 96, "yuv420p")
+                image.pts, image.time_base = index, Fraction(1, 25)
+                output.mux(stream.encode(image))
 
     sender = threading.Thread(target=send)
     sender.start()

@@ -1,4 +1,4 @@
-"""Pictures that are stored turned, mirrored, or with pixels that are not square."""
+"""Images that are stored turned, mirrored, or with pixels that are not square."""
 
 import itertools
 from fractions import Fraction
@@ -125,7 +125,7 @@ def test_the_shape_of_pixels_reaches_the_outputs(watch, tmp_path, output):
         assert container.streams.video[0].sample_aspect_ratio == PAL
 
 
-def test_the_shape_of_pixels_turns_with_the_picture(tmp_path):
+def test_the_shape_of_pixels_turns_with_the_image(tmp_path):
     items, info = captured(write_turned(tmp_path / "a.mp4", 90, attributes=WIDE))
     assert items[0].pixel_shape == info.sample_aspect_ratio == 1 / PAL
 
@@ -163,6 +163,6 @@ def test_the_page_shows_square_pixels(width, size):
     fmt = PlaneFormat("gray", 704, 576, full_range=True)
     frame = Frame((np.full((576, 704), 90, np.uint8),), fmt, 0, Fraction(1, 25))
     pair = Pair(1, LiveFrame(frame, 0.0, PAL))
-    picture = cv2.imdecode(np.frombuffer(Preview().stacked_jpeg(pair, width), np.uint8), 1)
+    image = cv2.imdecode(np.frombuffer(Preview().stacked_jpeg(pair, width), np.uint8), 1)
     wide, high = size
-    assert picture.shape == (2 * high, wide, 3)
+    assert image.shape == (2 * high, wide, 3)

@@ -20,7 +20,7 @@ from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import FrameSource
 from vderain.media import open_source
 from vderain.media.frames.rgb import planes_to_rgb
-from vderain.media.stills.image_file import read_picture as decode_image
+from vderain.media.stills.image_file import read_image as decode_image
 from vderain.options import EncodeOptions, RunOptions
 from vderain.training.data.augment import draw_chart
 from vderain.training.rain.render import Image

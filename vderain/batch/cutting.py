@@ -15,7 +15,7 @@ def cut(
     segment_s: float,
     dry: Sequence[bool] | None = None,
 ) -> list[Segment]:
-    """Segments over all groups of pictures, in order.
+    """Segments over all GOPs, in order.
 
     Neighbouring groups are derained together as long as they last no longer than ``segment_s``; one group
     is never divided. ``dry`` names the groups to copy, of which those are copied that the ones around
@@ -37,7 +37,7 @@ def cut(
 
 
 def _separable(gops: Sequence[Gop], dry: Sequence[bool]) -> list[bool]:
-    """Dry groups that are closed, and followed by a closed one: leading pictures of an open group are
+    """Dry groups that are closed, and followed by a closed one: leading images of an open group are
     shown in the time of the group before it.
     """
     closed_after = [gop.is_closed for gop in gops[1:]] + [True]

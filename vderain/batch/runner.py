@@ -226,7 +226,7 @@ class Batch:
     def _copied(
         self, index: VideoIndex, gated: Gated, output: Path
     ) -> tuple[str, list[bool] | None]:
-        """Why no packets can be copied, or which groups of pictures are."""
+        """Why no packets can be copied, or which GOPs are."""
         if self.settings.batch.gate != "smart-copy":
             return "", None
         obstacle = copy_obstacle(index, self.settings.encode, str(output))

@@ -56,8 +56,8 @@ def compare(
     if still is not None:
         at_s, path = still
         refuse_inputs(path, rainy, dry)
-        picture = compare_still(rainy, dry, at_s, mode=mode, encode=encode)
-        write_png(path, picture, overwrite=encode.overwrite)
+        image = compare_still(rainy, dry, at_s, mode=mode, encode=encode)
+        write_png(path, image, overwrite=encode.overwrite)
     if output is not None:
         sys.exit(_write_video(rainy, dry, output, mode, encode))
 

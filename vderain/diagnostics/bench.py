@@ -109,8 +109,8 @@ def bench(
     )
 
 
-def _pictures(fmt: PlaneFormat) -> list[tuple[Plane, ...]]:
-    """A smooth picture with noise that moves: neither easy nor impossible to encode."""
+def _images(fmt: PlaneFormat) -> list[tuple[Plane, ...]]:
+    """A smooth image with noise that moves: neither easy nor impossible to encode."""
     rng = np.random.default_rng(0)
     planes = []
     for height, width in fmt.plane_shapes:
@@ -143,11 +143,11 @@ class _DrawnSource:
         self.info = StreamInfo("drawn", *size, time_base=1 / _RATE, frame_rate=_RATE)
         self.stats = SourceStats()
         self._fmt = fmt
-        self._pictures = _pictures(fmt)
+        self._images = _images(fmt)
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(_FRAMES):
-            planes = self._pictures[index % len(self._pictures)]
+            planes = self._images[index % len(self._images)]
             yield Frame(planes, self._fmt, pts=index, time_base=1 / _RATE)
 
     def cancel(self) -> None:

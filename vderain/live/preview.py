@@ -1,4 +1,4 @@
-"""The newest frame of a camera, before and after, as pictures for people."""
+"""The newest frame of a camera, before and after, as images for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pair:
 
 
 class Preview:
-    """Holds the newest pair; pictures are made when they are asked for, in the asker's thread."""
+    """Holds the newest pair; images are made when they are asked for, in the asker's thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Preview:
         return self._pair
 
     def stacked_jpeg(self, pair: Pair, width: int) -> bytes:
-        """The rainy picture above the dry one in one JPEG, at most ``width`` pixels wide."""
+        """The rainy image above the dry one in one JPEG, at most ``width`` pixels wide."""
         number, kept, data = self._stacked
         if (number, kept) == (pair.number, width):
             return data  # several viewers look at the same frame

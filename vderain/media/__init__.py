@@ -1,4 +1,4 @@
-"""Video, pictures and pipes as sources and sinks of frames; the only importer of PyAV.
+"""Video, images and pipes as sources and sinks of frames; the only importer of PyAV.
 
 Nothing heavy is imported before one of these functions is called.
 """
@@ -18,7 +18,7 @@ __all__ = ["open_sink", "open_source", "probe_encoders"]
 
 
 def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSource:
-    """Open a video file, a URL, standard input (``-``), a picture or a folder of pictures.
+    """Open a video file, a URL, standard input (``-``), an image or a folder of images.
 
     ``encode`` decides on interlaced and HDR video. Raises SourceError and OptionError.
     """
@@ -30,13 +30,13 @@ def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSo
 
     if run.sequence:
         raise OptionError(
-            f"sequence=True: is for a folder of pictures; {shown(path)} is a video, whose frames are one anyway"
+            f"sequence=True: is for a folder of images; {shown(path)} is a video, whose frames are one anyway"
         )
     return VideoSource(path, run=run, encode=encode)
 
 
 def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSink:
-    """Open the output for a source: a video file, standard output (``-``), a picture or a folder.
+    """Open the output for a source: a video file, standard output (``-``), an image or a folder.
 
     Raises SinkError and OptionError before anything is written.
     """

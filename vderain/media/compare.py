@@ -1,4 +1,4 @@
-"""Before and after in one picture, side by side or split by a line; composed from the planes.
+"""Before and after in one image, side by side or split by a line; composed from the planes.
 
 Everything is composed upright, as it is displayed, and turned back to how the rainy frame is
 stored.
@@ -97,7 +97,7 @@ class ComparisonSource:
                 self._stats.notes.extend(_cropping(rainy, dry))
             elif self.template is not None and (rainy.format, dry.format) != first:
                 raise OptionError(
-                    f"the pictures change from {first[0]} and {first[1]} to {rainy.format} and"
+                    f"the images change from {first[0]} and {first[1]} to {rainy.format} and"
                     f" {dry.format} at {rainy.time_s:.3f} s, and one comparison cannot; compare the"
                     " parts one by one"
                 )
@@ -168,7 +168,7 @@ def compare_files(
     encode: EncodeOptions | None = None,
     on_frame: Callable[[int | None], None] | None = None,
 ) -> SinkReport:
-    """Write the comparison of two videos or two pictures, with the other tracks of ``rainy``.
+    """Write the comparison of two videos or two images, with the other tracks of ``rainy``.
 
     ``on_frame`` is called after each frame with how many are expected, None where that is unknown.
     Raises what ComparisonSource raises, SourceError and SinkError; no partial output stays.
@@ -234,7 +234,7 @@ def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> F
     before = turned(_with_alpha(rainy), turns)
     after = turned(_with_alpha(dry), dry.rotation // 90)
     sx, _ = fmt.subsampling
-    line = 2 * max(1, round(fmt.width / 1000))  # in samples of luma; wider where the picture is
+    line = 2 * max(1, round(fmt.width / 1000))  # in samples of luma; wider where the image is
     cut = None if mode == "side" else int(position * fmt.width) // sx * sx
     composed = []
     for left, right, white, step in zip(before, after, *_white(fmt), strict=False):
@@ -271,7 +271,7 @@ def _cropping(rainy: Frame, dry: Frame) -> Iterator[str]:
         fmt = _cropped(frame, other).format
         if fmt != frame.format:
             yield (
-                f"the {name} pictures, {frame.format.width}x{frame.format.height}, were cropped to"
+                f"the {name} images, {frame.format.width}x{frame.format.height}, were cropped to"
                 f" {fmt.width}x{fmt.height}"
             )
 
@@ -307,17 +307,17 @@ def _white(fmt: PlaneFormat) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _refuse_difference(rainy: PlaneFormat, dry: PlaneFormat) -> None:
     if (rainy.width, rainy.height) != (dry.width, dry.height):
         raise OptionError(
-            f"the pictures differ in size, {rainy.width}x{rainy.height} and"
+            f"the images differ in size, {rainy.width}x{rainy.height} and"
             f" {dry.width}x{dry.height}; compare a video with its own derained version"
         )
     if rainy != dry:
-        raise OptionError(f"the pictures differ in format, {rainy} and {dry}; convert one first")
+        raise OptionError(f"the images differ in format, {rainy} and {dry}; convert one first")
 
 
 def refuse_inputs(output: str, *inputs: str) -> None:
     """Raise SinkError where ``output`` is one of the inputs, or a folder where it would replace one.
 
-    To be called before anything is read; a picture in a folder is named as the first input.
+    To be called before anything is read; an image in a folder is named as the first input.
     """
     for target in (Path(output), Path(output, Path(inputs[0]).stem + ".png")):
         for path in inputs:

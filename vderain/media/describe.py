@@ -62,7 +62,7 @@ class Description:
 
 
 def describe(path: str) -> Description:
-    """Look into a video, a picture or a folder of pictures. Raises SourceError."""
+    """Look into a video, an image or a folder of images. Raises SourceError."""
     refusal = _refusal(path)
     with closing(open_source(path, run=RunOptions(), encode=_ACCEPT_ALL)) as source:
         first = next(item for item in source if isinstance(item, Frame))

@@ -109,7 +109,7 @@ class Encoding:
             frame.format,
             bit_depth=self._options.bit_depth,
             alpha=frame.alpha is not None,
-            pictures=self._template is None,
+            images=self._template is None,
         )
         self._report.notes.extend(fitted.notes)
         self._report.losses.extend(fitted.losses)

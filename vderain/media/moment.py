@@ -24,7 +24,7 @@ def before_and_after(
 ) -> tuple[bytes, bytes]:
     """JPEG files of the first frame at or after ``at_s``, counted from the beginning, in both videos.
 
-    Where one of them has none, the first frame is shown of both. Pictures stand upright with square
+    Where one of them has none, the first frame is shown of both. Images stand upright with square
     pixels, ``width_px`` wide at most and twice as high at most. Raises SourceError.
     """
     try:
@@ -49,11 +49,11 @@ def _frame_at(path: str, at_s: float) -> Image:
         frame = next((item for item in source if isinstance(item, Frame)), None)
         shape = source.info.sample_aspect_ratio
     if frame is None:
-        raise SourceError(f"{path}: not one picture can be decoded")
+        raise SourceError(f"{path}: not one image can be decoded")
     turns = frame.rotation // 90
     image = planes_to_rgb(turned(frame.planes, turns), frame.format.rotated(turns))
     height, width = image.shape[:2]
-    # The shape of pixels is that of the stored picture, before it is turned.
+    # The shape of pixels is that of the stored image, before it is turned.
     size = (width, round(height * shape)) if turns % 2 else (round(width * shape), height)
     return image if size == (width, height) else _resized(image, size)
 

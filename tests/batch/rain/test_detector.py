@@ -24,7 +24,7 @@ def timeline(scores, opinions=()):
     )  # fmt: skip
 
 
-def dry_pictures(count=6, size=(320, 180), moves=2, seed=0):
+def dry_images(count=6, size=(320, 180), moves=2, seed=0):
     rng = np.random.default_rng(seed)
     wide = cv2.resize(rng.integers(40, 190, (9, 24, 3), np.uint8), (size[0] + 120, size[1]))
     return [np.ascontiguousarray(wide[:, moves * n : moves * n + size[0]]) for n in range(count)]
@@ -32,8 +32,8 @@ def dry_pictures(count=6, size=(320, 180), moves=2, seed=0):
 
 def frames(pictures, bits=8, rotation=0, **changes):
     made = []
-    for number, picture in enumerate(pictures):
-        luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    for number, image in enumerate(pictures):
+        luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if bits > 8:
             luma = luma.astype(np.uint16) << (bits - 8)
         luma = np.ascontiguousarray(np.rot90(luma, -rotation // 90))
@@ -42,8 +42,8 @@ def frames(pictures, bits=8, rotation=0, **changes):
     return made
 
 
-def rainy_pictures(**dry):
-    return render_kind(np.random.default_rng(3), dry_pictures(**dry), "additive")
+def rainy_images(**dry):
+    return render_kind(np.random.default_rng(3), dry_images(**dry), "additive")
 
 
 def scores(made):
@@ -51,30 +51,30 @@ def scores(made):
 
 
 def test_rain_scores_and_a_panned_dry_scene_does_not():
-    assert min(scores(frames(rainy_pictures()))) > 1
-    assert max(scores(frames(dry_pictures()))) < 1
+    assert min(scores(frames(rainy_images()))) > 1
+    assert max(scores(frames(dry_images()))) < 1
 
 
 @pytest.mark.parametrize("bits", [10, 16])
 def test_deep_samples_score_as_shallow_ones(bits):
-    shallow, deep = (scores(frames(rainy_pictures(), bits=b)) for b in (8, bits))
+    shallow, deep = (scores(frames(rainy_images(), bits=b)) for b in (8, bits))
     assert deep == pytest.approx(shallow)
 
 
 def test_a_turned_recording_scores_as_an_upright_one():
-    assert scores(frames(rainy_pictures(), rotation=90)) == pytest.approx(
-        scores(frames(rainy_pictures()))
+    assert scores(frames(rainy_images(), rotation=90)) == pytest.approx(
+        scores(frames(rainy_images()))
     )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_frames_tell_nothing_and_are_wet(count):
-    told = rain_timeline(frames(dry_pictures(count)))
+    told = rain_timeline(frames(dry_images(count)))
     assert len(told.scores) == count and np.isnan(told.scores).all() and told.wet().all()
 
 
 def test_scores_are_as_many_as_frames_across_cuts_and_repeats():
-    rainy = frames(rainy_pictures())
+    rainy = frames(rainy_images())
     cut = [*rainy, replace(rainy[0], discontinuity=True), *rainy[1:]]
     assert scores(cut) == pytest.approx(scores(rainy) * 2)
     repeated = [frame for frame in rainy for _ in range(2)]
@@ -82,14 +82,14 @@ def test_scores_are_as_many_as_frames_across_cuts_and_repeats():
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_still_picture_is_dry(level):
+def test_a_still_image_is_dry(level):
     still = [np.full((60, 80, 3), level, np.uint8)] * 30
     told = rain_timeline(frames(still))
     assert len(told.scores) == 30 and not told.wet().any()
 
 
 def test_a_flash_is_no_rain():
-    pictures = dry_pictures(7, moves=0)
+    pictures = dry_images(7, moves=0)
     pictures[3] = np.full_like(pictures[3], 250)
     assert max(scores(frames(pictures))) < 1
 
@@ -156,7 +156,7 @@ class Network(FakeEngine):
 
 def test_the_network_is_asked_of_doubtful_frames_only_and_seldom(monkeypatch):
     monkeypatch.setattr("vderain.batch.rain.meter.rain_score", lambda *_: 1.5)
-    made = frames(dry_pictures(60, size=(40, 30)))
+    made = frames(dry_images(60, size=(40, 30)))
     network = Network(-0.6)
     told = rain_timeline(made, engine=network)
     assert [o.pts for o in told.opinions] == [0, 50] and told.opinions[0].score == pytest.approx(2)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.media.synth import STEP, write
 from vderain.batch.manifest import ClipRow
-from vderain.batch.report.record import PICTURES_FOLDER, write_report
+from vderain.batch.report.record import IMAGES_FOLDER, write_report
 from vderain.cli.wording import as_flags
 from vderain.errors import SinkError, SourceError
 from vderain.media.moment import before_and_after
@@ -21,7 +21,7 @@ from vderain.media.moment import before_and_after
 NASTY = 'a/"quoted" <script>alert(1)</script> & \n\u202eb\udcff.mp4'
 
 
-class Pictures:
+class Images:
     """Counts what it makes."""
 
     def __init__(self):
@@ -73,7 +73,7 @@ class Reader(HTMLParser):
 def test_totals_add_up_what_is_done(tmp_path):
     rows = [row(1), row(2, "b.mp4", losses=["no room"]), row(3, "c.mp4", "failed")]
     rows += [row(4, "d.mp4", "skipped"), row(5, "e.mp4", "planned")]
-    write_report(tmp_path, tmp_path, rows, seconds=12.5, pictures=Pictures())
+    write_report(tmp_path, tmp_path, rows, seconds=12.5, images=Images())
     totals = read(tmp_path)[0]["totals"]
     assert totals == {
         "clips": 5, "done": 2, "with_losses": 1, "failed": 1, "skipped": 1, "waiting": 1,
@@ -88,7 +88,7 @@ def test_what_failed_stands_first_and_then_what_was_lost(tmp_path):
         row(2, "lossy.mp4", losses=["no room"]),
         row(3, "bad.mp4", "failed"),
     ]
-    write_report(tmp_path, tmp_path, rows, pictures=Pictures())
+    write_report(tmp_path, tmp_path, rows, images=Images())
     page = read(tmp_path)[1]
     places = [
         page.index(text)
@@ -102,7 +102,7 @@ def test_names_are_escaped_and_the_link_leads_to_the_file(tmp_path):
     (target / NASTY).parent.mkdir(parents=True)
     (target / NASTY).write_bytes(b"video")
     rows = [row(1, NASTY), row(2, NASTY + "x", "failed")]
-    write_report(tmp_path, target, rows, pictures=Pictures())
+    write_report(tmp_path, target, rows, images=Images())
     told, page = read(tmp_path)
     reader = Reader(page)
     assert "script" not in reader.tags
@@ -115,20 +115,20 @@ def test_names_are_escaped_and_the_link_leads_to_the_file(tmp_path):
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path):
-    write_report(tmp_path, tmp_path, [row(1, rain=rain(30))], pictures=Pictures())
+    write_report(tmp_path, tmp_path, [row(1, rain=rain(30))], images=Images())
     reader = Reader(read(tmp_path)[1])
     assert "script" not in reader.tags
-    files = [link for link in reader.links if link.startswith(PICTURES_FOLDER)]
+    files = [link for link in reader.links if link.startswith(IMAGES_FOLDER)]
     assert len(files) == 3
     assert all((tmp_path / file).is_file() for file in files)
     assert not [link for link in reader.links if "//" in link]
 
 
-def test_pictures_show_the_moment_with_most_rain_else_the_middle(tmp_path):
-    pictures = Pictures()
+def test_images_show_the_moment_with_most_rain_else_the_middle(tmp_path):
+    images = Images()
     rows = [row(1, rain=rain(75)), row(2, "b.mp4"), row(3, "c.mp4", rain={"no": "timeline"})]
-    write_report(tmp_path, tmp_path, rows, pictures=pictures)
-    moments = [at_s for *_, at_s in pictures.asked]
+    write_report(tmp_path, tmp_path, rows, images=images)
+    moments = [at_s for *_, at_s in images.asked]
     assert moments[0] == pytest.approx(3.0, abs=0.3)
     assert moments[1:] == [2.0, 2.0]
     told = read(tmp_path)[0]["clips"][0]["rain"]
@@ -136,36 +136,36 @@ def test_pictures_show_the_moment_with_most_rain_else_the_middle(tmp_path):
     assert told["peak_score"] > 1
 
 
-def test_pictures_are_made_once_and_anew_for_a_clip_that_was_done_again(tmp_path):
-    pictures = Pictures()
+def test_images_are_made_once_and_anew_for_a_clip_that_was_done_again(tmp_path):
+    images = Images()
     for _ in range(2):
-        write_report(tmp_path, tmp_path, [row(1), row(2, "b.mp4")], pictures=pictures)
-    assert len(pictures.asked) == 2
-    write_report(tmp_path, tmp_path, [row(1, seconds=11.0), row(2, "b.mp4")], pictures=pictures)
-    assert len(pictures.asked) == 3
-    assert len(list((tmp_path / PICTURES_FOLDER).iterdir())) == 4
+        write_report(tmp_path, tmp_path, [row(1), row(2, "b.mp4")], images=images)
+    assert len(images.asked) == 2
+    write_report(tmp_path, tmp_path, [row(1, seconds=11.0), row(2, "b.mp4")], images=images)
+    assert len(images.asked) == 3
+    assert len(list((tmp_path / IMAGES_FOLDER).iterdir())) == 4
 
 
-def test_a_picture_that_cannot_be_made_is_left_out(tmp_path):
-    write_report(tmp_path, tmp_path, [row(1)], pictures=broken)
+def test_an_image_that_cannot_be_made_is_left_out(tmp_path):
+    write_report(tmp_path, tmp_path, [row(1)], images=broken)
     told, page = read(tmp_path)
     assert told["clips"][0]["before"] == ""
     assert "img" not in Reader(page).tags
 
 
 def test_an_empty_batch_has_a_report(tmp_path):
-    totals = write_report(tmp_path, tmp_path, [], pictures=Pictures())
+    totals = write_report(tmp_path, tmp_path, [], images=Images())
     assert (totals.clips, totals.frames_per_s) == (0, None)
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SinkError, match="report cannot be written"):
-        write_report(tmp_path / "file", tmp_path, [], pictures=Pictures())
+        write_report(tmp_path / "file", tmp_path, [], images=Images())
 
 
 def test_an_interrupted_report_leaves_the_old_one(tmp_path, monkeypatch):
-    write_report(tmp_path, tmp_path, [row(1)], pictures=Pictures())
+    write_report(tmp_path, tmp_path, [row(1)], images=Images())
     before = (tmp_path / "report.html").read_bytes()
 
     def full(*_):
@@ -173,10 +173,10 @@ def test_an_interrupted_report_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SinkError, match="No space left"):
-        write_report(tmp_path, tmp_path, [row(2, "b.mp4")], pictures=broken)
+        write_report(tmp_path, tmp_path, [row(2, "b.mp4")], images=broken)
     assert (tmp_path / "report.html").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {
-        "report.html", "report.json", PICTURES_FOLDER,
+        "report.html", "report.json", IMAGES_FOLDER,
     }  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def test_options_in_the_report_are_spelled_for_its_reader(tmp_path):
     rows = [
         row(1, losses=["no HDR with hdr='refuse'"], notes=["slots=2 was used"], not_copied="crf=17")
     ]
-    write_report(tmp_path, tmp_path, rows, pictures=Pictures(), spell=as_flags)
+    write_report(tmp_path, tmp_path, rows, images=Images(), spell=as_flags)
     report, page = read(tmp_path)
     (clip,) = report["clips"]
     assert (clip["losses"], clip["notes"]) == (

@@ -18,7 +18,7 @@ def rects(svg, kind):
     return [(float(r.get("x")), float(r.get("width"))) for r in found if r.get("class") == kind]
 
 
-def test_the_picture_shows_rain_and_copies_where_they_were():
+def test_the_image_shows_rain_and_copies_where_they_were():
     svg = timeline_svg(timeline([0] * 100 + [3] * 100), [(100, 150)], 20.0, title="a<b>.mp4")
     (wet,), (copied,) = rects(svg, "wet"), rects(svg, "copied")
     assert wet == pytest.approx((44 + 664 * 9 / 20, 664 * 11 / 20), abs=0.2)
@@ -27,12 +27,12 @@ def test_the_picture_shows_rain_and_copies_where_they_were():
 
 
 @pytest.mark.parametrize("scores", [[], [1.0], [float("nan")] * 3, [0] * 5 + [float("nan")] * 9])
-def test_a_clip_of_which_little_is_known_still_has_a_picture(scores):
+def test_a_clip_of_which_little_is_known_still_has_an_image(scores):
     svg = timeline_svg(timeline(scores), [], 0.0)
     assert "nan" not in svg
     ElementTree.fromstring(svg)
 
 
-def test_a_long_clip_has_a_small_picture():
+def test_a_long_clip_has_a_small_image():
     svg = timeline_svg(timeline(np.linspace(0, 3, 50_000)), [], 5000.0)
     assert len(svg) < 20_000

@@ -99,7 +99,7 @@ def test_the_tier_steps_down_under_load_and_up_again(station):
     assert set(seen.levels) == {95}
 
 
-def test_a_broken_engine_lets_the_picture_through_flagged(station):
+def test_a_broken_engine_lets_the_image_through_flagged(station):
     camera, seen = feed()
     engine = SlowEngine()
     scheduler = station(lambda rung: engine)
@@ -125,7 +125,7 @@ def test_without_passthrough_nothing_is_sent_then(station):
     assert seen == [] and camera.stats.snapshot().drops["engine"] >= 10
 
 
-def test_an_engine_that_hangs_is_left_behind_and_the_picture_goes_on(station):
+def test_an_engine_that_hangs_is_left_behind_and_the_image_goes_on(station):
     camera, seen = feed()
     engines = []
 

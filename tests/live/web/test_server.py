@@ -53,9 +53,9 @@ def test_pair_is_the_same_frame_twice(page):
     address, station = page()
     assert shown(station)
     answer = httpx.get(f"{address}/api/cameras/0/pair.jpg?width=640")
-    picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape == (720, 640, 3)
-    rainy, dry = picture[:360].astype(int), picture[360:].astype(int)
+    image = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (720, 640, 3)
+    rainy, dry = image[:360].astype(int), image[360:].astype(int)
     # The engine of the test darkens by five levels of luma: the same frame, but for that.
     assert 4 < (rainy - dry).mean() < 8 and (rainy - dry).std() < 6
     assert int(answer.headers["x-vderain-frame"]) >= 1
@@ -64,7 +64,7 @@ def test_pair_is_the_same_frame_twice(page):
     assert cv2.imdecode(np.frombuffer(still.content, np.uint8), 1).shape == (360, 1280, 3)
 
 
-def test_pictures_are_made_without_complaints(capfd):
+def test_images_are_made_without_complaints(capfd):
     from vderain.live.preview import Preview
 
     preview = Preview()

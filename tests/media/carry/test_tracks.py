@@ -227,17 +227,17 @@ def test_a_cover_is_no_video_and_passes(tmp_path):
 
 
 def with_cover(path):
-    """A clip with a cover picture, which MP4 keeps apart from its tracks."""
+    """A clip with a cover image, which MP4 keeps apart from its tracks."""
     video = synth.Video()
     cover = av.CodecContext.create("mjpeg", "w")
     cover.width, cover.height, cover.pix_fmt, cover.time_base = 16, 16, "yuvj420p", synth.UNIT
-    (picture,) = cover.encode(av.VideoFrame(16, 16, "yuvj420p"))
+    (image,) = cover.encode(av.VideoFrame(16, 16, "yuvj420p"))
     with av.open(str(path), "w") as output:
         still = output.add_mux_stream("mjpeg", width=16, height=16, time_base=synth.UNIT)
         still.disposition = av.stream.Disposition.attached_pic
         stream = synth._video_stream(output, video)
-        picture.stream, picture.pts, picture.dts = still, 0, 0
-        output.mux(picture)
+        image.stream, image.pts, image.dts = still, 0, 0
+        output.mux(image)
         for index, pts in enumerate(video.pts):
             output.mux(stream.encode(synth.painted(video, index, pts)))
         output.mux(stream.encode(None))
@@ -258,7 +258,7 @@ def test_times_of_a_track_that_go_backwards_are_repaired(tmp_path):
     assert any("went backwards" in note for note in report.notes)
 
 
-def test_the_picture_is_encoded_and_not_copied(tmp_path):
+def test_the_image_is_encoded_and_not_copied(tmp_path):
     clip = rich(tmp_path / "in.mp4")
 
     synth.process(clip, tmp_path / "out.mp4", crf=1)

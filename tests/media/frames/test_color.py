@@ -21,9 +21,9 @@ MASTERING = (
 
 
 def tags(path):
-    picture = synth.pictures(path)[0]
+    image = synth.pictures(path)[0]
     names = ("color_range", "colorspace", "color_primaries", "color_trc")
-    return {name: int(getattr(picture, name)) for name in names}
+    return {name: int(getattr(image, name)) for name in names}
 
 
 def first_frame(path, **encode):
@@ -84,9 +84,9 @@ def test_rotation_is_copied_and_not_baked_in(tmp_path, degrees, extension):
 
     synth.process(clip, tmp_path / f"out.{extension}")
 
-    picture = synth.pictures(tmp_path / f"out.{extension}")[0]
-    assert (picture.width, picture.height) == (64, 48)
-    assert picture.rotation % 360 == degrees % 360
+    image = synth.pictures(tmp_path / f"out.{extension}")[0]
+    assert (image.width, image.height) == (64, 48)
+    assert image.rotation % 360 == degrees % 360
     assert first_frame(clip).rotation == synth.info(clip).rotation == degrees % 360
 
 
@@ -182,8 +182,8 @@ def test_gray_in_h264_looks_gray(tmp_path):
 
     synth.process(clip, tmp_path / "out.mp4")
 
-    picture = synth.pictures(tmp_path / "out.mp4")[0]
+    image = synth.pictures(tmp_path / "out.mp4")[0]
     for index in (1, 2):
-        assert np.all(synth.samples(picture, index) == 128)
-    difference = synth.samples(picture).astype(int) - synth.samples(synth.pictures(clip)[0])
+        assert np.all(synth.samples(image, index) == 128)
+    difference = synth.samples(image).astype(int) - synth.samples(synth.pictures(clip)[0])
     assert np.abs(difference).mean() < 2

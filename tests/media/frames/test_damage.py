@@ -74,21 +74,21 @@ def test_what_is_no_video_is_refused_with_its_name_and_advice(tmp_path, kind):
 def test_sound_with_a_cover_says_so(tmp_path):
     cover = av.CodecContext.create("mjpeg", "w")
     cover.width, cover.height, cover.pix_fmt, cover.time_base = 16, 16, "yuvj420p", synth.UNIT
-    (picture,) = cover.encode(av.VideoFrame(16, 16, "yuvj420p"))
+    (image,) = cover.encode(av.VideoFrame(16, 16, "yuvj420p"))
     with av.open(str(tmp_path / "a.mp4"), "w") as output:
         still = output.add_mux_stream("mjpeg", width=16, height=16, time_base=synth.UNIT)
         still.disposition = av.stream.Disposition.attached_pic
         sound = synth._Sound(output, "eng", 0)
-        picture.stream, picture.pts, picture.dts = still, 0, 0
-        output.mux(picture)
+        image.stream, image.pts, image.dts = still, 0, 0
+        output.mux(image)
         sound.step(output, 0)
         sound.end(output)
-    with pytest.raises(SourceError, match="holds no video, only audio and a cover picture;"):
+    with pytest.raises(SourceError, match="holds no video, only audio and a cover image;"):
         read(tmp_path / "a.mp4")
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="no picture"):
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="no image"):
         read(tmp_path)
 
 
@@ -116,13 +116,13 @@ def test_noise_in_the_middle_is_counted_and_passed_over(tmp_path, long_clip):
     assert any(later) and not items[0].discontinuity
 
 
-def test_damaged_pictures_that_are_shown_do_not_count_as_skipped(long_clip):
+def test_damaged_images_that_are_shown_do_not_count_as_skipped(long_clip):
     items, stats = read(synth.noisy(long_clip, range(20, 23)))
     assert len(items) == 60
     assert (stats.decode_failures, stats.damaged_frames, stats.skipped) == (3, 3, 0)
 
 
-def test_damaged_pictures_that_are_shown_are_not_taken_off_those_that_a_cut_lost(tmp_path):
+def test_damaged_images_that_are_shown_are_not_taken_off_those_that_a_cut_lost(tmp_path):
     pts = tuple(range(0, 100 * synth.STEP, synth.STEP))
     options = {"g": "6", "bf": "0", "crf": "5"}
     faststart = {"movflags": "faststart"}
@@ -182,7 +182,7 @@ def test_a_video_that_ends_before_its_sound_through_damage_says_so(tmp_path):
         places = [packet.pos for packet in container.demux(video=0) if packet.size]
     content = bytearray(Path(clip).read_bytes())
     for place in places[40:]:
-        content[place + 4 : place + 8] = b"\xff" * 4  # the length of the first unit of a picture
+        content[place + 4 : place + 8] = b"\xff" * 4  # the length of the first unit of an image
     cut = write_bytes(tmp_path / "cut.mkv", bytes(content))
 
     _, stats = read(cut)
@@ -190,7 +190,7 @@ def test_a_video_that_ends_before_its_sound_through_damage_says_so(tmp_path):
     assert any("the input ends at 1." in loss for loss in stats.losses), stats
 
 
-def test_sound_that_lasts_longer_than_the_picture_is_no_loss(tmp_path):
+def test_sound_that_lasts_longer_than_the_image_is_no_loss(tmp_path):
     clip = synth.Video(pts=tuple(range(0, 25 * synth.STEP, synth.STEP)))
     for target in ("mp4", "mkv"):
         with av.open(str(tmp_path / f"in.{target}"), "w") as output:
@@ -206,7 +206,7 @@ def test_sound_that_lasts_longer_than_the_picture_is_no_loss(tmp_path):
         assert stats.losses == []
 
 
-def test_a_stream_without_one_good_picture_is_refused(tmp_path, long_clip):
+def test_a_stream_without_one_good_image_is_refused(tmp_path, long_clip):
     with av.open(long_clip) as container:
         offset = next(container.demux(video=0)).pos
         size = len(Path(long_clip).read_bytes())
@@ -241,7 +241,7 @@ def test_repeated_times_are_repaired_and_reported(tmp_path):
 
 
 def two_sizes(path):
-    """A transport stream whose picture grows in the middle."""
+    """A transport stream whose image grows in the middle."""
     parts = []
     for size in ((64, 48), (96, 48)):
         part = path.with_name(f"{size[0]}.ts")
@@ -333,7 +333,7 @@ class TestInterlaced:
         stats, _ = synth.process(clip, tmp_path / "out.mp4", interlaced="deinterlace")
 
         assert synth.times(tmp_path / "out.mp4") == synth.times(clip)
-        assert not any(picture.interlaced_frame for picture in synth.pictures(tmp_path / "out.mp4"))
+        assert not any(image.interlaced_frame for image in synth.pictures(tmp_path / "out.mp4"))
         assert "12 interlaced frames were deinterlaced" in stats.notes
 
     def test_is_kept_as_it_is_where_only_the_flag_is_wrong(self, tmp_path):
@@ -351,7 +351,7 @@ class TestInterlaced:
             "12 frames flagged as interlaced were taken as they are" in n for n in stats.notes
         )
 
-    def test_full_pictures_pass_the_deinterlacer_untouched(self, tmp_path):
+    def test_full_images_pass_the_deinterlacer_untouched(self, tmp_path):
         clip = synth.write(tmp_path / "in.mkv")
         plain, _ = read(clip)
         filtered, stats = read(clip, interlaced="deinterlace")
@@ -363,20 +363,20 @@ class TestInterlaced:
     @pytest.mark.parametrize(
         "name", ["yuv420p", "nv12", "p010le", "yuv422p12le", "uyvy422", "gbrp"]
     )
-    def test_full_pictures_keep_their_samples_and_tags_in_every_order_of_samples(self, name):
-        picture = noise(name)
-        expected = PlaneReader().read(picture, color_tags(picture, 0))
-        deinterlacer, (filtered,) = deinterlaced(picture)
+    def test_full_images_keep_their_samples_and_tags_in_every_order_of_samples(self, name):
+        image = noise(name)
+        expected = PlaneReader().read(image, color_tags(image, 0))
+        deinterlacer, (filtered,) = deinterlaced(image)
         found = PlaneReader().read(filtered, color_tags(filtered, 0))
         assert deinterlacer.note == ""
-        assert color_tags(filtered, 0) == color_tags(picture, 0)
+        assert color_tags(filtered, 0) == color_tags(image, 0)
         assert found[2] == expected[2]
         assert all(map(np.array_equal, found[0], expected[0]))
 
     def test_cinema_colours_become_rgb_as_without_the_filter(self):
-        picture, plain = noise("xyz12le"), PlaneReader()
-        expected = plain.read(picture, color_tags(picture, 0))
-        deinterlacer, (filtered,) = deinterlaced(picture)
+        image, plain = noise("xyz12le"), PlaneReader()
+        expected = plain.read(image, color_tags(image, 0))
+        deinterlacer, (filtered,) = deinterlaced(image)
         found = PlaneReader().read(filtered, color_tags(filtered, 0))
         assert found[2] == expected[2] and found[2].layout == "rgb"
         assert all(map(np.array_equal, found[0], expected[0]))
@@ -390,11 +390,11 @@ class TestInterlaced:
             if not av.VideoFormat(name, 16, 16).components:
                 continue  # in the memory of a device
             try:
-                picture = noise(name)
-                PlaneReader().read(picture, color_tags(picture, 0))
+                image = noise(name)
+                PlaneReader().read(image, color_tags(image, 0))
             except (ValueError, av.FFmpegError):
                 continue  # nothing that libswscale reads
-            deinterlacer, (filtered,) = deinterlaced(picture)
+            deinterlacer, (filtered,) = deinterlaced(image)
             same = carrier_of(filtered.format.name) == carrier_of(name)
             assert same or "was converted to" in deinterlacer.note, name
             seen.add(name)
@@ -402,22 +402,22 @@ class TestInterlaced:
 
 
 def noise(name):
-    picture = av.VideoFrame(64, 48, name)
+    image = av.VideoFrame(64, 48, name)
     rng = np.random.default_rng(0)
-    bits = max(component.bits for component in picture.format.components)
-    for plane in picture.planes:
+    bits = max(component.bits for component in image.format.components)
+    for plane in image.planes:
         if bits > 8 and "p010" not in name:
             low = rng.integers(0, 1 << bits, plane.buffer_size // 2, np.uint16)
             plane.update(low.tobytes() + bytes(plane.buffer_size % 2))
         else:
             plane.update(rng.bytes(plane.buffer_size))
-    picture.pts, picture.time_base = 0, Fraction(1, 25)
-    return picture
+    image.pts, image.time_base = 0, Fraction(1, 25)
+    return image
 
 
-def deinterlaced(picture):
+def deinterlaced(image):
     deinterlacer = Deinterlacer(Fraction(1, 25))
-    return deinterlacer, [*deinterlacer.push(picture), *deinterlacer.flush()]
+    return deinterlacer, [*deinterlacer.push(image), *deinterlacer.flush()]
 
 
 def test_info_is_what_the_container_and_the_first_frame_say(tmp_path):
@@ -434,7 +434,7 @@ def test_frames_are_views_and_cannot_be_written_to(tmp_path):
     items, _ = read(synth.write(tmp_path / "in.mp4"))
     frames = [item for item in items if isinstance(item, Frame)]
     expected = synth.pictures(tmp_path / "in.mp4")
-    for frame, picture in zip(frames, expected, strict=True):
+    for frame, image in zip(frames, expected, strict=True):
         for index, plane in enumerate(frame.planes):
             assert not plane.flags.writeable and not plane.flags.owndata
-            assert np.array_equal(plane, synth.samples(picture, index))
+            assert np.array_equal(plane, synth.samples(image, index))

@@ -6,7 +6,7 @@ from vderain.frames import ColorTags, PlaneFormat
 from vderain.media.frames.planes import PlaneReader, PlaneWriter, Target, carrier_of
 
 
-def picture(pix_fmt, width=18, height=10, seed=0):
+def image(pix_fmt, width=18, height=10, seed=0):
     """Noise in every byte that the format uses."""
     made = av.VideoFrame(width, height, pix_fmt)
     random = np.random.default_rng(seed)
@@ -39,7 +39,7 @@ NATIVE = [
 @pytest.mark.parametrize("pix_fmt", NATIVE)
 @pytest.mark.parametrize("size", [(18, 10), (17, 9), (1, 1)])
 def test_planar_formats_pass_without_a_copy_and_come_back(pix_fmt, size):
-    made = picture(pix_fmt, *size)
+    made = image(pix_fmt, *size)
     reader = PlaneReader()
 
     planes, alpha, layout = reader.read(made, ColorTags())
@@ -66,7 +66,7 @@ def test_rgb_planes_come_in_the_order_red_green_blue():
     ("pix_fmt", "dtype", "shift"), [("nv12", np.uint8, 0), ("p010le", np.uint16, 6)]
 )
 def test_interleaved_chroma_is_taken_apart_without_loss(pix_fmt, dtype, shift):
-    made = picture(pix_fmt)
+    made = image(pix_fmt)
     reader = PlaneReader()
 
     planes, _, layout = reader.read(made, ColorTags())
@@ -96,7 +96,7 @@ def test_interleaved_chroma_is_taken_apart_without_loss(pix_fmt, dtype, shift):
 def test_other_formats_become_the_nearest_and_are_named(pix_fmt, layout, depth, alpha):
     reader = PlaneReader()
 
-    planes, transparency, found = reader.read(picture(pix_fmt), ColorTags())
+    planes, transparency, found = reader.read(image(pix_fmt), ColorTags())
 
     assert (found.layout, found.bit_depth) == (layout, depth)
     assert (transparency is not None) == alpha
@@ -106,7 +106,7 @@ def test_other_formats_become_the_nearest_and_are_named(pix_fmt, layout, depth, 
 
 
 def test_gray_with_alpha_keeps_both_exactly():
-    made = picture("ya8")
+    made = image("ya8")
     planes, alpha, _ = PlaneReader().read(made, ColorTags(range=2))
     pairs = rows(made, 0)[:10, :36]
     assert np.array_equal(planes[0], pairs[:, 0::2])
@@ -115,14 +115,14 @@ def test_gray_with_alpha_keeps_both_exactly():
 
 @pytest.mark.parametrize("span", [1, 2])
 def test_conversion_keeps_the_range(span):
-    made = picture("yuv411p")
+    made = image("yuv411p")
     made.color_range = span
     planes, _, _ = PlaneReader().read(made, ColorTags(range=span))
     assert np.array_equal(planes[0], rows(made, 0)[:10, :18])
 
 
-def test_big_endian_is_the_same_picture():
-    little = picture("yuv420p10le")
+def test_big_endian_is_the_same_image():
+    little = image("yuv420p10le")
     big = little.reformat(format="yuv420p10be", src_color_range=1, dst_color_range=1)
     planes, _, _ = PlaneReader().read(little, ColorTags())
     swapped, _, _ = PlaneReader().read(big, ColorTags())
@@ -130,7 +130,7 @@ def test_big_endian_is_the_same_picture():
 
 
 def test_ten_bits_are_packed_for_hardware_exactly():
-    made = picture("p010le")
+    made = image("p010le")
     planes, alpha, layout = PlaneReader().read(made, ColorTags())
     back = PlaneWriter(Target("p010le", 18, 10)).write(planes, alpha, layout)
     for index in (0, 1):

@@ -45,7 +45,7 @@ def test_a_start_drops_what_lies_before_and_begins_near_zero(tmp_path, clip):
     assert any("all tracks were cut at" in note for note in stats.notes)
 
 
-def test_sound_is_cut_and_moved_with_the_picture(tmp_path, clip):
+def test_sound_is_cut_and_moved_with_the_image(tmp_path, clip):
     origin = beginning(clip)
 
     cut(clip, tmp_path / "out.mkv", start_s=1.0, duration_s=0.6)
@@ -115,12 +115,12 @@ def test_the_frame_after_a_start_is_the_one_that_a_whole_run_gives(tmp_path):
         clip, tmp_path / "out.mp4", run=RunOptions(start_s=0.8, duration_s=0.2), change=keep
     )
 
-    expected = [synth.samples(picture) for picture in synth.pictures(clip)[20:25]]
+    expected = [synth.samples(image) for image in synth.pictures(clip)[20:25]]
     assert len(seen) == 5
     assert all((one == other).all() for one, other in zip(seen, expected, strict=True))
 
 
 def test_a_start_behind_the_end_is_an_error_that_says_so(tmp_path):
     clip = synth.write(tmp_path / "in.mp4")
-    with pytest.raises(SourceError, match=r"in\.mp4: no picture .* it lasts 0\.400 s"):
+    with pytest.raises(SourceError, match=r"in\.mp4: no image .* it lasts 0\.400 s"):
         cut(clip, tmp_path / "out.mp4", start_s=7)

@@ -26,8 +26,8 @@ def write_raw(path, pix_fmt, size=(64, 48), codec="ffv1"):
 
 
 def shape(path):
-    picture = synth.pictures(path)[0]
-    return picture.width, picture.height, picture.format.name
+    image = synth.pictures(path)[0]
+    return image.width, image.height, image.format.name
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_ffv1_gives_every_sample_back(tmp_path, pix_fmt):
     assert report.losses == []
 
 
-def bgr(picture):
-    plane = picture.planes[0]
+def bgr(image):
+    plane = image.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width * 4].reshape(plane.height, plane.width, 4)
 
@@ -98,9 +98,9 @@ def test_every_size_encodes_and_padding_is_reported(tmp_path, codec, size, pix_f
     assert padded == any("padded to" in note for note in report.notes)
     if codec == "ffv1" or (codec == "h264" and pix_fmt == "yuv444p"):
         assert not padded
-    picture = synth.pictures(tmp_path / "out.mkv")[0]
+    image = synth.pictures(tmp_path / "out.mkv")[0]
     original = synth.samples(synth.pictures(clip)[0]).astype(int)
-    inside = synth.samples(picture)[: size[1], : size[0]]
+    inside = synth.samples(image)[: size[1], : size[0]]
     assert np.abs(inside - original).mean() < 12
 
 
@@ -115,10 +115,10 @@ def test_padding_repeats_the_last_row_and_column(tmp_path):
 
     _, report = synth.process(clip, tmp_path / "out.mkv", crf=0)
 
-    picture = synth.samples(synth.pictures(tmp_path / "out.mkv")[0])
-    assert picture.shape == (18, 16)
-    assert np.abs(picture[:, 15].astype(int) - picture[:, 14]).max() <= 1
-    assert np.abs(picture[17].astype(int) - picture[16]).max() <= 1
+    image = synth.samples(synth.pictures(tmp_path / "out.mkv")[0])
+    assert image.shape == (18, 16)
+    assert np.abs(image[:, 15].astype(int) - image[:, 14]).max() <= 1
+    assert np.abs(image[17].astype(int) - image[16]).max() <= 1
     assert "15x17 was padded to 16x18" in report.notes[0]
 
 
@@ -289,7 +289,7 @@ def test_a_hardware_encoder_that_does_not_open_is_replaced(monkeypatch):
 def test_hardware_encoders_get_ten_bits_in_their_own_packing():
     fitted = fit(
         ENCODERS["hevc_nvenc"], PlaneFormat("yuv420", 640, 480, 10),
-        bit_depth=None, alpha=False, pictures=False,
+        bit_depth=None, alpha=False, images=False,
     )  # fmt: skip
     assert fitted.target.pix_fmt == "p010le"
     assert fitted.notes == fitted.losses == ()
@@ -330,7 +330,7 @@ def test_encoders_print_nothing(tmp_path, codec):
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt"), [("h264", "yuv420p"), ("ffv1", "bgr0")])
-def test_pictures_become_a_video_that_plays(tmp_path, codec, pix_fmt):
+def test_images_become_a_video_that_plays(tmp_path, codec, pix_fmt):
     for number in range(3):
         pixels = np.full((48, 64, 3), (200, 40 * number, 30), np.uint8)
         cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
@@ -340,8 +340,8 @@ def test_pictures_become_a_video_that_plays(tmp_path, codec, pix_fmt):
     assert shape(tmp_path / "out.mkv") == (64, 48, pix_fmt)
     assert synth.times(tmp_path / "out.mkv") == [Fraction(number, 25) for number in range(3)]
     colours = [
-        picture.to_ndarray(format="bgr24", src_colorspace="ITU709")[20, 20]
-        for picture in synth.pictures(tmp_path / "out.mkv")
+        image.to_ndarray(format="bgr24", src_colorspace="ITU709")[20, 20]
+        for image in synth.pictures(tmp_path / "out.mkv")
     ]
     expected = [(200, 40 * number, 30) for number in range(3)]
     assert np.abs(np.array(colours, int) - expected).max() <= 4

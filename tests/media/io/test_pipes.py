@@ -62,7 +62,7 @@ def test_standard_output_can_be_y4m_and_names_what_it_drops(tmp_path, pix_fmt):
 
     (tmp_path / "out.y4m").write_bytes(content)
     before, after = synth.pictures(clip), synth.pictures(tmp_path / "out.y4m")
-    assert [picture.format.name for picture in after] == [pix_fmt] * 10
+    assert [image.format.name for image in after] == [pix_fmt] * 10
     for old, new in zip(before, after, strict=True):
         assert (synth.samples(old) == synth.samples(new)).all()
     assert "#1 audio aac (deu mono 48000 Hz): dropped" in log

@@ -99,7 +99,7 @@ def source(path, **run):
 
 
 def copy(inputs, output, **options):
-    """Send every picture of ``inputs`` to ``output``; the report and the source."""
+    """Send every image of ``inputs`` to ``output``; the report and the source."""
     frames = source(inputs)
     sink = ImageSink(str(output), frames, EncodeOptions(**options))
     for frame in frames:
@@ -175,7 +175,7 @@ def test_exif_and_icc_reach_the_png(tmp_path, suffix):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_rotation_turns_the_stored_picture_upright(tmp_path, orientation, order):
+def test_rotation_turns_the_stored_image_upright(tmp_path, orientation, order):
     """The oracle is OpenCV's own turning; a mirror, which it applies as well, is undone."""
     pixels = noise((3, 5))
     path = tmp_path / "a.png"
@@ -232,17 +232,17 @@ def test_folder_in_natural_order_with_mixed_sizes(tmp_path):
     assert files(tmp_path) == ["in", "out"]
 
 
-def test_start_and_duration_choose_pictures(tmp_path):
+def test_start_and_duration_choose_images(tmp_path):
     for index in range(6):
         write(tmp_path / f"{index}.png", noise((2, 2)))
     chosen = source(tmp_path, start_s=0.08, duration_s=0.08)
     assert [(frame.pts, frame.name) for frame in chosen] == [(0, "2.png"), (1, "3.png")]
     assert chosen.info.frames == 6 and chosen.info.duration_s == pytest.approx(0.24)
-    with pytest.raises(SourceError, match="none of its 6 pictures"):
+    with pytest.raises(SourceError, match="none of its 6 images"):
         source(tmp_path, start_s=1.0)
 
 
-def test_pictures_that_cannot_be_read_are_skipped_counted_and_named(tmp_path):
+def test_images_that_cannot_be_read_are_skipped_counted_and_named(tmp_path):
     folder = tmp_path / "in"
     (folder / "subfolder").mkdir(parents=True)
     write(folder / "b.png", noise((20, 20, 3)))
@@ -252,7 +252,7 @@ def test_pictures_that_cannot_be_read_are_skipped_counted_and_named(tmp_path):
     (folder / "e.heic").write_bytes(b"x")
     (folder / "f.png").write_bytes(b"")
     cv2.imwrite(str(folder / "g_float.tiff"), np.zeros((2, 2), np.float32))
-    (folder / "readme.txt").write_text("no picture")
+    (folder / "readme.txt").write_text("no image")
     report, frames = copy(folder, tmp_path / "out")
     assert files(tmp_path / "out") == ["b.png"]
     assert report.frames == 1
@@ -265,7 +265,7 @@ def test_pictures_that_cannot_be_read_are_skipped_counted_and_named(tmp_path):
     assert "subfolder" in frames.stats.notes[0]
 
 
-def test_only_files_that_can_hold_several_pictures_are_read_again_to_count(tmp_path, monkeypatch):
+def test_only_files_that_can_hold_several_images_are_read_again_to_count(tmp_path, monkeypatch):
     counted = []
 
     def count(name, flags):
@@ -281,23 +281,23 @@ def test_only_files_that_can_hold_several_pictures_are_read_again_to_count(tmp_p
 
 
 @pytest.mark.parametrize("extension", ["png", "webp"])
-def test_further_pictures_of_an_animation_are_named(tmp_path, extension):
+def test_further_images_of_an_animation_are_named(tmp_path, extension):
     animation = cv2.Animation()
     animation.frames = [noise((8, 8, 4), seed=seed) for seed in range(3)]
     animation.durations = [40] * 3
     assert cv2.imwriteanimation(str(tmp_path / f"a.{extension}"), animation)
     frames = source(tmp_path)
     assert len(list(frames)) == 1
-    assert "only the first of 3 pictures" in frames.stats.losses[0]
+    assert "only the first of 3 images" in frames.stats.losses[0]
 
 
-def test_a_file_of_several_pictures_may_have_any_name(tmp_path):
+def test_a_file_of_several_images_may_have_any_name(tmp_path):
     name = os.fsdecode(b"\xff.tiff")
     cv2.imwritemulti(str(tmp_path / "pages.tiff"), [noise((3, 3)), noise((3, 3))])
     (tmp_path / "pages.tiff").rename(tmp_path / name)
     frames = source(tmp_path)
     assert len(list(frames)) == 1
-    assert "only the first of 2 pictures" in frames.stats.losses[0]
+    assert "only the first of 2 images" in frames.stats.losses[0]
 
 
 def test_further_pages_and_exif_of_tiff_are_named_as_losses(tmp_path):
@@ -305,24 +305,24 @@ def test_further_pages_and_exif_of_tiff_are_named_as_losses(tmp_path):
     tiff(tmp_path / "tags.tif", noise((3, 3, 3)), {34665: 0})
     frames = source(tmp_path)
     assert len(list(frames)) == 2
-    assert "first of 2 pictures" in frames.stats.losses[0]
+    assert "first of 2 images" in frames.stats.losses[0]
     assert "EXIF" in frames.stats.losses[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", CMYK_JPEG])
-def test_unreadable_single_picture_is_a_source_error(tmp_path, content):
+def test_unreadable_single_image_is_a_source_error(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(SourceError, match=r"a\.jpg"):
         source(tmp_path / "a.jpg")
-    with pytest.raises(SourceError, match="no picture in it can be read"):
+    with pytest.raises(SourceError, match="no image in it can be read"):
         source(tmp_path)
 
 
-def test_missing_picture_and_empty_folder_are_source_errors(tmp_path):
+def test_missing_image_and_empty_folder_are_source_errors(tmp_path):
     with pytest.raises(SourceError, match="No such file"):
         source(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(SourceError, match="no picture in it"):
+    with pytest.raises(SourceError, match="no image in it"):
         source(tmp_path)
 
 
@@ -350,13 +350,13 @@ def test_names_that_become_equal_as_png_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tiff", "a.mp4", "a"])
-def test_a_picture_goes_to_png_only(tmp_path, name):
+def test_a_image_goes_to_png_only(tmp_path, name):
     write(tmp_path / "in.png", noise((2, 2)))
     with pytest.raises(OptionError, match="PNG"):
         ImageSink(str(tmp_path / name), source(tmp_path / "in.png"), EncodeOptions())
 
 
-def test_a_picture_into_an_existing_folder_keeps_its_name(tmp_path):
+def test_a_image_into_an_existing_folder_keeps_its_name(tmp_path):
     write(tmp_path / "in.jpg", noise((8, 8, 3)))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "other.png").write_bytes(b"kept")
@@ -436,7 +436,7 @@ def test_nothing_appears_before_finish_and_nothing_stays_after_abort(tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() == b"old"
 
 
-def test_abort_of_a_single_picture_leaves_nothing(tmp_path):
+def test_abort_of_a_single_image_leaves_nothing(tmp_path):
     write(tmp_path / "a.png", noise((2, 2)))
     frames = source(tmp_path / "a.png")
     sink = ImageSink(str(tmp_path / "b.png"), frames, EncodeOptions())
@@ -493,7 +493,7 @@ def test_video_into_a_folder_is_refused_before_the_first_frame(tmp_path):
     frames.close()
 
 
-def test_folder_of_pictures_becomes_a_video_and_a_folder(tmp_path):
+def test_folder_of_images_becomes_a_video_and_a_folder(tmp_path):
     (tmp_path / "in").mkdir()
     for index in range(3):
         write(tmp_path / "in" / f"{index}.png", noise((16, 32, 3), seed=index))
@@ -505,7 +505,7 @@ def test_folder_of_pictures_becomes_a_video_and_a_folder(tmp_path):
     np.testing.assert_array_equal(shown, noise((16, 32, 3), seed=1))
 
 
-def test_a_video_that_becomes_pictures_names_every_track_it_drops(tmp_path):
+def test_a_video_that_becomes_images_names_every_track_it_drops(tmp_path):
     clip = write_video(
         tmp_path / "a.mkv",
         codec="ffv1",
@@ -516,5 +516,5 @@ def test_a_video_that_becomes_pictures_names_every_track_it_drops(tmp_path):
     _, report = process(clip, tmp_path / "out")
     assert len(files(tmp_path / "out")) == report.frames == 10
     assert [loss.split(" (")[0] for loss in report.losses[:2]] == ["#1 audio aac", "#2 audio aac"]
-    assert report.losses[2] == "#3 subtitle subrip (eng): dropped, pictures cannot hold it"
+    assert report.losses[2] == "#3 subtitle subrip (eng): dropped, images cannot hold it"
     assert len(report.losses) == 3

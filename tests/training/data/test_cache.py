@@ -29,7 +29,7 @@ def decoded(monkeypatch):
     return names
 
 
-def test_a_image_is_decoded_once_while_it_fits(files, decoded):
+def test_an_image_is_decoded_once_while_it_fits(files, decoded):
     cache = ImageCache(4.5 * ONE)
     for reference in files * 3:
         assert np.array_equal(cache.image(reference), read_image(reference.path))

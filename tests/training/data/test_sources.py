@@ -155,7 +155,7 @@ def test_a_source_in_the_wrong_section_is_named_with_what_to_do(tmp_path):
         load("real", "unpaired")
 
 
-def test_a_image_too_narrow_to_show_a_pair_is_named(tmp_path):
+def test_an_image_too_narrow_to_show_a_pair_is_named(tmp_path):
     save(tmp_path / "thin.png", level(5, 8, 1))
     with pytest.raises(SourceError, match=r"thin\.png: too narrow"):
         READERS["halves"](tmp_path)[0]

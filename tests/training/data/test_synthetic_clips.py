@@ -70,7 +70,7 @@ def test_a_still_image_becomes_what_a_camera_sees():
     assert still > 8 < moving
 
 
-def test_a_image_smaller_than_the_view_is_mirrored():
+def test_an_image_smaller_than_the_view_is_mirrored():
     views = moving_view(np.random.default_rng(1), TEXTURE[:50, :40], 120, [-2, 0, -1])
     assert [view.shape for view in views] == [(120, 120, 3)] * 3
 

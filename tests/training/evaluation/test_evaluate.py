@@ -251,7 +251,7 @@ def test_frames_of_another_size_than_their_truth_are_refused(tmp_path):
         evaluate([make_set("video", rainy, truth)], Darkening())
 
 
-def test_a_image_without_partner_is_named(tmp_path):
+def test_an_image_without_partner_is_named(tmp_path):
     save_pairs(tmp_path)
     (tmp_path / "target" / "1.png").unlink()
     with pytest.raises(SourceError, match=r"1 of 3 rainy images cannot be paired: 1\.png"):

@@ -62,7 +62,7 @@ def test_a_curtain_is_mostly_slow_light_with_streaks_in_it():
     assert min(slow_shares) < 0.95  # streaks show in some
 
 
-def test_a_image_of_one_pixel_gets_light_that_is_a_number():
+def test_an_image_of_one_pixel_gets_light_that_is_a_number():
     for seed in range(100):
         (layer,) = draw_curtain(np.random.default_rng(seed), 1, 1)
         assert np.isfinite(layer).all()

@@ -13,7 +13,7 @@ from pathlib import Path
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import LONGEST_NAME_BYTES
 from vderain.media.io.formats import container_for
-from vderain.media.stills.images import READABLE as PICTURE_EXTENSIONS
+from vderain.media.stills.images import READABLE as IMAGE_EXTENSIONS
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips
@@ -182,7 +182,7 @@ class Archive:
             patterns += [f"exclude={pattern!r}" for pattern in self._exclude]
             return f"{names}: no video is left by {' '.join(patterns)}; check the patterns"
         for path in files:
-            if path.suffix.lower() in PICTURE_EXTENSIONS:
+            if path.suffix.lower() in IMAGE_EXTENSIONS:
                 return (
                     f"{names}: holds images and no video; derain images with:"
                     f" vderain run {path.parent} FOLDER"

@@ -100,14 +100,14 @@ def luma_bands(frame: Frame) -> Luma:
         plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
     apart = max(1, round(plane.size / _MOST_PX))
     bands = [plane[top : top + _BAND_PX] for top in range(0, plane.shape[0], apart * _BAND_PX)]
-    picture = np.concatenate(bands)  # a copy: the decoder may use its planes again
+    image = np.concatenate(bands)  # a copy: the decoder may use its planes again
     if frame.format.bit_depth > 8:
-        picture >>= frame.format.bit_depth - 8
-    return picture.astype(np.uint8, copy=False)
+        image >>= frame.format.bit_depth - 8
+    return image.astype(np.uint8, copy=False)
 
 
 def rain_score(before: Luma, current: Luma, after: Luma) -> float:
-    """The score of the middle one of three pictures of one size; 0 to 10."""
+    """The score of the middle one of three images of one size; 0 to 10."""
     seen = evidence(before, current, after)
     if seen[0] <= _NOTHING:
         return 0.0
@@ -118,7 +118,7 @@ def evidence(before: Luma, current: Luma, after: Luma) -> npt.NDArray[np.float64
     """What the score is made of, (8,): see ``_WEIGHTS``.
 
     Rain brightens; noise, compression and things that move darken as much. So thin brightness that is in
-    one frame only is held against thin darkness that is, all over the picture, and in its upper quarter of
+    one frame only is held against thin darkness that is, all over the image, and in its upper quarter of
     places, where the background lets rain be seen.
     """
     opened, closed = (
@@ -138,13 +138,13 @@ def evidence(before: Luma, current: Luma, after: Luma) -> npt.NDArray[np.float64
     return np.array([*logs, share, _one_way(bright), _one_way(dark)])
 
 
-def _as_float(*pictures: Any) -> list[npt.NDArray[np.float32]]:
-    return [np.asarray(one, np.float32) for one in pictures]
+def _as_float(*images: Any) -> list[npt.NDArray[np.float32]]:
+    return [np.asarray(one, np.float32) for one in images]
 
 
-def _one_way(picture: Any) -> float:
-    """How much the edges of a picture agree in their direction, 0 to 1."""
-    dx, dy = cv2.spatialGradient(cv2.blur(picture, (3, 3)))
+def _one_way(image: Any) -> float:
+    """How much the edges of an image agree in their direction, 0 to 1."""
+    dx, dy = cv2.spatialGradient(cv2.blur(image, (3, 3)))
     dx, dy = (one.ravel() for one in _as_float(dx, dy))
     xx, yy, xy = float(dx @ dx), float(dy @ dy), float(dx @ dy)
     return float(np.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-3))

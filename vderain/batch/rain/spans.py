@@ -23,7 +23,7 @@ class Gated:
 
     Attributes:
         dry: spans [start, end) of times in which no rain falls.
-        dry_gops: for each group of pictures whether all of it is dry; None where nobody looked.
+        dry_gops: for each GOP whether all of it is dry; None where nobody looked.
         timeline: rain over time as plain values, for the report.
 
     """

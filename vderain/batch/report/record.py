@@ -24,10 +24,10 @@ from vderain.batch.report.timeline import timeline_svg
 from vderain.errors import SinkError, VderainError
 from vderain.files import sweep, write_whole
 
-PICTURES_FOLDER = "report-pictures"
+IMAGES_FOLDER = "report-images"
 SCHEMA = 1
 
-Pictures = Callable[[str, str, float], tuple[bytes, bytes]]
+Images = Callable[[str, str, float], tuple[bytes, bytes]]
 """Makes JPEG files of a moment, in seconds from the beginning, of two videos; raises VderainError."""
 
 
@@ -101,13 +101,13 @@ def write_report(
     clips: Sequence[ClipRow],
     *,
     seconds: float | None = None,
-    pictures: Pictures | None = None,
+    images: Images | None = None,
     spell: Callable[[str], str] = str,
 ) -> Totals:
     """Write report.json and report.html for a batch into a folder, replacing older ones.
 
-    Pictures before and after and timelines of rain lie in a folder of their own beside them, as files that
-    are made once for each clip, so that writing a report again is cheap. A picture that cannot be made is
+    Images before and after and timelines of rain lie in a folder of their own beside them, as files that
+    are made once for each clip, so that writing a report again is cheap. An image that cannot be made is
     left out.
 
     Args:
@@ -115,22 +115,22 @@ def write_report(
         target: that outputs are relative to.
         clips: all of the manifest.
         seconds: the run lasted.
-        pictures: makes thumbnails; those of ``vderain.media.moment`` where None.
+        images: makes thumbnails; those of ``vderain.media.moment`` where None.
         spell: puts the options that a reason, loss or note names into the words of whoever reads the report.
 
     Raises SinkError where the report cannot be written.
 
     """
-    if pictures is None:
+    if images is None:
         from vderain.media.moment import before_and_after
 
-        pictures = before_and_after
-    place = folder / PICTURES_FOLDER
+        images = before_and_after
+    place = folder / IMAGES_FOLDER
     check_inside(place, folder)
     try:
         place.mkdir(exist_ok=True)
         known = _known(folder)
-        facts = [_facts(clip, folder, target, pictures, known, spell) for clip in clips]
+        facts = [_facts(clip, folder, target, images, known, spell) for clip in clips]
         totals = _totals(facts, seconds)
         written = datetime.now(UTC).isoformat(timespec="seconds")
         report = {
@@ -153,7 +153,7 @@ def _facts(
     clip: ClipRow,
     folder: Path,
     target: Path,
-    pictures: Pictures,
+    images: Images,
     known: dict[str, Rain],
     spell: Callable[[str], str],
 ) -> ClipFacts:
@@ -164,7 +164,7 @@ def _facts(
     if done:
         peak_s = rain.peak_at_s if rain is not None else None
         at_s = peak_s if peak_s is not None else (duration_s or 0.0) / 2
-        files = _pictures(clip, folder, target, at_s, pictures)
+        files = _images(clip, folder, target, at_s, images)
     seconds, frames = record.get("seconds"), record.get("frames")
     derained = (frames or 0) - record.get("frames_copied", 0)
     return ClipFacts(
@@ -218,16 +218,16 @@ def _since(pts: int, first: int, unit: Fraction) -> float:
     return round(float((pts - first) * unit), 3)
 
 
-def _pictures(
-    clip: ClipRow, folder: Path, target: Path, at_s: float, pictures: Pictures
+def _images(
+    clip: ClipRow, folder: Path, target: Path, at_s: float, images: Images
 ) -> dict[str, str]:
     """The files before and after, made where they are not there yet."""
-    stem = f"{PICTURES_FOLDER}/{clip.id}-{_digest(clip, at_s)}"
+    stem = f"{IMAGES_FOLDER}/{clip.id}-{_digest(clip, at_s)}"
     files = {name: f"{stem}-{name}.jpg" for name in ("before", "after")}
     if all((folder / file).exists() for file in files.values()):
         return files
     try:
-        made = pictures(str(clip.source), str(target / clip.output), at_s)
+        made = images(str(clip.source), str(target / clip.output), at_s)
     except VderainError:
         return {}
     for file, data in zip(files.values(), made, strict=True):
@@ -240,7 +240,7 @@ def _rain_of(clip: ClipRow, folder: Path, known: dict[str, Rain]) -> tuple[Rain 
     if not clip.record.get("rain"):
         return None, ""
     copied = [(int(start), int(end)) for start, end in clip.record.get("copied", ())]
-    file = f"{PICTURES_FOLDER}/{clip.id}-{_digest(clip, copied)}-rain.svg"
+    file = f"{IMAGES_FOLDER}/{clip.id}-{_digest(clip, copied)}-rain.svg"
     if file in known and (folder / file).exists():
         return known[file], file
     timeline = _timeline(clip.record)
@@ -262,7 +262,7 @@ def _known(folder: Path) -> dict[str, Rain]:
 
 
 def _digest(clip: ClipRow, *what: object) -> str:
-    """Changes with all that a clip's pictures are made of."""
+    """Changes with all that a clip's images are made of."""
     record = clip.record
     facts = (
         os.fsencode(clip.source), os.fsencode(clip.output), clip.size_bytes, clip.mtime_ns, clip.settings,
@@ -303,7 +303,7 @@ def _sum(values: Iterable[float | None]) -> float:
 
 
 def _clear(place: Path, kept: set[str]) -> None:
-    """Remove the pictures of clips that were done anew, or are gone."""
+    """Remove the images of clips that were done anew, or are gone."""
     for file in place.iterdir():
-        if file.suffix in (".jpg", ".svg") and f"{PICTURES_FOLDER}/{file.name}" not in kept:
+        if file.suffix in (".jpg", ".svg") and f"{IMAGES_FOLDER}/{file.name}" not in kept:
             file.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def timeline_svg(
         spans_copied: (first pts, pts after the last) of what was copied as packets, in its time base.
         duration_s: of the clip, for the axis; the timeline's where that is longer.
         threshold: the score from which it was taken to rain.
-        title: of the picture, the clip's name.
+        title: of the image, the clip's name.
 
     """
     drawing = _Drawing(timeline, max(duration_s, timeline.duration_s, 1e-3), threshold)

@@ -126,7 +126,7 @@ class EngineShelf:
         try:
             engine = self._open_engine(entry.rung)
             spec = engine.open(entry.fmt)
-        except Exception as error:  # carried into the entry: the picture goes on without it
+        except Exception as error:  # carried into the entry: the image goes on without it
             if engine is not None:
                 engine.close()
             with self._lock:

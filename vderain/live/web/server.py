@@ -131,7 +131,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Views:
-    """The answers; pictures are made in threads, each camera and frame once."""
+    """The answers; images are made in threads, each camera and frame once."""
 
     def __init__(self, station: Station) -> None:
         self._station = station

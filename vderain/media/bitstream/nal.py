@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _START = b"\0\0\0\1"
 _ESCAPED = re.compile(rb"\0\0(?=[\0-\3])")
 _H264_IDR, _H264_SEI, _H264_SPS, _H264_PPS = 5, 6, 7, 8
-_HEVC_BLA, _HEVC_CRA, _HEVC_IRAP = 18, 21, range(16, 22)  # BLA without leading pictures
+_HEVC_BLA, _HEVC_CRA, _HEVC_IRAP = 18, 21, range(16, 22)  # BLA without leading images
 _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = 32, 33, 34
 _SETS = {"h264": (_H264_SPS, _H264_PPS), "hevc": (_HEVC_SPS, _HEVC_PPS)}
 _RECOVERY_POINT = 6
@@ -73,7 +73,7 @@ class NalFormat:
             return -1
 
     def is_slice(self, unit: bytes) -> bool:
-        """Whether a unit holds samples of a picture."""
+        """Whether a unit holds samples of an image."""
         return 1 <= self.kind(unit) <= 5 if self.codec == "h264" else self.kind(unit) < 32
 
     def is_delimiter(self, unit: bytes) -> bool:
@@ -83,7 +83,7 @@ class NalFormat:
     def is_reset(self, units: Iterable[bytes]) -> bool:
         """Whether nothing behind this keyframe in the stream refers to what lies before it.
 
-        HEVC's CRA counts: what may refer back, its leading pictures, shows by the times.
+        HEVC's CRA counts: what may refer back, its leading images, shows by the times.
         """
         kinds = {self.kind(unit) for unit in units}
         if self.codec == "h264":
@@ -91,7 +91,7 @@ class NalFormat:
         return not kinds.isdisjoint(_HEVC_IRAP)
 
     def is_entry(self, units: list[bytes]) -> bool:
-        """Whether decoding may begin here, and is exact from this picture's time on."""
+        """Whether decoding may begin here, and is exact from this image's time on."""
         return self.is_reset(units) or (
             self.codec == "h264" and any(map(_is_recovery_point, units))
         )
@@ -164,7 +164,7 @@ def _take(data: bytes, place: int, count: int, sets: list[bytes]) -> int:
 
 
 def _is_recovery_point(unit: bytes) -> bool:
-    """Whether an H.264 SEI says that pictures are exact from its own on."""
+    """Whether an H.264 SEI says that images are exact from its own on."""
     if unit[0] & 31 != _H264_SEI:
         return False
     data, place = unescaped(unit), 1

@@ -64,7 +64,7 @@ def can_hold_messages(codec: str) -> bool:
 
 
 def with_messages(packet: bytes, codec: str, messages: Iterable[Message]) -> bytes:
-    """An encoder's packet (Annex B) with messages before its picture."""
+    """An encoder's packet (Annex B) with messages before its image."""
     name = codec.removesuffix("_nvenc")
     form = NalFormat(name)
     units = form.split(packet)

@@ -79,7 +79,7 @@ class CopiedTrack:
 
     def _mux(self, packet: Any) -> None:
         if packet.dts is None:
-            packet.dts = packet.pts if packet.pts is not None else 0  # a cover picture has no time
+            packet.dts = packet.pts if packet.pts is not None else 0  # a cover image has no time
         # Muxers refuse times that go backwards, as after damage or a concatenation; only text and
         # data may have the same time twice.
         twice = packet.dts == self._last_dts and self.stream.type in ("audio", "video")

@@ -60,7 +60,7 @@ def _other_pictures(index: VideoIndex, encode: EncodeOptions) -> str | None:
     carrier = carrier_of(index.pix_fmt)
     layout = PlaneFormat(carrier.layout, index.width, index.height, carrier.bit_depth)
     encoder = ENCODERS[encode.codec]
-    target = fit(encoder, layout, bit_depth=encode.bit_depth, alpha=False, pictures=False).target
+    target = fit(encoder, layout, bit_depth=encode.bit_depth, alpha=False, images=False).target
     written = carrier_of(target.pix_fmt)
     if (written.layout, written.bit_depth) != (carrier.layout, carrier.bit_depth):
         return f"the source is {index.pix_fmt} and would be encoded as {target.pix_fmt}"

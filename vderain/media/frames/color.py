@@ -1,4 +1,4 @@
-"""Colour description and HDR metadata: read from decoded pictures, written to encoders."""
+"""Colour description and HDR metadata: read from decoded images, written to encoders."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Mastering:
     light: tuple[int, int] | None = None
 
 
-def color_tags(picture: av.VideoFrame, chroma_location: int) -> ColorTags:
-    """The colour description of a decoded picture as code points."""
-    full = picture.format.name.startswith("yuvj")
+def color_tags(image: av.VideoFrame, chroma_location: int) -> ColorTags:
+    """The colour description of a decoded image as code points."""
+    full = image.format.name.startswith("yuvj")
     return ColorTags(
-        range=FULL_RANGE if full else int(picture.color_range),
-        matrix=int(picture.colorspace),
-        primaries=int(picture.color_primaries),
-        transfer=int(picture.color_trc),
+        range=FULL_RANGE if full else int(image.color_range),
+        matrix=int(image.colorspace),
+        primaries=int(image.color_primaries),
+        transfer=int(image.color_trc),
         chroma_location=chroma_location,
     )
 
@@ -78,23 +78,23 @@ def chroma_location(stream: Any) -> int:
     return _SITING.get((header[horizontal + 3], header[vertical + 3]), 0)
 
 
-def side_data_of(picture: Any) -> list[Any]:
-    """What came with a picture.
+def side_data_of(image: Any) -> list[Any]:
+    """What came with an image.
 
-    A picture asked itself keeps the answer, which holds the picture in turn: both stay in memory until the
-    garbage collector comes by, which may be after hundreds of pictures.
+    An image asked itself keeps the answer, which holds the image in turn: both stay in memory until the
+    garbage collector comes by, which may be after hundreds of images.
     """
     container: Any = SideDataContainer  # is declared without arguments
     try:
-        return list(container(picture))
+        return list(container(image))
     except ValueError:  # some of it is of a kind that PyAV has no name for
         return []
 
 
-def mastering(picture: Any) -> Mastering:
-    """Mastering display and content light level from a picture's side data."""
+def mastering(image: Any) -> Mastering:
+    """Mastering display and content light level from an image's side data."""
     display = light = None
-    for data in side_data_of(picture):
+    for data in side_data_of(image):
         if data.type == Type.MASTERING_DISPLAY_METADATA:
             display = _display(bytes(data))
         elif data.type == Type.CONTENT_LIGHT_LEVEL:

@@ -1,4 +1,4 @@
-"""Packets to pictures: a decoder that survives damage, and a deinterlacer."""
+"""Packets to images: a decoder that survives damage, and a deinterlacer."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vderain.media.frames.planes import Scaler, carrier_of, conversion_note, pix
 from vderain.media.frames.timing import FrameClock
 
 MAX_CONSECUTIVE_FAILURES = 500
-_BLANK = 32  # pixels; the size of a picture that asks the filter what it takes
+_BLANK = 32  # pixels; the size of an image that asks the filter what it takes
 
 
 class Decoder:
     """Decodes one stream; damaged packets are counted and passed over, and the decoder lives on.
 
-    Damaged pictures are counted and come all the same, since most of such a picture is often sound.
+    Damaged images are counted and come all the same, since most of such an image is often sound.
 
-    ``take_gap`` tells whether pictures were lost or damaged since it was asked last. Raises SourceError after
-    MAX_CONSECUTIVE_FAILURES packets in a row without a picture. Frames of more than ``most_pixels`` count as damaged.
+    ``take_gap`` tells whether images were lost or damaged since it was asked last. Raises SourceError after
+    MAX_CONSECUTIVE_FAILURES packets in a row without an image. Frames of more than ``most_pixels`` count as damaged.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Decoder:
         self._counted = start_pts, end_pts
 
     def decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
-        """The pictures that a packet completes, in presentation order; None flushes, once."""
+        """The images that a packet completes, in presentation order; None flushes, once."""
         if packet is not None:
             self._clock.sent(packet.dts)
         try:
@@ -70,7 +70,7 @@ class Decoder:
             return []
         if pictures:
             self._failures = 0
-        corrupt = [picture.pts for picture in pictures if picture.is_corrupt]
+        corrupt = [image.pts for image in pictures if image.is_corrupt]
         counted = sum(map(self._counts, corrupt))
         self._stats.decode_failures += counted
         self._stats.damaged_frames += counted
@@ -92,7 +92,7 @@ class Decoder:
             )
 
     def take_gap(self) -> bool:
-        """Whether pictures were lost or damaged since the last call."""
+        """Whether images were lost or damaged since the last call."""
         gap, self._gap = self._gap, False
         return gap
 
@@ -102,7 +102,7 @@ class Decoder:
 
 
 class Deinterlacer:
-    """libavfilter's bwdif: one picture for one, times kept; progressive pictures keep their samples.
+    """libavfilter's bwdif: one image for one, times kept; progressive images keep their samples.
 
     A pixel format that bwdif does not take is first converted to the nearest that it takes, which
     ``note`` says where it is more than another order of the same samples, "" for nothing.
@@ -116,54 +116,54 @@ class Deinterlacer:
         self._shape: tuple[Any, ...] | None = None
         self._graph: Graph | None = None
 
-    def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        """The pictures that are complete; the filter holds one back."""
-        picture = self._fitted(picture)
-        size = (picture.width, picture.height, picture.format.name)
-        shape = (*size, picture.color_range, picture.colorspace)
+    def push(self, image: av.VideoFrame) -> Iterator[av.VideoFrame]:
+        """The images that are complete; the filter holds one back."""
+        image = self._fitted(image)
+        size = (image.width, image.height, image.format.name)
+        shape = (*size, image.color_range, image.colorspace)
         if shape != self._shape:
             yield from self.flush()
             self._graph, self._shape = _build(*size, self._time_base), shape
         assert self._graph is not None
-        picture.time_base = self._time_base
-        self._graph.push(picture)
+        image.time_base = self._time_base
+        self._graph.push(image)
         yield from self._pull()
 
     def flush(self) -> Iterator[av.VideoFrame]:
-        """The pictures that are still held back."""
+        """The images that are still held back."""
         if self._graph is not None:
             self._graph.push(None)
             yield from self._pull()
         self._graph = self._shape = None
 
-    def _fitted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture in a format that bwdif takes, its colour tags as they came."""
-        name = picture.format.name
+    def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
+        """The image in a format that bwdif takes, its colour tags as they came."""
+        name = image.format.name
         if name not in self._taken:
             self._taken[name] = _nearest_taken(name)
         if self._taken[name] == name:
-            return picture
+            return image
         carrier = carrier_of(self._taken[name])
         self.note = conversion_note(name, carrier) or self.note
-        fitted = self._scaler.repacked(picture, carrier.pix_fmt, int(picture.color_range))
-        fitted.color_range, fitted.colorspace = picture.color_range, picture.colorspace
+        fitted = self._scaler.repacked(image, carrier.pix_fmt, int(image.color_range))
+        fitted.color_range, fitted.colorspace = image.color_range, image.colorspace
         return fitted
 
     def _pull(self) -> Iterator[av.VideoFrame]:
         assert self._graph is not None
         while True:
             try:
-                picture: Any = self._graph.pull()
+                image: Any = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
             # The filter counts in fields, at half the unit.
-            ratio = picture.time_base / self._time_base
-            picture.pts = round(picture.pts * ratio) if picture.pts is not None else None
-            picture.duration = round(picture.duration * ratio)
-            picture.time_base = self._time_base
+            ratio = image.time_base / self._time_base
+            image.pts = round(image.pts * ratio) if image.pts is not None else None
+            image.duration = round(image.duration * ratio)
+            image.time_base = self._time_base
             assert self._shape is not None
-            picture.color_range, picture.colorspace = self._shape[3:]  # it tags RGB itself
-            yield picture
+            image.color_range, image.colorspace = self._shape[3:]  # it tags RGB itself
+            yield image
 
 
 def _nearest_taken(name: str) -> str:
@@ -187,10 +187,10 @@ def _takes(name: str) -> bool:
         blank.pts, blank.time_base = 0, Fraction(1, 25)
         graph.push(blank)
         graph.push(None)
-        picture: Any = graph.pull()
+        image: Any = graph.pull()
     except (av.FFmpegError, ValueError):  # not every name that can be made is a format
         return False
-    return bool(picture.format.name == name)
+    return bool(image.format.name == name)
 
 
 def _build(width: int, height: int, pix_fmt: str, time_base: Fraction) -> Graph:

@@ -1,4 +1,4 @@
-"""Between PyAV's pictures and planes: views on the way in, one copy per plane on the way out."""
+"""Between PyAV's images and planes: views on the way in, one copy per plane on the way out."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from vderain.media.frames.color import FULL_RANGE, side_data_of
 _PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14|16)?(?:le)?")
 _LIMITED_RANGE = 1
 _BT709 = 1
-SURFACES = {8: "nv12", 10: "p010le"}  # bit depth -> how GPUs lay out a 4:2:0 picture
+SURFACES = {8: "nv12", 10: "p010le"}  # bit depth -> how GPUs lay out a 4:2:0 image
 _BLOCK = 16  # pixels; a size at which every subsampling shows
 # Formats that hold the same samples in another order: no word about them is needed in a report.
 _REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y210|.*be)(le|be)?")
 
 
-def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    """FFmpeg's nine integers that say how a picture stands; None where it says nothing."""
-    for data in side_data_of(picture):
+def display_matrix(image: av.VideoFrame) -> tuple[int, ...] | None:
+    """FFmpeg's nine integers that say how an image stands; None where it says nothing."""
+    for data in side_data_of(image):
         if data.type.name == "DISPLAYMATRIX":
             return tuple(memoryview(bytes(data)).cast("i"))
     return None
@@ -90,7 +90,7 @@ def _nearest(pixels: av.VideoFormat) -> Carrier:
     depth = next((depth for depth in (8, 10, 12) if bits <= depth), 16)
     alpha = pixels.has_palette or any(component.is_alpha for component in pixels.components)
     layout = _nearest_layout(pixels)
-    if layout == "gray" and alpha:  # no planar gray with alpha: its Y and A in a 4:4:4 picture
+    if layout == "gray" and alpha:  # no planar gray with alpha: its Y and A in a 4:4:4 image
         name = pix_fmt_name("yuv444", depth, alpha=True)
         return Carrier(name, "gray", depth, (0,), 3)
     found = _planar(pix_fmt_name(layout, depth, alpha=alpha))
@@ -114,47 +114,47 @@ def _nearest_layout(pixels: av.VideoFormat) -> Layout:
 
 
 class Scaler:
-    """libswscale with one context for all pictures, since every context holds memory of its own."""
+    """libswscale with one context for all images, since every context holds memory of its own."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def repacked(self, picture: av.VideoFrame, pix_fmt: str, span: int) -> av.VideoFrame:
-        """The picture in another pixel format; ``span``, its range, stays, 0 being limited."""
+    def repacked(self, image: av.VideoFrame, pix_fmt: str, span: int) -> av.VideoFrame:
+        """The image in another pixel format; ``span``, its range, stays, 0 being limited."""
         span = span or _LIMITED_RANGE
-        return self.convert(picture, format=pix_fmt, src_color_range=span, dst_color_range=span)
+        return self.convert(image, format=pix_fmt, src_color_range=span, dst_color_range=span)
 
-    def convert(self, picture: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
-        """The picture in another format or range, in the words of ``VideoFrame.reformat``."""
+    def convert(self, image: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
+        """The image in another format or range, in the words of ``VideoFrame.reformat``."""
         # More threads write over each other's first rows: rows are padded less than they need.
-        return self._reformatter.reformat(picture, threads=1, **wanted)
+        return self._reformatter.reformat(image, threads=1, **wanted)
 
 
-def pix_fmt_of(picture: av.VideoFrame) -> str:
-    """The format of a picture's samples, also of one on a GPU."""
-    return picture.format.name if picture.sw_format is None else picture.sw_format.name
+def pix_fmt_of(image: av.VideoFrame) -> str:
+    """The format of an image's samples, also of one on a GPU."""
+    return image.format.name if image.sw_format is None else image.sw_format.name
 
 
 def as_device_planes(
-    picture: av.VideoFrame, layout: PlaneFormat, download: Callable[[], tuple[Plane, ...]]
+    image: av.VideoFrame, layout: PlaneFormat, download: Callable[[], tuple[Plane, ...]]
 ) -> DevicePlanes | None:
-    """The planes of a decoded picture where they lie; None where they must be copied to the host.
+    """The planes of a decoded image where they lie; None where they must be copied to the host.
 
-    That is: a picture in the host's memory, of another layout than NV12 and P010, or of an odd size, whose last
+    That is: an image in the host's memory, of another layout than NV12 and P010, or of an odd size, whose last
     chroma samples PyAV leaves out.
     """
-    if picture.sw_format is None or picture.sw_format.name != SURFACES.get(layout.bit_depth):
+    if image.sw_format is None or image.sw_format.name != SURFACES.get(layout.bit_depth):
         return None
     if layout.width % 2 or layout.height % 2:
         return None
-    luma, chroma = picture.planes
+    luma, chroma = image.planes
     return DevicePlanes(layout, luma, chroma, luma.__dlpack_device__(), download)
 
 
 class PlaneReader:
-    """Turns decoded pictures into planes.
+    """Turns decoded images into planes.
 
-    ``note`` says what was converted, "" for nothing. ``on_copy`` is called, by any thread, with every picture that
+    ``note`` says what was converted, "" for nothing. ``on_copy`` is called, by any thread, with every image that
     comes down from a GPU, which may be long after it was read.
     """
 
@@ -164,56 +164,56 @@ class PlaneReader:
         self._scaler = Scaler()
 
     def read(
-        self, picture: av.VideoFrame, tags: ColorTags
+        self, image: av.VideoFrame, tags: ColorTags
     ) -> tuple[Sequence[Plane], Plane | None, PlaneFormat]:
         """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible.
 
-        A picture on a GPU stays there where it can.
+        An image on a GPU stays there where it can.
         """
-        name = pix_fmt_of(picture)
+        name = pix_fmt_of(image)
         carrier = carrier_of(name)
         layout = PlaneFormat(
             carrier.layout,
-            picture.width,
-            picture.height,
+            image.width,
+            image.height,
             carrier.bit_depth,
-            network_matrix(tags.matrix, picture.height),
+            network_matrix(tags.matrix, image.height),
             carrier.layout == "rgb" or tags.range == FULL_RANGE,
         )
-        download = functools.partial(self._downloaded, picture, carrier, tags, layout)
-        on_device = as_device_planes(picture, layout, download)
+        download = functools.partial(self._downloaded, image, carrier, tags, layout)
+        on_device = as_device_planes(image, layout, download)
         if on_device is not None:
             return on_device, None, layout
-        if picture.sw_format is not None or carrier.pix_fmt != name:
+        if image.sw_format is not None or carrier.pix_fmt != name:
             self.note = conversion_note(name, carrier) or self.note
-            if picture.sw_format is not None:
+            if image.sw_format is not None:
                 self._on_copy()
-            picture = self._scaler.repacked(picture, carrier.pix_fmt, tags.range)
-        planes = _planes(picture, carrier, layout)
+            image = self._scaler.repacked(image, carrier.pix_fmt, tags.range)
+        planes = _planes(image, carrier, layout)
         luma = (layout.height, layout.width)
         alpha = None
         if carrier.alpha is not None:
-            alpha = _samples(picture, carrier.alpha, luma, layout.dtype)
+            alpha = _samples(image, carrier.alpha, luma, layout.dtype)
         return planes, alpha, layout
 
     def _downloaded(
-        self, picture: av.VideoFrame, carrier: Carrier, tags: ColorTags, layout: PlaneFormat
+        self, image: av.VideoFrame, carrier: Carrier, tags: ColorTags, layout: PlaneFormat
     ) -> tuple[Plane, ...]:
-        """The planes of a picture that lies on a GPU; may be called by any thread."""
+        """The planes of an image that lies on a GPU; may be called by any thread."""
         self._on_copy()
         try:
-            host = Scaler().repacked(picture, carrier.pix_fmt, tags.range)
+            host = Scaler().repacked(image, carrier.pix_fmt, tags.range)
         except av.FFmpegError as error:
             raise SourceError(
-                f"a decoded picture cannot be fetched from the GPU ({error.strerror});"
+                f"a decoded image cannot be fetched from the GPU ({error.strerror});"
                 " use decoder='software'"
             ) from error
         return _planes(host, carrier, layout)
 
 
-def _planes(picture: av.VideoFrame, carrier: Carrier, layout: PlaneFormat) -> tuple[Plane, ...]:
+def _planes(image: av.VideoFrame, carrier: Carrier, layout: PlaneFormat) -> tuple[Plane, ...]:
     return tuple(
-        _samples(picture, index, shape, layout.dtype)
+        _samples(image, index, shape, layout.dtype)
         for index, shape in zip(carrier.order, layout.plane_shapes, strict=True)
     )
 
@@ -227,13 +227,13 @@ def conversion_note(name: str, carrier: Carrier) -> str:
 
 
 def _samples(
-    picture: av.VideoFrame, index: int, shape: tuple[int, int], dtype: np.dtype[Any]
+    image: av.VideoFrame, index: int, shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> Plane:
-    """A view (H, W) of the visible part of one of FFmpeg's planes; it keeps the picture alive."""
-    plane: Any = picture.planes[index]
+    """A view (H, W) of the visible part of one of FFmpeg's planes; it keeps the image alive."""
+    plane: Any = image.planes[index]
     rows: Plane = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     view = rows[: shape[0], : shape[1]]
-    view.flags.writeable = False  # decoders go on reading from the pictures they have given out
+    view.flags.writeable = False  # decoders go on reading from the images they have given out
     return view
 
 
@@ -247,7 +247,7 @@ class Target:
 
 
 class PlaneWriter:
-    """Turns planes into pictures of one format, by copying where the encoder takes the layout."""
+    """Turns planes into images of one format, by copying where the encoder takes the layout."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -257,30 +257,30 @@ class PlaneWriter:
     def write(
         self, planes: Sequence[Plane], alpha: Plane | None, layout: PlaneFormat
     ) -> av.VideoFrame:
-        """A picture of the target's size; rows and columns beyond the frame repeat the last."""
+        """An image of the target's size; rows and columns beyond the frame repeat the last."""
         if layout.layout == "gray" and self._carrier.layout != "gray":
             planes, layout = _with_neutral_chroma(planes, layout)
         with_alpha = self._carrier.alpha is not None and alpha is not None
         name = pix_fmt_name(layout.layout, layout.bit_depth, alpha=with_alpha)
-        picture = av.VideoFrame(self._target.width, self._target.height, name)
+        image = av.VideoFrame(self._target.width, self._target.height, name)
         sources = (*planes, alpha) if alpha is not None and with_alpha else planes
         places = _planar(name)
         assert places is not None  # every name that pix_fmt_name makes is planar
         order = (*places.order, 3) if with_alpha else places.order
         for index, samples in zip(order, sources, strict=True):
-            _fill(picture, index, samples)
-        return self._converted(picture, layout)
+            _fill(image, index, samples)
+        return self._converted(image, layout)
 
-    def _converted(self, picture: av.VideoFrame, layout: PlaneFormat) -> av.VideoFrame:
-        if picture.format.name == self._target.pix_fmt:
-            return picture
+    def _converted(self, image: av.VideoFrame, layout: PlaneFormat) -> av.VideoFrame:
+        if image.format.name == self._target.pix_fmt:
+            return image
         span = FULL_RANGE if layout.full_range else _LIMITED_RANGE
         if layout.layout != "rgb" or self._carrier.layout == "rgb":
             return self._scaler.convert(
-                picture, format=self._target.pix_fmt, src_color_range=span, dst_color_range=span
+                image, format=self._target.pix_fmt, src_color_range=span, dst_color_range=span
             )
         return self._scaler.convert(
-            picture,
+            image,
             format=self._target.pix_fmt,
             dst_colorspace=_BT709,
             src_color_range=FULL_RANGE,
@@ -303,8 +303,8 @@ def _with_neutral_chroma(
     return (*planes, neutral, neutral), colour
 
 
-def _fill(picture: av.VideoFrame, index: int, samples: Plane) -> None:
-    plane: Any = picture.planes[index]
+def _fill(image: av.VideoFrame, index: int, samples: Plane) -> None:
+    plane: Any = image.planes[index]
     rows: Plane = np.frombuffer(plane, samples.dtype)
     rows = rows.reshape(-1, plane.line_size // samples.dtype.itemsize)
     height, width = samples.shape

@@ -1,4 +1,4 @@
-"""Planes to 8 bit RGB, for stills and contact sheets; the flow itself never converts a picture."""
+"""Planes to 8 bit RGB, for stills and contact sheets; the flow itself never converts an image."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ ENCODERS = {
         ),
         Encoder("ffv1", "ffv1", odd_sizes=True, alpha=True),
         Encoder("rawvideo", "rawvideo", odd_sizes=True),
-        # Smaller pictures do not open on every generation of the hardware.
+        # Smaller images do not open on every generation of the hardware.
         Encoder("h264_nvenc", "h264_nvenc", 17, 51, "p5", _NVENC_PRESETS, min_size=160),
         Encoder("hevc_nvenc", "hevc_nvenc", 19, 51, "p5", _NVENC_PRESETS, min_size=160),
         Encoder("av1_nvenc", "av1_nvenc", 24, 63, "p5", _NVENC_PRESETS, min_size=192),
@@ -137,7 +137,7 @@ def probe_encoders() -> list[tuple[str, bool, str]]:
 
 
 def why_closed(encoder: Encoder) -> str | None:
-    """Open the encoder for a small picture: None where that works, else FFmpeg's reason."""
+    """Open the encoder for a small image: None where that works, else FFmpeg's reason."""
     quiet_svt()
     try:
         context: Any = av.CodecContext.create(encoder.name, "w")
@@ -165,7 +165,7 @@ def codec_options(
     encoder: Encoder, options: EncodeOptions, hdr: Mastering, width: int, height: int
 ) -> dict[str, str]:
     """The encoder's private options, in FFmpeg's words; the bit rate is set on the context."""
-    if encoder.name == "ffv1":  # its slices, of level 3, do not fit into the smallest pictures
+    if encoder.name == "ffv1":  # its slices, of level 3, do not fit into the smallest images
         return {"level": "3" if min(width, height) >= 16 else "1"}
     if encoder.crf is None:
         return {}
@@ -177,7 +177,7 @@ def codec_options(
     if encoder.name == "libx265":
         words = ["log-level=none", *x265_parameters(hdr)]
         if width < 64:
-            words.append("cutree=0")  # x265 4.2 writes beyond its memory with it in narrow pictures
+            words.append("cutree=0")  # x265 4.2 writes beyond its memory with it in narrow images
         chosen["x265-params"] = ":".join(words)
     elif encoder.name == "libsvtav1" and svt_parameters(hdr):
         chosen["svtav1-params"] = ":".join(svt_parameters(hdr))
@@ -194,25 +194,25 @@ class Fit:
 
 
 def fit(
-    encoder: Encoder, layout: PlaneFormat, *, bit_depth: int | None, alpha: bool, pictures: bool
+    encoder: Encoder, layout: PlaneFormat, *, bit_depth: int | None, alpha: bool, images: bool
 ) -> Fit:
     """The pixel format and size nearest to a frame that the encoder takes.
 
     Args:
         bit_depth: the depth that was asked for, None for the frame's own.
         alpha: whether frames carry transparency.
-        pictures: whether the frames come from pictures: RGB then becomes 4:2:0, which plays
+        images: whether the frames come from images: RGB then becomes 4:2:0, which plays
             everywhere.
 
     """
     accepted = _accepted(encoder.name)
     depth = bit_depth or layout.bit_depth
-    for kind, bits in _candidates(layout.layout, depth, pictures and encoder.crf is not None):
+    for kind, bits in _candidates(layout.layout, depth, images and encoder.crf is not None):
         for name in _spellings(kind, bits, alpha and encoder.alpha):
             if name in accepted:
                 width, height = _fitting_size(encoder, layout, kind)
                 notes, losses = _changes(
-                    encoder, layout, kind, bits=bits, asked=bit_depth, pictures=pictures
+                    encoder, layout, kind, bits=bits, asked=bit_depth, images=images
                 )
                 if (width, height) != (layout.width, layout.height):
                     notes += (
@@ -264,16 +264,16 @@ def _changes(
     *,
     bits: int,
     asked: int | None,
-    pictures: bool,
+    images: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Notes and losses of writing ``layout`` as ``kind`` with ``bits``."""
     notes: list[str] = []
     losses: list[str] = []
     if kind != layout.layout:
         text = f"{layout.layout} was written as {kind}, which {encoder.name} takes"
-        # From pictures a video plays everywhere only with thinned-out chroma; else it is a loss.
+        # From images a video plays everywhere only with thinned-out chroma; else it is a loss.
         smaller = _CHROMA_SHARE[kind] < _CHROMA_SHARE[layout.layout]
-        (losses if smaller and not pictures else notes).append(text)
+        (losses if smaller and not images else notes).append(text)
     if bits != layout.bit_depth:
         text = f"{layout.bit_depth} bit was written as {bits} bit"
         if bits < layout.bit_depth and asked is None:

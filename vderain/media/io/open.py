@@ -125,7 +125,7 @@ def _advice(error: Exception, pipe: StandardInput | None) -> str:
 
 
 def pick_video(container: InputContainer, path: str) -> Any:
-    """The video stream to derain: the default one, else the first; cover pictures do not count.
+    """The video stream to derain: the default one, else the first; cover images do not count.
 
     Raises SourceError where there is none, or no decoder for it.
     """
@@ -137,7 +137,7 @@ def pick_video(container: InputContainer, path: str) -> Any:
     ]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams} - {"video"})
-        covers = ["a cover picture"] if container.streams.video else []
+        covers = ["a cover image"] if container.streams.video else []
         held = " and ".join([", ".join(kinds), *covers] if kinds else covers) or "nothing"
         raise SourceError(f"{name}: holds no video, only {held}; there is nothing to derain")
     flagged = [stream for stream in streams if stream.disposition & Disposition.default]

@@ -8,7 +8,7 @@ from av.stream import Discard, Disposition
 
 
 def choose_variant(container: Any) -> None:
-    """Have FFmpeg leave out all variants of an HLS stream but the best: the largest picture, the highest rate."""
+    """Have FFmpeg leave out all variants of an HLS stream but the best: the largest image, the highest rate."""
     if not container.format.name.startswith("hls"):
         return
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]

@@ -36,7 +36,7 @@ from vderain.options import EncodeOptions
 
 _BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire
 _ANALYSE_US = "2000000"
-_ARRIVALS = 64  # packets whose pictures the decoder may still hold back
+_ARRIVALS = 64  # packets whose images the decoder may still hold back
 _DEVICE_ERRORS = {
     errno.ENOENT: "there is no such device; v4l2-ctl --list-devices shows what there is",
     errno.EACCES: "this user may not open it; it must be in the group video",
@@ -82,7 +82,7 @@ class CameraSource:
     """``Camera`` over anything that FFmpeg reads while it happens.
 
     Decodes without the delay of frame threads. Frames come upright, to the nearest quarter turn:
-    few outputs can say how a picture stands. Where the packets carry no usable times (MJPEG over
+    few outputs can say how an image stands. Where the packets carry no usable times (MJPEG over
     HTTP) those of their arrival are taken. Raises SourceError, LoginError, UnusableError.
     """
 
@@ -129,11 +129,11 @@ class CameraSource:
             if packet.stream.index != self._video.index:
                 continue
             self._arrived(packet)
-            for picture in self._pictures(packet):
-                yield self._captured(picture)
+            for image in self._images(packet):
+                yield self._captured(image)
         if not self.is_live:
-            for picture in self._pictures(None):
-                yield self._captured(picture)
+            for image in self._images(None):
+                yield self._captured(image)
 
     def cancel(self) -> None:
         """End the iteration with the next packet, or when a blocked read times out."""
@@ -214,7 +214,7 @@ class CameraSource:
         )
         self._reader = PlaneReader()
         self._posture = AS_STORED
-        self._seen: tuple[int, int, int] | None = None  # size and rotation of the last picture
+        self._seen: tuple[int, int, int] | None = None  # size and rotation of the last image
         self._location = chroma_location(self._video)
         self._stamps_arrival = self._container.format.name in ("mpjpeg", "mjpeg", "jpeg_pipe")
         self._info = StreamInfo(
@@ -238,7 +238,7 @@ class CameraSource:
                     if packet.stream.index == self._video.index and packet.size:
                         last_s = time.monotonic()
                     elif time.monotonic() - last_s > self._options.timeout_s:
-                        raise SourceError(f"{self._name}: its picture stopped")
+                        raise SourceError(f"{self._name}: its image stopped")
                     if packet.size:
                         yield packet
                 return
@@ -266,56 +266,56 @@ class CameraSource:
         due_s = self._began[0] + time_s - self._began[1]
         self._stop.wait(max(0.0, due_s - now_s))
 
-    def _pictures(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
-        for picture in self._decoder.decode(packet):
-            if picture.interlaced_frame and self._encode.interlaced == "refuse":
+    def _images(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
+        for image in self._decoder.decode(packet):
+            if image.interlaced_frame and self._encode.interlaced == "refuse":
                 raise UnusableError(
                     f"{self._name}: is interlaced, which this network was not trained on; use"
                     " interlaced='deinterlace' to turn it into full frames first, or interlaced='keep'"
                     " where only the flag is wrong"
                 )
             if self._filter is None:
-                yield picture
+                yield image
             else:
-                yield from self._filter.push(picture)
+                yield from self._filter.push(image)
 
-    def _captured(self, picture: av.VideoFrame) -> LiveFrame:
+    def _captured(self, image: av.VideoFrame) -> LiveFrame:
         arrived_s = time.monotonic()
-        if picture.pts is not None:
-            arrived_s = self._arrivals.pop(picture.pts, arrived_s)
-        tags = color_tags(picture, self._location)
+        if image.pts is not None:
+            arrived_s = self._arrivals.pop(image.pts, arrived_s)
+        tags = color_tags(image, self._location)
         kind = hdr_name(tags)
         if kind and self._encode.hdr == "refuse":
             raise UnusableError(
                 f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
                 " use hdr='keep' to go on all the same"
             )
-        self._look_at(picture)
-        pts = self._clock.stamp(picture.pts)
-        planes, _, layout = self._reader.read(picture, tags)
+        self._look_at(image)
+        pts = self._clock.stamp(image.pts)
+        planes, _, layout = self._reader.read(image, tags)
         self._stats.frames += 1
         frame = Frame(
             self._posture.upright(planes),
             layout.rotated(self._posture.turns),
             pts,
             self._time_base,
-            duration=picture.duration or 0,
+            duration=image.duration or 0,
             tags=tags,
             discontinuity=self._decoder.take_gap(),
         )
         return LiveFrame(frame, arrived_s, self._info.sample_aspect_ratio)
 
-    def _look_at(self, picture: av.VideoFrame) -> None:
-        """How pictures of this size stand, and what shape their pixels have."""
-        seen = picture.width, picture.height, picture.rotation
+    def _look_at(self, image: av.VideoFrame) -> None:
+        """How images of this size stand, and what shape their pixels have."""
+        seen = image.width, image.height, image.rotation
         if seen == self._seen:
             return
         # What the container said was of the first size.
         teller = self._video if self._seen is None else self._video.codec_context
         self._seen = seen
-        self._posture = _posture(picture)
+        self._posture = _posture(image)
         shape = _pixel_shape(teller)
-        width, height = picture.width, picture.height
+        width, height = image.width, image.height
         if self._posture.turns % 2:
             width, height, shape = height, width, 1 / shape
         self._info = replace(self._info, width=width, height=height, sample_aspect_ratio=shape)
@@ -326,8 +326,8 @@ def _pixel_shape(teller: Any) -> Fraction:
     return Fraction(teller.sample_aspect_ratio or 1)
 
 
-def _posture(picture: av.VideoFrame) -> Posture:
-    matrix = display_matrix(picture)
+def _posture(image: av.VideoFrame) -> Posture:
+    matrix = display_matrix(image)
     return AS_STORED if matrix is None else Posture.of(matrix)
 
 

@@ -21,7 +21,7 @@ from vderain.media.live.types import EncodedPacket, PacketKind
 from vderain.options import EncodeOptions
 
 UNIT = Fraction(1, 90_000)  # of all video times in a session
-KEY_INTERVAL_S = 2.0  # how soon a viewer who joins sees a picture
+KEY_INTERVAL_S = 2.0  # how soon a viewer who joins sees an image
 LIVE_CODECS = ("h264", "hevc", "h264_nvenc", "hevc_nvenc")
 _PRESETS = {"h264": "veryfast", "hevc": "ultrafast"}
 _QUALITY = {"h264": 20, "hevc": 23}  # a stream costs bandwidth all day; files get more by default
@@ -88,7 +88,7 @@ class LiveVideoEncoder:
         self._encoder, options, self.notes = live_encoder(options)
         self.format = first.format
         fitted = fit(
-            self._encoder, first.format, bit_depth=options.bit_depth, alpha=False, pictures=False
+            self._encoder, first.format, bit_depth=options.bit_depth, alpha=False, images=False
         )
         self.notes += [*fitted.notes, *fitted.losses]
         self._writer = PlaneWriter(fitted.target)
@@ -125,12 +125,12 @@ class LiveVideoEncoder:
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
         self._last_pts = pts
-        picture: Any = self._writer.write(frame.planes, None, frame.format)
-        picture.time_base, picture.pts = UNIT, pts
+        image: Any = self._writer.write(frame.planes, None, frame.format)
+        image.time_base, image.pts = UNIT, pts
         if key:
-            picture.pict_type = av.video.frame.PictureType.I
+            image.pict_type = av.video.frame.PictureType.I
         try:
-            return [self._packed(packet) for packet in self.stream.encode(picture)]
+            return [self._packed(packet) for packet in self.stream.encode(image)]
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{self._encoder.name} failed: {_text(error)}") from None
 

@@ -152,7 +152,7 @@ class PublishOutlet(_MuxedOutlet):
         """Connect; over RTMP that goes on while the first packets are written."""
         self.confirmed, self._first_s = self._muxer != "flv", None
         timeout_us = str(round(self._timeout_s * 1e6))
-        # Sound is not held back for longer than this for a picture that does not come.
+        # Sound is not held back for longer than this for an image that does not come.
         options = {"max_interleave_delta": _INTERLEAVE_US}
         if self._muxer == "rtsp":
             options |= {"rtsp_transport": "tcp", "timeout": timeout_us}
@@ -161,7 +161,7 @@ class PublishOutlet(_MuxedOutlet):
         elif self._muxer == "mpegts":
             options |= {"muxdelay": "0", "flush_packets": "1"}
         elif self._muxer == "rtp_mpegts":
-            # RTP sends both tracks as one, whose times must rise: a late picture would end it.
+            # RTP sends both tracks as one, whose times must rise: a late image would end it.
             options |= {"max_interleave_delta": _RTP_INTERLEAVE_US}
         url = self._url
         if url.startswith("udp://") and "pkt_size" not in url:

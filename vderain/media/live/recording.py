@@ -146,7 +146,7 @@ class RecordingOutlet:
 
 
 def recover(folder: Path) -> list[Path]:
-    """Give segments that killed processes left their names, where they hold pictures; returns them."""
+    """Give segments that killed processes left their names, where they hold images; returns them."""
     recovered = []
     left = (path for suffix in RECORDINGS for path in folder.glob(f"*{suffix}{_PART}"))
     for partial in sorted(left) if fcntl is not None else ():

@@ -1,4 +1,4 @@
-"""How a picture stands: what its display matrix asks for, done to its planes."""
+"""How an image stands: what its display matrix asks for, done to its planes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vderain.frames import Plane
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """What makes a stored picture upright: mirrored left to right first, then turned counter-clockwise."""
+    """What makes a stored image upright: mirrored left to right first, then turned counter-clockwise."""
 
     turns: int = 0  # quarters, 0 to 3
     mirrored: bool = False

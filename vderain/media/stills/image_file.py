@@ -1,4 +1,4 @@
-"""One picture file: bytes to planes, and a frame to PNG bytes with its EXIF, ICC and XMP.
+"""One image file: bytes to planes, and a frame to PNG bytes with its EXIF, ICC and XMP.
 
 Pixels go through OpenCV. The rest is read here, because OpenCV hides whether a file was CMYK, turns
 (or fails to turn) TIFF by its orientation tag, and drops text, gamma and resolution of PNG.
@@ -34,20 +34,20 @@ _ORIENTATION, _PHOTOMETRIC, _XMP, _EXIF_IFD, _ICC, _GPS_IFD = 274, 262, 700, 346
 _TIFF_COLOURS = {5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*"}
 
 # EXIF orientation -> degrees counter-clockwise to upright. Orientations 2, 4, 5 and 7 are mirrored
-# as well; the mirror is left out, since rain falls down in a mirrored picture too.
+# as well; the mirror is left out, since rain falls down in a mirrored image too.
 _ROTATION = {3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}
 _EXIF_OF_ROTATION = {90: 8, 180: 3, 270: 6}
 
 
 @dataclass(frozen=True, slots=True)
 class PngChunks:
-    """What a picture carries besides samples, as whole ancillary chunks of a PNG file."""
+    """What an image carries besides samples, as whole ancillary chunks of a PNG file."""
 
     data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class Image:
     """One decoded file: the fields of Frame, and ``losses``, which names what was left in it."""
 
     planes: tuple[Plane, ...]
@@ -58,7 +58,7 @@ class Picture:
     losses: tuple[str, ...]
 
 
-def read_picture(path: Path) -> Picture:
+def read_image(path: Path) -> Image:
     """Decode a PNG, JPEG, WebP, BMP or TIFF file; planes are gray or R, G, B, uint8 or uint16.
 
     Raises SourceError for a file that cannot be read, is damaged, or has samples of another kind.
@@ -82,7 +82,7 @@ def read_picture(path: Path) -> Picture:
         exif, chunks = _opencv_metadata(kinds, blocks)
     planes, alpha = _split(pixels)
     height, width = pixels.shape[:2]
-    return Picture(
+    return Image(
         planes=planes,
         format=PlaneFormat(
             "gray" if len(planes) == 1 else "rgb",
@@ -154,7 +154,7 @@ def _split(pixels: Plane) -> tuple[tuple[Plane, ...], Plane | None]:
 
 
 def _refuse_other_colours(path: Path, data: bytes, tags: dict[int, int]) -> None:
-    """OpenCV turns CMYK and L*a*b* into RGB without a profile: not the picture's colours."""
+    """OpenCV turns CMYK and L*a*b* into RGB without a profile: not the image's colours."""
     colours = "CMYK" if data.startswith(_JPEG) and _jpeg_components(data) == 4 else None
     if _PHOTOMETRIC in tags:
         colours = _TIFF_COLOURS.get(_short(data, tags[_PHOTOMETRIC]))
@@ -272,9 +272,9 @@ def _minimal_exif(orientation: int) -> bytes:
 def _left_behind(path: Path, data: bytes, tags: dict[int, int]) -> Iterator[str]:
     if _EXIF_IFD in tags or _GPS_IFD in tags:
         yield f"{path}: of the EXIF tags of a TIFF file only the orientation is carried over"
-    pages = _count_pictures(path) if _may_hold_several(data) else 1
+    pages = _count_images(path) if _may_hold_several(data) else 1
     if pages > 1:
-        yield f"{path}: only the first of {pages} pictures in this file is derained"
+        yield f"{path}: only the first of {pages} images in this file is derained"
 
 
 def _may_hold_several(data: bytes) -> bool:
@@ -286,7 +286,7 @@ def _may_hold_several(data: bytes) -> bool:
     return data[:2] in (b"II", b"MM")
 
 
-def _count_pictures(path: Path) -> int:
+def _count_images(path: Path) -> int:
     """OpenCV counts in files only, and takes names that are not UTF-8 as bytes only."""
     with _quiet_opencv():
         try:

@@ -1,4 +1,4 @@
-"""Pictures and folders of pictures as a source, PNG files as a sink; one in memory at a time."""
+"""Images and folders of images as a source, PNG files as a sink; one in memory at a time."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from vderain.interfaces import FrameSource, SinkReport, SourceStats, StreamInfo,
 from vderain.media.frames.rgb import Image
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.urls import is_url
-from vderain.media.stills.image_file import encode_png, read_picture
+from vderain.media.stills.image_file import encode_png, read_image
 from vderain.media.stills.sequence import Likeness, numbered, pattern_of
 from vderain.options import EncodeOptions, RunOptions
 
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-_OTHER_PICTURES = {
+_OTHER_IMAGES = {
     *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".exr", ".hdr"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
 }
-_TIME_BASE = Fraction(1, 25)  # pictures have no time; this is how long each shows as video
+_TIME_BASE = Fraction(1, 25)  # images have no time; this is how long each shows as video
 
 
 def is_image_path(path: str) -> bool:
-    """Whether a path names a picture, by its extension, or a folder of pictures.
+    """Whether a path names an image, by its extension, or a folder of images.
 
     A name without extension that does not exist counts as a folder that is still to be made.
     """
@@ -51,11 +51,11 @@ def is_image_path(path: str) -> bool:
 
 
 class ImageSource:
-    """FrameSource over one picture or a folder of pictures, in natural order (2 before 10).
+    """FrameSource over one image or a folder of images, in natural order (2 before 10).
 
     Sizes and formats may differ from frame to frame. Every frame is a scene of its own, unless
     ``run.sequence`` or a pattern such as ``frame_%04d.png`` says that they are consecutive. Damaged
-    and unsupported pictures of a folder are skipped, counted and named; subfolders are not entered.
+    and unsupported images of a folder are skipped, counted and named; subfolders are not entered.
     Raises SourceError where nothing can be read, and OptionError for a sequence of one file.
     """
 
@@ -67,30 +67,30 @@ class ImageSource:
         self._sequence = run.sequence or pattern is not None
         if self._sequence and not self._folder:
             raise OptionError(
-                f"sequence=True: {path} is one picture; name the folder of the sequence"
+                f"sequence=True: {path} is one image; name the folder of the sequence"
             )
         if pattern is not None:
-            pictures = numbered(Path(path).parent, pattern)
+            images = numbered(Path(path).parent, pattern)
         else:
-            pictures = self._list_folder(Path(path)) if self._folder else [Path(path)]
-        self._chosen = _within(pictures, run)
+            images = self._list_folder(Path(path)) if self._folder else [Path(path)]
+        self._chosen = _within(images, run)
         self._likeness = Likeness(self._chosen)
         if not self._chosen:
             raise SourceError(
-                f"{path}: none of its {len(pictures)} pictures lies in the chosen time"
-                " (a picture counts as 1/25 of a second)"
+                f"{path}: none of its {len(images)} images lies in the chosen time"
+                " (an image counts as 1/25 of a second)"
             )
         self._frames = self._read_all()
         first = next(self._frames, None)
         if first is None:
-            raise SourceError(f"{path}: no picture in it can be read: {self._stats.losses[0]}")
+            raise SourceError(f"{path}: no image in it can be read: {self._stats.losses[0]}")
         self._pending: Iterator[Frame] = chain((first,), self._frames)
         folder = str(Path(path).parent) if pattern is not None else path
-        self._info = self._describe(folder, first, len(pictures))
+        self._info = self._describe(folder, first, len(images))
 
     @property
     def info(self) -> StreamInfo:
-        """Size and format are those of the first picture; length and count of the whole input."""
+        """Size and format are those of the first image; length and count of the whole input."""
         return self._info
 
     @property
@@ -100,26 +100,26 @@ class ImageSource:
 
     @property
     def template(self) -> None:
-        """Pictures have no tracks to mirror."""
+        """Images have no tracks to mirror."""
         return None
 
     def __iter__(self) -> Iterator[Frame]:
-        """One frame per picture; ``pts`` counts from the first chosen one, skipped ones too."""
+        """One frame per image; ``pts`` counts from the first chosen one, skipped ones too."""
         for frame in self._pending:
             self._stats.frames += 1
             self._likeness.see(frame)
             yield frame
         if not self._sequence and self._likeness.is_sequence:
             self._stats.notes.append(
-                "these pictures look like consecutive frames; with sequence=True each is derained with the"
+                "these images look like consecutive frames; with sequence=True each is derained with the"
                 " help of its neighbours"
             )
 
     def cancel(self) -> None:
-        """No read of a picture waits for anything."""
+        """No read of an image waits for anything."""
 
     def close(self) -> None:
-        """Forget the picture read ahead."""
+        """Forget the image read ahead."""
         self._frames.close()
         self._pending = iter(())
 
@@ -128,44 +128,44 @@ class ImageSource:
             entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
         except OSError as error:
             raise SourceError(f"{folder}: cannot be listed: {error.strerror}") from error
-        pictures, others = [], []
+        images, others = [], []
         for entry in sorted(entries, key=lambda entry: _natural(entry.name)):
             suffix = entry.suffix.lower()
             if suffix in READABLE and not entry.is_dir():
-                pictures.append(entry)
-            elif suffix in _OTHER_PICTURES:
+                images.append(entry)
+            elif suffix in _OTHER_IMAGES:
                 self._stats.decode_failures += 1
-                self._stats.losses.append(f"{entry}: {suffix[1:]} pictures are not supported")
+                self._stats.losses.append(f"{entry}: {suffix[1:]} images are not supported")
             else:
                 others.append(entry.name)
-        if not pictures:
-            raise SourceError(f"{folder}: no picture in it (png, jpg, webp, bmp, tiff)")
+        if not images:
+            raise SourceError(f"{folder}: no image in it (png, jpg, webp, bmp, tiff)")
         if others:
-            self._stats.notes.append(f"not pictures, left alone: {', '.join(others)}")
-        return pictures
+            self._stats.notes.append(f"not images, left alone: {', '.join(others)}")
+        return images
 
     def _read_all(self) -> Generator[Frame, None, None]:
         for index, path in enumerate(self._chosen):
             try:
-                picture = read_picture(path)
+                image = read_image(path)
             except SourceError as error:
                 if not self._folder:
                     raise
                 self._stats.decode_failures += 1
                 self._stats.losses.append(str(error))
                 continue
-            self._stats.losses.extend(picture.losses)
+            self._stats.losses.extend(image.losses)
             yield Frame(
-                picture.planes,
-                picture.format,
+                image.planes,
+                image.format,
                 pts=index,
                 time_base=_TIME_BASE,
                 duration=1,
-                alpha=picture.alpha,
-                rotation=picture.rotation,
+                alpha=image.alpha,
+                rotation=image.rotation,
                 discontinuity=not self._sequence,
                 name=path.name,
-                metadata=picture.chunks,
+                metadata=image.chunks,
             )
 
     def _describe(self, path: str, first: Frame, count: int) -> StreamInfo:
@@ -189,14 +189,14 @@ class ImageSource:
 
 def _kind(*, folder: bool, sequence: bool) -> str:
     if sequence:
-        return "sequence of pictures"
-    return "folder of pictures" if folder else "picture"
+        return "sequence of images"
+    return "folder of images" if folder else "image"
 
 
 class ImageSink:
-    """FrameSink that writes PNG files, under the names of the source's pictures.
+    """FrameSink that writes PNG files, under the names of the source's images.
 
-    A single picture goes to a file, or into an existing folder; everything else into one folder,
+    A single image goes to a file, or into an existing folder; everything else into one folder,
     frames without a name as 000001.png and so on. Files are collected under a temporary name beside
     their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
     file after the other. ``abort`` thus leaves everything as it was. Tracks beside a video have no
@@ -222,12 +222,12 @@ class ImageSink:
         self._report = SinkReport(path=target, codec="png", losses=_dropped(source.template))
 
     def write(self, item: Frame | PassedPacket) -> None:
-        """Write one picture under its temporary name; packets of other tracks are dropped."""
+        """Write one image under its temporary name; packets of other tracks are dropped."""
         if isinstance(item, PassedPacket):
             return
         _refuse_yuv(str(self._place.path), item.format.layout)
         if self._single and self._taken:
-            raise OptionError(f"{self._place.path}: one file cannot hold more than one picture")
+            raise OptionError(f"{self._place.path}: one file cannot hold more than one image")
         name = self._name_of(item)
         file = self._place.partial if self._single else self._place.partial / name
         try:
@@ -320,14 +320,14 @@ class _Folder:
 
 
 def write_png(path: str, rgb: Image, *, overwrite: bool) -> None:
-    """Write one RGB picture, (H, W, 3) uint8, under its name only when complete.
+    """Write one RGB image, (H, W, 3) uint8, under its name only when complete.
 
     Whether ``path`` is an input is for the caller to check. Raises OptionError for another extension
     than .png, and SinkError.
     """
     place = Destination(path)
     if place.path.suffix.lower() != ".png":
-        raise OptionError(f"{path}: pictures are written as PNG; give a name that ends in .png")
+        raise OptionError(f"{path}: images are written as PNG; give a name that ends in .png")
     place.check("", overwrite=overwrite)
     fmt = PlaneFormat("rgb", rgb.shape[1], rgb.shape[0], full_range=True)
     data = encode_png(Frame((rgb[..., 0], rgb[..., 1], rgb[..., 2]), fmt, 0, _TIME_BASE))
@@ -344,7 +344,7 @@ def _refuse_yuv(path: str, pixels: str) -> None:
     """Raise OptionError where frames, or the pixel format of a whole source, need a conversion."""
     if pixels.startswith(("yuv", "nv", "p01")):
         raise OptionError(
-            f"{path}: a folder or a picture holds gray and RGB pictures, and these frames are"
+            f"{path}: a folder or an image holds gray and RGB images, and these frames are"
             f" {pixels}; a video needs a file name that ends in .mp4, .mkv, .mov or .webm"
         )
 
@@ -353,11 +353,11 @@ def _dropped(template: Any) -> list[str]:
     """A loss for every track beside the video."""
     if template is None:
         return []
-    # Brings PyAV, which pictures do without.
+    # Brings PyAV, which images do without.
     from vderain.media.io.open import is_container_track, track_name
 
     return [
-        f"{track_name(stream)}: dropped, pictures cannot hold it"
+        f"{track_name(stream)}: dropped, images cannot hold it"
         for stream in template.container.streams
         if stream.index != template.video_index and not is_container_track(stream)
     ]
@@ -378,11 +378,11 @@ def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
 
 
-def _within(pictures: list[Path], run: RunOptions) -> list[Path]:
+def _within(images: list[Path], run: RunOptions) -> list[Path]:
     end_s = float("inf") if run.duration_s is None else run.start_s + run.duration_s
     return [
         path
-        for index, path in enumerate(pictures)
+        for index, path in enumerate(images)
         if run.start_s <= float(index * _TIME_BASE) < end_s
     ]
 
@@ -394,8 +394,8 @@ def _target(path: Path, origin: Path, single: bool) -> Path:
         return path / (origin.stem + ".png")
     if single and path.suffix.lower() != ".png":
         raise OptionError(
-            f"{path}: pictures are written as PNG; name a .png file or an existing folder"
+            f"{path}: images are written as PNG; name a .png file or an existing folder"
         )
     if not single and not folder and (os.path.isfile(path) or path.suffix.lower() in READABLE):
-        raise OptionError(f"{path}: more than one picture needs a folder as output, not a file")
+        raise OptionError(f"{path}: more than one image needs a folder as output, not a file")
     return path

@@ -1,4 +1,4 @@
-"""Pictures of a folder that are the consecutive frames of one video."""
+"""Images of a folder that are the consecutive frames of one video."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vderain.frames import Frame
 
 _PATTERN = re.compile(r"%0?(\d*)d")
 _NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
-_FEWEST = 5  # pictures that are taken for a sequence
+_FEWEST = 5  # images that are taken for a sequence
 _TRIED = 4  # of them, from the first on
-_GRID = 24  # a picture is compared by the means of so many fields across and down
+_GRID = 24  # an image is compared by the means of so many fields across and down
 _ALIKE = 0.9  # correlation; frames of one scene are above, and two photographs below
 
 
@@ -49,14 +49,14 @@ def numbered(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
 
 
 class Likeness:
-    """Whether a folder looks like a sequence: names with consecutive numbers, and first pictures of one scene."""
+    """Whether a folder looks like a sequence: names with consecutive numbers, and first images of one scene."""
 
     def __init__(self, pictures: Sequence[Path]) -> None:
         self._numbered = _are_consecutive([path.name for path in pictures])
         self._seen: list[npt.NDArray[np.float64]] = []
 
     def see(self, frame: Frame) -> None:
-        """Take the next picture; only the first ones are looked at."""
+        """Take the next image; only the first ones are looked at."""
         if self._numbered and len(self._seen) < _TRIED:
             self._seen.append(_means(frame))
 

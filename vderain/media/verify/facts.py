@@ -107,12 +107,10 @@ class Facts:
         """Of a file; its first frame is decoded. Raises SourceError."""
         with closing(open_container(path)) as container:
             video = pick_video(container, path)
-            picture: Any = None
+            image: Any = None
             with suppress(av.FFmpegError):
-                picture = next(container.decode(video), None)
-            kinds = (
-                [data.type.name for data in side_data_of(picture)] if picture is not None else []
-            )
+                image = next(container.decode(video), None)
+            kinds = [data.type.name for data in side_data_of(image)] if image is not None else []
             return cls.of(
                 container,
                 video,

@@ -213,7 +213,7 @@ def _sync_problems(source: Contents, output: Contents, track: Other, found: Othe
 
 
 def _failures(path: str) -> int:
-    """Packets of the video that do not decode; negative, how many pictures are missing otherwise."""
+    """Packets of the video that do not decode; negative, how many images are missing otherwise."""
     failures = sent = shown = 0
     with closing(open_container(path)) as container:
         stream = pick_video(container, path)
@@ -233,4 +233,4 @@ def _failures(path: str) -> int:
 
 
 def _intact(pictures: list[Any]) -> int:
-    return sum(not picture.is_corrupt for picture in pictures)
+    return sum(not image.is_corrupt for image in pictures)

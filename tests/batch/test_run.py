@@ -83,22 +83,3 @@ def test_nothing_to_do_is_an_error(archive):
     with pytest.raises(OptionError, match="give a list"):
         derain_archive(str(archive / "in"), archive / "out")
     assert not (archive / "out").exists()
-
-
-def test_a_clip_is_read_from_end_to_end_only_to_be_cut_and_to_be_verified(archive, monkeypatch):
-    from vderain.media.io import index
-
-    read, packets_of = [], index.packets_of
-
-    def counted(container, path, stream=None, **more):
-        whole = True
-        for number, packet in enumerate(packets_of(container, path, stream, **more)):
-            whole = number >= 59
-            yield packet
-        if whole and "/in/" in path:
-            read.append(Path(path).name)
-
-    for module in ("io.index", "edit.assemble", "verify.contents"):
-        monkeypatch.setattr(f"vderain.media.{module}.packets_of", counted)
-    derain_archive([archive / "in"], archive / "out", include=["a.mp4"], **FAST)
-    assert read == ["a.mp4", "a.mp4"]

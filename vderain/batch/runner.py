@@ -34,7 +34,8 @@ from vderain.batch.rain.spans import Gated, Gating
 from vderain.errors import SinkError, VderainError
 from vderain.interfaces import SinkReport
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
-from vderain.media.io.index import VideoIndex, index_video
+from vderain.media.edit.inspect import Inspected, inspect
+from vderain.media.io.index import VideoIndex
 from vderain.media.verify.problems import problems_of
 from vderain.report import damage_losses
 
@@ -103,9 +104,8 @@ class Batch:
         self._in_flight: Counter[int] = Counter()
         self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
         self._errors: dict[int, Exception] = {}
-        self._indexes: dict[
-            int, VideoIndex
-        ] = {}  # of clips that were cut in this run, until they are whole
+        # Of clips that were cut in this run, until they are whole.
+        self._inspected: dict[int, Inspected] = {}
         self.tally = Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
@@ -203,7 +203,8 @@ class Batch:
         """Look at a clip, and fix where it is cut."""
         for segment in self.manifest.segments(clip.id):
             self._segment_file(clip, segment).unlink(missing_ok=True)
-        index = self._indexes[clip.id] = index_video(str(clip.source))
+        known = self._inspected[clip.id] = inspect(str(clip.source))
+        index = known.index
         gated = self._gating.look(index) if self._gating is not None else Gated()
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
@@ -292,7 +293,7 @@ class Batch:
             self._pieces(clip, segments),
             str(partial),
             encode=encode,
-            index=self._indexes.pop(clip.id, None),
+            known=self._inspected.pop(clip.id, None),
         )
         record = _record(clip, segments, made.report)
         problems = problems_of(made.contents, str(partial), frames=record["frames"])
@@ -348,7 +349,7 @@ class Batch:
 
     def _failed(self, clip: ClipRow, error: Exception) -> None:
         """Try a clip again after the others, or set it aside with the reason."""
-        self._indexes.pop(clip.id, None)
+        self._inspected.pop(clip.id, None)
         self._stop_if_full(error)
         reason = _reason(error)
         if self.manifest.count_attempt(clip.id) <= self.settings.batch.retries:

@@ -33,10 +33,17 @@ from vderain.media.io.open import (
     seconds,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardInput
-from vderain.media.io.survey import announced_length_s, believable_rate, rate_of, survey
+from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import redact, shown
 from vderain.media.io.variants import left_out
-from vderain.media.span import Entry, FrameSpan, Span, exact_entry, tried_entry
+from vderain.media.span import (
+    Entry,
+    FrameSpan,
+    Span,
+    exact_entry,
+    leave_out_others,
+    tried_entry,
+)  # fmt: skip
 from vderain.options import EncodeOptions, RunOptions
 
 _TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
@@ -54,13 +61,20 @@ class VideoSource:
     common offset, so that the output begins near zero; else every time stays as it is.
 
     With ``span`` those frames come, whatever the span of ``run``, and nothing of other tracks; times stay as
-    they are, and only damage in the span itself is counted. Raises SourceError.
+    they are, and only damage in the span itself is counted. ``known`` is what the packets tell, where somebody
+    has read them already. Raises SourceError.
     """
 
     _rate: Fraction | None
 
     def __init__(
-        self, path: str, *, run: RunOptions, encode: EncodeOptions, span: FrameSpan | None = None
+        self,
+        path: str,
+        *,
+        run: RunOptions,
+        encode: EncodeOptions,
+        span: FrameSpan | None = None,
+        known: Survey | None = None,
     ) -> None:
         self._is_segment = span is not None
         self._name, self._path = input_name(path), path
@@ -71,7 +85,7 @@ class VideoSource:
         stay = encode.interlaced != "deinterlace"  # the filter works on the host
         self._container, software = open_for(run.decoder, path, self._pipe, stay=stay)
         try:
-            self._open(path, run, encode, span)
+            self._open(path, run, encode, span, known)
             if run.decoder != "software":
                 software = software or stays_in_software(self._stream)
             self._nvdec = run.decoder == "nvdec" and stay and not software
@@ -90,7 +104,12 @@ class VideoSource:
             raise
 
     def _open(
-        self, path: str, run: RunOptions, encode: EncodeOptions, span: FrameSpan | None
+        self,
+        path: str,
+        run: RunOptions,
+        encode: EncodeOptions,
+        span: FrameSpan | None,
+        known: Survey | None,
     ) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
@@ -101,13 +120,18 @@ class VideoSource:
                 f"other variants of the stream are left out: {', '.join(others)}"
             )
         self._time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
-        self._survey = None if self._is_segment else survey(path, self._stream)
+        self._survey = known
+        if known is None and not self._is_segment:
+            self._survey = survey(path, self._stream)
         surveyed = self._survey.rate if self._survey else None
         self._rate = believable_rate(self._stream) or surveyed
         self._clock = FrameClock(
             self._time_base, self._rate, sort_dts=self._container.format.name == "avi"
         )
-        self._continuity = Continuity(self._container)
+        is_alone = span is not None and span.seeks
+        if is_alone:
+            leave_out_others(self._container, self._stream)
+        self._continuity = Continuity(self._container, steady=is_alone)
         self._decoder = Decoder(
             self._stream, self._name, self._stats, self._clock, most_pixels=most_pixels
         )
@@ -157,7 +181,11 @@ class VideoSource:
     @property
     def template(self) -> Template:
         """For the sink, to be used before this source is closed."""
-        known = [item for item in self._ahead if isinstance(item, PassedPacket)]
+        samples, leftovers = {}, None
+        if not self._is_segment:  # whose file has nothing but frames
+            known = [item for item in self._ahead if isinstance(item, PassedPacket)]
+            samples = samples_of(self._path, self._container, self._stream.index, known)
+            leftovers = leftovers_of(self._path, self._container)
         return Template(
             self._container,
             self._stream.index,
@@ -168,9 +196,9 @@ class VideoSource:
             self._origin_s if self._span.start_s is None else Fraction(0),
             self._first_s,
             self._cut_s(),
-            samples_of(self._path, self._container, self._stream.index, known),
+            samples,
             self._builder.timecode,
-            leftovers_of(self._path, self._container),
+            leftovers,
             self._builder.views,
         )
 

@@ -9,7 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.stream import Discard
 
+from vderain.media.frames.continuity import Continuity
 from vderain.media.io.index import nal_format, packets_of
 from vderain.media.io.open import can_reopen, codec_name, open_container
 from vderain.options import RunOptions
@@ -128,6 +130,13 @@ class Entry:
         return self.key_pts is not None and pts is not None and pts < self.key_pts
 
 
+def leave_out_others(container: Any, stream: Any) -> None:
+    """Let FFmpeg pass over the packets of all tracks but one."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+
+
 def tried_entry(path: str, stream: Any, start_s: Fraction) -> Entry:
     """An entry from which a picture before ``start_s`` is decoded; where that cannot be, the beginning.
 
@@ -165,7 +174,9 @@ def exact_entry(
     with closing(open_container(path)) as container:
         stream: Any = container.streams[stream_index]
         if not seeks:
-            return Entry(key_pts=_latest_key(container, stream, path, start_pts, needed))
+            clock = Continuity(container)
+            return Entry(key_pts=_latest_key(container, stream, clock, path, start_pts, needed))
+        leave_out_others(container, stream)
         unit = Fraction(stream.time_base)
         for margin_s in _MARGINS_S:
             back_s = margin_s + Fraction(3, 2) * needed / (rate or 25)
@@ -174,7 +185,8 @@ def exact_entry(
                 return Entry()
             try:
                 container.seek(target, stream=stream)
-                key_pts = _latest_key(container, stream, path, start_pts, needed)
+                clock = Continuity(container, steady=True)
+                key_pts = _latest_key(container, stream, clock, path, start_pts, needed)
             except av.FFmpegError:
                 return Entry()
             if key_pts is not None:
@@ -182,12 +194,14 @@ def exact_entry(
     return Entry()
 
 
-def _latest_key(container: Any, stream: Any, path: str, start_pts: int, needed: int) -> int | None:
+def _latest_key(
+    container: Any, stream: Any, clock: Continuity, path: str, start_pts: int, needed: int
+) -> int | None:
     nals = nal_format(stream, codec_name(stream), path)
     keys: list[int] = []
     times: list[int] = []
     behind = 0
-    for packet in packets_of(container, path, stream):
+    for packet in packets_of(container, path, stream, clock=clock):
         if packet.pts is None:
             return None
         is_key = packet.is_keyframe and packet.pts <= start_pts

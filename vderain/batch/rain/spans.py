@@ -62,7 +62,8 @@ class RainGating:
 
     def look(self, index: VideoIndex) -> Gated:
         """As Gating says."""
-        source = VideoSource(index.path, run=self._run, encode=self._encode, span=FrameSpan())
+        span = FrameSpan(seeks=not index.jumps)
+        source = VideoSource(index.path, run=self._run, encode=self._encode, span=span)
         with closing(source):
             timeline = rain_timeline(self._noticed(source), engine=self._engine)
         if not timeline.pts:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from av.stream import Discard
+
 from vderain.errors import SinkError
 from vderain.frames import Frame, PassedPacket, PlaneFormat
-from vderain.interfaces import SinkReport, StreamInfo
-from vderain.media.carry.template import Template
+from vderain.interfaces import SinkReport
+from vderain.media.edit.inspect import Inspected, inspect
 from vderain.media.edit.parts import Copied, Encoded, Parts, Piece
 from vderain.media.encoding import written_tags
 from vderain.media.frames.continuity import Continuity
@@ -19,8 +21,7 @@ from vderain.media.frames.planes import carrier_of
 from vderain.media.frames.timing import move
 from vderain.media.io.encoders import ENCODERS, encoder_for, fit
 from vderain.media.io.formats import Container, container_for
-from vderain.media.io.index import NAL_CODECS, VideoIndex, index_video, packets_of
-from vderain.media.io.length import Length
+from vderain.media.io.index import NAL_CODECS, VideoIndex, packets_of
 from vderain.media.io.open import open_container
 from vderain.media.io.streams import add_copied_video
 from vderain.media.output import Output
@@ -86,15 +87,16 @@ def assemble(
     output_path: str,
     *,
     encode: EncodeOptions,
-    index: VideoIndex | None = None,
+    known: Inspected | None = None,
 ) -> Assembled:
     """Write the video of all pieces, in order, with all else that the source holds.
 
-    Other tracks, chapters, tags, rotation come through as with a run; times stay. ``index`` is
-    that of the source, where it is known already. The output has its name only when it is complete.
-    Raises SourceError, OptionError, and SinkError also for pieces that do not fit together.
+    Other tracks, chapters, tags, rotation come through as with a run; times stay. ``known`` is
+    what the source's packets tell, where somebody has read them already. The output has its name only
+    when it is complete. Raises SourceError, OptionError, and SinkError also for pieces that do not fit together.
     """
-    index = index or index_video(source_path)
+    known = known or inspect(source_path)
+    index = known.index
     container = container_for(output_path, encode)
     if not container.timestamps:
         raise SinkError(
@@ -107,7 +109,9 @@ def assemble(
             raise SinkError(f"{output_path}: no frames can be copied into it: {obstacle}")
     in_band = container.muxer == "mpegts"
     with (
-        closing(VideoSource(source_path, run=RunOptions(), encode=encode)) as source,
+        closing(
+            VideoSource(source_path, run=RunOptions(), encode=encode, known=known.survey)
+        ) as source,
         closing(Parts(index, pieces, output_path, repeat_sets=in_band)) as parts,
     ):
         template = source.template
@@ -121,7 +125,9 @@ def assemble(
         try:
             _begin(output, encode, container, source, parts)
             with output.failing():
-                contents = _fill(output, source_path, source.info, template, parts.packets())
+                _fill(output, known, parts.packets())
+            output.report.losses.extend(known.losses)
+            output.report.notes.extend(jump.note(template.zero_s) for jump in index.jumps)
             if not output.report.frames:
                 raise SinkError(f"{output_path}: not one frame came, so no output was made")
             report = output.finish()
@@ -132,7 +138,7 @@ def assemble(
         report.notes.append(
             f"{parts.copied_frames} of {report.frames} frames were copied as they were encoded"
         )
-    return Assembled(report, contents)
+    return Assembled(report, known.contents)
 
 
 def _begin(
@@ -160,14 +166,9 @@ def _begin(
         output.begin()
 
 
-def _fill(
-    output: Output, path: str, info: StreamInfo, template: Template, packets: Iterator[Any]
-) -> Contents:
-    """Write the video, and between it the packets of all other tracks of a file, in the order of time.
-
-    Returns what the file holds.
-    """
-    unit = info.time_base
+def _fill(output: Output, known: Inspected, packets: Iterator[Any]) -> None:
+    """Write the video, and between it the packets of all other tracks of a file, in the order of time."""
+    unit = known.index.time_base
     shift = round(output.shift_s / unit)
 
     def write(packet: Any) -> None:
@@ -178,40 +179,25 @@ def _fill(
         output.note_frame(pts, duration, unit)
 
     head = next(packets, None)
-    with closing(open_container(path)) as container:
-        contents = Contents.of(container, path)
-        for item, time_s in _others(output, info, template, container, contents):
-            while head is not None and time_s is not None and head.dts * unit <= time_s:
-                write(head)
-                head = next(packets, None)
-            output.carry(item)
+    for packet in _others(known):
+        dts = packet.dts if packet.dts is not None else packet.pts
+        time_s = None if dts is None else dts * Fraction(packet.time_base)
+        while head is not None and time_s is not None and head.dts * unit <= time_s:
+            write(head)
+            head = next(packets, None)
+        output.carry(PassedPacket(packet.stream.index, packet))
     while head is not None:
         write(head)
         head = next(packets, None)
-    return contents
 
 
-def _others(
-    output: Output, info: StreamInfo, template: Template, container: Any, contents: Contents
-) -> Iterator[tuple[PassedPacket, Fraction | None]]:
-    """The packets of the other tracks with their times in seconds; ``contents`` gets all packets."""
-    video = container.streams[contents.video_index]
-    length = Length(container, video, info.frame_rate)
-    clock = Continuity(container)
-    for packet in packets_of(container, contents.path, clock=clock):
-        contents.add(packet)
-        unit = Fraction(packet.time_base or 1)
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None and packet.stream.index == video.index:
-            length.picture(time * unit, (packet.duration or 0) * unit)
-        elif packet.stream.index != video.index and packet.time_base:
-            if time is not None:
-                length.passed((time + (packet.duration or 0)) * unit)
-            dts = packet.dts if packet.dts is not None else packet.pts
-            yield (
-                PassedPacket(packet.stream.index, packet),
-                None if dts is None else dts * unit,
-            )
-    if not clock.jumps:
-        output.report.losses.extend(length.losses(failures=0, whole=True))
-    output.report.notes.extend(jump.note(template.zero_s) for jump in clock.jumps)
+def _others(known: Inspected) -> Iterator[Any]:
+    """The packets of the other tracks; the video is passed over where the clock does not need it."""
+    path, video_index = known.index.path, known.contents.video_index
+    is_steady = not known.index.jumps
+    with closing(open_container(path)) as container:
+        if is_steady:
+            container.streams[video_index].discard = Discard.all
+        for packet in packets_of(container, path, clock=Continuity(container, steady=is_steady)):
+            if packet.stream.index != video_index and packet.time_base:
+                yield packet

@@ -175,13 +175,19 @@ class Continuity:
     others go on stays. Packets are changed in place; those around a jump are held back until it is clear
     what it is of.
 
+    Args:
+        container: an open input.
+        steady: whether a reading of all tracks has found that the clock does not jump; none is looked for
+            then, which some tracks alone might seem to show.
+
     Attributes:
         jumps: those found so far.
 
     """
 
-    def __init__(self, container: Any) -> None:
+    def __init__(self, container: Any, *, steady: bool = False) -> None:
         self.jumps: list[Jump] = []
+        self._is_steady = steady
         self._is_fragmented = container.format.name.startswith("mov,") and not any(
             stream.frames for stream in container.streams.video
         )
@@ -211,6 +217,9 @@ class Continuity:
         if self._is_fragmented:
             fresh = {} if self._pending is None else self._pending.fresh
             packet = fresh.get(index, track).shown(packet)
+        if self._is_steady:
+            track.see(packet)
+            return [packet]
         return self._take(packet, index, track)
 
     def _take(self, packet: Any, index: int, track: _Track) -> list[Any]:

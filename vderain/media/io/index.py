@@ -76,20 +76,37 @@ def index_video(path: str) -> VideoIndex:
     """
     with closing(open_container(path)) as container:
         stream = pick_video(container, path)
-        codec = codec_name(stream)
-        scan = _Scan(nal_format(stream, codec, path))
+        indexer = Indexer(stream, path)
         clock = Continuity(container)
         for packet in packets_of(container, path, stream, clock=clock):
-            scan.add(packet, path)
+            indexer.add(packet)
+        return indexer.index(clock)
+
+
+class Indexer:
+    """Makes the index of a video while its packets are read."""
+
+    def __init__(self, stream: Any, path: str) -> None:
+        self._stream, self._path = stream, path
+        self._codec = codec_name(stream)
+        self._scan = _Scan(nal_format(stream, self._codec, path))
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet. Raises SourceError for one without a time."""
+        self._scan.add(packet, self._path)
+
+    def index(self, clock: Continuity) -> VideoIndex:
+        """The index, at the end; ``clock`` has seen all packets. Raises SourceError where there is no keyframe."""
+        scan, path = self._scan, self._path
         gops = scan.gops()
         if not gops:
             raise SourceError(f"{input_name(path)}: not one keyframe of its video can be read")
-        time_base = Fraction(stream.time_base)
-        context = stream.codec_context
+        time_base = Fraction(self._stream.time_base)
+        context = self._stream.codec_context
         return VideoIndex(
             path,
             time_base,
-            codec,
+            self._codec,
             sum(gop.frames for gop in gops),
             gops,
             float((gops[-1].end_pts - gops[0].start_pts) * time_base),

@@ -39,6 +39,11 @@ class Length:
         """A packet of another track was read."""
         self._others_s = max(self._others_s, end_s)
 
+    def add(self, frames: int, end_s: Fraction) -> None:
+        """So many frames were read, the last of which ends there."""
+        self._came += frames
+        self._end_s = max(self._end_s or Fraction(0), end_s)
+
     def losses(self, *, failures: int, whole: bool) -> Iterator[str]:
         """What is missing at the end; ``whole`` where pictures from the first on were asked for."""
         if self._promised_s is None or self._end_s is None:

@@ -164,3 +164,49 @@ def test_importing_stays_light(module, heavy):
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def classes(trees):
+    """Name of a class -> the names of its bases, and the private names that its body defines."""
+    found = {}
+    for tree in trees:
+        for node in (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)):
+            bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
+            names = {
+                target.id
+                for line in node.body
+                for target in (*getattr(line, "targets", ()), getattr(line, "target", None))
+                if isinstance(target, ast.Name)
+            }
+            names |= {line.name for line in node.body if isinstance(line, ast.FunctionDef)}
+            private = {name for name in names if name.startswith("_") and name[:2] != "__"}
+            above, own = found.setdefault(node.name, (set(), set()))
+            above |= bases
+            own |= private
+    return found
+
+
+def overridden(found):
+    """Private names that a class has of its own and that one above it has too."""
+    for name, (_, own) in found.items():
+        above, queue = set(), [name]
+        while queue:
+            fresh = found.get(queue.pop(), (set(), set()))[0] - above
+            above |= fresh
+            queue += fresh
+        for base in above & set(found):
+            yield from (f"{name}.{member} of {base}" for member in own & found[base][1])
+
+
+def test_no_class_overrides_a_private_member_of_another():
+    trees = [ast.parse(path.read_text()) for path in ALL.values()]
+    assert sorted(overridden(classes(trees))) == []
+
+
+def test_private_members_that_are_overridden_are_seen():
+    tree = ast.parse(
+        "class A:\n    _x = 1\n    def _open(self): ...\n    def run(self): ...\n"
+        "class B(A): ...\n"
+        "class C(m.B):\n    _x: int = 2\n    def _open(self): ...\n    def run(self): ...\n"
+    )
+    assert sorted(overridden(classes([tree]))) == ["C._open of A", "C._x of A"]

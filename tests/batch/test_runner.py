@@ -323,7 +323,7 @@ def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
 
     monkeypatch.setattr(clip_files, "name_file", others_are_faster)
     rig.run()
-    assert f"{output}: was made by another program" in rig.events[0][1]
+    assert f"{output}: was written by another program" in rig.events[0][1]
 
 
 def test_a_segment_file_that_was_cut_short_is_made_again(rig):

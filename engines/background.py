@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from vderain.frames import PlaneFormat
 from vderain.options import EngineOptions
 
-_PATIENCE_S = 10.0  # for a builder that was told to end
+_PATIENCE_S = 10.0  # for a builder that was asked to end
 _LAST_WORDS = 4096  # bytes of what a builder said that are looked at
 
 

@@ -1,7 +1,7 @@
 """One engine for any number of plane formats: opens what a clip needs, keeps what was used last.
 
 An engine that fails in the middle of a run is replaced by the next one, which computes the clips that were
-in flight again; one that must be built for minutes is built beside the run, and takes over when it is ready.
+in flight again; one that takes minutes to build is built during the run, and used when it is ready.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Open:
     name: str
     engine: Engine
     spec: EngineSpec
-    rest: tuple[str, ...] = ()  # engines that may take over, in this order
+    rest: tuple[str, ...] = ()  # fallbacks, in this order
     frames: int = 0  # clips that were given to it
     awaited: str = ""  # the engine that is being built
     build: BackgroundBuild | None = None
@@ -264,7 +264,7 @@ class EnginePool:
         if fresh.engine.slots < entry.engine.slots:
             fresh.close()  # alone it may hold more frames at once
             return None
-        entry.close()  # its clips in flight are answered first
+        entry.close()  # its clips in flight complete first
         self._keep_open(fmt, fresh)
         return fresh
 

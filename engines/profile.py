@@ -73,7 +73,7 @@ class Choice:
         )
 
     def fails_as(self, other: Choice) -> bool:
-        """Whether the other one's reason holds here too: numbers of frames and threads change no answer."""
+        """Whether the other one's reason holds here too: numbers of frames and threads change no result."""
         mine = (self.engine, self.precision, self.compiled)
         return mine == (other.engine, other.precision, other.compiled)
 
@@ -93,7 +93,7 @@ def tune(
 ) -> list[Choice]:
     """Every way to run that the options allow, the fastest first, and the profile of this machine stored.
 
-    Ways that fail the self-check, or cannot run here, come last with the reason. ``budget_s`` bounds the
+    Candidates that fail the self-check, or cannot run here, come last with the reason. ``budget_s`` bounds the
     measuring, not the building of engines. Raises WeightsError, OptionError.
     """
     options = with_tier(options)
@@ -160,7 +160,7 @@ def _thread_counts(engine: str, options: EngineOptions) -> tuple[int, ...]:
 
 
 def _rate(backend: Backend, way: Choice, fmt: PlaneFormat) -> tuple[float, str]:
-    """Frames per second, and why the way cannot be taken."""
+    """Frames per second, and why the candidate cannot be used."""
     with closing(backend.open(fmt)) as engine:
         spec = engine.open(fmt)
         if spec.precision != way.precision:

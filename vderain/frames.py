@@ -40,7 +40,7 @@ RGB_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class PlaneFormat:
-    """How the samples of a frame are laid out and what colours they mean.
+    """The layout of a frame's samples and the colours they mean.
 
     Everything an engine needs to know about its input; two frames of equal format share an engine.
     ``matrix`` and ``full_range`` describe YUV and gray; RGB planes come in the order R, G, B and are

@@ -55,7 +55,7 @@ def luma(rgb: Image) -> npt.NDArray[np.float64]:
 
 
 def flicker(image: Image, image_before: Image, truth: Image, truth_before: Image) -> float:
-    """Mean absolute error of a frame difference against the ground truth's, in levels (ours).
+    """Mean absolute error of a frame difference against the ground truth's, in code values (ours).
 
     mean |(image - image_before) - (truth - truth_before)|: 0 where all that changes from one
     frame to the next is what changes in the scene; a constant error costs nothing.

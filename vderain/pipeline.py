@@ -106,7 +106,7 @@ class _Deraining:
 
     @property
     def specs(self) -> list[EngineSpec]:
-        """Which engine served each format, or did last: another one may have taken over."""
+        """Which engine served each format, or did last: a fallback may have followed."""
         return [self._engine.open(fmt) for fmt in self._formats]
 
     def derained(self, aligned: Iterator[tuple[Item, Clip | None]]) -> Generator[Item, None, None]:

@@ -51,7 +51,7 @@ def test_a_clip_whose_engine_does_not_run_here_is_begun_anew_and_the_report_says
             obstacle=lambda options: f"no {options.precision}",
         )  # fmt: skip
         assert pinned(manifest, EngineOptions()) == EngineOptions()
-    note = "begun anew, since openvino bfloat16, which it was begun with, does not run: no bfloat16"
+    note = "begun again, since openvino bfloat16, which it began with, does not run: no bfloat16"
     assert told == [("a.mp4", note)]
     executor = Recorded(rig.engine)
     rig.run(executor)

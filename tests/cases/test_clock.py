@@ -81,7 +81,7 @@ def test_a_pause_of_the_video_alone_stays(user):
 def test_a_counter_that_runs_over_hides_no_frame(user):
     done, dry = user.run("clock_wraps.ts", "dry.mp4")
     assert done.code == 0
-    assert "0.843 s later, so that no frame lies before zero" in notes(done)
+    assert "0.843 s later, so that no frame is before zero" in notes(done)
     assert len(times(dry)) == 38
     assert times(dry)[0] >= 0
 

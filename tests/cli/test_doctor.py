@@ -77,7 +77,7 @@ def test_each_tier_has_its_frames_per_second(rates):
     rates.append(TierRate("light", "", reason="no engine runs here"))
     shown = call()
     assert "tier fast: 21.4 fps at 640x360 (openvino float32" in shown
-    assert "--tier auto takes it for files: no GPU" in shown
+    assert "--tier auto uses it for files: no GPU" in shown
     assert "tier light: does not run (no engine runs here)" in shown
 
 

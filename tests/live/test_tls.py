@@ -147,7 +147,7 @@ def test_an_output_that_accepts_and_says_nothing_stops_nothing_else(watch, tmp_p
             timeout_s=3.0,
         )
         (worker,) = station.sessions[0].broadcast.workers
-        assert until(lambda: "does not answer in time" in worker.connection.reason, 15)
+        assert until(lambda: "does not respond in time" in worker.connection.reason, 15)
         assert flows(station, 20)
         assert not worker.connection.entered[State.RUNNING] and not worker.packets
     finally:

@@ -41,9 +41,9 @@ class Plan:
         return sum(clip.size_bytes for clip in self.waiting)
 
     def room_bytes(self, output_bytes: int | None = None) -> int:
-        """What all outputs need, and what lies beside them while the largest clip is in work.
+        """What all outputs need, and what is next to them while the largest clip is derained.
 
-        Outputs are taken to be as large as their clips where ``output_bytes`` does not tell.
+        Outputs count as large as their clips where ``output_bytes`` is unknown.
         """
         outputs = self.size_bytes if output_bytes is None else output_bytes
         beside = max((room_for(clip) - clip.size_bytes for clip in self.waiting), default=0)
@@ -97,7 +97,7 @@ def plan(manifest: Manifest, target: Path, found: list[Found], settings: Setting
     """Take what was found into the manifest, and say what is left to do, in the order of the work.
 
     A clip whose output was removed, or is not what was written, is not done. With ``overwrite`` no clip is,
-    except those that an unfinished batch of these settings has made anew already.
+    except those that an unfinished batch of these settings has derained again already.
     """
     result = Plan()
     identity = settings.text()
@@ -143,11 +143,11 @@ def unpin(
     tell: Callable[[ClipRow, str], None] = lambda clip, text: None,
     obstacle: Callable[[EngineOptions], str] | None = None,
 ) -> None:
-    """Begin clips anew that were begun with what does not run here, where ``options`` leave the choice open.
+    """Begin clips again that were begun with what does not run here, where ``options`` leave the choice open.
 
     What was begun on another machine, or before an update, would otherwise fail clip by clip. ``obstacle``
     says why an engine and precision cannot run, nothing where they can; without it, this machine is asked.
-    Each clip is told, and its report has a note.
+    Each clip is reported, with a note.
     """
     if (options.engine, options.precision) != ("auto", "auto"):
         return
@@ -186,7 +186,7 @@ def work_through(
 ) -> Tally:
     """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
 
-    ``found`` is what the archive holds, where somebody has looked already; ``on_plan`` is told each time
+    ``found`` is what the archive holds, where somebody has looked already; ``on_plan`` is called each time
     what lies ahead. Raises what Archive and Batch raise.
     """
     settings = batch.settings
@@ -208,11 +208,11 @@ def join_series(
     tell: Callable[[ClipRow, str], None],
     replaced: Collection[int] = (),
 ) -> bool:
-    """Write each unbroken series of derained clips as one file beside them, where there is none yet.
+    """Write each unbroken series of derained clips as one file next to them, where there is none yet.
 
     One that is there is replaced where it was made of other clips than the series has now, or holds a clip
-    of ``replaced``; one that somebody else made or changed only in the latter case, else it is told.
-    Returns whether all of it came through; what did not is told. The clips stay.
+    of ``replaced``; one that somebody else made or changed only in the latter case, else it is reported.
+    Returns whether all of it was written; what was not is reported. The clips stay.
     """
     whole = True
     for series in joinable(manifest.clips()):

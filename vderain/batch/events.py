@@ -1,4 +1,4 @@
-"""What a batch tells while it works: events in words, and how far it is."""
+"""What a batch reports while it works: events in words, and its progress."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OnProgress = Callable[[BatchProgress], None]
 
 
 class Follower:
-    """Turns what the parts of a batch tell into events and progress."""
+    """Turns what the parts of a batch report into events and progress."""
 
     def __init__(
         self, target: Path, on_event: OnEvent | None, on_progress: OnProgress | None
@@ -91,7 +91,7 @@ class Follower:
         self._on_event(BatchEvent("left out", reason, path))
 
     def error(self, error: SinkError) -> None:
-        """What goes wrong beside what ends the batch."""
+        """What else goes wrong when the batch ends."""
         self._on_event(BatchEvent("error", str(error)))
 
     def interrupted(self) -> None:

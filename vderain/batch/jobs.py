@@ -70,7 +70,7 @@ class Executor(Protocol):
     def run(self, next_job: Callable[[], SegmentJob | None]) -> Generator[Outcome, None, None]:
         """Ask for jobs and yield what became of them, in any order.
 
-        ``next_job`` answers None where nothing is to be done now; the iteration ends when it does so with
+        ``next_job`` returns None where nothing is to be done now; the iteration ends when it does so with
         no job in flight. Closing the iterator stops what is in flight.
         """
 

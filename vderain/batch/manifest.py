@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS joined (
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
-    """A clip as the manifest knows it; ``record`` is what the report tells of it."""
+    """A clip as the manifest knows it; ``record`` is what the report has of it."""
 
     id: int
     source: Path
@@ -140,7 +140,7 @@ class Manifest:
         self.close()
 
     def add(self, found: Found) -> ClipRow:
-        """The clip that was found; one that changed since it was planned or done is planned anew."""
+        """The clip that was found; one that changed since it was planned or done is planned again."""
         source, output = os.fsencode(found.source.absolute()), os.fsencode(found.output)
         with self._changing():
             row = self._one(

@@ -44,7 +44,7 @@ class BatchOptions:
 class Settings:
     """All that decides what a batch's outputs look like.
 
-    ``weights_sha256`` tells weights apart that came to lie under one path, as after an update.
+    ``weights_sha256`` distinguishes weights that had one path, as after an update.
     """
 
     batch: BatchOptions = field(default_factory=BatchOptions)

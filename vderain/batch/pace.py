@@ -16,7 +16,7 @@ class Pace:
     A clip counts with the share of its bytes that must be derained: what is done already, or copied,
     takes no time worth counting. Of clips that nobody has looked at yet the share is guessed from the
     others. The time until the first frame, in which an engine may be built, says nothing of the rest. The
-    time left is told from the later half of the time that was worked: a machine may get other work to do.
+    the ETA follows from the later half of the time worked: a machine may get other work to do.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""A whole batch as one call: find the clips, derain them, verify, report; or tell what that would take."""
+"""A whole batch as one call: find the clips, derain them, verify, report; or estimate that."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class _Bar:
             tqdm.write(one_line(said), file=sys.stderr)
 
     def _is_shown(self, event: BatchEvent) -> bool:
-        if event.kind == "left out":  # a loss, told with --quiet too
+        if event.kind == "left out":  # a loss, reported with --quiet too
             return True
         if event.kind == "notice":
             return not self._hidden

@@ -41,7 +41,7 @@ def _rates(rate: TierRate) -> str:
     if not rate.frames_per_s:
         return f"tier {rate.tier}: does not run ({rate.reason})"
     speeds = ", ".join(f"{fps:g} fps at {size}" for size, fps in rate.frames_per_s.items())
-    why = f"; --tier auto takes it for files: {rate.chosen}" if rate.chosen else ""
+    why = f"; --tier auto uses it for files: {rate.chosen}" if rate.chosen else ""
     return f"tier {rate.tier}: {speeds} ({rate.engine}, the network alone{why})"
 
 

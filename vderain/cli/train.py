@@ -215,7 +215,7 @@ class _Echo(logging.Handler):
 
 @contextmanager
 def _shown_log(*, silent: bool) -> Iterator[None]:
-    """Show what training tells of its data and its start; where silent, only what went wrong."""
+    """Show what training logs of its data and its start; with --quiet, only what went wrong."""
     logger, handler = logging.getLogger("vderain.training"), _Echo()
     before = logger.level
     logger.setLevel(logging.WARNING if silent else logging.INFO)

@@ -56,7 +56,7 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything that ``vderain doctor`` tells; sizes in MiB."""
+    """Everything that ``vderain doctor`` shows; sizes in MiB."""
 
     versions: Mapping[str, str | None]
     processor: Processor
@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 def diagnose(*, measure: bool = True) -> Diagnosis:
-    """Look at this machine, without importing torch; what is missing is part of the answer.
+    """Look at this machine, without importing torch; what is missing is part of the result.
 
     With ``measure`` every tier runs for a few frames.
     """

@@ -168,7 +168,7 @@ class Broadcast:
         self._announce()
 
     def _announce(self) -> None:
-        """Tell the outlets what comes, where that is new."""
+        """Announce the stream to the outlets, where that is new."""
         encoder, sound = self._encoder, self._sound
         if encoder is None:
             return

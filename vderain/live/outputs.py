@@ -33,7 +33,7 @@ class OutletWorker:
     """Writes packets to one outlet; opens it again when it fails, with the next keyframe.
 
     Args:
-        make: makes the outlet, and makes it anew where a write never returns.
+        make: makes the outlet, and makes it again where a write never returns.
         stats: of the camera, for drops.
         retry: when a failed outlet is tried again.
         timeout_s: a write that takes longer leaves its thread behind.

@@ -200,7 +200,7 @@ class Connection:
         )
 
     def _level(self, state: State, reason: str) -> int:
-        """How loud to tell: a camera that is away for a week is told of once."""
+        """The log level: a camera that is away for a week is logged once."""
         if state is State.RUNNING:
             self._told = ""
         if state is State.CONNECTING or (state is State.BACKOFF and reason == self._told):

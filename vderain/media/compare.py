@@ -209,7 +209,7 @@ def compare_still(
     start_s = min(max(0.0, at_s - _SEEK_BACK_S), _LATEST_S)
     pair = None
     if start_s:
-        with suppress(SourceError):  # a time behind the end; from the beginning it has an answer
+        with suppress(SourceError):  # a time behind the end; from the beginning there is one
             pair = _last_pair(rainy, dry, start_s, at_s, encode)
     pair = pair or _last_pair(rainy, dry, 0.0, at_s, encode)
     if pair is None:

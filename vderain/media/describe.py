@@ -28,7 +28,7 @@ _ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")
 
 @dataclass(frozen=True, slots=True)
 class TrackFate:
-    """A track beside the video, and what becomes of it in an output of the same container."""
+    """A track other than the video, and what becomes of it in an output of the same container."""
 
     track: str
     copied: bool
@@ -36,14 +36,14 @@ class TrackFate:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What ``vderain info`` tells of an input.
+    """What ``vderain info`` shows of an input.
 
     ``network_format`` is what the network would take, matrix and range included;
     ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
-    beside the video, judged for the container ``output``, and ``notes`` what is known to be lost or changed.
+    other than the video, judged for the container ``output``, and ``notes`` what is known to be lost or changed.
 
-    ``boxes`` are what an MP4 or MOV file holds beside its tracks; ``losses`` are what such an output would not
-    tell of its frames.
+    ``boxes`` are what an MP4 or MOV file holds besides its tracks; ``losses`` are what such an output would not
+    keep of its frames.
     """
 
     info: StreamInfo
@@ -99,7 +99,7 @@ def _same_container(path: str) -> Container:
 
 
 def _losses(template: Template, container: Container, belongings: Belongings) -> Iterator[str]:
-    """What an output would not tell of how frames are seen, and when."""
+    """What an output would not keep of how frames are seen, and when."""
     told = belongings.frame_losses
     yield from told
     if template.timecode and container.muxer not in TIMECODES:
@@ -110,7 +110,7 @@ def _losses(template: Template, container: Container, belongings: Belongings) ->
     )
     left = template.leftovers
     if left is not None and any(track.of_frames for track in left.tracks.values()):
-        return  # the boxes tell, and are carried or named above
+        return  # the boxes say so, and are carried or named above
     yield from (
         line for word, line in differences(facts, Facts(facts.tags), None) if word in VIEW_WORDS
     )

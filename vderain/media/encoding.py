@@ -82,7 +82,7 @@ class Encoding:
         reason = why_not_from_device(self.encoder)
         if reason is not None:
             self._report.notes.append(
-                f"{self.encoder.name} takes no frames from the GPU here ({reason}); they are copied"
+                f"{self.encoder.name} accepts no frames from the GPU here ({reason}); they are copied"
             )
         return reason is None
 

@@ -265,7 +265,7 @@ class Output:
             early_start=self._format.early_start,
         )
         if shift_s:
-            why = "so that no frame lies before zero"
+            why = "so that no frame is before zero"
             if shift_s < 0:
                 why = f"because players of {self._format.muxer} would wait that long"
             way = "later" if shift_s > 0 else "earlier"

@@ -30,7 +30,7 @@ def test_a_video_that_takes_more_memory_than_is_free_is_refused(large, monkeypat
     assert len(sizes(large)) == 2  # 4 GiB are always tried
     monkeypatch.setattr(memory, "_ALWAYS_TRIED_BYTES", 0)
     with pytest.raises(
-        SourceError, match=r"1024x768 takes about 1 GiB.*0\.1 GiB are free.*max_memory=1"
+        SourceError, match=r"1024x768 needs about 1 GiB.*0\.1 GiB are free.*max_memory=1"
     ):
         sizes(large)
     assert len(sizes(large, max_memory=1)) == 2

@@ -196,7 +196,7 @@ def test_an_encoder_that_takes_no_pictures_from_the_gpu_gets_copies_and_it_is_to
             sink.write(frame)
         report = sink.finish()
     assert report.notes == [
-        "h264_nvenc takes no frames from the GPU here (too many sessions); they are copied"
+        "h264_nvenc accepts no frames from the GPU here (too many sessions); they are copied"
     ]
     for (_, got), (_, want) in zip(decoded(tmp_path / "dry.mkv"), decoded(rainy), strict=True):
         np.testing.assert_array_equal(got, want)

@@ -10,7 +10,7 @@ from vderain.batch.manifest import ClipRow
 from vderain.errors import SinkError, SourceError
 from vderain.files import name_file
 
-_SPACE_FACTOR = 2.5  # of a clip's size: segments and output lie beside each other for a while
+_SPACE_FACTOR = 2.5  # of a clip's size: segments and output exist together for a while
 _SPARE_BYTES = 64 << 20
 _TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
@@ -27,7 +27,7 @@ def is_as_written(target: Path, clip: ClipRow) -> bool:
 
 
 def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a video, and first what lies beside it in ``folder``, their names in ``place``, which is made where needed.
+    """Give a video, and first its sidecars in ``folder``, their names in ``place``, which is made where needed.
 
     Where no video of the name is there, files named after it are what a killed attempt, or an output
     that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way,

@@ -45,7 +45,7 @@ class Archive:
             path below the source; all videos where empty.
         exclude: patterns of which none may match.
         encode: decides which containers can be written.
-        on_left_out: is told of each folder or file that is left out, with the reason, once.
+        on_left_out: is called once for each folder or file that is left out, with the reason.
 
     Raises SourceError for a source that does not exist, OptionError for a target that is a source.
 
@@ -264,7 +264,7 @@ def _kind(source: Path) -> str:
 def _walk(folder: Path, target: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
     """Every file below a folder, sorted, through links but never in circles, and not in the target.
 
-    ``on_error`` is told of folders that cannot be read; the others are searched.
+    ``on_error`` is called for folders that cannot be read; the others are searched.
     """
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):

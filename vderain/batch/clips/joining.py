@@ -12,7 +12,7 @@ from vderain.batch.clips.series import read_name, series_of
 from vderain.batch.manifest import ClipRow
 from vderain.files import fitted_name
 
-_TOUCH_S = 3.0  # names tell whole seconds, and cameras take a moment between two clips
+_TOUCH_S = 3.0  # names have whole seconds, and cameras need a moment between two clips
 _JOINED = "-joined"
 
 
@@ -39,7 +39,7 @@ def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
 
 
 def joined_name(first_output: Path) -> Path:
-    """The file that a recording becomes, beside its first clip."""
+    """The file that a recording becomes, next to its first clip."""
     return first_output.with_name(fitted_name(first_output.stem, _JOINED + first_output.suffix))
 
 

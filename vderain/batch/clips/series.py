@@ -83,7 +83,7 @@ def series_of(clips: Iterable[Found]) -> list[list[Found]]:
     """Clips grouped into recordings of one camera in one folder, each in its order.
 
     A clip of no known pattern is a recording of its own. Recordings stand in the order of their first
-    clip in ``clips``. A recording's clips may lie hours apart: whether they touch, only their lengths tell.
+    clip in ``clips``. A recording's clips may be hours apart: only their lengths show whether they touch.
     """
     groups: dict[object, list[tuple[str, Found]]] = defaultdict(list)
     for clip in clips:

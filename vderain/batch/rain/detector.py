@@ -200,7 +200,7 @@ def is_doubtful(score: float) -> bool:
 def second_opinion(frame: Frame, engine: Engine) -> float:
     """How much the network changes a frame's luma (of RGB: green); 1 is where rain is taken to begin.
 
-    What it takes away is not told apart from what it adds, and no shape is asked for: on doubtful frames
+    What it removes and what it adds count alike, in any shape: on doubtful frames
     neither separates rain from moving edges better than the plain mean does.
     """
     clip = upright_clip(frame, engine.window.seen_frames)
@@ -208,7 +208,7 @@ def second_opinion(frame: Frame, engine: Engine) -> float:
 
 
 def changed_levels(frame: Frame, clip: Clip, engine: Engine) -> float:
-    """Mean |change| of a frame's luma (of RGB: green) by the network that sees this clip of it, in 8-bit levels."""
+    """Mean |change| of a frame's luma (of RGB: green) by the network that sees this clip, in 8-bit code values."""
     change = engine.change(clip).result()
     luma = change[1] if frame.format.layout == "rgb" else change[0]
     return float(np.abs(luma).mean()) / (1 << (frame.format.bit_depth - 8))

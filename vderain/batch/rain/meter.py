@@ -23,7 +23,7 @@ _BAND_PX = 24
 _THIN = np.ones((1, 9), np.uint8)  # what is narrower than this from side to side may be a streak
 _NOTHING = np.log(
     0.02 + 0.056
-)  # 0.056 levels: less than in any measured frame with visible streaks
+)  # 0.056 code values: less than in any measured frame with visible streaks
 # Logistic regression on one half of the clips of benchmarks/rain_detector: thin brightness and darkness in one frame
 # only, thin brightness and darkness at all, brightness less darkness where it is large (all five as
 # logarithms), their contrast there, and how much each is of one direction.
@@ -52,7 +52,7 @@ class RainMeter:
     def measure(self, frames: Iterable[Frame]) -> Iterator[float]:
         """A score for each frame, in order, up to a few frames later; 1 is where rain is taken to begin.
 
-        0 and more; NaN where nothing can be told.
+        0 and more; NaN where it is unknown.
         """
         seen: deque[_Seen] = deque()
         for frame in frames:

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster that ends cleanly, answers in bounded time and prints nothing."""
+"""A connection to a Ray cluster that ends cleanly, responds in bounded time and prints nothing."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[None]:
 
 
 def first_sentence(reason: str) -> str:
-    """The first one that says something; Ray tells much."""
+    """The first line that says something; Ray prints many."""
     line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
     return line.partition(". ")[0].rstrip(".:")
 

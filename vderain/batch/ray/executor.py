@@ -26,7 +26,7 @@ DEFAULT_THREADS = 4
 _QUEUED = 2  # jobs that a worker has: one in work, one so that it need not wait for us
 _MAX_DEATHS = 3  # of workers on one segment, or in a row before they begin
 _LOOK_S = 2.0  # how often to ask how far the work is, and to look for machines that have joined
-_PATIENCE_S = 30.0  # before somebody is told that the cluster has no room
+_PATIENCE_S = 30.0  # before a notice that the cluster has no room
 _LOOKING = "look"  # what a worker answers while it works
 _CPU_ENGINES = ("openvino", "reference")
 
@@ -35,7 +35,7 @@ OnProgress = Callable[[SegmentJob, Progress], None]
 
 @dataclass(slots=True)
 class _Hand:
-    """A worker, and what it was given; its ``opened`` is answered when it can begin."""
+    """A worker, and what it was given; its ``opened`` completes when it can begin."""
 
     actor: Any
     opened: Any
@@ -62,8 +62,8 @@ class RayExecutor:
         shared: a folder that all workers write to; a hidden file lies in it during a run.
         visible: other paths that every worker must see.
         open_engine: makes a worker's engine; comes through a pickle.
-        on_progress: is told how far a segment is, with the frame rate of all workers together.
-        on_notice: is told of workers that die, and of waiting for the cluster, in words for people.
+        on_progress: is called with the progress of a segment and the frame rate of all workers together.
+        on_notice: is called with a text when workers die, and while the cluster is waited for.
 
     Raises OptionError for what cannot be used, at once.
 
@@ -257,7 +257,7 @@ class _Crew:
         return None
 
     def _look(self) -> None:
-        """Ask all workers how far they are, and tell it."""
+        """Ask all workers for their progress, and report it."""
         ray = ray_module()
         busy = [hand for hand in self._hands if hand.jobs]
         answers = {
@@ -275,7 +275,7 @@ class _Crew:
                     self._on_progress(job, replace(hand.at[1], frames_per_s=rate))
 
     def _settle(self, ref: Any) -> Iterator[Outcome]:
-        """What an answer means."""
+        """What a reply means."""
         from ray.exceptions import RayError, RayTaskError
 
         hand = next((h for h in self._hands if ref in h.jobs or ref == h.opened), None)
@@ -294,7 +294,7 @@ class _Crew:
             hand.is_open, self._early_deaths = True, 0
             return
         job = hand.jobs.pop(ref)
-        if answer == (None, None):  # it was released, and that answer was lost
+        if answer == (None, None):  # it was released, and that reply was lost
             self._returned.append(job)
         else:
             yield self._outcome(hand, job, *answer)

@@ -43,7 +43,7 @@ class Rain:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """One clip as the report tells it; what is not known is None. Files are relative to the report."""
+    """One clip of the report; what is not known is None. Files are relative to the report."""
 
     source: str
     output: str
@@ -106,7 +106,7 @@ def write_report(
 ) -> Totals:
     """Write report.json and report.html for a batch into a folder, replacing older ones.
 
-    Images before and after and timelines of rain lie in a folder of their own beside them, as files that
+    Images before and after and timelines of rain are in a folder next to them, as files that
     are made once for each clip, so that writing a report again is cheap. An image that cannot be made is
     left out.
 
@@ -253,7 +253,7 @@ def _rain_of(clip: ClipRow, folder: Path, known: dict[str, Rain]) -> tuple[Rain 
 
 
 def _known(folder: Path) -> dict[str, Rain]:
-    """What the report before tells of rain, by the files of timelines."""
+    """What the previous report says of rain, by the files of timelines."""
     try:
         clips = json.loads((folder / "report.json").read_bytes())["clips"]
         return {clip["timeline"]: Rain(**clip["rain"]) for clip in clips if clip["rain"]}
@@ -303,7 +303,7 @@ def _sum(values: Iterable[float | None]) -> float:
 
 
 def _clear(place: Path, kept: set[str]) -> None:
-    """Remove the images of clips that were done anew, or are gone."""
+    """Remove the images of clips that were derained again, or are gone."""
     for file in place.iterdir():
         if file.suffix in (".jpg", ".svg") and f"{IMAGES_FOLDER}/{file.name}" not in kept:
             file.unlink(missing_ok=True)

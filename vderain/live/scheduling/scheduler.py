@@ -1,6 +1,6 @@
 """Takes the newest frames of all cameras to the engines, in two threads: one submits, one collects.
 
-An engine that does not answer blocks nothing but these two. They are left behind with what they hold, and two
+An engine that does not return blocks nothing but these two. They are left behind with what they hold, and two
 others go on with the next frames.
 """
 
@@ -33,7 +33,7 @@ _JOIN_S = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _InFlight:
-    """A task between submission and answer; no answer comes for a frame that passes through."""
+    """A task between submission and result; a frame that passes through has no result."""
 
     task: Task
     answer: Future | None = None
@@ -81,7 +81,7 @@ class Scheduler:
     Args:
         shelf: where engines come from; closed by the caller.
         strength: share of the rain to take out.
-        timeout_s: an engine that does not answer for so long is left behind.
+        timeout_s: an engine that does not return for so long is abandoned.
 
     """
 

@@ -1,4 +1,4 @@
-"""The engines of a live process: opened beside the work, replaced when they fail."""
+"""The engines of a live process: opened in the background, replaced when they fail."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
             self.in_flight += 1
 
     def end(self) -> None:
-        """Its answer came."""
+        """Its result came."""
         with self._lock:
             self.in_flight = max(0, self.in_flight - 1)
 
@@ -90,7 +90,7 @@ class EngineShelf:
             return list(self._entries.values())
 
     def fail(self, entry: Entry, reason: str, *, hung: bool = False) -> None:
-        """Take a broken engine out; it is opened anew after a while. One that hangs is not touched."""
+        """Take a broken engine out; it is opened again after a while. One that hangs is not touched."""
         with self._lock:
             if entry.state == "failed":
                 return

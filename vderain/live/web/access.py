@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: checks the token, or the name asked for; adds headers to every answer.
+    """ASGI middleware: checks the token, or the name asked for; adds headers to every response.
 
     With a token, every request needs it: as ``Authorization: Bearer``, as a cookie, or once as
     ``?token=`` in the address, which sets the cookie and vanishes from the address. Without one the
@@ -48,7 +48,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on."""
+        """Respond, or pass the request on."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -65,7 +65,7 @@ class Guard:
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
-        """The answer to a request that may not pass, None for one that may."""
+        """The response to a request that may not pass, None for one that may."""
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("only GET\n", 405, {"allow": "GET, HEAD"})
         site = request.headers.get("sec-fetch-site", "none")

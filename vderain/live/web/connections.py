@@ -8,9 +8,9 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 200  # connections at once
-_HEAD_S = 10.0  # for a request head, since the connection or the last answer
+_HEAD_S = 10.0  # for a request head, since the connection or the last response
 _LOOK_S = 5.0
-_LEAST_BYTES = 16_384  # of an answer that a visitor must take between two looks
+_LEAST_BYTES = 16_384  # of a response that a visitor must receive between two checks
 
 
 class PatientConnection(H11Protocol):
@@ -18,7 +18,7 @@ class PatientConnection(H11Protocol):
 
     A connection without a complete request head is closed after ``_HEAD_S``, and at once where a new
     visitor needs its place: a browser sends its head with the first packet. One that does not take its
-    answer is closed, too. uvicorn itself limits only the time between two requests.
+    response is closed, too. uvicorn itself limits only the time between two requests.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,7 +41,7 @@ class PatientConnection(H11Protocol):
 
     @property
     def idle_since_s(self) -> float | None:
-        """Since when there is nothing to answer, by the loop's clock; None while a request is under way."""
+        """Since when there is nothing to respond to, by the loop's clock; None while a request is under way."""
         under_way = self.cycle is not None and not self.cycle.response_complete
         return None if under_way else self._idle_since_s
 
@@ -56,7 +56,7 @@ class PatientConnection(H11Protocol):
         """Close a connection that is over its time; else look again later."""
         left = self.transport.get_write_buffer_size()
         taken, self._left_bytes = self._left_bytes - left, left
-        # Where more is left than before, an answer was added.
+        # Where more is left than before, a response was added.
         stalls = left > 0 and 0 <= taken < _LEAST_BYTES
         since_s = self.idle_since_s
         late = left == 0 and since_s is not None and self.loop.time() - since_s > _HEAD_S

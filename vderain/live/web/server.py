@@ -30,7 +30,7 @@ from vderain.live.web.status import camera_status, unready
 from vderain.live.web.telemetry import CONTENT_TYPE, metrics_text
 from vderain.pages.render import render
 
-_WAIT_S = 2.0  # for a newer frame, before the page is told that there is none
+_WAIT_S = 2.0  # for a newer frame, before the page gets the reply that there is none
 _POLL_S = 0.02
 _PAGE = {"/": ("index.html", "text/html"), "/app.js": ("app.js", "text/javascript")}
 
@@ -101,7 +101,7 @@ class PageServer:
         return f"http://{host}:{self.port}/" + ("?token=..." if self._token else "")
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Views:
-    """The answers; images are made in threads, each camera and frame once."""
+    """The responses; images are made in threads, each camera and frame once."""
 
     def __init__(self, station: Station) -> None:
         self._station = station

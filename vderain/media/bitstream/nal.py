@@ -1,4 +1,4 @@
-"""NAL units of H.264 and HEVC: split, joined, told apart, and given other numbers."""
+"""NAL units of H.264 and HEVC: split, joined, classified, and given other numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = 256  # bytes that hold all that is read of a unit
 class NalFormat:
     """How a stream of ``codec`` (h264 or hevc) packs its NAL units.
 
-    ``length_size`` is how many bytes before each tell its length, 0 for start codes (Annex B);
+    ``length_size`` is how many bytes before each hold its length, 0 for start codes (Annex B);
     ``sets`` are the parameter sets of the stream's header.
     """
 

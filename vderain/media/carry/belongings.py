@@ -148,7 +148,7 @@ class Belongings:
 
     @property
     def frame_losses(self) -> list[str]:
-        """What the boxes say of how frames are seen, and an output without them does not tell."""
+        """What the boxes say of how frames are seen, and an output without them lacks."""
         left, losses = self._left, list[str]()
         if left is None or self._can_graft:
             return losses

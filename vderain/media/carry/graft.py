@@ -164,7 +164,7 @@ def _holds(outer: Place, inner: Place) -> bool:
 
 
 def _put_tags(movie: Box, what: Graft) -> None:
-    """The source's own tags in the place of FFmpeg's, or those that FFmpeg did not write beside them."""
+    """The source's own tags in the place of FFmpeg's, or those that FFmpeg did not write next to them."""
     left = what.leftovers
     if left is not None and (left.user_data or left.tags):
         chapters = [box for udta in movie.all(b"udta") for box in udta.all(_CHAPTERS)]
@@ -247,7 +247,7 @@ def _widen_offsets(movie: Box, largest: int) -> None:
 
 
 def _shift_offsets(movie: Box, shift: int) -> None:
-    """Tell where the samples are when all of them are moved."""
+    """Correct the offsets of the samples when all of them are moved."""
     for table in _tables(movie):
         code = _OFFSETS[table.kind][1]
         count = (len(table.data) - 8) // struct.calcsize(code)

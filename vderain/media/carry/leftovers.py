@@ -19,7 +19,7 @@ from vderain.media.io.boxes import (
     tracks_of,
 )  # fmt: skip
 
-# What every muxer makes anew.
+# What every muxer writes itself.
 _FILE_STRUCTURE = frozenset(
     {
         b"ftyp",
@@ -150,7 +150,7 @@ def _is_content(file: IO[bytes], place: Place) -> bool:
 
 
 def _is_of_the_writer(box: Box) -> bool:
-    """Whether user data tells of chapters or the old file's writer only, which the output's replaces."""
+    """Whether user data holds chapters or the old file's writer only, which the output's replaces."""
     if box.kind == _CHAPTERS or box.kind in _WRITER:
         return True
     if box.kind != b"meta":

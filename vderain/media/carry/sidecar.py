@@ -41,7 +41,7 @@ class Sidecar:
 
     The ``.bin`` holds the payloads of all packets one after the other. The first line of the
     ``.jsonl`` describes the track (``track_header``); every further line is one packet: pts, dts and duration
-    in time_base units, its size in bytes. Of boxes, a line tells where one stood in the source.
+    in time_base units, its size in bytes. For boxes, a line says where one was in the source.
     Both get their names after the output. The constructor checks the places and raises SinkError;
     writing raises OSError where the disk does not take it.
     """

@@ -14,7 +14,7 @@ _DAY_S = 24 * 3600
 
 
 def told_timecode(container: Any, video: Any) -> str | None:
-    """The timecode that an open file tells of its video; None where there is none that can be used.
+    """The timecode that an open file has for its video; None where there is none that can be used.
 
     That of MP4 and MOV stands in a track, which FFmpeg shows as a tag of the video; elsewhere it is a tag.
     """

@@ -1,4 +1,4 @@
-"""The tracks beside the video: copied, converted, or kept beside the output; none ends a run."""
+"""The tracks other than the video: copied, converted, or kept next to the output; none ends a run."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _with_payload(packet: Any, payload: bytes) -> Any:
 
 @dataclass(slots=True)
 class Tracks:
-    """All tracks beside the video, by their index in the input, and what is reported of them.
+    """All tracks other than the video, by their index in the input, and what is reported of them.
 
     ``sidecars`` come with the loss that is reported where they are published. ``wave_headers`` are those
     of sound that Matroska holds under the tags of WAV. ``shift_s`` is added to all times.
@@ -245,7 +245,7 @@ class _Mirror:
         self._sidecar = keep_beside
 
     def add(self, stream: Any) -> None:
-        """Copy a track, else convert it, else keep it beside the output."""
+        """Copy a track, else convert it, else keep it next to the output."""
         name, codec = track_name(stream), describe_track(stream).codec
         self.tracks.names[stream.index] = name
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
@@ -315,7 +315,9 @@ class _Mirror:
         _copy_description(stream, added, self._template.cut_s)
         self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, convert)
         self.tracks.copied[stream.index] = name
-        self.tracks.notes.append(f"{name}: written as {codec}, which {self._container.muxer} takes")
+        self.tracks.notes.append(
+            f"{name}: written as {codec}, which {self._container.muxer} accepts"
+        )
 
     def _keep_beside(self, stream: Any, codec: str, reason: str) -> None:
         name = self.tracks.names[stream.index]
@@ -323,7 +325,7 @@ class _Mirror:
             self.tracks.losses.append(f"{name}: dropped, {reason}")
             return
         sidecar = self._sidecar(stream, codec)
-        loss = f"{name}: kept beside the output in {sidecar.path.name}, {reason}"
+        loss = f"{name}: kept next to the output in {sidecar.path.name}, {reason}"
         self.tracks.sidecars.append((sidecar, loss))
         if stream.type == "attachment":
             sidecar.write_bytes(stream.data, {})

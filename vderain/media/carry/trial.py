@@ -12,7 +12,7 @@ import av
 from vderain.media.io.boxes import ENTRY_HEADER, first_sample_entry
 from vderain.media.io.open import codec_name, open_container
 
-SAMPLES = 16  # packets; enough for FFmpeg's parsers to tell MP2 from MP3
+SAMPLES = 16  # packets; enough for FFmpeg's parsers to distinguish MP2 from MP3
 _LOOK_BYTES = 4 << 20  # how much of a file is read for them
 _PLACEHOLDER = bytes(64)
 
@@ -36,7 +36,7 @@ def obstacle(
 ) -> str | None:
     """Why a track would not come out of a container as it went in; None where it would.
 
-    Tables of containers do not tell: MPEG-TS, for example, takes every codec and writes most of them
+    Tables of containers do not say: MPEG-TS, for example, takes every codec and writes most of them
     as data that nothing plays.
 
     Args:
@@ -73,7 +73,7 @@ def obstacle(
 
 
 def family(codec: str) -> str:
-    """The codec's name, one for the layers of MPEG audio, which FFmpeg tells apart only by some packets."""
+    """The codec's name, one for the layers of MPEG audio, which FFmpeg distinguishes only by some packets."""
     return "mpeg audio" if codec in ("mp1", "mp2", "mp3") else codec
 
 

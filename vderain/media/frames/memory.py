@@ -38,7 +38,7 @@ def check_memory(stream: Any, name: str, max_memory: float | None) -> int:
         asked = math.ceil(needed / _GIB)
         allowed = f"{limit / _GIB:.1f} GiB are {'free' if max_memory is None else 'allowed'}"
         raise SourceError(
-            f"{name}: video of {stream.width}x{stream.height} takes about {asked} GiB of memory, and"
+            f"{name}: video of {stream.width}x{stream.height} needs about {asked} GiB of memory, and"
             f" {allowed}; make it smaller first, or allow it with max_memory={asked}"
         )
     return max(pixels, int(limit / needed * pixels))

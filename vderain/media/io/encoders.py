@@ -36,7 +36,7 @@ class Encoder:
         min_size: smallest width and height in pixels that opens.
         odd_sizes: whether 4:2:0 and 4:2:2 may have odd widths and heights.
         alpha: whether transparency is kept.
-        pixel_shape: whether the stream itself tells the shape of pixels.
+        pixel_shape: whether the stream itself has the shape of pixels.
 
     """
 
@@ -117,12 +117,12 @@ def _check_quality(encoder: Encoder, options: EncodeOptions) -> None:
     if encoder.crf is None:
         for name, value in asked.items():
             if value is not None:
-                raise OptionError(f"{name}={value!r}: {encoder.codec} is lossless and takes none")
+                raise OptionError(f"{name}={value!r}: {encoder.codec} is lossless and accepts none")
     elif options.crf is not None and options.crf > encoder.max_crf:
-        raise OptionError(f"crf={options.crf}: {encoder.codec} takes 0 to {encoder.max_crf}")
+        raise OptionError(f"crf={options.crf}: {encoder.codec} accepts 0 to {encoder.max_crf}")
     if options.preset is not None and options.preset not in encoder.presets:
         raise OptionError(
-            f"preset={options.preset!r}: {encoder.name} takes {', '.join(encoder.presets)}"
+            f"preset={options.preset!r}: {encoder.name} accepts {', '.join(encoder.presets)}"
         )
 
 
@@ -220,7 +220,7 @@ def fit(
                         f" {encoder.name} by repeating the last row or column",
                     )
                 return Fit(Target(name, width, height), notes, losses)
-    raise SinkError(f"{encoder.name} takes no pixel format near {layout}; use codec='ffv1'")
+    raise SinkError(f"{encoder.name} accepts no pixel format near {layout}; use codec='ffv1'")
 
 
 def _accepted(name: str) -> frozenset[str]:
@@ -270,14 +270,14 @@ def _changes(
     notes: list[str] = []
     losses: list[str] = []
     if kind != layout.layout:
-        text = f"{layout.layout} was written as {kind}, which {encoder.name} takes"
+        text = f"{layout.layout} was written as {kind}, which {encoder.name} accepts"
         # From images a video plays everywhere only with thinned-out chroma; else it is a loss.
         smaller = _CHROMA_SHARE[kind] < _CHROMA_SHARE[layout.layout]
         (losses if smaller and not images else notes).append(text)
     if bits != layout.bit_depth:
         text = f"{layout.bit_depth} bit was written as {bits} bit"
         if bits < layout.bit_depth and asked is None:
-            losses.append(f"{text}: {encoder.name} takes no more, ffv1 does")
+            losses.append(f"{text}: {encoder.name} accepts no more, ffv1 does")
         else:
             notes.append(text)
     return tuple(notes), tuple(losses)

@@ -120,7 +120,7 @@ def _advice(error: Exception, pipe: StandardInput | None) -> str:
             f" its index, which a repair tool can rebuild ({reason})"
         )
     if getattr(error, "errno", None) in (errno.ETIMEDOUT, errno.EIO):
-        return f"does not answer ({reason}); check the address and the network"
+        return f"does not respond ({reason}); check the address and the network"
     return f"cannot be opened ({reason})"
 
 
@@ -148,7 +148,7 @@ def pick_video(container: InputContainer, path: str) -> Any:
 
 
 def is_container_track(stream: Any) -> bool:
-    """Whether a stream is bookkeeping that every muxer makes anew: chapters, timecode."""
+    """Whether a stream is bookkeeping that every muxer writes itself: chapters, timecode."""
     if is_left_out(stream):
         return True
     return stream.type == "data" and stream.name is None and "timecode" in stream.metadata

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 MP4_FAMILY = ("mp4", "mov")
-DEFAULT_RATE = Fraction(25)  # of frames per second, where an input tells none
+DEFAULT_RATE = Fraction(25)  # of frames per second, where an input has none
 
 
 def add_copied_video(container: Any, template: Any, rate: Fraction | None) -> Any:

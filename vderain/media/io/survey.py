@@ -1,4 +1,4 @@
-"""What the packets of a file tell before its run: how many frames, how fast, how long; nothing is decoded."""
+"""What the packets of a file show before its run: how many frames, how fast, how long; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vderain.media.io.index import packets_of
 from vderain.media.io.open import open_container
 
 _MOST_BYTES = 64 << 20  # read at most: a fraction of a second
-_FIRST = 120  # frames whose distances tell the rate
+_FIRST = 120  # frames whose distances show the rate
 _REORDER = 16  # the latest of them may still have others before them
 _ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by more is not believed
 _FASTEST = 120  # frames per second that are believed without looking
@@ -55,7 +55,7 @@ class Survey:
 
 
 def survey(path: str, stream: Any) -> Survey | None:
-    """Read the packets of a file's beginning, or all of a small one; None where that tells nothing new.
+    """Read the packets of a file's beginning, or all of a small one; None where that shows nothing new.
 
     That is where the header of a container counts its frames, and for what cannot be read
     twice.
@@ -115,7 +115,7 @@ def announced_length_s(container: Any, stream: Any) -> Fraction | None:
 
 
 class _Tally:
-    """What the packets of the video told."""
+    """What the packets of the video showed."""
 
     def __init__(self) -> None:
         self.count = 0

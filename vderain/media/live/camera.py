@@ -1,4 +1,4 @@
-"""Live video in: RTSP, MJPEG and HLS over HTTP, UDP, RTMP, V4L2 devices; a file plays at its own pace."""
+"""Live video in: RTSP, MJPEG and HLS over HTTP, UDP, RTMP, V4L2 devices; a file plays at its own rate."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class CameraSource:
             **self._tls,
         }
         if transport == "auto":
-            # Both are offered on one connection: some servers answer 503 to the next one for a second.
+            # Both are offered on one connection: some servers reply 503 to the next one for a second.
             options |= {"rtsp_transport": "tcp+udp", "rtsp_flags": "prefer_tcp"}
         return _open(self._url, options, "rtsp", self._name, self._options.timeout_s)
 
@@ -361,7 +361,7 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
             ) from None
         if kind is None and not is_url(url) and is_list(url):
             raise SourceError(f"{name}: {NO_LIST}") from None
-        # A name server that does not answer is not waited for once more.
+        # A name server that does not respond is not waited for again.
         if time.monotonic() - began_s < timeout_s and _lacks_address(url, error):
             raise SourceError(
                 f"{name}: the name of its host is not known; check the address and the network"
@@ -409,7 +409,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, av.HTTPNotFoundError):
         return "there is no such stream on that server; check the path of the address"
     if isinstance(error, av.ExitError | av.TimeoutError):
-        return "does not answer in time; check the address and the network"
+        return "does not respond in time; check the address and the network"
     if isinstance(error, av.InvalidDataError):
         return "sends nothing that can be read, or went silent"
     reason = getattr(error, "strerror", None) or type(error).__name__

@@ -73,7 +73,7 @@ def live_encoder(options: EncodeOptions) -> tuple[Encoder, EncodeOptions, list[s
 class LiveVideoEncoder:
     """Encodes upright frames of one format without delay; ``stream`` is the template for muxers.
 
-    The stream tells players ``pixel_shape``, width by height. Raises SinkError where the encoder does not
+    The stream carries ``pixel_shape``, width by height. Raises SinkError where the encoder does not
     open or fails.
     """
 

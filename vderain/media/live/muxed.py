@@ -70,7 +70,7 @@ class Muxed:
             self._add("audio", streams.audio)
         elif streams.aac is not None:
             self._add("aac", streams.aac)
-            self.note = f"sound was transcoded from {codec} to aac, which {muxer} takes"
+            self.note = f"sound was transcoded from {codec} to aac, which {muxer} accepts"
 
     def _add(self, kind: PacketKind, template: Any) -> None:
         stream = self.container.add_stream_from_template(template, opaque=True)
@@ -94,5 +94,5 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError):
         return "refuses the user name or password"
     if isinstance(error, TimeoutError):
-        return "does not answer in time"
+        return "does not respond in time"
     return redact(getattr(error, "strerror", None) or str(error))

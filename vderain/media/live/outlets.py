@@ -199,7 +199,7 @@ class PublishOutlet(_MuxedOutlet):
 
 
 class HlsOutlet(_MuxedOutlet):
-    """An HLS playlist with the last segments of two seconds beside it, for any web server."""
+    """An HLS playlist with the last segments of two seconds next to it, for any web server."""
 
     def __init__(self, playlist: Path) -> None:
         super().__init__(str(playlist))
@@ -251,7 +251,7 @@ class HlsOutlet(_MuxedOutlet):
         return known.st_mtime_ns, known.st_ino
 
     def finish(self) -> None:
-        """Tell players that nothing more comes."""
+        """Write the end of the playlist."""
         with suppress(OSError):
             text = self._playlist.read_text()
             if "#EXT-X-ENDLIST" not in text:

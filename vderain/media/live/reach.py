@@ -1,4 +1,4 @@
-"""Asks an RTSP receiver whether it answers, before FFmpeg connects to it.
+"""Asks an RTSP receiver whether it responds, before FFmpeg connects to it.
 
 PyAV holds Python's lock while an output connects: a receiver that accepts and says nothing would
 stop every camera, and the threads that watch over them. Python's own sockets hold nothing. RTMP
@@ -32,7 +32,7 @@ def unchecked_login(url: str, ca_file: str | None) -> str | None:
     if ca_file is not None or not has_login or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
         return None
     return (
-        f"{shown(url)}: its certificate is not checked, so whoever answers there gets the login;"
+        f"{shown(url)}: its certificate is not checked, so whoever responds there gets the login;"
         " name those to trust with ca_file='FILE'"
     )
 
@@ -50,7 +50,7 @@ def check_ca_file(ca_file: str | None) -> None:
 
 
 def reach(url: str, name: str, timeout_s: float, ca_file: str | None = None) -> None:
-    """Return once an RTSP receiver has answered; for any other, once its name is known.
+    """Return once an RTSP receiver has responded; for any other, once its name is known.
 
     Raises SinkError, which calls it ``name``.
     """
@@ -92,7 +92,7 @@ class TcpReceiver:
 
 
 def _greet(connection: socket.socket, place: SplitResult, port: int) -> None:
-    """Say what a client says first, and wait for the first byte of an answer."""
+    """Say what a client says first, and wait for the first byte of a response."""
     host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
     address = f"{place.scheme}://{host}:{port}{place.path or '/'}"
     connection.sendall(f"OPTIONS {address} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
@@ -114,5 +114,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
     if isinstance(error, TimeoutError):
-        return "does not answer in time"
+        return "does not respond in time"
     return getattr(error, "strerror", None) or "its address cannot be understood"

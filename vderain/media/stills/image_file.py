@@ -215,7 +215,7 @@ def _without_orientation(data: bytes, tags: dict[int, int]) -> bytes:
 
 
 def _png_metadata(data: bytes) -> tuple[bytes, bytes]:
-    """The EXIF block and all ancillary chunks that still hold when the samples are stored anew."""
+    """The EXIF block and all ancillary chunks that still hold when the samples are stored again."""
     exif = b""
     kept = []
     position = len(_PNG)

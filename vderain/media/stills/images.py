@@ -77,7 +77,7 @@ class ImageSource:
         self._likeness = Likeness(self._chosen)
         if not self._chosen:
             raise SourceError(
-                f"{path}: none of its {len(images)} images lies in the chosen time"
+                f"{path}: none of its {len(images)} images is in the chosen time"
                 " (an image counts as 1/25 of a second)"
             )
         self._frames = self._read_all()
@@ -197,9 +197,9 @@ class ImageSink:
     """FrameSink that writes PNG files, under the names of the source's images.
 
     A single image goes to a file, or into an existing folder; everything else into one folder,
-    frames without a name as 000001.png and so on. Files are collected under a temporary name beside
+    frames without a name as 000001.png and so on. Files are collected under a temporary name next to
     their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
-    file after the other. ``abort`` thus leaves everything as it was. Tracks beside a video have no
+    file after the other. ``abort`` thus leaves everything as it was. Tracks other than the video have no
     place here; each is a loss.
     Raises SinkError, and OptionError for an output that is no PNG and for frames that are not gray
     or RGB.
@@ -350,7 +350,7 @@ def _refuse_yuv(path: str, pixels: str) -> None:
 
 
 def _dropped(template: Any) -> list[str]:
-    """A loss for every track beside the video."""
+    """A loss for every track other than the video."""
     if template is None:
         return []
     # Brings PyAV, which images do without.

@@ -1,1 +1,1 @@
-"""Whether an output holds what its source held: frames, tracks, and what a file tells besides."""
+"""Whether an output holds what its source held: frames, tracks, and what else a file holds."""

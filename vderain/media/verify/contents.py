@@ -1,4 +1,4 @@
-"""What the packets of a file tell: the times of its frames, its tracks and their content."""
+"""What the packets of a file show: the times of its frames, its tracks and their content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vderain.media.io.open import (
 
 @dataclass(slots=True)
 class Other:
-    """A track beside the video; ``digest`` is fed with all payloads of sound, ``shown`` with those that play."""
+    """A track other than the video; ``digest`` is fed with all payloads of sound, ``shown`` with those that play."""
 
     index: int
     kind: str
@@ -56,7 +56,7 @@ class Other:
 
 @dataclass(slots=True)
 class Contents:
-    """What the packets of a file tell: ``times`` of the video in ``unit`` seconds, and of each other track."""
+    """What the packets of a file show: ``times`` of the video in ``unit`` seconds, and of each other track."""
 
     path: str
     video_index: int

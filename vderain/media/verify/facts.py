@@ -1,4 +1,4 @@
-"""What a file tells besides its packets, so that that of a source and its output can be compared."""
+"""What a file holds besides its packets, so that a source and its output can be compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _RATE_APART = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file tells besides its packets.
+    """What a file holds besides its packets.
 
     Attributes:
         tags: of the container, by their names in small letters, without those of its writer.
@@ -50,7 +50,7 @@ class Facts:
         pixel_shape: width by height of a pixel.
         turned: whether a display matrix turns the frames.
         crop: columns and rows that players hide, by sides.
-        views: kinds of side data of the first frame that tell how it is seen.
+        views: kinds of side data of the first frame that say how it is seen.
         transparent: whether the container says that frames have an alpha channel.
         languages: kind and language of the tracks that have one.
         boxes: what an MP4 or MOV file holds besides, by kinds.
@@ -83,7 +83,7 @@ class Facts:
     ) -> Facts:
         """Of an open input; ``views`` are the names of the first frame's side data.
 
-        ``tracks`` are those beside the video that count, by their index; None for all.
+        ``tracks`` are those other than the video that count, by their index; None for all.
         """
         tags = {key.lower(): value for key, value in portable_metadata(container.metadata).items()}
         rate = video.guessed_rate or video.average_rate
@@ -126,7 +126,7 @@ class Facts:
 def differences(
     source: Facts, output: Facts, real_rate: Fraction | None
 ) -> Iterator[tuple[str, str]]:
-    """What an output does not tell that its source did: a word that a loss has which names it, and a line.
+    """What an output lacks that its source has: a word that a loss has which names it, and a line.
 
     ``real_rate`` is that of the frames, by their times.
     """
@@ -140,7 +140,7 @@ def differences(
     told = output.nominal_rate
     is_right = real_rate and _is_near(source.nominal_rate, real_rate)
     if told and real_rate and is_right and not _is_near(told, real_rate):
-        yield "frame rate", f"frame rate {float(real_rate):.5g}, it tells {float(told):.5g}"
+        yield "frame rate", f"frame rate {float(real_rate):.5g}, the output says {float(told):.5g}"
     if source.pixel_shape != output.pixel_shape:
         yield "shape of pixels", f"shape of pixels {source.pixel_shape}"
     if source.turned and not output.turned:

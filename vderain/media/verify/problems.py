@@ -65,7 +65,7 @@ def verified(
     """What an output lacks that no loss names yet, one line each.
 
     Args:
-        source: what the source tells besides its packets.
+        source: what the source holds besides its packets.
         given: the frames and packets that went into the output; None where others compare them.
         output_path: a complete file.
         frames: how many went in.
@@ -122,7 +122,7 @@ def _frame_problems(source: Contents, output: Contents, frames: int | None) -> I
     if late > tolerance or (late < 0 and begun >= FAR_S):
         shifts.append((late, tolerance + output.unit))
     if len(output.times) != len(source.times):
-        # The first frame may be one of those that are missing, so a late one alone tells of no shift.
+        # The first frame may be one of those that are missing, so a late one alone shows no shift.
         wrong = min(_strangers(source, output, *shift) for shift in shifts)
         if wrong:
             yield f"{wrong} video frames have a time that no frame of the source has"

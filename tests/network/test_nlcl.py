@@ -13,8 +13,8 @@ from vderain.network.card import Card, card_path
 from vderain.network.config import CONFIGS, NetworkConfig, NlclConfig
 from vderain.network.inference.fold import fold
 from vderain.network.nlcl import (
+    ImageNorm,
     NlclNetwork,
-    PictureNorm,
     begin_near_identity,
     begin_near_zero,
     gathering_nothing,
@@ -26,7 +26,7 @@ PER_FRAME = replace(TINY_NLCL, frozen_statistics=False)
 
 
 def norms(network):
-    return [module for module in network.modules() if isinstance(module, PictureNorm)]
+    return [module for module in network.modules() if isinstance(module, ImageNorm)]
 
 
 def gathered(network):
@@ -52,7 +52,7 @@ def test_the_cost_that_a_config_states_is_what_its_network_does():
     assert counter.get_total_flops() == 2 * TINY_NLCL.macs_per_pixel * 32 * 48
 
 
-def test_change_is_half_of_that_of_signed_pictures():
+def test_change_is_half_of_that_of_signed_images():
     network = randomized(NlclNetwork(TINY_NLCL))
     rainy = torch.rand(2, 3, 20, 13)
     with torch.no_grad():
@@ -63,19 +63,19 @@ def test_change_is_half_of_that_of_signed_pictures():
     assert torch.allclose(network.change(rainy), 1 - rainy)
 
 
-def test_training_normalises_each_picture_by_itself():
+def test_training_normalises_each_image_by_itself():
     network = NlclNetwork(TINY_NLCL).train()
     pictures = torch.rand(3, 3, 16, 16) * torch.tensor([0.1, 1.0, 5.0])[:, None, None, None]
     with torch.no_grad():
         together = network(pictures)
-        alone = torch.cat([network(picture[None]) for picture in pictures])
+        alone = torch.cat([network(image[None]) for image in pictures])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_frozen_statistics_equal_a_pictures_own_where_they_are_the_frozen_ones():
+def test_frozen_statistics_equal_a_images_own_where_they_are_the_frozen_ones():
     own, frozen = NlclNetwork(PER_FRAME).eval(), NlclNetwork(TINY_NLCL).eval()
     frozen.load_state_dict(own.state_dict())
-    picture, other = torch.rand(2, 1, 3, 24, 18)
+    image, other = torch.rand(2, 1, 3, 24, 18)
     seen = []
 
     def note(norm, inputs):
@@ -83,22 +83,22 @@ def test_frozen_statistics_equal_a_pictures_own_where_they_are_the_frozen_ones()
 
     hooks = [norm.register_forward_pre_hook(note) for norm in norms(own)]
     with torch.no_grad():
-        expected = own(picture)
+        expected = own(image)
         for hook in hooks:
             hook.remove()
-        assert not torch.allclose(frozen(picture), expected, atol=1e-2)
+        assert not torch.allclose(frozen(image), expected, atol=1e-2)
         for norm, (_, variance, mean) in zip(norms(frozen), seen, strict=True):
             norm.running_var.copy_(variance)
             norm.running_mean.copy_(mean)
-        assert torch.allclose(frozen(picture), expected, atol=1e-5)
+        assert torch.allclose(frozen(image), expected, atol=1e-5)
         assert not torch.allclose(frozen(other), own(other), atol=1e-4)
 
 
 def test_gathering_is_at_first_a_plain_mean_and_can_be_stopped():
-    norm = PictureNorm(2, frozen=True).train()
+    norm = ImageNorm(2, frozen=True).train()
     pictures = torch.randn(3, 2, 8, 8)
-    for picture in pictures:
-        norm(picture[None])
+    for image in pictures:
+        norm(image[None])
     variance, mean = torch.var_mean(pictures, (2, 3))
     assert torch.allclose(norm.running_mean, mean.mean(0), atol=1e-6)
     assert torch.allclose(norm.running_var, variance.mean(0), atol=1e-6)
@@ -127,12 +127,12 @@ def test_folded_network_equals_the_unfolded_one(config):
 @pytest.mark.parametrize("blocks", [1, 2, 3, 16])
 def test_levels_run_from_the_head_to_the_deepest_block(blocks):
     network = NlclNetwork(NlclConfig(4, blocks)).eval()
-    picture = torch.rand(1, 3, 12, 10)
-    levels = network.levels(picture)
+    image = torch.rand(1, 3, 12, 10)
+    levels = network.levels(image)
     assert [level.shape[1] for level in levels] == list(network.channels)
     assert len(levels) == 1 + min(4, blocks)
     with torch.no_grad():
-        deepest = network.head(picture)
+        deepest = network.head(image)
         for block in network.blocks:
             deepest = block(deepest)
     assert torch.equal(levels[-1], deepest)

@@ -8,7 +8,7 @@ from vderain.network.config import AnyConfig
 
 
 class ChangeNetwork(nn.Module):
-    """A network that is made from its ``config`` alone and answers what rain removal changes."""
+    """A network that is made from its ``config`` alone and predicts what rain removal changes."""
 
     config: AnyConfig
 
@@ -16,7 +16,7 @@ class ChangeNetwork(nn.Module):
         """The change of a frame, unclamped.
 
         ``rainy`` is (N, 3 + T - 1, H, W) float: RGB in [0, 1], and how much brighter the luma of each
-        neighbour is, as a ``Clip`` orders them; H and W multiples of ``config.multiple``. The answer is
+        neighbour is, as a ``Clip`` orders them; H and W multiples of ``config.multiple``. The result is
         (N, 3, H, W) in the same units.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The card beside a weights file: what the network is, what it was trained on, under which terms."""
+"""The card next to a weights file: what the network is, what it was trained on, under which terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Metadata of a weights file; ``<name>.json`` beside ``<name>.safetensors``.
+    """Metadata of a weights file; ``<name>.json`` next to ``<name>.safetensors``.
 
     Attributes:
         tier: the name that reports use.

@@ -1,4 +1,4 @@
-"""Larger networks that begin where a smaller one ended (ours): their first answers are the smaller one's.
+"""Larger networks that begin where a smaller one ended (ours): their first predictions are the smaller one's.
 
 After Net2Net (Chen et al., arXiv 1511.05641): what is new gets random weights, and no influence yet. Its
 outgoing weights are zero and learn.
@@ -23,7 +23,7 @@ from vderain.network.semi_drdnet import (
 
 
 def grown(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
-    """A network with the shape ``wanted``, with more channels or blocks, that answers as ``network`` does.
+    """A network with the shape ``wanted``, with more channels or blocks, that predicts as ``network`` does.
 
     Widths may grow, and the blocks of every scale. Raises ValueError where something else differs, where
     something shrinks, and for networks with batch normalisation.

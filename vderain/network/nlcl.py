@@ -1,9 +1,9 @@
-"""NLCL's generator: draws the background, or the rain layer, of a rainy picture.
+"""NLCL's generator: draws the background, or the rain layer, of a rainy image.
 
 After "Unsupervised Deraining: Where Contrastive Learning Meets Self-similarity" (arXiv 2203.11509) and its
-public code; frozen statistics are ours. A signed picture has RGB in [-1, 1]: twice [0, 1], less one.
+public code; frozen statistics are ours. A signed image has RGB in [-1, 1]: twice [0, 1], less one.
 
-Shape legend: N pictures, C channels, H x W pixels.
+Shape legend: N images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch.nn import functional as F
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NlclConfig
 
-_MOMENTUM = 0.01  # of the gathered statistics, once a hundred pictures were seen
+_MOMENTUM = 0.01  # of the gathered statistics, once a hundred images were seen
 _QUIET = 0.1  # of a convolution's first weights, where little is to come of it
 _LEVELS = 4  # groups of blocks, whose ends are levels
 
 
-class PictureNorm(nn.InstanceNorm2d):
+class ImageNorm(nn.InstanceNorm2d):
     """InstanceNorm without parameters, whose statistics can be frozen.
 
-    In training every picture is normalised by its own mean and variance, which are averaged on the way
+    In training every image is normalised by its own mean and variance, which are averaged on the way
     where ``gathers`` says so. In evaluation mode the averages are used where ``frozen`` says so.
     """
 
@@ -51,10 +51,10 @@ class PictureNorm(nn.InstanceNorm2d):
     def _by_own(
         self, x: Tensor, mean: Tensor | None, variance: Tensor | None, momentum: float
     ) -> Tensor:
-        """Normalised by each picture's own statistics, which ``mean`` and ``variance`` are moved towards."""
-        # Without torch.nn.functional's wrappers, which refuse a picture of one pixel.
+        """Normalised by each image's own statistics, which ``mean`` and ``variance`` are moved towards."""
+        # Without torch.nn.functional's wrappers, which refuse an image of one pixel.
         if self.training and len(x) == 1:  # engines know the other form
-            # The same for one picture, and it takes channels last: a step takes a quarter less time.
+            # The same for one image, and it takes channels last: a step takes a quarter less time.
             return torch.batch_norm(x, None, None, mean, variance, True, momentum, self.eps, False)
         return torch.instance_norm(x, None, None, mean, variance, True, momentum, self.eps, False)
 
@@ -73,7 +73,7 @@ class ResidualBlock(nn.Module):
 
 
 class NlclNetwork(ChangeNetwork):
-    """Signed pictures in, signed pictures out; also the encoder of NLCL's location contrast."""
+    """Signed images in, signed images out; also the encoder of NLCL's location contrast."""
 
     config: NlclConfig
 
@@ -113,24 +113,24 @@ class NlclNetwork(ChangeNetwork):
         return levels
 
     def drawn(self, levels: list[Tensor]) -> Tensor:
-        """The signed picture (N, 3, H, W) that follows from ``levels``; not clamped."""
-        picture: Tensor = self.tail(self.body(levels[-1]))
-        return picture
+        """The signed image (N, 3, H, W) that follows from ``levels``; not clamped."""
+        image: Tensor = self.tail(self.body(levels[-1]))
+        return image
 
     def forward(self, signed: Tensor) -> Tensor:
         """(N, 3, H, W) signed -> same."""
         return self.drawn(self.levels(signed))
 
     def change(self, rainy: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> background - rainy in these units: half of that of signed pictures."""
+        """(N, 3, H, W) in [0, 1] -> background - rainy in these units: half of that of signed images."""
         signed = 2 * rainy - 1
         return (self.forward(signed) - signed) / 2
 
 
 @contextmanager
 def gathering_nothing(network: nn.Module) -> Iterator[None]:
-    """Let normalisation in training leave its averages alone: for pictures that no frame is like."""
-    norms = [m for m in network.modules() if isinstance(m, PictureNorm) and m.gathers]
+    """Let normalisation in training leave its averages alone: for images that no frame is like."""
+    norms = [m for m in network.modules() if isinstance(m, ImageNorm) and m.gathers]
     for norm in norms:
         norm.gathers = False
     try:
@@ -144,15 +144,15 @@ def gathering_nothing(network: nn.Module) -> Iterator[None]:
 def begin_near_identity(network: NlclNetwork) -> None:
     """Let a new network of unit statistics begin by drawing almost what it is given (ours).
 
-    The published network ends in a normalisation, which takes a picture's brightness and contrast away,
-    and has no path around it; only the zeros around a picture could tell them again. With unit statistics
+    The published network ends in a normalisation, which takes an image's brightness and contrast away,
+    and has no path around it; only the zeros around an image could show them again. With unit statistics
     the colours can pass in three channels, and the others add little at first.
     """
     _quieten(network)
     first, _, _, last = network.body
     for convolution, offset in ((network.head, 0), (first, 1), (last, -1), (network.tail, 0)):
         assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
-        for colour in range(3):  # a signed picture plus one passes a ReLU
+        for colour in range(3):  # a signed image plus one passes a ReLU
             convolution.weight[colour] = 0
             convolution.weight[colour, colour, 1, 1] = 1
             convolution.bias[colour] = offset
@@ -180,4 +180,4 @@ def _quieten(network: NlclNetwork) -> None:
 def _convolved(config: NlclConfig) -> list[nn.Module]:
     width = config.width
     convolution = nn.Conv2d(width, width, 3, padding=1)
-    return [convolution, PictureNorm(width, frozen=config.frozen_statistics)]
+    return [convolution, ImageNorm(width, frozen=config.frozen_statistics)]

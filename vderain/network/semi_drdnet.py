@@ -1,10 +1,10 @@
-"""Semi-DRDNet: a rain residual branch and a detail repair branch over the same rainy picture.
+"""Semi-DRDNet: a rain residual branch and a detail repair branch over the same rainy image.
 
 After "Detail-recovery Image Deraining via Dual Sample-augmented Contrastive Learning" (arXiv 2204.02772)
 and its base network DRD-Net (arXiv 1908.10267). The ``paper`` configuration is the published network;
 the pixel-unshuffle, the separate branch widths, several frames and every other tier are ours.
 
-Shape legend: N pictures, T frames, C channels, H x W pixels, s the unshuffle factor.
+Shape legend: N images, T frames, C channels, H x W pixels, s the unshuffle factor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
 
-# Before the sigmoid: gates that take a twentieth and an eighth of a neighbour, and learn.
+# Before the sigmoid: fusion weights of a twentieth and an eighth of a neighbour, to learn from.
 _CLOSED_BEFORE, _CLOSED_AFTER = -3.0, -2.0
 _OPEN = 3.0  # nineteen twentieths of the median
 _QUIET = 0.05  # of a random tail's size: a residual that leaves the median nearly alone, and learns
@@ -34,14 +34,14 @@ def norm(width: int, config: NetworkConfig) -> list[nn.Module]:
 
 
 class Fusion(nn.Module):
-    """Lets the frame take over its neighbours' luma, place by place, before the branches look and after (ours).
+    """Fuses the frame with its neighbours' luma, pixel by pixel, before the branches and after them (ours).
 
-    A streak hides a place in one frame only. A gate for each neighbour and pixel says how much of the
-    neighbour is taken over. Before, it knows the differences at this pixel alone, in order of brightness:
-    a soft median, which lets the branches see a nearly dry picture. After, it knows the features too.
+    A streak hides a place in one frame only. A fusion weight for each neighbour and pixel says how much of the
+    neighbour is used. Before the branches, it knows the differences at this pixel alone, sorted by brightness:
+    a soft median, which lets the branches see a nearly dry image. After, it knows the features too.
 
     ``differences`` are the neighbours' luma minus the frame's, unshuffled, (N, (T - 1) s s, H / s, W / s), those
-    of the darkest neighbour first. What is taken over is (N, s s, H / s, W / s). Sums over neighbours are
+    of the darkest neighbour first. The fused change is (N, s s, H / s, W / s). Sums over neighbours are
     written as convolutions, since compilers keep those in the layout of the others.
     """
 
@@ -71,13 +71,13 @@ class Fusion(nn.Module):
     def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
         """What the branches see of the frame (N, C, H / s, W / s), and what it took over before.
 
-        Beside the frame they see what it took over, and the median neighbour's difference.
+        Next to the frame they see the fused change, and the median neighbour's difference.
         """
         taken = self._through(differences, self.before(self.steepness * differences))
         return torch.cat([x, taken, F.conv2d(differences, self.median)], 1), taken
 
     def take(self, differences: Tensor, taken: Tensor, logits: Tensor) -> Tensor:
-        """All that is taken over, ``taken`` included; ``logits`` are ``self.features`` of the rain branch's."""
+        """The whole fused change, ``taken`` included; ``logits`` are ``self.features`` of the rain branch's."""
         logits = logits + self.after(self.steepness * differences)
         left = differences - F.conv_transpose2d(taken, self.total)
         return taken + self._through(left, logits)
@@ -91,11 +91,11 @@ class MedianFusion(nn.Module):
 
     Where neighbours can be aligned, their robust statistics are nearly the dry scene. So the frame is moved
     to the median of the clip, times a weight, and from there to the darkest sample that the network sees,
-    times another. Both weights come from the features of the rain branch. With zero weights the answer is
+    times another. Both weights come from the features of the rain branch. With zero weights the result is
     nearly the median; where no neighbour is valid, all samples are the frame's own and nothing is moved.
 
     ``differences`` are the neighbours' luma minus the frame's, unshuffled, (N, K s s, H / s, W / s), those of
-    the darkest samples first. What is taken over is (N, s s, H / s, W / s).
+    the darkest samples first. The fused change is (N, s s, H / s, W / s).
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -122,7 +122,7 @@ class MedianFusion(nn.Module):
         return torch.cat([x, median, differences], 1), moves
 
     def take(self, differences: Tensor, moves: Tensor, logits: Tensor) -> Tensor:
-        """All that is taken over; ``logits`` are ``self.features`` of the rain branch's features."""
+        """The whole fused change; ``logits`` are ``self.features`` of the rain branch's features."""
         weights = torch.sigmoid(logits + self.after(self.steepness * moves))
         median, darkest = moves[:, : self.area], moves[:, self.area :]
         taken = weights[:, : self.area] * median
@@ -130,7 +130,7 @@ class MedianFusion(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a gate computed from the whole picture's channel means."""
+    """Scales each channel by a gate computed from the whole image's channel means."""
 
     def __init__(self, width: int, ratio: int) -> None:
         super().__init__()
@@ -140,11 +140,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> same."""
-        # In float32: half precision does not hold sums over a picture.
+        # In float32: half precision does not hold sums over an image.
         return x * self.scale(x.float().mean((2, 3), keepdim=True).to(x.dtype))
 
     def scale(self, means: Tensor) -> Tensor:
-        """Channel means of a picture -> what its channels are multiplied by, (N, C, 1, 1)."""
+        """Channel means of an image -> what its channels are multiplied by, (N, C, 1, 1)."""
         return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
 
@@ -251,13 +251,13 @@ class Branch(nn.Module):
 
 
 class SemiDRDNet(ChangeNetwork):
-    """Estimates rain streaks R and detail D of a rainy picture; the repaired picture is rainy - R + D.
+    """Estimates rain streaks R and detail D of a rainy image; the repaired image is rainy - R + D.
 
     Input: (N, 3 + K, H, W) float: RGB in [0, 1], and how much brighter the luma of the aligned neighbours is, in
     order of brightness, K = ``len(config.seen_ranks)`` of them; H and W multiples of ``config.multiple``.
-    Nothing is clamped: training sees the raw answer.
+    Nothing is clamped: training sees the raw prediction.
 
-    What is taken over from neighbours (``fusion``) is part of R, and nothing where all frames are one.
+    The fused change (``fusion``) is part of R, and 0 where all frames are equal.
     """
 
     config: NetworkConfig

@@ -37,8 +37,8 @@ def test_eight_bits_stay_close_and_leave_the_network_as_it_was():
     assert all(low <= 0 <= high for low, high in scales.values())
     quantized = quantize(network, scales)
     assert sum(isinstance(m, QuantizedConv) for m in quantized.modules()) == len(scales)
-    for picture in pictures(6):
-        expected, change = network.change(picture), quantized.change(picture)
+    for image in pictures(6):
+        expected, change = network.change(image), quantized.change(image)
         scale = float(expected.abs().max())
         assert 25 < psnr((change / scale).numpy(), (expected / scale).numpy(), peak=1) < 90
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -1,4 +1,4 @@
-"""A picture in stripes has the answer of the whole, its gates' means included."""
+"""An image in stripes has the answer of the whole, its gates' means included."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ CONFIGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["trained", "sum", "taps"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_stripes_answer_as_the_whole_picture_does(name, form):
+def test_stripes_answer_as_the_whole_image_does(name, form):
     config = CONFIGS[name]
     network = randomized(SemiDRDNet(config))
     network = network if form == "trained" else fold(network, form)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NetworkConfig
-from vderain.network.nlcl import PictureNorm
+from vderain.network.nlcl import ImageNorm
 from vderain.network.semi_drdnet import DilatedContext, SemiDRDNet
 
 _Network = TypeVar("_Network", bound=ChangeNetwork)
@@ -45,7 +45,7 @@ class DilatedSum(nn.Module):
 class SparseTaps(nn.Module):
     """One convolution with few taps over a wide reach: shifted copies of the input, joined by a 1x1 convolution.
 
-    The same answer as the ``DilatedSum`` it is made of, with every position's weights added up.
+    The same result as the ``DilatedSum`` it is made of, with every position's weights added up.
     """
 
     def __init__(self, total: DilatedSum) -> None:
@@ -112,7 +112,7 @@ def _tapped_sequence(sequence: nn.Sequential) -> nn.Sequential:
 
 
 def without_norms(network: SemiDRDNet) -> SemiDRDNet:
-    """The network of the same config without normalisation that answers the same; may be trained on (ours)."""
+    """The network of the same config without normalisation that predicts the same; may be trained on (ours)."""
     plain = SemiDRDNet(replace(network.config, normalised=False))
     absorbed = copy.deepcopy(network).eval().requires_grad_(False)
     _replace_sequences(absorbed, _absorbed_sequence, lambda _: True)
@@ -123,8 +123,8 @@ def without_norms(network: SemiDRDNet) -> SemiDRDNet:
 def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
     """A network as one of more ``frames``, an odd number, whose outer ones it does not look at yet (ours).
 
-    Its new gates are as they are born, and branches that saw the frame alone see it with what it takes over.
-    Still frames are answered as before.
+    Its new fusion weights are as initialised, and branches that saw the frame alone see the fused frame.
+    Predictions for still frames stay the same.
     """
     if network.config.fusion != "gates":
         raise ValueError("only a network whose fusion is gates can be given more frames")
@@ -144,10 +144,10 @@ def with_frames(network: SemiDRDNet, frames: int) -> SemiDRDNet:
 
 
 def with_median(network: SemiDRDNet, wanted: NetworkConfig) -> SemiDRDNet:
-    """A network whose fusion is gates as one of ``wanted``, whose fusion is the median (ours).
+    """A network with learned fusion weights as one of ``wanted``, whose fusion is the median (ours).
 
-    What the branches saw of the gates' choice they see of the median; its weights are as they are born. Still
-    frames are answered as before. Raises ValueError where the branches have other shapes.
+    What the branches saw of the fused frame they see of the median; its weights are as initialised. Still
+    frames are predicted as before. Raises ValueError where the branches have other shapes.
     """
     config = network.config
     if replace(config, frames=wanted.frames, fusion="median", ranks=wanted.ranks) != wanted:
@@ -188,13 +188,13 @@ def _has_foldable(sequence: nn.Sequential) -> bool:
 
 
 def _is_fixed_norm(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, PictureNorm) and layer.frozen)
+    return isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, ImageNorm) and layer.frozen)
 
 
 def _folded_sequence(sequence: nn.Sequential) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in sequence:
-        if isinstance(layer, nn.BatchNorm2d | PictureNorm) and _is_fixed_norm(layer):
+        if isinstance(layer, nn.BatchNorm2d | ImageNorm) and _is_fixed_norm(layer):
             _scale_outputs(layers[-1], layer)
         elif isinstance(layer, DilatedContext):
             layers.append(_joined(layer))
@@ -218,7 +218,7 @@ def _joined(context: DilatedContext) -> DilatedSum:
     return DilatedSum(convolutions)
 
 
-def _scale_outputs(layer: nn.Module, norm: nn.BatchNorm2d | PictureNorm) -> None:
+def _scale_outputs(layer: nn.Module, norm: nn.BatchNorm2d | ImageNorm) -> None:
     """Fold a normalisation into the layer before it, in place."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = 1 / torch.sqrt(norm.running_var.double() + norm.eps)

@@ -55,7 +55,7 @@ def device_graph(
 
 
 class _Answering(nn.Module):
-    """A graph whose samples are counted in ``steps`` of the caller's, and whose answer has one dtype."""
+    """A graph whose samples are counted in ``steps`` of the caller's, and whose result has one dtype."""
 
     def __init__(self, graph: nn.Module, dtype: torch.dtype, steps: float) -> None:
         super().__init__()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from vderain.network.config import NetworkConfig
 
-# Pictures of features that are alive at once, in units of a branch's widest layer: what a block reads, what
+# Images of features that are alive at once, in units of a branch's widest layer: what a block reads, what
 # it writes and the long skip; and without stripes the layers in between as well.
 _ALIVE_TILED, _ALIVE_WHOLE = 3.25, 6.0
 
 
 def working_bytes(config: NetworkConfig, height: int, width: int, itemsize: int) -> int:
-    """About what a branch keeps alive for one picture without stripes."""
+    """About what a branch keeps alive for one image without stripes."""
     return int(_ALIVE_WHOLE * _features_bytes(config, height, width, itemsize))
 
 

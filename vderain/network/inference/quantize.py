@@ -1,8 +1,8 @@
 """Eight-bit arithmetic for the convolutions that carry most of a network's cost (post-training, ours in the choice).
 
 Only wide convolutions inside residual blocks are quantised, each between its own input's lowest and highest
-value on calibration pictures (per tensor) and its weights' largest (per output channel); head, tail, gates
-and the residual sums stay in float, since dry pictures lose there first (benchmarks/RESULTS.md). The
+value on calibration images (per tensor) and its weights' largest (per output channel); head, tail, gates
+and the residual sums stay in float, since dry images lose there first (benchmarks/RESULTS.md). The
 quantisation is written as torch's fake quantisation, which compilers turn into integer arithmetic and torch
 itself computes with the same rounding.
 """
@@ -74,7 +74,7 @@ def quantizable(folded: ChangeNetwork) -> dict[str, nn.Conv2d]:
 
 @torch.inference_mode()
 def calibrate(network: ChangeNetwork, pictures: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
-    """The range of every such convolution's input over ``pictures``, each as ``change`` takes it."""
+    """The range of every such convolution's input over ``images``, each as ``change`` takes it."""
     folded = fold(network)
     ranges: dict[str, tuple[float, float]] = {}
 
@@ -87,8 +87,8 @@ def calibrate(network: ChangeNetwork, pictures: Iterable[Tensor]) -> dict[str, t
         conv.register_forward_pre_hook(partial(note, name))
         for name, conv in quantizable(folded).items()
     ]
-    for picture in pictures:
-        folded.change(picture)
+    for image in pictures:
+        folded.change(image)
     for hook in hooks:
         hook.remove()
     return {name: (round(low, 5), round(high, 5)) for name, (low, high) in ranges.items()}

@@ -1,7 +1,7 @@
-"""A SemiDRDNet block by block and, within a block, in stripes: less memory, the same answer (ours).
+"""A SemiDRDNet block by block and, within a block, in stripes: less memory, the same result (ours).
 
-A squeeze-and-excitation gate sees the mean of the whole picture, so tiles of the picture would each see
-another. Here every block is finished for the whole picture before the next begins: its convolutions go
+A squeeze-and-excitation gate sees the mean of the whole image, so tiles of the image would each see
+another. Here every block is finished for the whole image before the next begins: its convolutions go
 over stripes with as many rows more as they reach, and its gate takes the mean over all stripes.
 """
 
@@ -28,7 +28,7 @@ from vderain.network.semi_drdnet import (
 
 
 class TiledNetwork(ChangeNetwork):
-    """Answers as ``network`` does, with the working memory of ``rows`` rows instead of the picture's.
+    """Predicts as ``network`` does, with the working memory of ``rows`` rows instead of the image's.
 
     ``network`` may be folded. ``rows`` counts rows of features, after the pixel-unshuffle.
     """
@@ -73,7 +73,7 @@ def _features(branch: Branch, x: Tensor, rows: int) -> Tensor:
 
 
 def _block(block: nn.Module, x: Tensor, rows: int) -> Tensor:
-    """A block's answer; ``x`` stays as it is."""
+    """A block's result; ``x`` stays as it is."""
     if isinstance(block, RainBlock):
         return _rain_block(block, x, rows)
     if isinstance(block, DetailBlock):
@@ -85,7 +85,7 @@ def _block(block: nn.Module, x: Tensor, rows: int) -> Tensor:
 
 def _rain_block(block: RainBlock, x: Tensor, rows: int) -> Tensor:
     answer = torch.empty_like(x)
-    # Sums over a picture would overflow float16.
+    # Sums over an image would overflow float16.
     sums = torch.zeros(x.shape[:2], dtype=torch.float32, device=x.device)
     for top, bottom, part in _stripes(block.body, x, rows):
         answer[:, :, top:bottom] = part
@@ -123,7 +123,7 @@ def _mapped(module: nn.Module, x: Tensor, rows: int, step: int = 1) -> Tensor:
 def _stripes(
     module: nn.Module, x: Tensor, rows: int, step: int = 1
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """(first row, row behind the last, the module's answer there), from the top down."""
+    """(first row, row behind the last, the module's result there), from the top down."""
     height = x.shape[2]
     halo = _reach(module) if step == 1 else 0
     for top in range(0, height, rows):

@@ -19,6 +19,7 @@ from vderain.frames import Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.metrics import psnr
 from vderain.network.change import sample_bounds
+from vderain.network.samples import rgb_from_samples, samples_from_rgb
 
 AGREEMENT_DB = 50.0  # of the change with the reference's, per picture
 INT8_AGREEMENT_DB = 46.0  # the same of eight-bit arithmetic, which is there for its speed
@@ -107,8 +108,6 @@ def fitted(picture: Picture, height: int, width: int) -> Picture:
 
 def planes_from_rgb(picture: Picture, fmt: PlaneFormat) -> tuple[Plane, ...]:
     """An RGB picture (H, W, 3) uint8 of the format's size as its planes, rounded; chroma is averaged."""
-    from vderain.network.planes import rgb_from_samples, samples_from_rgb  # brings torch
-
     offsets = rgb_from_samples(fmt)[1]
     matrix = samples_from_rgb(fmt).T.astype(np.float32)
     samples = (picture / np.float32(255)) @ matrix + offsets.astype(np.float32)

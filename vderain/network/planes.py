@@ -17,41 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vderain.frames import LUMA_WEIGHTS, RGB_LUMA_WEIGHTS, PlaneFormat
+from vderain.frames import RGB_LUMA_WEIGHTS, PlaneFormat
 from vderain.network.base import ChangeNetwork
 from vderain.network.inference.fold import ContextForm, convolution_like, fold
+from vderain.network.samples import rgb_from_samples, samples_from_rgb
 from vderain.network.semi_drdnet import Branch, SemiDRDNet
-
-
-def rgb_from_samples(fmt: PlaneFormat) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Matrix (3, P) and offsets (P,), float64: RGB in [0, 1] = matrix @ (samples - offsets)."""
-    planes = len(fmt.plane_shapes)
-    if fmt.layout == "rgb":
-        return np.eye(3) / fmt.peak, np.zeros(3)
-    kr, kb = LUMA_WEIGHTS[fmt.matrix]
-    kg = 1 - kr - kb
-    matrix = np.array(
-        [
-            [1, 0, 2 * (1 - kr)],
-            [1, -2 * (1 - kb) * kb / kg, -2 * (1 - kr) * kr / kg],
-            [1, 2 * (1 - kb), 0],
-        ]
-    )
-    unit = 1 << (fmt.bit_depth - 8)
-    luma, chroma = (fmt.peak, fmt.peak) if fmt.full_range else (219 * unit, 224 * unit)
-    offsets = np.array([0 if fmt.full_range else 16 * unit, 128 * unit, 128 * unit], np.float64)
-    scaled: npt.NDArray[Any] = matrix / np.array([luma, chroma, chroma])
-    return scaled[:, :planes], offsets[:planes]
-
-
-def samples_from_rgb(fmt: PlaneFormat) -> npt.NDArray[Any]:
-    """Matrix (P, 3), float64: change in sample steps = matrix @ change in RGB."""
-    planes = len(fmt.plane_shapes)
-    if planes == 3:
-        return np.asarray(np.linalg.inv(rgb_from_samples(fmt)[0]))
-    kr, kb = LUMA_WEIGHTS[fmt.matrix]
-    scale = rgb_from_samples(fmt)[0][0, 0]
-    return np.array([[kr, 1 - kr - kb, kb]]) / float(scale)
 
 
 class PlanesNetwork(nn.Module):

@@ -39,7 +39,7 @@ ALL = dict(modules())
 # What is imported -> the modules (by the start of their name) that may.
 ONLY = {
     "av": ["vderain.media"],
-    "openvino": ["vderain.engines.backends.openvino"],
+    "openvino": ["vderain.engines.graphs.runtime"],
     "torch_tensorrt": ["vderain.engines.backends.tensorrt"],
     "tensorrt": ["vderain.engines.backends.tensorrt"],
     "click": ["vderain.cli"],
@@ -75,7 +75,7 @@ NEVER = {
 ROWS = [
     ["vderain.network", "vderain.media", "vderain.batch"],
     ["vderain.network", "vderain.media", "vderain.live"],
-    ["vderain.engines.store", "vderain.engines.backends"],
+    ["vderain.engines.store", "vderain.engines.graphs", "vderain.engines.backends"],
     [
         *(
             "vderain.media.bitstream",
@@ -96,6 +96,27 @@ ROWS = [
     ],
 ]
 COMMANDS = {f"vderain.cli.{name}" for name in cli.list_commands(None)}
+# Modules (by the start of their name) that import torch; all others are imported where it is not installed.
+WITH_TORCH = [
+    "vderain.training",
+    "vderain.network",
+    "vderain.engines.graphs.export",
+    "vderain.engines.graphs.traced",
+    *(
+        f"vderain.engines.backends.{name}"
+        for name in ("cuda", "device", "nvidia", "reference", "surfaces", "tensorrt")
+    ),
+]
+# Of those, modules that nevertheless do without it.
+WITHOUT_TORCH = [
+    "vderain.training",
+    "vderain.training.config",
+    "vderain.network.card",
+    "vderain.network.change",
+    "vderain.network.config",
+    "vderain.network.samples",
+    "vderain.network.inference.memory",
+]
 MOST_MODULES = 14  # of a folder; the command line has one for each command besides
 
 
@@ -147,6 +168,18 @@ def test_the_rules_see_the_real_modules():
         ALL
     )
     assert "av" in {i.split(".")[0] for i in imports(ALL["vderain.media.source"])}
+
+
+def test_what_derains_is_imported_without_torch():
+    light = [
+        name
+        for name in ALL
+        if not any(within(name, start) for start in WITH_TORCH) and name != "vderain.__main__"
+    ]
+    code = "import sys, importlib; sys.modules['torch'] = sys.modules['safetensors'] = None\n"
+    code += f"for name in {[*light, *WITHOUT_TORCH]}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,8 @@ class OptionError(VderainError, ValueError):
     """An option has a value that cannot be used."""
 
     exit_code = 2
+
+
+def needs_torch(what: str) -> str:
+    """What to tell a user who has no torch of what needs it."""
+    return f"{what} needs torch, which is not installed; pip install 'vderain[train]'"

@@ -1,25 +1,24 @@
-"""The OpenVINO engine: the default without a GPU. The only importer of openvino.
+"""The OpenVINO engine: the default without a GPU.
 
-A network is exported once for a kind of planes (layout, depth, colours) and a precision; OpenVINO's IR of
-it is kept in the cache, and loading it needs no torch. The graph does not depend on the size: it is
-reshaped and compiled for each size in about a tenth of a second at 720p, so that a folder of pictures of
-a hundred sizes is exported and checked once. Padding therefore happens outside it.
+The graph for a kind of planes (layout, depth, colours) comes from the file of graphs next to the weights, or
+is traced with torch where there is none. Once checked, it is kept in the cache. It does not depend on the size:
+it is reshaped and compiled for each size in about a tenth of a second at 720p, so that a folder of pictures of
+a hundred sizes is checked once. Padding therefore happens outside it.
 """
 
 from __future__ import annotations
 
 import functools
-import io
 import logging
-import sys
-import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.engine import frame_flop, require_room, spec_from_card
+from vderain.engines.graphs.archive import GraphFile, graphs_state, read_graphs
+from vderain.engines.graphs.reference import GraphReference
+from vderain.engines.graphs.runtime import import_openvino, open_core, pack, unpack
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, cpu_features, package_versions
 from vderain.engines.store.opening import first_passing, load_cached
@@ -29,7 +28,7 @@ from vderain.engines.store.selfcheck import (
     CheckResult,
     check_engine,
 )
-from vderain.errors import EngineBuildError, EngineLoadError
+from vderain.errors import EngineBuildError, EngineLoadError, VderainError, needs_torch
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.machine import available_bytes, cpu_fields, cpu_flags
@@ -45,7 +44,7 @@ logger = logging.getLogger(__name__)
 # 10 % less CPU time per frame, than one clip after the other on all cores.
 SLOTS = 2
 
-_TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
+_SIDE_PX = 64  # of the format that names a graph for every size
 _SMALLEST_CHECK, _LARGEST_CHECK = (320, 180), (1280, 720)  # width and height
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
@@ -61,7 +60,7 @@ _INT8_CPU = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 def openvino_devices() -> dict[str, str]:
     """Full names of the devices that OpenVINO finds here, by its short names; EngineLoadError without it."""
-    core = _open_core(_import_openvino())
+    core = open_core(import_openvino())
     names = core.available_devices
     return {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in names}
 
@@ -76,10 +75,11 @@ class OpenVinoBackend:
     def __init__(
         self, weights: Path, card: Card, options: EngineOptions, cache: EngineCache
     ) -> None:
-        self._ov = _import_openvino()
-        self._core = _open_core(self._ov)
+        self._ov = import_openvino()
+        self._core = open_core(self._ov)
         self._weights = weights
         self._card = card
+        self._graphs, self._unusable = graphs_state(weights, card)
         self._cache = cache
         self._device = self._checked_device(options.device)
         self._device_name = str(self._core.get_property(self._device, "FULL_DEVICE_NAME"))
@@ -110,6 +110,8 @@ class OpenVinoBackend:
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
     def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
+        versions = package_versions("vderain", "openvino")
+        made = ("graphs", self._graphs) if self._graphs else package_versions("torch")[0]
         return EngineKey(
             engine="openvino",
             precision=precision,
@@ -117,8 +119,8 @@ class OpenVinoBackend:
             features=(*sorted(self._capabilities), *cpu_features()),
             weights=self._card.sha256,
             config=self._card.config,
-            format=self._traced_format(fmt),
-            versions=package_versions("vderain", "openvino", "torch"),
+            format=self._any_size(fmt),
+            versions=(*versions, made),
             calibration=self._calibration if precision == "int8" else (),
         )
 
@@ -127,23 +129,19 @@ class OpenVinoBackend:
         return tuple((name, *limits) for name, limits in sorted(self._card.int8.items()))
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
-        """Export and check the network for a kind of planes; this is where torch is needed."""
-        from vderain.engines.backends.reference import ReferenceEngine, load_finite_network
-
-        logger.info("building the openvino engine for %s in %s", fmt, precision)
-        network = load_finite_network(self._weights, self._card)
-        check_fmt = _check_format(fmt)
+        """Make the graph for a kind of planes, and check it."""
+        check_fmt = self._check_format(fmt)
         try:
-            computed = network if precision != "int8" else self._quantized(network)
-            blob = _pack(self._ov, self._convert(computed, self._traced_format(fmt)))
             # Checked is what will run: the graph after its way through a file.
+            blob = pack(self._ov, self._model(self._any_size(fmt), precision))
             engine = self._engine(check_fmt, precision, blob, [])
+        except VderainError:
+            raise
         except Exception as error:  # exporter, converter and compiler share no class of errors
             raise EngineBuildError(
                 f"openvino cannot build the network for {fmt}: {first_line(error)}"
             ) from error
-        spec = spec_from_card(self._card, "reference", "float32", "CPU")
-        reference = ReferenceEngine(network, check_fmt, spec, threads=self._threads)
+        reference = self._reference(check_fmt)
         try:
             flop = frame_flop(self._card.config, check_fmt)
             bar_db = INT8_AGREEMENT_DB if precision == "int8" else AGREEMENT_DB
@@ -153,35 +151,69 @@ class OpenVinoBackend:
             engine.close()
         return Built(blob, check.to_dict())
 
-    def _quantized(self, network: ChangeNetwork) -> ChangeNetwork:
+    def _model(self, fmt: PlaneFormat, precision: str) -> Any:
+        """The network between planes of any size: from the file of graphs, else traced with torch."""
+        if self._graphs:
+            seen = self._card.config.seen_frames
+            int8 = precision == "int8"
+            return self._file.planes_model(self._ov, self._core, fmt, seen, int8=int8)
+        from vderain.engines.graphs.planes import with_sample_types
+        from vderain.engines.graphs.traced import planes_model
+
+        network = self._network if precision != "int8" else self._quantized()
+        return with_sample_types(self._ov, planes_model(self._ov, network, fmt), fmt)
+
+    def _reference(self, fmt: PlaneFormat) -> Engine:
+        """What the engine is compared with."""
+        if self._graphs:
+            compiled = functools.partial(
+                self._core.compile_model,
+                device_name=self._device,
+                config=self._hints("float32"),
+            )
+            return GraphReference(self._ov, self._core, compiled, self._file, self._card, fmt)
+        from vderain.engines.backends.reference import ReferenceEngine
+
+        spec = spec_from_card(self._card, "reference", "float32", "CPU")
+        return ReferenceEngine(self._network, fmt, spec, threads=self._threads)
+
+    @functools.cached_property
+    def _file(self) -> GraphFile:
+        return read_graphs(self._weights)
+
+    @functools.cached_property
+    def _network(self) -> ChangeNetwork:
+        try:
+            from vderain.engines.backends.reference import load_finite_network
+        except ImportError as error:
+            raise EngineBuildError(
+                f"{self._unusable}, and without it {needs_torch('openvino')}; vderain export --graphs makes"
+                " it where torch is installed"
+            ) from error
+        return load_finite_network(self._weights, self._card)
+
+    def _quantized(self) -> ChangeNetwork:
+        network = self._network  # first: it says what to do where there is no torch
         from vderain.network.inference.quantize import quantize
 
         return quantize(network, self._card.int8)
 
-    def _traced_format(self, fmt: PlaneFormat) -> PlaneFormat:
+    def _any_size(self, fmt: PlaneFormat) -> PlaneFormat:
         """The small format that stands for all sizes of its kind; needs no padding."""
-        return replace(fmt, width=_TRACED_PX, height=_TRACED_PX).padded(self._card.config.multiple)
+        return replace(fmt, width=_SIDE_PX, height=_SIDE_PX).padded(self._card.config.multiple)
 
-    def _convert(self, network: ChangeNetwork, fmt: PlaneFormat) -> Any:
-        """The network as an OpenVINO model between planes of any size: inputs of the format's dtype."""
-        import torch
+    def _check_format(self, fmt: PlaneFormat) -> PlaneFormat:
+        """The format that the self-check takes, whose verdict serves every size.
 
-        from vderain.network.inference.graph import planes_graph
-
-        module = planes_graph(network, fmt)
-        # Every input is a tensor of its own: the tracer takes one given twice for one input.
-        shapes = fmt.clip_shapes(network.config.seen_frames)
-        inputs = [torch.zeros(1, 1, *shape) for shape in shapes]
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of the tracer, about sizes that are constant on purpose
-            model = self._ov.convert_model(module, example_input=tuple(inputs))
-        processor = self._ov.preprocess.PrePostProcessor(model)
-        sample_type = self._ov.Type.u8 if fmt.bit_depth == 8 else self._ov.Type.u16
-        for index in range(len(shapes)):
-            processor.input(index).tensor().set_element_type(sample_type)
-        return processor.build()
+        A small one on a CPU, which adds up in float32 whatever it multiplies, so that a first run begins at
+        once. Elsewhere the working one where it is large enough to say something; at most 720p.
+        """
+        smallest, largest = ((w * h, w, h) for w, h in (_SMALLEST_CHECK, _LARGEST_CHECK))
+        small = self._device == "CPU" or fmt.width * fmt.height < smallest[0]
+        if not small and fmt.width * fmt.height <= largest[0]:
+            return fmt
+        _, width, height = smallest if small else largest
+        return replace(fmt, width=width, height=height)
 
     def _hints(self, precision: str) -> dict[str, Any]:
         return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
@@ -196,7 +228,7 @@ class OpenVinoBackend:
         )
         padded = fmt.padded(self._card.config.multiple)
         try:
-            model = _unpack(self._core, blob)
+            model = unpack(self._core, blob)
             shapes = padded.clip_shapes(self._card.config.seen_frames)
             model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
             compiled = self._core.compile_model(model, self._device, self._hints(precision))
@@ -268,58 +300,3 @@ class _RequestSlot:
 
     def close(self) -> None:
         self._request = None
-
-
-def _check_format(fmt: PlaneFormat) -> PlaneFormat:
-    """The format that the self-check takes, whose verdict serves every size.
-
-    The working one where it is large enough to say something; at most 720p, which bounds the memory.
-    """
-    smallest, largest = ((w * h, w, h) for w, h in (_SMALLEST_CHECK, _LARGEST_CHECK))
-    if smallest[0] <= fmt.width * fmt.height <= largest[0]:
-        return fmt
-    _, width, height = smallest if fmt.width * fmt.height < smallest[0] else largest
-    return replace(fmt, width=width, height=height)
-
-
-def _pack(ov: Any, model: Any) -> bytes:
-    """OpenVINO's IR as bytes: the length of the graph's XML, the XML, the weights."""
-    with tempfile.TemporaryDirectory() as folder:  # openvino writes to paths only
-        graph, weights = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
-        ov.serialize(model, graph, weights)
-        xml = graph.read_bytes()
-        return len(xml).to_bytes(8, "little") + xml + weights.read_bytes()
-
-
-def _unpack(core: Any, blob: bytes) -> Any:
-    """The inverse of ``_pack``; RuntimeError where the bytes are no IR."""
-    end = 8 + int.from_bytes(blob[:8], "little")
-    return core.read_model(io.BytesIO(blob[8:end]), io.BytesIO(blob[end:]))
-
-
-def _import_openvino() -> Any:
-    """The openvino module; EngineLoadError where it cannot be imported.
-
-    From its import on, openvino reports its use over the network if it finds openvino_telemetry,
-    without asking. A tool for private footage must not, so that package is hidden meanwhile.
-    """
-    hide = "openvino_telemetry" not in sys.modules
-    if hide:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    except (ImportError, OSError) as error:
-        raise EngineLoadError(
-            f"openvino cannot be imported ({error}); pip install openvino"
-        ) from error
-    finally:
-        if hide:
-            del sys.modules["openvino_telemetry"]
-    return openvino
-
-
-def _open_core(ov: Any) -> Any:
-    try:
-        return ov.Core()
-    except RuntimeError as error:
-        raise EngineLoadError(f"openvino does not start: {first_line(error)}") from error

@@ -57,10 +57,10 @@ def test_the_reference_takes_over_where_openvino_is_missing(weights, cache_folde
 
 
 def test_the_reference_takes_over_where_openvino_cannot_build(weights, cache_folder, monkeypatch):
-    def fail(self, network, fmt):
+    def fail(self, fmt, precision):
         raise TypeError("no such operator")
 
-    monkeypatch.setattr(openvino_module.OpenVinoBackend, "_convert", fail)
+    monkeypatch.setattr(openvino_module.OpenVinoBackend, "_model", fail)
     pool = open_pool(weights)
     spec = pool.open(FMT)
     pool.close()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vderain.errors import WeightsError
+from vderain.errors import WeightsError, needs_torch
 from vderain.network.card import Card, file_sha256
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
 
 def load_network(path: Path, card: Card) -> ChangeNetwork:
     """The network of a checked weights file, in float32 and evaluation mode; WeightsError where it does not fit."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
-    from vderain.network.build import build_network
+        from vderain.network.build import build_network
+    except ImportError as error:
+        raise WeightsError(f"{path}: {needs_torch('reading it')}") from error
 
     network = build_network(card.config)
     try:

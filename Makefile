@@ -2,22 +2,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Where only the large CUDA build of torch would come: make demo PIP_ARGS="--extra-index-url <torch's CPU index>"
+# Where only the large CUDA build of torch would come: make test PIP_ARGS="--extra-index-url <torch's CPU index>"
 PIP_ARGS ?=
 
-.PHONY: demo test test-all test-wheels lint clean
+.PHONY: demo graphs test test-all test-wheels lint clean
 
-$(VENV)/.installed: pyproject.toml
+# What derains; torch comes with the tools of development.
+$(VENV)/.core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e ".[dev]"
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.core
 	mkdir -p demo
 	$(BIN)/vderain run samples/rainy_road.mp4 demo/dry_road.mp4 --overwrite --report demo/report.json
 	$(BIN)/vderain compare samples/rainy_road.mp4 demo/dry_road.mp4 --still 2 demo/before_after.png --overwrite
 	@echo "The video without rain: demo/dry_road.mp4"
 	@echo "Before and after:       demo/before_after.png"
+
+# After new weights: what the wheel brings so that they run without torch.
+graphs: $(VENV)/.installed
+	for weights in vderain/weights/*.safetensors; do $(BIN)/vderain export --graphs $$weights || exit 1; done
 
 # One worker for each core. The tests' networks are tiny: more threads would only wait for each other. A file stays with
 # one worker, which makes what its tests share once.
@@ -31,7 +40,7 @@ test: $(VENV)/.installed
 test-all: test
 	$(PYTEST) $(WORKERS) -m "slow and not wheels"
 
-# Against the published wheels of Torch-TensorRT; skips with a notice where there is no network.
+# Our wheel without torch, and calls of the published wheels of Torch-TensorRT; skips with a notice where there is no network.
 test-wheels: $(VENV)/.installed
 	$(PYTEST) -m wheels tests/wheels
 

@@ -1,7 +1,7 @@
 """The verdict on a machine with an NVIDIA GPU: does it work, and how fast is it. Stops at the first failure.
 
     pip install -e ".[dev]" && python benchmarks/gpu.py                  # cuda, NVDEC and the pipeline: 10 minutes
-    pip install -e ".[dev,tensorrt]" && python benchmarks/gpu.py --tensorrt   # and TensorRT, whose builds take longer
+    pip install -e ".[dev,nvidia]" && python benchmarks/gpu.py --tensorrt   # and TensorRT, whose builds take longer
 
 Correctness comes first: what the machine has, the decoder and encoder of the GPU in a process of their own, the tests
 that need a GPU, the contract of all engines. A test that this machine must run and skips is a failure. Then speed: each

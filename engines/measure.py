@@ -50,13 +50,17 @@ def frames_per_s(
     return done / (time.monotonic() - since)
 
 
-def matrix_peak_flop_per_s(device: torch.device, precision: str) -> tuple[float, str]:
-    """Floating point operations per second of a matrix product on ``device``, and its precision.
+def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple[float, str]:
+    """Floating point operations per second of a matrix product on ``device``, the CPU for None, and its precision.
 
     Of the precision asked for where torch has such a product there; of float32 for int8 on a CPU, whose
-    share may therefore exceed 100 %.
+    share may therefore exceed 100 %, and without torch.
     """
-    import torch
+    try:
+        import torch
+    except ImportError:
+        return _numpy_peak_flop_per_s(), "float32"
+    device = device or torch.device("cpu")
 
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     on_gpu = device.type == "cuda"
@@ -78,6 +82,12 @@ def matrix_peak_flop_per_s(device: torch.device, precision: str) -> tuple[float,
         wait = functools.partial(torch.cuda.synchronize, device) if on_gpu else None
         best = max(_per_s(way, wait) for way in ways)
     return best * 2.0 * side**3, str(dtype).removeprefix("torch.")
+
+
+def _numpy_peak_flop_per_s() -> float:
+    side = _SIDE["cpu"]
+    left, right = (np.random.default_rng(seed).random((side, side), np.float32) for seed in (0, 1))
+    return _per_s(lambda: left @ right, None) * 2.0 * side**3
 
 
 def _per_s(multiply: Callable[[], object], wait: Callable[[], None] | None) -> float:

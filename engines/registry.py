@@ -8,7 +8,7 @@ from pathlib import Path
 from vderain.engines.backends.openvino import OpenVinoBackend, openvino_devices
 from vderain.engines.engine import Backend
 from vderain.engines.store.cache import EngineCache
-from vderain.errors import EngineBuildError, EngineLoadError, OptionError
+from vderain.errors import EngineBuildError, EngineLoadError, OptionError, needs_torch
 from vderain.machine import has_nvidia_gpu, package_version
 from vderain.network.card import Card
 from vderain.options import EngineOptions
@@ -80,7 +80,7 @@ def make_backend(
 
         return TensorRtBackend(weights, card, options, cache)
     except ImportError as error:
-        raise EngineLoadError(f"torch cannot be imported ({error}); pip install torch") from error
+        raise EngineLoadError(needs_torch(name)) from error
 
 
 def obstacle(options: EngineOptions) -> str:
@@ -108,7 +108,7 @@ def _tensorrt_state() -> tuple[bool, str]:
     usable, told = _cuda_state()
     version = package_version("torch-tensorrt", "torch_tensorrt")
     if usable and version is None:
-        return False, "torch-tensorrt is missing; pip install 'vderain[tensorrt]'"
+        return False, "torch-tensorrt is missing; pip install 'vderain[nvidia]'"
     return usable, f"torch-tensorrt {version}" if usable else told
 
 
@@ -117,7 +117,7 @@ def _cuda_state() -> tuple[bool, str]:
     if not has_nvidia_gpu():
         return False, "no NVIDIA GPU, or no driver for it"
     if torch is None:
-        return False, "torch is missing; pip install torch"
+        return False, "torch is missing; pip install 'vderain[train]'"
     if "+cpu" in torch:
         return False, f"torch {torch} is a CPU build; install torch's CUDA build"
     return True, f"torch {torch}"
@@ -133,4 +133,4 @@ def _openvino_state() -> tuple[bool, str]:
 
 def _torch_state() -> tuple[bool, str]:
     found = importlib.util.find_spec("torch") is not None
-    return found, "CPU" if found else "torch is missing; pip install torch"
+    return found, "CPU" if found else "torch is missing; pip install 'vderain[train]'"

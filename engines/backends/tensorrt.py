@@ -261,12 +261,12 @@ def check_version(found: str | None) -> None:
     """Raise EngineLoadError unless this version of torch-tensorrt is one whose calls are known."""
     if found is None:
         raise EngineLoadError(
-            "torch-tensorrt is not installed; pip install 'vderain[tensorrt]' (needs an NVIDIA GPU)"
+            "torch-tensorrt is not installed; pip install 'vderain[nvidia]' (needs an NVIDIA GPU)"
         )
     if ".".join(found.split(".")[:2]) not in KNOWN_VERSIONS:
         raise EngineLoadError(
             f"torch-tensorrt {found} is not known to work; install one of "
-            f"{', '.join(KNOWN_VERSIONS)}: pip install 'vderain[tensorrt]'"
+            f"{', '.join(KNOWN_VERSIONS)}: pip install 'vderain[nvidia]'"
         )
 
 
@@ -287,6 +287,6 @@ def _import_tensorrt() -> Any:
         import torch_tensorrt  # noqa: F401  # loads the libraries
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineLoadError(
-            f"tensorrt cannot be imported ({first_line(error)}); pip install 'vderain[tensorrt]'"
+            f"tensorrt cannot be imported ({first_line(error)}); pip install 'vderain[nvidia]'"
         ) from error
     return tensorrt

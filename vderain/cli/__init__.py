@@ -12,7 +12,7 @@ import click
 
 from vderain import __version__
 from vderain.cli.terminal import PrintableText, one_line
-from vderain.errors import VderainError
+from vderain.errors import VderainError, needs_torch
 
 _COMMANDS = {
     "run": "Take the rain out of a video, an image or a folder of images.",
@@ -28,6 +28,7 @@ _COMMANDS = {
     "info": "Show what a file holds, and what of it would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
 }
+_WITH_TORCH = ("torch", "safetensors")  # what the extra [train] installs
 INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
 
 
@@ -110,6 +111,9 @@ def _explain(error: Exception) -> int:
 
         click.echo(f"vderain: {one_line(as_flags(str(error)))}", err=True)
         return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name in _WITH_TORCH:
+        click.echo(f"vderain: {needs_torch('this command')}", err=True)
+        return 1
     click.echo(
         f"vderain: unexpected {type(error).__name__}: {error}; this is a bug, "
         "VDERAIN_DEBUG=1 shows where",

@@ -9,15 +9,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vderain.clips import clips
 from vderain.engines import open_engine
-from vderain.engines.backends.device import CudaDevice, transfers_per_s
 from vderain.engines.engine import frame_flop
 from vderain.engines.measure import frames_per_s, matrix_peak_flop_per_s
 from vderain.engines.registry import ON_NVIDIA
@@ -28,6 +26,9 @@ from vderain.media import open_sink, open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
 from vderain.weights import find_weights
+
+if TYPE_CHECKING:
+    from vderain.engines.backends.device import CudaDevice
 
 _RATE = Fraction(25)
 _FRAMES = 50  # of the clip that is decoded and encoded
@@ -76,7 +77,7 @@ def bench(
         encode = replace(encode, overwrite=True)
         written = _write_clip(clip, fmt, encode)
         spec = engine.open(fmt)
-        gpu = CudaDevice(options.device) if spec.name in ON_NVIDIA else None
+        gpu = _gpu(spec, options)
         rates = {
             "decode": _decode_rate(clip, run),
             **_align_rates(fmt, spec),
@@ -91,7 +92,7 @@ def bench(
         spec = engine.open(fmt)
     folded = spec.name != "reference"
     flop = frame_flop(card.config, fmt, folded=folded) * options.scale**2
-    where = gpu.torch_device if gpu is not None else torch.device("cpu")
+    where = gpu.torch_device if gpu is not None else None
     peak, precision = matrix_peak_flop_per_s(where, spec.precision)
     stages = [name for name in ("decode", "align", "network", "encode") if name in rates]
     return Bench(
@@ -107,6 +108,15 @@ def bench(
         notes=spec.notes,
         run_notes=told,
     )
+
+
+def _gpu(spec: EngineSpec, options: EngineOptions) -> CudaDevice | None:
+    """The GPU that an engine runs on; None where it runs on none."""
+    if spec.name not in ON_NVIDIA:
+        return None
+    from vderain.engines.backends.device import CudaDevice
+
+    return CudaDevice(options.device)
 
 
 def _images(fmt: PlaneFormat) -> list[tuple[Plane, ...]]:
@@ -183,6 +193,8 @@ def _copy_rate(
     """Frames per second of copying planes of these shapes: in the host's memory, or to a GPU and back from it."""
     planes = [np.zeros(shape, dtype) for shape in shapes]
     if gpu is not None:
+        from vderain.engines.backends.device import transfers_per_s
+
         return transfers_per_s(gpu, planes, 0.2, back=back)
     targets = [np.empty_like(plane) for plane in planes]
     done, since = 0, time.monotonic()

@@ -157,10 +157,10 @@ class OpenVinoBackend:
             seen = self._card.config.seen_frames
             int8 = precision == "int8"
             return self._file.planes_model(self._ov, self._core, fmt, seen, int8=int8)
+        network = self._network if precision != "int8" else self._quantized()  # or what to install
         from vderain.engines.graphs.planes import with_sample_types
         from vderain.engines.graphs.traced import planes_model
 
-        network = self._network if precision != "int8" else self._quantized()
         return with_sample_types(self._ov, planes_model(self._ov, network, fmt), fmt)
 
     def _reference(self, fmt: PlaneFormat) -> Engine:
@@ -193,7 +193,7 @@ class OpenVinoBackend:
         return load_finite_network(self._weights, self._card)
 
     def _quantized(self) -> ChangeNetwork:
-        network = self._network  # first: it says what to do where there is no torch
+        network = self._network
         from vderain.network.inference.quantize import quantize
 
         return quantize(network, self._card.int8)

@@ -118,6 +118,11 @@ def test_examples_of_the_help_exist(words):
     assert [fault for example in examples if (fault := wrong(example[1:]))] == []
 
 
+def test_run_has_at_most_twenty_options():
+    options = [param for param in COMMANDS["run",].params if isinstance(param, click.Option)]
+    assert len(options) <= 20
+
+
 def test_what_there_is_not_is_found():
     assert wrong(["run", "a", "b", "--crf", "3"]) is None
     assert wrong(["walk", "a"]) == "vderain walk"

@@ -19,13 +19,13 @@ _COMMANDS = {
     "live": "Take the rain out of a live camera, until Ctrl-C.",
     "batch": "Take the rain out of an archive of clips; resumes where it was stopped.",
     "serve": "Derain live cameras and show them, before and after, on a web page.",
-    "train": "Make weights from pairs, or from clean footage alone.",
-    "adapt": "Adapt weights to the rain of your own camera, from footage that nobody labelled.",
+    "train": "Train weights on pairs, or on clean footage alone.",
+    "adapt": "Adapt weights to the rain of your own camera, from unlabelled footage.",
     "export": "Turn a training run into a weights file.",
     "evaluate": "Score weights, or any results, against ground truth: a table, a JSON file, a page.",
-    "engine": "Build, list, check, clear, measure and tune the engines that run a network.",
+    "engine": "Build, list, verify, clear, measure and tune engines, which run the network.",
     "compare": "Show a rainy and a derained video side by side, or split by a moving line.",
-    "info": "Show what a file holds, and what of it would be copied.",
+    "info": "Show what a file holds, and what would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
 }
 _WITH_TORCH = ("torch", "safetensors")  # what the extra [train] installs

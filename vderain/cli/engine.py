@@ -36,7 +36,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def engine() -> None:
-    """Build engines ahead of time, look after them, and measure them.
+    """Build engines ahead of time, manage them, and measure them.
 
     \b
     vderain engine build --size 1920x1080
@@ -151,9 +151,9 @@ def clear() -> None:
 @click.option("--seconds", default=60.0, show_default=True, help="How long to measure, about.")
 @options_of(EngineOptions)
 def tune(size: tuple[int, int], seconds: float, **values: Any) -> None:
-    """Measure engine, precision, frames in flight and threads, and keep the fastest for run.
+    """Measure engines, precisions, frames in flight and threads, and keep the fastest for vderain run.
 
-    Building what is measured comes on top. With --engine or --precision it only prints.
+    Building what is measured takes additional time. With --engine or --precision it only prints.
     """
     from vderain.engines.profile import tune as measure
 

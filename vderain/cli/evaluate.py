@@ -64,7 +64,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     multiple=True,
     metavar="PATH",
-    help="Real rain before a static camera, a clip or a folder of clips, scored against the temporal median; may be"
+    help="Real rain filmed by a static camera, a clip or a folder of clips, scored against the temporal median; may be"
     " repeated.",
 )
 @click.option(
@@ -92,7 +92,7 @@ _PATH = click.Path(path_type=Path)
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Of clips, score every so many frames.",
+    help="Score one frame of so many in clips.",
 )
 @click.option(
     "--report", type=_PATH, metavar="DIR", help="Write a page with plots and images here."

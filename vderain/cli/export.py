@@ -24,7 +24,7 @@ import click
 )  # fmt: skip
 @click.option(
     "--graphs", "graphs_only", is_flag=True,
-    help="CHECKPOINT is a weights file: only write its graphs next to it, again where they are there.",
+    help="CHECKPOINT is a weights file: only write its graphs next to it, also where it has some.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace existing weights.")
 def export(

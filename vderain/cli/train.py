@@ -40,13 +40,13 @@ _SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
 @click.option(
     "--clean", multiple=True, type=_FOLDER,
     help="Train on rain rendered onto the clean clips and images of this folder, instead of CONFIG's sources;"
-    " of nlcl, what backgrounds should look like.",
+    " for nlcl, examples of backgrounds.",
 )  # fmt: skip
 @click.option(
     "--rainy", multiple=True, type=_FOLDER,
-    help="Of nlcl: learn from the rainy clips and images of this folder, instead of CONFIG's.",
+    help="For nlcl: train on the rainy clips and images of this folder, instead of CONFIG's.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), help="Another length than CONFIG's.")
+@click.option("--steps", type=click.IntRange(1), help="Number of steps, instead of CONFIG's.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of CONFIG."
 )

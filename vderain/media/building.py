@@ -1,4 +1,4 @@
-"""Decoded pictures become frames; the first of them tells what the output mirrors."""
+"""Decoded images become frames; the first of them tells what the output mirrors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 
 from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame
-from vderain.interfaces import SourceStats
+from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.messages import messages_of, timecode_of
 from vderain.media.frames.color import (
     Mastering,
@@ -22,13 +22,15 @@ from vderain.media.frames.color import (
     side_data_of,
 )  # fmt: skip
 from vderain.media.frames.planes import PlaneReader, display_matrix
+from vderain.media.io.open import codec_name, describe_track
+from vderain.media.io.urls import shown
 
 
 class FrameBuilder:
-    """Makes frames of one stream's pictures; raises SourceError for HDR where ``hdr`` is "refuse".
+    """Makes frames of one stream's images; raises SourceError for HDR where ``hdr`` is "refuse".
 
     Attributes:
-        mastering, display_matrix, timecode: of the first picture.
+        mastering, display_matrix, timecode: of the first image.
         views: the names of its side data.
 
     """
@@ -49,30 +51,30 @@ class FrameBuilder:
         return self._reader.note
 
     def build(
-        self, picture: av.VideoFrame, pts: int, time_base: Fraction, *, discontinuity: bool
+        self, image: av.VideoFrame, pts: int, time_base: Fraction, *, discontinuity: bool
     ) -> Frame:
-        """The frame of a picture."""
-        tags = color_tags(picture, self._chroma_location)
+        """The frame of an image."""
+        tags = color_tags(image, self._chroma_location)
         if not self._learnt:
-            self._learn(picture, tags)
-        side_data = side_data_of(picture)
-        if picture.key_frame:
+            self._learn(image, tags)
+        side_data = side_data_of(image)
+        if image.key_frame:
             self._stats.lose(side_data_losses(side_data))
-        planes, alpha, layout = self._reader.read(picture, tags)
+        planes, alpha, layout = self._reader.read(image, tags)
         return Frame(
             planes,
             layout,
             pts,
             time_base,
-            duration=picture.duration or 0,
+            duration=image.duration or 0,
             alpha=alpha,
             tags=tags,
-            rotation=_quarter_turns(picture) * 90,
+            rotation=_quarter_turns(image) * 90,
             discontinuity=discontinuity,
             messages=messages_of(side_data),
         )
 
-    def _learn(self, picture: av.VideoFrame, tags: ColorTags) -> None:
+    def _learn(self, image: av.VideoFrame, tags: ColorTags) -> None:
         kind = hdr_name(tags)
         if kind and self._hdr == "refuse":
             raise SourceError(
@@ -80,20 +82,50 @@ class FrameBuilder:
                 " use hdr='keep' to go on all the same"
             )
         self._learnt = True
-        self.mastering = mastering(picture)
-        self.display_matrix = display_matrix(picture)
-        side_data = side_data_of(picture)
+        self.mastering = mastering(image)
+        self.display_matrix = display_matrix(image)
+        side_data = side_data_of(image)
         self.timecode = timecode_of(side_data)
         self.views = frozenset(data.type.name for data in side_data)
 
 
 def _note_copy(notes: list[str]) -> None:
-    """A picture came down from the GPU; may be another stage's doing, and after the end."""
-    note = "NVDEC's pictures were copied to the host, where the engine, the encoder or the alignment wants them"
+    """A image came down from the GPU; may be another stage's doing, and after the end."""
+    note = "NVDEC's images were copied to the host, where the engine, the encoder or the alignment wants them"
     if note not in notes:
         notes.append(note)
 
 
-def _quarter_turns(picture: av.VideoFrame) -> int:
+def _quarter_turns(image: av.VideoFrame) -> int:
     """Quarter turns counter-clockwise that the display matrix asks for."""
-    return round(picture.rotation / 90) % 4
+    return round(image.rotation / 90) % 4
+
+
+def stream_info(
+    container: Any,
+    stream: Any,
+    path: str,
+    first: Frame,
+    *,
+    rate: Fraction | None,
+    frames: int | None,
+    length_s: Fraction | None,
+    pix_fmt: str,
+) -> StreamInfo:
+    """What is known of a video before its run, from its container and its first frame."""
+    return StreamInfo(
+        path=shown(path),
+        width=first.format.width,
+        height=first.format.height,
+        time_base=first.time_base,
+        frame_rate=rate,
+        frames=frames,
+        duration_s=None if length_s is None else float(length_s),
+        codec=codec_name(stream),
+        pix_fmt=pix_fmt,
+        container=container.format.name,
+        rotation=first.rotation,
+        sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1),
+        tags=first.tags,
+        tracks=tuple(describe_track(one) for one in container.streams),
+    )

@@ -32,10 +32,10 @@ class Encoding:
         options: codec, quality and bit depth.
         container: of the output.
         info: the source.
-        template: what only a decoded picture tells; None for pictures.
+        template: what only a decoded image tells; None for images.
         report: gets notes and losses.
         shift_s: what is added to all times.
-        closed_gops: whether no group of pictures refers to the one before.
+        closed_gops: whether no GOP refers to the one before.
         threads: of the encoder; None for as many as it likes. Some decide otherwise with others.
 
     Attributes:
@@ -87,8 +87,8 @@ class Encoding:
         return reason is None
 
     @property
-    def needs_picture(self) -> bool:
-        """Whether the encoder must see the first picture before the container's header is written."""
+    def needs_image(self) -> bool:
+        """Whether the encoder must see the first image before the container's header is written."""
         return self._surfaces is not None
 
     @property
@@ -144,26 +144,26 @@ class Encoding:
         if context.extradata:  # else each keyframe brings the parameter sets
             context.extradata = self._ticks.header(context.extradata)
 
-    def picture(self, frame: Frame) -> Any:
-        """The frame as a picture with its time; one that cannot stay on the GPU goes by the host."""
+    def image(self, frame: Frame) -> Any:
+        """The frame as an image with its time; one that cannot stay on the GPU goes by the host."""
         assert self._first is not None
         _check_same(self._report.path, self._first, frame, self._template)
         if self._surfaces is not None and self._surfaces.takes(frame.planes):
-            picture = self._surfaces.write(frame.planes)
+            image = self._surfaces.write(frame.planes)
         else:
-            picture = self._writer.write(frame.planes, frame.alpha, frame.format)
-        picture.time_base = self.time_base
-        picture.pts = self._time_of(frame)
-        picture.duration = round(frame.duration * frame.time_base / self.time_base)
-        self._messages.keep(picture.pts * self.time_base, frame.messages)
+            image = self._writer.write(frame.planes, frame.alpha, frame.format)
+        image.time_base = self.time_base
+        image.pts = self._time_of(frame)
+        image.duration = round(frame.duration * frame.time_base / self.time_base)
+        self._messages.keep(image.pts * self.time_base, frame.messages)
         if frame.alpha is not None and not self._keeps_alpha and not self._alpha_lost:
             self._alpha_lost = bool(frame.alpha.min() < frame.format.peak)
-        return picture
+        return image
 
-    def encode(self, picture: Any) -> list[Any]:
-        """The packets that a picture completes, not finished yet; None completes what is held back."""
-        packets: list[Any] = self._stream.encode(picture)
-        self._frames += picture is not None
+    def encode(self, image: Any) -> list[Any]:
+        """The packets that an image completes, not finished yet; None completes what is held back."""
+        packets: list[Any] = self._stream.encode(image)
+        self._frames += image is not None
         return packets
 
     def finished(self, packets: list[Any]) -> list[Any]:
@@ -251,14 +251,14 @@ def written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
 
 
 def _check_same(path: str, first: Frame, frame: Frame, template: Template | None) -> None:
-    """Raise SinkError where the picture changes, which one video stream cannot follow."""
+    """Raise SinkError where the image changes, which one video stream cannot follow."""
     if _shape(frame.format) == _shape(first.format):
         return
     if template is None:
         raise SinkError(
-            f"{path}: {frame.name or 'a picture'} is {frame.format} and {first.name or 'the first'}"
-            f" {first.format}, and one video cannot hold both; put pictures of one size and format"
-            " into a folder of their own, or write a folder of pictures"
+            f"{path}: {frame.name or 'an image'} is {frame.format} and {first.name or 'the first'}"
+            f" {first.format}, and one video cannot hold both; put images of one size and format"
+            " into a folder of their own, or write a folder of images"
         )
     # Rounded down, so that the frame of the change is the first of the second part.
     since_ms = math.floor((frame.pts * frame.time_base - template.zero_s) * 1000)

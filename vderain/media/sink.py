@@ -79,11 +79,11 @@ class VideoSink:
         output, encoding = self._output, self._encoding
         if not encoding.begun:
             output.frames_stay = encoding.begin(frame)
-            if not encoding.needs_picture:
+            if not encoding.needs_image:
                 self._begin()
-        picture = encoding.picture(frame)
-        pts, duration = picture.pts, picture.duration
-        packets = encoding.encode(picture)
+        image = encoding.image(frame)
+        pts, duration = image.pts, image.duration
+        packets = encoding.encode(image)
         if not output.begun:
             self._begin()
         output.mux(encoding.finished(packets))

@@ -14,12 +14,11 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
-from vderain.media.building import FrameBuilder
+from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
 from vderain.media.frames.continuity import Continuity
-from vderain.media.frames.decoding import Decoder, Deinterlacer
+from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
 from vderain.media.frames.memory import check_memory
-from vderain.media.frames.planes import pix_fmt_of
 from vderain.media.frames.timing import FrameClock
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
@@ -27,14 +26,13 @@ from vderain.media.io.length import Length
 from vderain.media.io.movies import next_movie
 from vderain.media.io.open import (
     codec_name,
-    describe_track,
     input_name,
     pick_video,
     seconds,
 )  # fmt: skip
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
-from vderain.media.io.urls import redact, shown
+from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
 from vderain.media.span import (
     Entry,
@@ -98,7 +96,7 @@ class VideoSource:
             first = frames[0]
             self._rate = self._rate or rate_of([frame.pts for frame in frames], self._time_base)
             self._first_s = first.pts * first.time_base
-            self._info = self._describe(path, first)
+            self._info = self._described(first)
         except BaseException:
             self._container.close()
             raise
@@ -138,12 +136,10 @@ class VideoSource:
         self._length = Length(self._container, self._stream, self._rate)
         self._builder = FrameBuilder(self._stream, self._name, self._stats, hdr=encode.hdr)
         self._encode = encode
-        self._filter = Deinterlacer(self._time_base) if encode.interlaced == "deinterlace" else None
-        self._interlaced = 0
-        self._on_gpu = 0  # pictures that came on a GPU
-        self._ended = False  # whether all pictures of the span have come
-        self._late = 0  # pictures behind the span
-        self._pix_fmt = ""
+        mends = encode.interlaced == "deinterlace"
+        self._images = Images(self._decoder, Deinterlacer(self._time_base) if mends else None)
+        self._ended = False  # whether all images of the span have come
+        self._late = 0  # images behind the span
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         self._span = Span() if self._is_segment else Span.of(run, self._origin_s)
         self._frame_span = span or self._span.frames(self._time_base)
@@ -159,7 +155,9 @@ class VideoSource:
         if span.start_pts is None:
             return Entry()
         if self._is_segment:
-            needed = span.before + (_FILTER_FRAMES if self._filter is not None else 0)
+            needed = span.before + (
+                _FILTER_FRAMES if self._encode.interlaced == "deinterlace" else 0
+            )
             return exact_entry(
                 *(path, self._stream.index, span.start_pts, needed, self._rate), seeks=span.seeks
             )
@@ -229,7 +227,7 @@ class VideoSource:
         if self._reading.acquire(timeout=_CLOSE_WAIT_S):
             try:
                 self._ahead.clear()
-                self._items.close()  # holds this source, and with it all pictures of the decoder
+                self._items.close()  # holds this source, and with it all images of the decoder
                 self._container.close()
             finally:
                 self._reading.release()
@@ -247,7 +245,7 @@ class VideoSource:
         while frames < wanted and (item := next(self._items, None)) is not None:
             ahead.append(item)
             frames += isinstance(item, Frame)
-        if self._interlaced and self._encode.interlaced == "refuse":
+        if self._images.interlaced and self._encode.interlaced == "refuse":
             raise SourceError(
                 f"{self._name}: is interlaced, which this network was not trained on; use"
                 " interlaced='deinterlace' to turn it into full frames first, or interlaced='keep' where only"
@@ -263,13 +261,13 @@ class VideoSource:
                     yield from self._passed(packet)
                 continue
             begun = begun or not self._entry.is_before(packet)
-            for picture in self._pictures(packet) if begun else ():
-                yield from self._frames(picture)
+            for image in self._images.push(packet) if begun else ():
+                yield from self._frames(image)
             if self._ended:
                 return
-        # Decoders hold pictures back, by their threads and to sort them.
-        for picture in self._pictures(None):
-            yield from self._frames(picture)
+        # Decoders hold images back, by their threads and to sort them.
+        for image in self._images.push(None):
+            yield from self._frames(image)
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Every packet, on one clock; demuxing goes on behind damage where it can."""
@@ -296,29 +294,16 @@ class VideoSource:
         if self._pipe is not None:
             self._pipe.reraise()
 
-    def _pictures(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
-        """What a packet completes; None completes what is held back."""
-        for picture in self._decoder.decode(packet):
-            self._interlaced += picture.interlaced_frame
-            self._pix_fmt = self._pix_fmt or pix_fmt_of(picture)
-            self._on_gpu += picture.sw_format is not None
-            if self._filter is None:
-                yield picture
-            else:
-                yield from self._filter.push(picture)
-        if self._filter is not None and packet is None:
-            yield from self._filter.flush()
-
-    def _frames(self, picture: av.VideoFrame) -> Iterator[Frame]:
-        """The frame of a picture, or nothing where it lies outside the span.
+    def _frames(self, image: av.VideoFrame) -> Iterator[Frame]:
+        """The frame of an image, or nothing where it lies outside the span.
 
         Frames before the span are held back until it begins, since only the last of them are wanted.
         """
-        if self._entry.leads(picture.pts):
+        if self._entry.leads(image.pts):
             return
         span = self._frame_span
-        pts = self._clock.stamp(picture.pts)
-        self._length.picture(pts * self._time_base, (picture.duration or 0) * self._time_base)
+        pts = self._clock.stamp(image.pts)
+        self._length.picture(pts * self._time_base, (image.duration or 0) * self._time_base)
         if span.is_late(pts):
             self._late += 1
             self._ended = self._is_over(pts)
@@ -327,7 +312,7 @@ class VideoSource:
             return
         begins = self._decoder.take_gap() or self._continuity.begins(pts * self._time_base)
         shifted = pts - self._span.shift(self._time_base)
-        frame = self._builder.build(picture, shifted, self._time_base, discontinuity=begins)
+        frame = self._builder.build(image, shifted, self._time_base, discontinuity=begins)
         if is_early:
             self._early.append(frame)
             return
@@ -336,9 +321,9 @@ class VideoSource:
         yield frame
 
     def _is_over(self, pts: int) -> bool:
-        """Whether reading ends with a picture behind the span.
+        """Whether reading ends with an image behind the span.
 
-        Pictures come in the order of their times, but other tracks may still have packets of the span.
+        Images come in the order of their times, but other tracks may still have packets of the span.
         """
         if self._is_segment:
             return self._late >= max(1, self._frame_span.after)
@@ -370,34 +355,12 @@ class VideoSource:
     def _emptiness(self) -> str:
         if self._is_segment:
             span = self._frame_span
-            return f"no picture lies in the segment from {span.start_pts} to {span.end_pts}"
+            return f"no image lies in the segment from {span.start_pts} to {span.end_pts}"
         if self._span == Span():
-            return "not one picture of its video can be decoded"
+            return "not one image of its video can be decoded"
         length_s = seconds(self._container.duration, Fraction(1, av.time_base))
         lasts = "" if length_s is None else f"; it lasts {length_s:.3f} s"
-        return f"no picture lies in the chosen time{lasts}"
-
-    def _describe(self, path: str, first: Frame) -> StreamInfo:
-        known = self._survey
-        length_s = announced_length_s(self._container, self._stream)
-        if known is not None and known.length_s is not None:
-            length_s = known.length_s
-        return StreamInfo(
-            path=shown(path),
-            width=first.format.width,
-            height=first.format.height,
-            time_base=self._time_base,
-            frame_rate=self._rate,
-            frames=(known.frames if known is not None else self._stream.frames) or None,
-            duration_s=None if length_s is None else float(length_s),
-            codec=codec_name(self._stream),
-            pix_fmt=self._pix_fmt,
-            container=self._container.format.name,
-            rotation=first.rotation,
-            sample_aspect_ratio=Fraction(self._stream.sample_aspect_ratio or 1),
-            tags=first.tags,
-            tracks=tuple(describe_track(stream) for stream in self._container.streams),
-        )
+        return f"no image lies in the chosen time{lasts}"
 
     def _shortfall(self) -> Iterator[str]:
         """What is missing at the end of an input that was cut off; a clock that jumped promises nothing.
@@ -415,25 +378,33 @@ class VideoSource:
         notes.extend(self._clock.notes)
         notes.extend(jump.note(self._origin_s) for jump in self._continuity.jumps)
         self._stats.lose(self._shortfall())
-        converters = (self._filter, self._builder)
-        notes.extend(filter(None, (part.note for part in converters if part is not None)))
-        if self._nvdec and not self._on_gpu:
+        notes.extend(filter(None, (self._images.note, self._builder.note)))
+        if self._nvdec and not self._images.on_gpu:
             notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
         if self._span.start_s is not None:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"
             )
-        if self._interlaced and self._filter is not None:
-            notes.append(f"{self._interlaced} interlaced frames were deinterlaced")
-        elif self._interlaced and self._encode.interlaced == "keep":
-            notes.append(
-                f"{self._interlaced} frames flagged as interlaced were taken as they are, and are flagged"
+        self._report_interlaced(self._images.interlaced)
+
+    def _report_interlaced(self, count: int) -> None:
+        if count and self._encode.interlaced == "deinterlace":
+            self._stats.notes.append(f"{count} interlaced frames were deinterlaced")
+        elif count and self._encode.interlaced == "keep":
+            self._stats.notes.append(
+                f"{count} frames flagged as interlaced were taken as they are, and are flagged"
                 " as progressive in the output"
             )
-        elif self._interlaced:
-            self._stats.lose(
-                [
-                    f"{self._interlaced} interlaced frames were taken as full pictures, with combs;"
-                    " use interlaced='deinterlace'"
-                ]
-            )
+        elif count:
+            loss = f"{count} interlaced frames were taken as full images, with combs"
+            self._stats.lose([f"{loss}; use interlaced='deinterlace'"])
+
+    def _described(self, first: Frame) -> StreamInfo:
+        counts = self._stream.frames if self._survey is None else self._survey.frames
+        length_s = announced_length_s(self._container, self._stream)
+        if self._survey is not None and self._survey.length_s is not None:
+            length_s = self._survey.length_s
+        return stream_info(
+            self._container, self._stream, self._path, first, rate=self._rate,
+            frames=counts or None, length_s=length_s, pix_fmt=self._images.pix_fmt,
+        )  # fmt: skip

@@ -16,9 +16,9 @@ from vderain.media.io.index import nal_format, packets_of
 from vderain.media.io.open import can_reopen, codec_name, open_container
 from vderain.options import RunOptions
 
-_TRIAL_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its picture come
+_TRIAL_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its image come
 _MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame an exact entry is looked for
-_REORDER = 16  # packets; no codec lets a picture come later than that behind its turn
+_REORDER = 16  # packets; no codec lets an image come later than that behind its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Entry:
         return self.key_pts is not None and not (packet.is_keyframe and packet.pts == self.key_pts)
 
     def leads(self, pts: int | None) -> bool:
-        """Whether a picture was decoded without what it refers to, before the keyframe."""
+        """Whether an image was decoded without what it refers to, before the keyframe."""
         return self.key_pts is not None and pts is not None and pts < self.key_pts
 
 
@@ -138,9 +138,9 @@ def leave_out_others(container: Any, stream: Any) -> None:
 
 
 def tried_entry(path: str, stream: Any, start_s: Fraction) -> Entry:
-    """An entry from which a picture before ``start_s`` is decoded; where that cannot be, the beginning.
+    """An entry from which an image before ``start_s`` is decoded; where that cannot be, the beginning.
 
-    Some containers seek to a packet that decodes only later, and there may be no picture before
+    Some containers seek to a packet that decodes only later, and there may be no image before
     the start, so a second container tries first.
     """
     unit = Fraction(stream.time_base or Fraction(1, 90_000))
@@ -150,10 +150,10 @@ def tried_entry(path: str, stream: Any, start_s: Fraction) -> Entry:
             with open_container(path) as trial:
                 video = trial.streams[stream.index]
                 trial.seek(target, stream=video)
-                picture: Any = next(trial.decode(video), None)
+                image: Any = next(trial.decode(video), None)
         except av.FFmpegError:
             continue
-        if picture is not None and (picture.pts or 0) * unit <= start_s:
+        if image is not None and (image.pts or 0) * unit <= start_s:
             return Entry(target)
     return Entry()
 
@@ -167,7 +167,7 @@ def exact_entry(
     *,
     seeks: bool = True,
 ) -> Entry:
-    """The entry for pictures from ``start_pts`` on, with at least ``needed`` frames between both.
+    """The entry for images from ``start_pts`` on, with at least ``needed`` frames between both.
 
     It is the beginning of the file where no later keyframe will do. ``seeks`` as FrameSpan has it.
     """

@@ -32,7 +32,7 @@ def test_a_segment_is_that_part_of_the_whole_decode(tmp_path, kind, extension):
 
 def test_a_segment_without_frames_is_refused(tmp_path):
     path = make(tmp_path / "a.mp4", "h264")
-    with pytest.raises(SourceError, match="no picture lies in the segment"):
+    with pytest.raises(SourceError, match="no image lies in the segment"):
         frames(path, 10**9, None)
 
 

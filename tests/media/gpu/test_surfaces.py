@@ -119,7 +119,7 @@ def test_a_picture_of_an_odd_size_comes_by_the_host_and_it_is_told(tmp_path, sta
     plain = run(rainy, tmp_path / "plain.mkv", weights)
     stay()
     report = run(rainy, tmp_path / "dry.mkv", weights)
-    assert "NVDEC's pictures were copied to the host" in " ".join(report.notes)
+    assert "NVDEC's images were copied to the host" in " ".join(report.notes)
     assert report.frames_out == plain.frames_out
     for (_, got), (_, want) in zip(
         decoded(tmp_path / "dry.mkv"), decoded(tmp_path / "plain.mkv"), strict=True
@@ -227,7 +227,7 @@ def test_neighbours_are_aligned_on_the_host_and_it_is_told(tmp_path, stay):
     report = run(rainy, tmp_path / "dry.mkv", weights)
     told = sorted(set(report.notes) - set(plain.notes))
     assert told[0] == "4 of 4 frames went to libx264 on the GPU"
-    assert told[1].startswith("NVDEC's pictures were copied to the host")
+    assert told[1].startswith("NVDEC's images were copied to the host")
     for (_, got), (_, want) in zip(
         decoded(tmp_path / "dry.mkv"), decoded(tmp_path / "plain.mkv"), strict=True
     ):

@@ -52,10 +52,10 @@ def copy_obstacle(index: VideoIndex, encode: EncodeOptions, output_path: str) ->
         return "copied frames would not be deinterlaced"
     if index.sets_change:
         return "the parameter sets of its video change in mid-file"
-    return _other_pictures(index, encode)
+    return _other_images(index, encode)
 
 
-def _other_pictures(index: VideoIndex, encode: EncodeOptions) -> str | None:
+def _other_images(index: VideoIndex, encode: EncodeOptions) -> str | None:
     if not index.pix_fmt or not index.width or not index.height:
         return "the header of its video does not tell size and pixel format"
     carrier = carrier_of(index.pix_fmt)

@@ -26,7 +26,7 @@ class SegmentSink:
     """FrameSink of one segment: its frames go into an intermediate file, all else is dropped.
 
     The file keeps times exactly, those before zero moved by its tag OFFSET_TAG, whatever its own
-    ``time_base``, and replaces one of the same name when it is complete. It begins with a picture that
+    ``time_base``, and replaces one of the same name when it is complete. It begins with an image that
     refers to nothing before, and all its groups are closed. What the source holds besides goes into the
     assembled output. Raises SinkError and OptionError.
     """

@@ -12,7 +12,13 @@ from av.filter import Graph
 
 from vderain.errors import SourceError
 from vderain.interfaces import SourceStats
-from vderain.media.frames.planes import Scaler, carrier_of, conversion_note, pix_fmt_name
+from vderain.media.frames.planes import (
+    Scaler,
+    carrier_of,
+    conversion_note,
+    pix_fmt_name,
+    pix_fmt_of,
+)  # fmt: skip
 from vderain.media.frames.timing import FrameClock
 
 MAX_CONSECUTIVE_FAILURES = 500
@@ -99,6 +105,40 @@ class Decoder:
     def _counts(self, pts: int | None) -> bool:
         start, end = self._counted
         return pts is None or ((start is None or start <= pts) and (end is None or pts < end))
+
+
+class Images:
+    """What a decoder makes of packets, deinterlaced where there is a filter for it.
+
+    Attributes:
+        interlaced: how many came in fields.
+        on_gpu: how many came on a GPU.
+        pix_fmt: FFmpeg's name of the first one's pixel format, "" before that.
+
+    """
+
+    def __init__(self, decoder: Decoder, deinterlacer: Deinterlacer | None) -> None:
+        self.interlaced = self.on_gpu = 0
+        self.pix_fmt = ""
+        self._decoder, self._filter = decoder, deinterlacer
+
+    @property
+    def note(self) -> str:
+        """What was converted for the filter, for the report; "" for nothing."""
+        return "" if self._filter is None else self._filter.note
+
+    def push(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
+        """What a packet completes; None completes what is held back."""
+        for image in self._decoder.decode(packet):
+            self.interlaced += image.interlaced_frame
+            self.pix_fmt = self.pix_fmt or pix_fmt_of(image)
+            self.on_gpu += image.sw_format is not None
+            if self._filter is None:
+                yield image
+            else:
+                yield from self._filter.push(image)
+        if self._filter is not None and packet is None:
+            yield from self._filter.flush()
 
 
 class Deinterlacer:

@@ -68,6 +68,10 @@ NEVER = {
     "vderain.media": ["torch", "vderain.engines", "vderain.training", "vderain.pipeline"],
     "vderain.media.source": ["vderain.media.sink", "vderain.media.edit", "vderain.media.live"],
     "vderain.media.sink": ["vderain.media.edit", "vderain.media.live"],
+    **{
+        f"vderain.media.{name}": ["vderain.media.sink", "vderain.media.edit", "vderain.media.live"]
+        for name in ("span", "building", "encoding", "output")
+    },
     "vderain.live": ["vderain.training"],
     "vderain.batch": ["vderain.training"],
 }

@@ -19,6 +19,7 @@ from tests.media.synth import (
     write,
 )
 from vderain.errors import OptionError, SinkError, SourceError
+from vderain.media.carry.tracks import Muxer
 from vderain.media.edit.join import join
 
 PTS = tuple(range(0, 20 * STEP, STEP))
@@ -209,3 +210,16 @@ def test_joined_video_has_the_rate_and_the_timecode_of_its_parts(tmp_path, exten
         assert video.average_rate == 25
         tags = {**container.metadata, **video.metadata}
         assert {key.lower(): value for key, value in tags.items()}["timecode"] == "01:02:03:04"
+
+
+def test_frames_that_a_joined_file_lacks_are_a_loss(tmp_path, monkeypatch):
+    mux, seen = Muxer.mux, []
+
+    def some(self, packet):
+        seen.append(packet)
+        if len(seen) != 7:
+            mux(self, packet)
+
+    monkeypatch.setattr(Muxer, "mux", some)
+    report = join(parts(tmp_path, count=2), str(tmp_path / "all.mp4"))
+    assert "it has 39 video frames instead of 40" in report.losses

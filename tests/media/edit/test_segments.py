@@ -62,6 +62,13 @@ def test_a_segment_is_encoded_alike_on_machines_with_any_number_of_cores(tmp_pat
     assert said.groups() == (b"4", b"0")
 
 
+def test_a_segment_names_no_loss_of_what_the_assembled_output_holds(tmp_path):
+    options = {"g": "10", "bf": "0", "x264-params": "sar=2/1"}
+    path = make(tmp_path / "a.mp4", "h264", options=options)
+    encode = EncodeOptions(codec="ffv1", overwrite=True)
+    assert derain(path, tmp_path / "s.nut", None, None, encode).losses == []
+
+
 @pytest.mark.parametrize("wanted", [3, 99], ids=["left early", "read to the end"])
 def test_what_was_decoded_does_not_wait_for_the_garbage_collector(tmp_path, wanted):
     path = make(tmp_path / "a.mp4", "h264")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.engine import frame_flop, require_room, spec_from_card
 from vderain.engines.graphs.archive import GraphFile, graphs_state, read_graphs
-from vderain.engines.graphs.reference import GraphReference
+from vderain.engines.graphs.reference import CHECKED_PX, GraphReference
 from vderain.engines.graphs.runtime import import_openvino, open_core, pack, unpack
 from vderain.engines.store.cache import Built, EngineCache
 from vderain.engines.store.key import EngineKey, cpu_features, package_versions
@@ -166,10 +166,11 @@ class OpenVinoBackend:
     def _reference(self, fmt: PlaneFormat) -> Engine:
         """What the engine is compared with."""
         if self._graphs:
+            settings = self._hints("float32")
+            if self._device == "CPU":
+                settings["NUM_STREAMS"] = 1  # one copy of the graph compiles faster than two
             compiled = functools.partial(
-                self._core.compile_model,
-                device_name=self._device,
-                config=self._hints("float32"),
+                self._core.compile_model, device_name=self._device, config=settings
             )
             return GraphReference(self._ov, self._core, compiled, self._file, self._card, fmt)
         from vderain.engines.backends.reference import ReferenceEngine
@@ -208,11 +209,12 @@ class OpenVinoBackend:
         A small one on a CPU, which adds up in float32 whatever it multiplies, so that a first run begins at
         once. Elsewhere the working one where it is large enough to say something; at most 720p.
         """
+        if self._device == "CPU":
+            return replace(fmt, width=CHECKED_PX[0], height=CHECKED_PX[1])
         smallest, largest = ((w * h, w, h) for w, h in (_SMALLEST_CHECK, _LARGEST_CHECK))
-        small = self._device == "CPU" or fmt.width * fmt.height < smallest[0]
-        if not small and fmt.width * fmt.height <= largest[0]:
+        if smallest[0] <= fmt.width * fmt.height <= largest[0]:
             return fmt
-        _, width, height = smallest if small else largest
+        _, width, height = smallest if fmt.width * fmt.height < smallest[0] else largest
         return replace(fmt, width=width, height=height)
 
     def _hints(self, precision: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from vderain.network.card import Card
 from vderain.network.config import AnyConfig
 from vderain.network.samples import Values, bounded, network_input, sample_change
 
-_STACK_PX = (64, 96)  # height and width of what the answers were stored for, at least
+CHECKED_PX = (160, 96)  # width and height of what the answers were stored for, at least
 _SHIFT_PX = 3  # from neighbour to neighbour
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -105,7 +105,7 @@ def check_stacks(config: AnyConfig) -> dict[str, Values]:
 
     Their neighbours are shifted copies, in order of brightness.
     """
-    height, width = (-(-side // config.multiple) * config.multiple for side in _STACK_PX)
+    width, height = (-(-side // config.multiple) * config.multiple for side in CHECKED_PX)
     count = config.channels - 3
     stacks = {}
     for name, picture in check_pictures().items():

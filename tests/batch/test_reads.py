@@ -7,6 +7,7 @@ import av
 import pytest
 
 from vderain.batch.options import BatchOptions
+from vderain.batch.rain.spans import RainGating
 
 FRAMES = 240
 
@@ -55,12 +56,16 @@ def packets(monkeypatch):
     # In MPEG-TS there is no index, so that a keyframe is looked for from further ahead.
     [("a.mp4", 40), ("a.mkv", 40), ("a.ts", 150)],
 )
-def test_a_batch_reads_every_packet_of_a_source_twice(rig, packets, name, around_a_cut):
+@pytest.mark.parametrize("looks_for_rain", [False, True], ids=["all", "where it rains"])
+def test_a_batch_reads_every_packet_of_a_source_twice(
+    rig, packets, name, around_a_cut, looks_for_rain
+):
     rig.settings = replace(rig.settings, batch=BatchOptions(segment_s=4.0))
     source = rig.clip(name, FRAMES, languages=("eng",))
     with av.open(str(source)) as container:
         held = Counter(packet.stream.type for packet in container.demux() if packet.size)
     packets.clear()
+    rig.gating = RainGating(rig.settings.run, rig.settings.encode) if looks_for_rain else None
     assert len(rig.run().done) == 1
     cuts = 2
     assert 2 * held["video"] <= packets["video"] <= 2 * held["video"] + cuts * around_a_cut

@@ -21,6 +21,7 @@ from vderain.batch.runner import BatchStoppedError
 from vderain.errors import SinkError
 from vderain.frames import Frame
 from vderain.media import open_source
+from vderain.media.edit.inspect import inspect
 from vderain.options import EncodeOptions, RunOptions
 
 
@@ -501,10 +502,12 @@ class DryAt:
     def __init__(self, *numbers):
         self.numbers = numbers
 
-    def look(self, index):
+    def look(self, path):
+        known = inspect(path)
+        index = known.index
         dry = [number in self.numbers for number in range(len(index.gops))]
         spans = tuple((g.start_pts, g.end_pts) for g, d in zip(index.gops, dry, strict=True) if d)
-        return Gated(spans, dry)
+        return known, Gated(spans, dry)
 
 
 def gated(rig, gate):

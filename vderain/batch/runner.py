@@ -203,9 +203,11 @@ class Batch:
         """Look at a clip, and fix where it is cut."""
         for segment in self.manifest.segments(clip.id):
             self._segment_file(clip, segment).unlink(missing_ok=True)
-        known = self._inspected[clip.id] = inspect(str(clip.source))
-        index = known.index
-        gated = self._gating.look(index) if self._gating is not None else Gated()
+        if self._gating is None:
+            known, gated = inspect(str(clip.source)), Gated()
+        else:
+            known, gated = self._gating.look(str(clip.source))
+        self._inspected[clip.id], index = known, known.index
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)
         if any(copied or ()) and all(segment.kind != "copy" for segment in segments):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +16,7 @@ from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
-from vderain.media.frames.continuity import Continuity
+from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
 from vderain.media.frames.memory import check_memory
 from vderain.media.frames.timing import FrameClock
@@ -60,7 +60,7 @@ class VideoSource:
 
     With ``span`` those frames come, whatever the span of ``run``, and nothing of other tracks; times stay as
     they are, and only damage in the span itself is counted. ``known`` is what the packets tell, where somebody
-    has read them already. Raises SourceError.
+    has read them already; ``on_packet`` is called with each packet before it is decoded. Raises SourceError.
     """
 
     _rate: Fraction | None
@@ -73,7 +73,9 @@ class VideoSource:
         encode: EncodeOptions,
         span: FrameSpan | None = None,
         known: Survey | None = None,
+        on_packet: Callable[[Any], None] | None = None,
     ) -> None:
+        self._on_packet = on_packet
         self._is_segment = span is not None
         self._name, self._path = input_name(path), path
         self._stats = SourceStats()
@@ -177,6 +179,11 @@ class VideoSource:
         return self._stats
 
     @property
+    def jumps(self) -> tuple[Jump, ...]:
+        """Those of the container's clock so far."""
+        return tuple(self._continuity.jumps)
+
+    @property
     def template(self) -> Template:
         """For the sink, to be used before this source is closed."""
         samples, leftovers = {}, None
@@ -256,6 +263,8 @@ class VideoSource:
     def _read(self) -> Generator[Frame | PassedPacket, None, None]:
         begun = False
         for packet in self._packets():
+            if self._on_packet is not None:
+                self._on_packet(packet)
             if packet.stream.index != self._stream.index:
                 if not self._is_segment:
                     yield from self._passed(packet)

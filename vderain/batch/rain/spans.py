@@ -11,7 +11,7 @@ from vderain.batch.jobs import Spans
 from vderain.batch.rain.detector import dry_gops, rain_timeline
 from vderain.frames import Frame
 from vderain.interfaces import Engine
-from vderain.media.io.index import VideoIndex
+from vderain.media.edit.inspect import Inspected, Inspector
 from vderain.media.source import VideoSource
 from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions, RunOptions
@@ -36,8 +36,8 @@ class Gated:
 class Gating(Protocol):
     """Looks at a whole clip before it is cut."""
 
-    def look(self, index: VideoIndex) -> Gated:
-        """Decode a clip once and say where it rains. Raises SourceError."""
+    def look(self, path: str) -> tuple[Inspected, Gated]:
+        """Read and decode a clip once; what its packets tell, and where it rains. Raises SourceError."""
 
 
 class RainGating:
@@ -60,18 +60,23 @@ class RainGating:
         self._run, self._encode = run, encode
         self._engine, self._on_frame = engine, on_frame
 
-    def look(self, index: VideoIndex) -> Gated:
+    def look(self, path: str) -> tuple[Inspected, Gated]:
         """As Gating says."""
-        span = FrameSpan(seeks=not index.jumps)
-        source = VideoSource(index.path, run=self._run, encode=self._encode, span=span)
-        with closing(source):
-            timeline = rain_timeline(self._noticed(source), engine=self._engine)
+        with closing(Inspector(path)) as inspector:
+            # All tracks come, since only they together tell where the clock jumps.
+            source = VideoSource(
+                path, run=self._run, encode=self._encode, span=FrameSpan(seeks=False),
+                on_packet=inspector.add,
+            )  # fmt: skip
+            with closing(source):
+                timeline = rain_timeline(self._noticed(source), engine=self._engine)
+                known = inspector.result(source.jumps)
         if not timeline.pts:
-            return Gated()
-        wet = timeline.wet_spans()
-        return Gated(
-            dry=_between(wet, timeline.pts[0], index.gops[-1].end_pts),
-            dry_gops=dry_gops(timeline, index.gops),
+            return known, Gated()
+        gops, wet = known.index.gops, timeline.wet_spans()
+        return known, Gated(
+            dry=_between(wet, timeline.pts[0], gops[-1].end_pts),
+            dry_gops=dry_gops(timeline, gops),
             timeline=timeline.to_dict(),
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from vderain.media.frames.continuity import Continuity
+from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.io.index import Indexer, VideoIndex, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container, pick_video
@@ -51,19 +52,46 @@ def inspect(path: str) -> Inspected:
 
     Raises SourceError for what cannot be read, or whose frames have no times of their own.
     """
-    with closing(open_container(path)) as container:
-        stream = pick_video(container, path)
-        indexer, contents = Indexer(stream, path), Contents.of(container, path)
-        clock, ends = Continuity(container), _Ends()
+    with closing(open_container(path)) as container, closing(Inspector(path)) as inspector:
+        clock = Continuity(container)
         for packet in packets_of(container, path, clock=clock):
-            contents.add(packet)
-            ends.add(packet, of_video=packet.stream.index == stream.index)
-            if packet.stream.index == stream.index:
-                indexer.add(packet)
-        index = indexer.index(clock)
-        rate = believable_rate(stream) or _rate(contents)
-        losses = () if clock.jumps else tuple(ends.losses(Length(container, stream, rate), rate))
-        return Inspected(index, contents, rate, losses)
+            inspector.add(packet)
+        return inspector.result(clock.jumps)
+
+
+class Inspector:
+    """Learns from the packets that somebody reads of a file, all of them. Raises as ``inspect``."""
+
+    def __init__(self, path: str) -> None:
+        self._container = open_container(path)  # for its header
+        try:
+            self._stream = pick_video(self._container, path)
+            self._indexer = Indexer(self._stream, path)
+            self._contents = Contents.of(self._container, path)
+        except BaseException:
+            self._container.close()
+            raise
+        self._ends = _Ends()
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet."""
+        of_video = packet.stream.index == self._stream.index
+        self._contents.add(packet)
+        self._ends.add(packet, of_video=of_video)
+        if of_video:
+            self._indexer.add(packet)
+
+    def result(self, jumps: Sequence[Jump]) -> Inspected:
+        """At the end, where the file's clock made these jumps."""
+        index = self._indexer.index(jumps)
+        rate = believable_rate(self._stream) or _rate(self._contents)
+        length = Length(self._container, self._stream, rate)
+        losses = () if jumps else tuple(self._ends.losses(length, rate))
+        return Inspected(index, self._contents, rate, losses)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
 
 
 class _Ends:

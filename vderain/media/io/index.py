@@ -80,7 +80,7 @@ def index_video(path: str) -> VideoIndex:
         clock = Continuity(container)
         for packet in packets_of(container, path, stream, clock=clock):
             indexer.add(packet)
-        return indexer.index(clock)
+        return indexer.index(clock.jumps)
 
 
 class Indexer:
@@ -95,8 +95,8 @@ class Indexer:
         """Take the next packet. Raises SourceError for one without a time."""
         self._scan.add(packet, self._path)
 
-    def index(self, clock: Continuity) -> VideoIndex:
-        """The index, at the end; ``clock`` has seen all packets. Raises SourceError where there is no keyframe."""
+    def index(self, jumps: Iterable[Jump]) -> VideoIndex:
+        """The index of a file whose clock made these jumps. Raises SourceError where there is no keyframe."""
         scan, path = self._scan, self._path
         gops = scan.gops()
         if not gops:
@@ -117,7 +117,7 @@ class Indexer:
             scan.last_pts,
             scan.reorder,
             scan.sets_change,
-            tuple(clock.jumps),
+            tuple(jumps),
         )
 
 

@@ -7,7 +7,7 @@ would be, and never ghosts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -21,8 +21,11 @@ from vderain.alignment.motion import (
     Aligner,
     Field,
     Path,
+    better,
+    enlarged,
     link,
-    motion_along,
+    shows_another_scene,
+    unlike,
     warped,
 )
 from vderain.alignment.order import Aligned
@@ -31,7 +34,7 @@ from vderain.alignment.thumbnails import Grey, Thumbnail
 from vderain.frames import Plane
 
 _MOST_MOVING = 0.35  # share of a still camera's neighbours: beyond it the camera moves
-_LONGEST_SEARCH = 2  # frames; motion to frames further away is composed
+_LONGEST_SEARCH = 2  # frames, for clips that reach further; motion between others is composed
 SEEN = 100  # of 255: from there a sample of an enlarged mask belongs to it
 
 
@@ -54,8 +57,9 @@ class Placement:
     """How a neighbour lies in the current frame: all that is needed to align its luma.
 
     Attributes:
-        flow: as of ``Motion``; None where the neighbour is used as it is.
-        hidden: as of ``Motion``; None where that is the whole frame.
+        flow: on the thumbnails' grid; None where the neighbour is used as it is.
+        hidden: uint8, on that of their halves: 255 where the neighbour does not show what the current frame
+            shows; None where that is the whole frame.
 
     """
 
@@ -126,19 +130,33 @@ def _moved(
 ) -> dict[int, Placement]:
     """Neighbours of a camera that moves."""
     current = views[now].thumbnail
+    reach = max(abs(index - now) for index in chosen)
+    step = _LONGEST_SEARCH if reach > _LONGEST_SEARCH else 1
     paths: dict[int, Path] = {}
-    placed = {}
+    placed: dict[int, Placement] = {}
     for index in sorted(chosen, key=lambda index: abs(index - now)):
-        further = index - now
-        start = index - int(np.copysign(_LONGEST_SEARCH, further))
-        if abs(further) <= _LONGEST_SEARCH or start not in paths:
-            start = now
+        after = index > now
+        start = _start(paths, now, index, step)
         one, other = views[start].thumbnail, views[index].thumbnail
-        step = link(one, other).forth(aligner) if index > now else link(other, one).back(aligner)
-        paths[index] = paths[start].then(step) if start != now else step
-        motion = motion_along(current, other, paths[index])
-        placed[index] = Placement(motion.flow, motion.hidden) if motion.explains else Placement()
+        onwards = link(one, other).forth(aligner) if after else link(other, one).back(aligner)
+        path = onwards if start == now else paths[start].then(onwards)
+        flow = better(current, other, path)
+        hidden = unlike(current, other, flow)
+        if shows_another_scene(hidden):
+            placed[index] = Placement()
+        else:
+            paths[index] = path
+            placed[index] = Placement(enlarged(flow, current.picture.shape), hidden)
     return placed
+
+
+def _start(known: Container[int], now: int, index: int, step: int) -> int:
+    """The frame from which motion to ``index`` is searched: ``step`` or more nearer, to which motion is known."""
+    side = 1 if index > now else -1
+    for distance in range(abs(index - now) - step, 0, -1):
+        if now + side * distance in known:
+            return now + side * distance
+    return now
 
 
 def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
@@ -147,10 +165,7 @@ def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
         return Aligned(luma, None)
     if placement.flow is None:
         return _laid(luma, neighbour, placement.hidden)
-    height, width = luma.shape
-    factors = np.array([width, height], np.float32) / placement.flow.shape[1::-1]
-    flow = cv2.resize(placement.flow * factors.astype(np.float32), (width, height))
-    plane = warped(neighbour, np.asarray(flow, np.float32).reshape(height, width, 2))
+    plane = warped(neighbour, enlarged(placement.flow, luma.shape))
     return _laid(luma, plane.reshape(luma.shape), placement.hidden)
 
 
@@ -160,7 +175,7 @@ def _laid(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:
         return Aligned(neighbour, _nothing(luma.shape))
     height, width = luma.shape
     large = cv2.resize(hidden, (width, height), interpolation=cv2.INTER_LINEAR)
-    _, mask = cv2.threshold(large, SEEN, 1, cv2.THRESH_BINARY)
+    _, mask = cv2.threshold(large, SEEN, 1, cv2.THRESH_BINARY, large)
     mask = np.asarray(mask, np.uint8).reshape(luma.shape)
     shown = neighbour.copy()
     cv2.copyTo(luma, mask, shown)

@@ -1,8 +1,8 @@
 """How neighbouring frames lie in the current one: the camera's motion, and that of things which move by themselves.
 
 Dense inverse search (Kroeger et al., ECCV 2016, by OpenCV) runs once for each pair of frames, on thumbnails,
-where streaks are thin and faint; it is used both ways, and composed for frames more than two apart. An affine
-motion for the camera averages the noise that rain brings, and holds wherever it explains a place about as well.
+where streaks are thin and faint; it is used both ways, and composed for frames further apart. An affine motion for
+the camera averages the noise that rain brings, and holds wherever it explains a place about as well.
 """
 
 from __future__ import annotations
@@ -17,38 +17,40 @@ import numpy.typing as npt
 from vderain.alignment.still import Shift, shift_between
 from vderain.alignment.thumbnails import Grey, Thumbnail
 
-Matrix = npt.NDArray[np.float64]  # (3, 3): homogeneous pixels of one thumbnail to those of another
+Matrix = npt.NDArray[
+    np.float64
+]  # (3, 3): homogeneous pixels of one half thumbnail to those of another
 Field = npt.NDArray[
     np.float32
-]  # (h, w, 2) pixels of thumbnails: the neighbour's place minus the current one's, (x, y)
+]  # (h, w, 2) pixels of its grid: the neighbour's place minus the current one's, (x, y)
 
 SMALLEST_PX = 24  # the search needs some pixels
-_GRID_PX = 6  # between the points that the camera's motion is fitted to
-_FIT_PX = 0.7
-_FIT_STEPS = 6
-_COMPARED_PX = 13  # the neighbourhood over which two explanations are compared: wider than a streak
-_SEAM_PX = 9  # over which one gives way to the other
+_REFINED = 2  # variational steps of the search
+_GRID_PX = 4  # between the points that the camera's motion is fitted to
+_FIT_PX = 0.35
+_FIT_STEPS = 5
+_COMPARED_PX = 13  # of thumbnails: where two explanations are compared, wider than a streak
+_SEAM_PX = 5  # over which one gives way to the other
 _UNLIKE_LEVELS = 26  # difference of blurred thumbnails from which a place counts as hidden
 _SAME_SCENE = 0.4  # hidden share from which a neighbour shows another scene
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Motion:
-    """How a neighbour's content lies in the current frame.
+class Aligner:
+    """Searches motion between thumbnails; keeps OpenCV's buffers, so one for each thread."""
 
-    Attributes:
-        flow: (h, w, 2), on the thumbnails' grid.
-        hidden: uint8, on that of their halves: 255 where the neighbour does not show what the current frame shows.
+    def __init__(self) -> None:
+        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search.setFinestScale(1)  # half the thumbnail: the preset's quarter misses 0.3 dB
+        self._search.setVariationalRefinementIterations(_REFINED)
 
-    """
-
-    flow: Field
-    hidden: Grey
-
-    @property
-    def explains(self) -> bool:
-        """Whether the neighbour shows the same scene: enough of it to be of use."""
-        return float(np.count_nonzero(self.hidden)) < _SAME_SCENE * self.hidden.size
+    def search(self, current: Thumbnail, neighbour: Thumbnail) -> Field:
+        """How ``neighbour`` lies in ``current``, thumbnails of one size: on the grid of their halves."""
+        height, width = current.half.shape
+        if min(current.picture.shape) < SMALLEST_PX:
+            return np.zeros((height, width, 2), np.float32)
+        dense = self._search.calc(current.picture, neighbour.picture, None)
+        dense = cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(dense, np.float32) / np.float32(2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,22 +62,8 @@ class Path:
 
     def then(self, onwards: Path) -> Path:
         """Follow this motion by the one from where it leads."""
-        return Path(self.dense + warped(onwards.dense, self.dense), onwards.camera @ self.camera)
-
-
-class Aligner:
-    """Searches motion between thumbnails; keeps OpenCV's buffers, so one for each thread."""
-
-    def __init__(self) -> None:
-        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._search.setFinestScale(1)  # half the thumbnail: the preset's quarter misses 0.3 dB
-
-    def search(self, current: Thumbnail, neighbour: Thumbnail) -> Path:
-        """How ``neighbour`` lies in ``current``, thumbnails of one size."""
-        if min(current.picture.shape) < SMALLEST_PX:
-            return Path(np.zeros((*current.picture.shape, 2), np.float32), np.eye(3))
-        dense = np.asarray(self._search.calc(current.picture, neighbour.picture, None), np.float32)
-        return Path(dense, _affine(dense))
+        dense = self.dense + warped(onwards.dense, self.dense)
+        return Path(dense, onwards.camera @ self.camera)
 
 
 class Link:
@@ -97,7 +85,8 @@ class Link:
     def forth(self, aligner: Aligner) -> Path:
         """How the later frame lies in the earlier one."""
         if self._forth is None:
-            self._forth = aligner.search(self._earlier, self._later)
+            dense = aligner.search(self._earlier, self._later)
+            self._forth = Path(dense, _affine(dense))
         return self._forth
 
     def back(self, aligner: Aligner) -> Path:
@@ -111,14 +100,33 @@ class Link:
 
 def link(earlier: Thumbnail, later: Thumbnail) -> Link:
     """The one link between two frames."""
-    return earlier.links.setdefault(later, Link(earlier, later))
+    found = earlier.links.get(later)
+    return found if found is not None else earlier.links.setdefault(later, Link(earlier, later))
 
 
-def motion_along(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Motion:
-    """Where each explanation holds, and where neither does."""
-    seen, other = current.picture, neighbour.picture
-    flow = _better(seen, other, path.dense, _flow_of(path.camera, seen.shape))
-    return Motion(flow, _unlike(current, neighbour, flow))
+def enlarged(flow: Field, shape: tuple[int, ...]) -> Field:
+    """The same motion on a larger grid (h, w), in its pixels."""
+    height, width = shape
+    factors = np.array([width, height], np.float32) / flow.shape[1::-1]
+    large = cv2.resize(flow * factors.astype(np.float32), (width, height))
+    return np.asarray(large, np.float32).reshape(height, width, 2)
+
+
+def shows_another_scene(hidden: Grey) -> bool:
+    """Whether too much of a neighbour is hidden, 255 in the mask, for the rest to be of use."""
+    return cv2.countNonZero(hidden) >= _SAME_SCENE * hidden.size
+
+
+def unlike(current: Thumbnail, neighbour: Thumbnail, flow: Field) -> Grey:
+    """255 where two half thumbnails differ by more than rain would make them.
+
+    Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
+    frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
+    """
+    lost = cv2.subtract(current.coarse, warped(neighbour.coarse, flow))
+    brighter = cv2.max(cv2.subtract(warped(neighbour.fine, flow), current.fine), lost)
+    _, found = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
+    return np.asarray(found, np.uint8).reshape(current.half.shape)
 
 
 def warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:
@@ -156,31 +164,28 @@ def _flow_of(camera: Matrix, shape: tuple[int, ...]) -> Field:
     return np.stack([row[0] * x + row[1] * y + row[2] for row in rows], -1)
 
 
-def _better(current: Grey, neighbour: Grey, dense: Field, camera: Field) -> Field:
+def better(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Field:
     """The camera's motion wherever it explains a place about as well as the dense flow does."""
-    by_dense, by_camera = (
-        _blurred(cv2.absdiff(current, warped(neighbour, flow)), _COMPARED_PX)
-        for flow in (dense, camera)
+    height, width = current.picture.shape
+    by_dense = _unlikeness(
+        current, warped(neighbour.picture, enlarged(path.dense, (height, width)))
     )
-    chosen = (by_camera < 1.15 * by_dense + 1).astype(np.float32)
-    share = _blurred(chosen, _SEAM_PX)[..., None]
-    return np.asarray(dense + (camera - dense) * share, np.float32)
+    matrix = path.camera.copy()
+    matrix[:2, 2] *= np.array([width, height]) / current.half.shape[::-1]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(
+        neighbour.picture, matrix[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    by_camera = _unlikeness(current, seen)
+    chosen = by_camera < np.float32(1.15) * by_dense + np.float32(_COMPARED_PX**2)
+    share = cv2.blur(chosen.astype(np.float32), (_SEAM_PX, _SEAM_PX))
+    camera = _flow_of(path.camera, current.half.shape)
+    return np.asarray(path.dense + (camera - path.dense) * share[..., None], np.float32)
 
 
-def _blurred(picture: Any, side_px: int) -> Field:
-    return np.asarray(cv2.blur(np.asarray(picture, np.float32), (side_px, side_px)), np.float32)
-
-
-def _unlike(current: Thumbnail, neighbour: Thumbnail, flow: Field) -> Grey:
-    """255 where two thumbnails differ by more than rain would make them.
-
-    Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
-    frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
-    """
-    height, width = current.half.shape
-    small = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-    small = small.reshape(height, width, 2) / np.float32(2)
-    lost = cv2.subtract(current.coarse, warped(neighbour.coarse, small))
-    brighter = cv2.max(cv2.subtract(warped(neighbour.fine, small), current.fine), lost)
-    _, unlike = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
-    return np.asarray(unlike, np.uint8).reshape(current.half.shape)
+def _unlikeness(current: Thumbnail, seen: Any) -> npt.NDArray[np.uint16]:
+    """Summed differences of the thumbnails around each place, on the grid of their halves."""
+    difference = cv2.absdiff(current.picture, np.asarray(seen, np.uint8))
+    box = (_COMPARED_PX, _COMPARED_PX)
+    summed = cv2.boxFilter(difference, cv2.CV_16U, box, normalize=False)
+    return np.asarray(summed, np.uint16)[::2, ::2]

@@ -83,9 +83,9 @@ def floor_of(
         floor = floor.copy()
         cv2.copyTo(ordered[0], _from(absent, few), floor)
         if lost + len(somewhere) == count:
-            floor[absent == count] = 0
-    tolerance = floor.dtype.type(TOLERANCE_LEVELS << (bit_depth - 8))
-    return np.asarray(np.maximum(floor, tolerance) - tolerance)
+            cv2.copyTo(np.zeros_like(floor), _from(absent, count), floor)
+    tolerance = TOLERANCE_LEVELS << (bit_depth - 8)
+    return np.asarray(cv2.subtract(floor, (tolerance,)), floor.dtype).reshape(floor.shape)
 
 
 def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:

@@ -28,6 +28,17 @@ def test_at_each_place_the_darkest_sample_comes_first(bit_depth, count):
     assert all(np.array_equal(a, b) for a, b in zip(lumas, before, strict=True))
 
 
+@pytest.mark.parametrize("darkest", [1, 2, 5, 8])
+def test_only_the_darkest_planes_are_made_where_no_more_are_wanted(darkest, monkeypatch):
+    lumas = [*np.random.default_rng(0).integers(0, 256, (8, 6, 7)).astype(np.uint8)]
+    wanted = in_order_of_brightness(lumas)[:darkest]
+    made, lightest = [], np.maximum
+    monkeypatch.setattr(np, "maximum", lambda *pair: (made.append(pair), lightest(*pair))[1])
+    found = in_order_of_brightness(lumas, darkest)
+    assert len(found) == darkest and np.array_equal(found, wanted)
+    assert len(made) < 19 or darkest == 8
+
+
 @pytest.mark.parametrize("bit_depth", [8, 16])
 def test_the_luma_of_rgb_is_rounded_and_of_grey_the_samples(bit_depth):
     fmt = PlaneFormat("rgb", 32, 18, bit_depth, full_range=True)
@@ -173,3 +184,18 @@ def test_motion_of_two_frames_is_searched_once_and_used_both_ways(monkeypatch):
     assert len(searched) == 1
     for one, view in ((later, views[0]), (earlier, views[1])):
         assert np.abs(one.luma.astype(int) - view.luma)[20:-20, 20:-20].mean() < 2
+
+
+def test_five_frames_of_a_moving_camera_need_one_search_a_frame(monkeypatch):
+    searched = []
+    search = Aligner.search
+    monkeypatch.setattr(
+        Aligner, "search", lambda self, *pair: (searched.append(pair), search(self, *pair))[1]
+    )
+    large = scene()
+    views = [View(np.ascontiguousarray(large[:, 6 * i : 480 + 6 * i])) for i in range(7)]
+    for now in range(2, 5):
+        others = [now - 2, now - 1, now + 1, now + 2]
+        for one in aligned_neighbours(views, now, others, Aligner()):
+            assert np.abs(one.luma.astype(int) - views[now].luma)[20:-20, 20:-20].mean() < 2
+    assert len(searched) == len(views) - 1

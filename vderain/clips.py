@@ -176,9 +176,11 @@ def aligned_clip(clip: Clip) -> Clip:
         return clip
     own, neighbours = clip.unaligned.frame.luma, clip.unaligned.neighbours
     laid = [aligned(own, one.frame.luma, Placement(one.flow, one.hidden)) for one in neighbours]
-    ordered = in_order_of_brightness(shown(laid, [one.offset for one in neighbours]))
+    seen = shown(laid, [one.offset for one in neighbours])
+    ranks = clip.unaligned.ranks
+    ordered = in_order_of_brightness(seen, max(1, *ranks) + 1 if ranks else None)
     floor = floor_of(laid, ordered, clip.format.bit_depth)
-    return Clip(clip.planes, clip.format, _of_ranks(ordered, clip.unaligned.ranks), floor)
+    return Clip(clip.planes, clip.format, _of_ranks(ordered, ranks), floor)
 
 
 class Seen:

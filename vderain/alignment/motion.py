@@ -8,6 +8,7 @@ the camera averages the noise that rain brings, and holds wherever it explains a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -107,8 +108,9 @@ def link(earlier: Thumbnail, later: Thumbnail) -> Link:
 def enlarged(flow: Field, shape: tuple[int, ...]) -> Field:
     """The same motion on a larger grid (h, w), in its pixels."""
     height, width = shape
-    factors = np.array([width, height], np.float32) / flow.shape[1::-1]
-    large = cv2.resize(flow * factors.astype(np.float32), (width, height))
+    factors = width / flow.shape[1], height / flow.shape[0], 0.0, 0.0
+    multiply: Any = cv2.multiply  # whose types do not know a factor for each channel
+    large = cv2.resize(multiply(flow, factors), (width, height))
     return np.asarray(large, np.float32).reshape(height, width, 2)
 
 
@@ -139,14 +141,13 @@ def warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:
 def _affine(flow: Field) -> Matrix:
     """The affine motion that most of a flow agrees with, by least squares that leave out ever more of the rest."""
     height, width = flow.shape[:2]
-    rows, columns = np.mgrid[_GRID_PX // 2 : height : _GRID_PX, _GRID_PX // 2 : width : _GRID_PX]
-    rows, columns = rows.ravel(), columns.ravel()
-    moved = flow[rows, columns].astype(np.float64)
-    terms = np.stack([columns / width - 0.5, rows / height - 0.5, np.ones(rows.size)], 1)
+    grid = slice(_GRID_PX // 2, None, _GRID_PX)
+    moved = flow[grid, grid].reshape(-1, 2).astype(np.float64)
+    terms = _terms(height, width)
     fitted = np.zeros((3, 2))
     fitted[2] = np.median(moved, 0)
     for _ in range(_FIT_STEPS):
-        off = np.linalg.norm(moved - terms @ fitted, axis=1)
+        off = np.hypot(*(moved - terms @ fitted).T)
         weight = 1 / (1 + (off / max(float(np.median(off)), _FIT_PX)) ** 2) ** 2
         weighted = terms * weight[:, None]
         fitted = np.linalg.solve(weighted.T @ terms + 1e-6 * np.eye(3), weighted.T @ moved)
@@ -154,6 +155,14 @@ def _affine(flow: Field) -> Matrix:
     matrix[:2, :2] += fitted[:2].T / (width, height)
     matrix[:2, 2] = fitted[2] - 0.5 * (fitted[0] + fitted[1])
     return matrix
+
+
+@lru_cache(maxsize=8)
+def _terms(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Of an affine motion at the points that it is fitted to: (points, 3)."""
+    grid = slice(_GRID_PX // 2, None, _GRID_PX)
+    rows, columns = (part[grid, grid].ravel() for part in np.indices((height, width)))
+    return np.stack([columns / width - 0.5, rows / height - 0.5, np.ones(rows.size)], 1)
 
 
 def _flow_of(camera: Matrix, shape: tuple[int, ...]) -> Field:

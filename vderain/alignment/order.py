@@ -88,17 +88,32 @@ def floor_of(
     return np.asarray(cv2.subtract(floor, (tolerance,)), floor.dtype).reshape(floor.shape)
 
 
-def in_order_of_brightness(lumas: Sequence[Plane]) -> list[Plane]:
+def in_order_of_brightness(lumas: Sequence[Plane], darkest: int | None = None) -> list[Plane]:
     """Neighbours' luma with the darkest sample at each place in the first plane, and so on.
 
-    Rain adds light, so the first show what lies behind it.
+    Rain adds light, so the first show what lies behind it. Only the ``darkest`` so many planes are made; all for None.
     """
+    count = len(lumas) if darkest is None else min(darkest, len(lumas))
     ordered = list(lumas)
-    for low, high in exchanges(len(ordered)):
+    for low, high, darker, brighter in _needed(len(ordered), count):
         one, other = ordered[low], ordered[high]
         if one is not other:
-            ordered[low], ordered[high] = np.minimum(one, other), np.maximum(one, other)
-    return ordered
+            if darker:
+                ordered[low] = np.minimum(one, other)
+            if brighter:
+                ordered[high] = np.maximum(one, other)
+    return ordered[:count]
+
+
+@lru_cache(maxsize=32)
+def _needed(count: int, darkest: int) -> tuple[tuple[int, int, bool, bool], ...]:
+    """The exchanges that the ``darkest`` places depend on, and whether on their darker and brighter sample."""
+    wanted, found = set(range(darkest)), []
+    for low, high in reversed(exchanges(count)):
+        if low in wanted or high in wanted:
+            found.append((low, high, low in wanted, high in wanted))
+            wanted |= {low, high}
+    return tuple(reversed(found))
 
 
 @lru_cache(maxsize=32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from vderain.clips import Window
 from vderain.errors import EngineLoadError, NoRoomError
 from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
@@ -44,20 +45,27 @@ def added(change: Future, clip: Clip, strength: float) -> Future:
     )
 
 
-def clip_inputs(clip: Clip, fmt: PlaneFormat, seen_frames: int) -> list[Plane]:
+def clip_inputs(clip: Clip, fmt: PlaneFormat, window: Window) -> list[Plane]:
     """A clip's planes in the order of the network's inputs; EngineLoadError if it misfits."""
-    check_clip(clip, fmt, seen_frames)
+    check_clip(clip, fmt, window)
     return list(clip.inputs)
 
 
-def check_clip(clip: Clip, fmt: PlaneFormat, seen_frames: int) -> None:
-    """Raise EngineLoadError unless an engine that was opened for a format takes a clip."""
+def check_clip(clip: Clip, fmt: PlaneFormat, window: Window, *, aligns: bool = False) -> None:
+    """Raise EngineLoadError unless an engine that was opened for a format takes a clip.
+
+    Only one that ``aligns`` takes clips whose neighbours are not aligned yet.
+    """
     if clip.format != fmt:
         raise EngineLoadError(f"this engine was opened for {fmt}, the clip is {clip.format}")
-    if len(clip.neighbours) != seen_frames - 1:
-        raise EngineLoadError(
-            f"the network sees {seen_frames} frames, the clip holds {1 + len(clip.neighbours)}"
-        )
+    if clip.unaligned is not None and not aligns:
+        raise EngineLoadError("this engine takes no neighbours that are not aligned")
+    if clip.unaligned is not None:
+        seen, held = window.frames, 1 + len(clip.unaligned.neighbours)
+    else:
+        seen, held = window.seen_frames, 1 + len(clip.neighbours)
+    if held != seen:
+        raise EngineLoadError(f"the network sees {seen} frames, the clip holds {held}")
 
 
 def require_room(

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from vderain.clips import Window
+from vderain.clips import Window, aligned_clip
 from vderain.engines import registry, tiers
 from vderain.engines.backends.openvino import SLOTS
 from vderain.engines.background import BackgroundBuild, ProcessBuild
@@ -28,7 +28,7 @@ from vderain.errors import (
 )
 from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
-from vderain.interfaces import Engine, EngineSpec
+from vderain.interfaces import Engine, EngineSpec, aligns
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -37,7 +37,7 @@ KEEP_PIXELS = 2 * 1920 * 1080
 
 _UNUSABLE = (EngineBuildError, EngineLoadError, WeightsError)  # an engine; another may run
 
-_Start = Callable[[Engine], Future]  # gives a clip to an engine
+_Start = Callable[[Engine, Clip], Future]
 
 StartBuild = Callable[[str, EngineOptions, PlaneFormat], BackgroundBuild]
 
@@ -90,6 +90,7 @@ class EnginePool:
         self._backends: dict[tuple[str, EngineOptions], Backend] = {}
         self._open: OrderedDict[PlaneFormat, _Open] = OrderedDict()
         self._specs: dict[PlaneFormat, EngineSpec] = {}
+        self._aligns = False
         self._lock = threading.RLock()
         self._closed = False
 
@@ -98,6 +99,11 @@ class EnginePool:
         """Of the open engine with the most; before the first is open, those that are likely."""
         with self._lock:
             return max((entry.engine.slots for entry in self._open.values()), default=SLOTS)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether all open engines do; waits for none that is being opened."""
+        return self._aligns
 
     @property
     def window(self) -> Window:
@@ -118,12 +124,13 @@ class EnginePool:
     def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
         """Start computing in the engine of the clip's format."""
         return self._started(
-            clip, lambda engine: engine.submit(clip, strength=strength, on_device=on_device)
+            clip,
+            lambda engine, given: engine.submit(given, strength=strength, on_device=on_device),
         )
 
     def change(self, clip: Clip) -> Future:
         """As the protocol says, in the engine of the clip's format."""
-        return self._started(clip, lambda engine: engine.change(clip))
+        return self._started(clip, lambda engine, given: engine.change(given))
 
     def _started(self, clip: Clip, start: _Start) -> Future:
         """The future of the engine in use, which asks the next engine where that one fails."""
@@ -134,7 +141,7 @@ class EnginePool:
             engine = entry.engine
             try:
                 entry.frames += 1
-                computed = start(engine)
+                computed = start(engine, clip if aligns(engine) else aligned_clip(clip))
             except EngineFailedError as error:
                 return self._restarted(clip, start, engine, error)
         return Future(lambda: self._answer(computed, clip, start, engine))
@@ -180,6 +187,7 @@ class EnginePool:
     def _keep_open(self, fmt: PlaneFormat, entry: _Open) -> None:
         self._open[fmt] = entry
         self._specs[fmt] = entry.spec
+        self._aligns = all(aligns(kept.engine) for kept in self._open.values())
 
     def _trim(self, fmt: PlaneFormat) -> None:
         """Close the engines used least recently until one for ``fmt`` fits in."""

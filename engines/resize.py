@@ -42,7 +42,7 @@ class ScaledEngine:
 
     def change(self, clip: Clip) -> Future:
         """Shrink the clip's planes by averaging and start computing; the change is enlarged."""
-        planes = clip_inputs(clip, self._fmt, self.window.seen_frames)
+        planes = clip_inputs(clip, self._fmt, self.window)
         shapes = self._inner_fmt.clip_shapes(self.window.seen_frames)
         small = [
             _resized(plane, shape, cv2.INTER_AREA)

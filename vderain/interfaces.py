@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vderain.clips import Window
 from vderain.flow.future import Future
@@ -203,3 +203,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release everything; may be called twice."""
+
+
+@runtime_checkable
+class AlignsNeighbours(Protocol):
+    """An engine that may take clips whose neighbours are not aligned yet."""
+
+    @property
+    def aligns(self) -> bool:
+        """Whether it does now; one that does not aligns them on the host."""
+
+
+def aligns(engine: Engine) -> bool:
+    """Whether clips for an engine had better leave the alignment to it."""
+    return isinstance(engine, AlignsNeighbours) and engine.aligns

@@ -18,6 +18,7 @@ from vderain.interfaces import (
     FrameSource,
     SinkReport,
     StreamInfo,
+    aligns,
 )
 from vderain.options import RunOptions
 from vderain.report import RunReport, damage_losses
@@ -68,7 +69,9 @@ def derain(
     try:
         with stages:
             decoded = stages.first("decode", source)
-            aligned = stages.then("align", decoded, lambda items: clips(items, window))
+            aligned = stages.then(
+                "align", decoded, lambda items: clips(items, window, lambda: aligns(engine))
+            )
             derained = stages.then("derain", aligned, work.derained)
             for item in derained:
                 with encoding.working():

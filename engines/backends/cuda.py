@@ -20,8 +20,8 @@ from vderain.engines.backends.nvidia import (
     SPARE,
     GpuEngine,
     GpuSlot,
-    Launch,
     Ports,
+    Step,
     check_on_device,
     make_slots,
     out_of_memory,
@@ -132,8 +132,8 @@ class CudaBackend:
         padded = fmt.padded(self._card.config.multiple)
         ports = Ports.of(self._card.config, fmt, precision)
         try:
-            launch = self._maker(device_graph(self._network, padded, dtype))
-            return make_slots(self._device, ports, launch, wanted=wanted, notes=notes)
+            steps = self._maker(device_graph(self._network, padded, dtype))
+            return make_slots(self._device, ports, steps, wanted=wanted, notes=notes)
         except MemoryError:
             free = int(SPARE * self._device.free_bytes())
             if not isinstance(self._network, SemiDRDNet):
@@ -146,17 +146,17 @@ class CudaBackend:
         notes.append(
             f"the GPU has {free >> 20} MiB free: a frame is computed in stripes of {rows} rows"
         )
-        launch = self._maker(device_graph(self._network, padded, dtype, rows=rows))
-        return make_slots(self._device, ports, launch, wanted=1, notes=notes)
+        steps = self._maker(device_graph(self._network, padded, dtype, rows=rows))
+        return make_slots(self._device, ports, steps, wanted=1, notes=notes)
 
     def _maker(self, graph: nn.Module) -> Any:
-        """Makes a slot's launch of a graph, which all slots share."""
+        """Makes a slot's step of a graph, which all slots share."""
         graph.to(self._device.torch_device)
         module: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
         if self._compiled:
             module = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
 
-        def make_launch(taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
+        def make_step(taken: list[Tensor], given: list[Tensor], stream: Any) -> Step:
             @torch.inference_mode()
             def step() -> None:
                 with _searched_and_exact():
@@ -164,9 +164,9 @@ class CudaBackend:
                 for target, change in zip(given, answers, strict=True):
                     target.copy_(change)
 
-            return self._device.captured(step, stream)
+            return step
 
-        return make_launch
+        return make_step
 
 
 def _searched_and_exact() -> AbstractContextManager[Any]:

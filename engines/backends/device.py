@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -53,6 +54,9 @@ class Device(Protocol):
     def follow_decoder(self, stream: Any) -> None:
         """Let work queued on ``stream`` from now on begin behind what video decoders have queued so far."""
 
+    def follow(self, stream: Any, event: Any) -> None:
+        """Let work queued on ``stream`` from now on begin behind what ``event`` was last recorded behind."""
+
     def event(self) -> Any:
         """A new event, with ``record(stream)`` and ``synchronize()``."""
 
@@ -85,6 +89,7 @@ class CudaDevice:
                 f"device={wanted!r}: there are {torch.cuda.device_count()} GPUs, counted from 0"
             )
         self.torch_device = torch.device("cuda", index)
+        self._pools: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         facts = torch.cuda.get_device_properties(index)
         self.name = str(facts.name)
         self.features: tuple[str, ...] = (
@@ -121,6 +126,10 @@ class CudaDevice:
         """FFmpeg decodes on the default stream of the primary context, which is torch's too."""
         stream.wait_stream(torch.cuda.default_stream(self.torch_device))
 
+    def follow(self, stream: Any, event: Any) -> None:
+        """A wait of the stream; the host goes on."""
+        stream.wait_event(event)
+
     def event(self) -> Any:
         """A CUDA event."""
         # Blocking: a thread that spins would take a core from the decoder or the encoder.
@@ -132,17 +141,27 @@ class CudaDevice:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
-        """A CUDA graph: hundreds of kernels for the price of one launch."""
+        """A CUDA graph: hundreds of kernels for the price of one launch.
+
+        The graphs of a stream share their memory: they run one after the other, and keep nothing there.
+        """
         with self.on(stream), torch.inference_mode():
             for _ in range(_WARM_UPS):
                 step()
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # A decoder in another thread may allocate meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool(stream), stream=stream, capture_error_mode="thread_local"
+            ):
                 step()
         replay: Callable[[], None] = graph.replay
         return replay
+
+    def _pool(self, stream: Any) -> Any:
+        if stream not in self._pools:
+            self._pools[stream] = torch.cuda.graph_pool_handle()
+        return self._pools[stream]
 
     def release(self) -> None:
         """Hand torch's spare memory back to the GPU."""

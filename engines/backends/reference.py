@@ -88,7 +88,7 @@ class ReferenceEngine:
         """Take a clip; its samples are copied before this returns."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
-        planes = clip_inputs(clip, self._fmt, self.window.seen_frames)
+        planes = clip_inputs(clip, self._fmt, self.window)
         try:
             inputs = [
                 torch.from_numpy(np.ascontiguousarray(plane, np.float32))[None, None].to(

@@ -59,6 +59,7 @@ class SlotEngine(Generic[_Slot]):
     def __init__(self, slots: Sequence[_Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
         self.slots = len(slots)
         self.window = spec.window
+        self.aligns = False
         self._slots = list(slots)
         self._fmt = fmt
         self._spec = spec
@@ -77,7 +78,7 @@ class SlotEngine(Generic[_Slot]):
 
     def change(self, clip: Clip) -> Future:
         """Start computing; the samples are copied before this returns."""
-        check_clip(clip, self._fmt, self.window.seen_frames)
+        check_clip(clip, self._fmt, self.window, aligns=self.aligns)
         return self._begun(functools.partial(_through, clip=clip))
 
     def _begun(self, queue: Callable[[_Slot], None]) -> Future:

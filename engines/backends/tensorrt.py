@@ -3,7 +3,7 @@
 The whole folded network becomes one engine of static shape; half precision means a network converted to
 float16, since newer Torch-TensorRT ignores ``enabled_precisions``. What it builds goes into our own cache
 as TensorRT's own bytes, never as a pickle. At run time every slot has an execution context, a stream and
-buffers of its own, and its launches are one CUDA graph.
+buffers of its own, and TensorRT's work is part of the slot's CUDA graph.
 
 Not yet run on a GPU.
 """
@@ -27,8 +27,8 @@ from vderain.engines.backends.nvidia import (
     SLOTS,
     SPARE,
     GpuEngine,
-    Launch,
     Ports,
+    Step,
     check_on_device,
     make_slots,
     out_of_memory,
@@ -179,9 +179,9 @@ class TensorRtBackend:
     ) -> GpuEngine:
         """An engine over TensorRT's bytes."""
         try:
-            launch = Runtime(self._trt, self._device, blob, ports).make_launch
+            steps = Runtime(self._trt, blob, ports).make_step
             slots = make_slots(
-                self._device, ports, launch, wanted=wanted or self._wanted, notes=notes
+                self._device, ports, steps, wanted=wanted or self._wanted, notes=notes
             )
         except (RuntimeError, MemoryError) as error:
             full = out_of_memory(error) or self._is_full(blob)
@@ -203,8 +203,7 @@ class Runtime:
     and outputs than ``ports``: an engine in float32 must not pass for one in half precision.
     """
 
-    def __init__(self, trt: Any, device: Device, blob: bytes, ports: Ports) -> None:
-        self._device = device
+    def __init__(self, trt: Any, blob: bytes, ports: Ports) -> None:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         self._engine = self._runtime.deserialize_cuda_engine(blob)
         if self._engine is None:
@@ -222,8 +221,8 @@ class Runtime:
         if found != wanted:
             raise RuntimeError(f"the engine has {found} where {wanted} are needed")
 
-    def make_launch(self, taken: list[Tensor], given: list[Tensor], stream: Any) -> Launch:
-        """A context over a slot's buffers, whose launches are captured."""
+    def make_step(self, taken: list[Tensor], given: list[Tensor], stream: Any) -> Step:
+        """A context over a slot's buffers, whose work becomes part of the slot's graphs."""
         context = self._engine.create_execution_context()
         if context is None:
             raise MemoryError("no room for an execution context")
@@ -231,11 +230,11 @@ class Runtime:
             if not context.set_tensor_address(name, tensor.data_ptr()):
                 raise RuntimeError(f"TensorRT does not take the buffer of {name}")
 
-        def launch() -> None:
+        def step() -> None:
             if not context.execute_async_v3(stream.cuda_stream):
                 raise RuntimeError("TensorRT could not queue the network; its log says why")
 
-        return self._device.captured(launch, stream)
+        return step
 
 
 @contextlib.contextmanager

@@ -28,11 +28,12 @@ class HostStream:
 class HostEvent:
     def __init__(self, device):
         self.device = device
-        self.recorded = False
+        self.recorded = self.was_recorded = False
+        self.followers = []  # streams that waited for it
 
     def record(self, stream):
         assert self.device.stream_in_use is stream, "an event is recorded on another stream"
-        self.recorded = True
+        self.recorded = self.was_recorded = True
 
     def synchronize(self):
         assert self.recorded, "waiting for an event that nobody recorded"
@@ -50,6 +51,7 @@ class HostDevice:
         self.free = free_bytes
         self.total = total_bytes
         self.stream_in_use = None
+        self.replays, self.replaying = 0, False
         self.streams = weakref.WeakSet()
         self.followed = []  # streams that waited for decoders
 
@@ -86,6 +88,10 @@ class HostDevice:
     def follow_decoder(self, stream):
         self.followed.append(stream)
 
+    def follow(self, stream, event):
+        assert event.was_recorded, "waiting for an event that nobody recorded"
+        event.followers.append(stream)
+
     def event(self):
         return HostEvent(self)
 
@@ -95,7 +101,12 @@ class HostDevice:
     def captured(self, step, stream):
         def replay():
             assert self.stream_in_use is stream, "a graph is replayed on another stream"
-            step()
+            self.replays += 1
+            self.replaying = True
+            try:
+                step()
+            finally:
+                self.replaying = False
 
         step()
         return replay

@@ -9,6 +9,7 @@ from tests.engines.test_contract import make_format
 from tests.networks import TINY
 from vderain.engines.backends.nvidia import Ports
 from vderain.network.adding import add_change
+from vderain.network.aligning import align_neighbours
 from vderain.network.build import build_network
 from vderain.network.config import FAST, PAPER, NlclConfig
 from vderain.network.inference.graph import device_graph
@@ -52,6 +53,18 @@ def test_a_captured_frame_copies_nothing_from_the_host(config, layout, bit_depth
         change = graph(*taken)
         floor = torch.empty_like(taken[0]) if ports.floor else None
         add_change(taken[: len(change)], change, fmt, strength, floor)
+    assert copies.seen == []
+
+
+def test_aligning_copies_nothing_from_the_host():
+    lumas = torch.empty((7, 48, 64), dtype=torch.int16, device=META)
+    numbers = torch.empty(5, dtype=torch.int64, device=META)
+    flows = torch.empty((4, 24, 32, 2), device=META)
+    hidden = torch.empty((4, 12, 16), dtype=torch.uint8, device=META)
+    with torch.inference_mode(), HostCopies() as copies:
+        align_neighbours(
+            lumas, numbers, flows, hidden, numbers[1:], dtype=torch.int32, bit_depth=10
+        )
     assert copies.seen == []
 
 

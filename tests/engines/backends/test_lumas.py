@@ -1,0 +1,198 @@
+"""Neighbours that are aligned on the device, over one that computes on the CPU."""
+
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tests.engines.conftest import write_weights
+from tests.engines.host_device import HostDevice, install_tensorrt
+from tests.engines.test_contract import agreement_db, make_clip, make_format
+from tests.networks import TINY
+from vderain.clips import Window, aligned_clip, clips
+from vderain.engines.backends.cuda import CudaBackend
+from vderain.engines.backends.surfaces import picture_of
+from vderain.engines.backends.tensorrt import TensorRtBackend
+from vderain.engines.store.cache import EngineCache
+from vderain.errors import EngineLoadError
+from vderain.frames import Frame
+from vderain.options import EngineOptions
+from vderain.weights import find_weights
+
+KINDS = {"cuda": CudaBackend, "tensorrt": TensorRtBackend}
+CONFIG = replace(TINY, frames=5, fusion="median", ranks=(0, 1, 2))
+WINDOW = Window(5, 2, CONFIG.ranks)
+
+
+class Counting(HostDevice):
+    """Knows its buffers on the host's side, and which of them were sent outside of a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffers = {}
+
+    def host_buffer(self, shape, dtype):
+        buffer = super().host_buffer(shape, dtype)
+        self.buffers[buffer.data_ptr()] = buffer
+        return buffer
+
+    def is_host(self, tensor):
+        return tensor.untyped_storage().data_ptr() in self.buffers
+
+
+class Queued(TorchDispatchMode):
+    """What is queued on the device by itself, outside of graphs."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        there = any(not self.device.is_host(tensor) for tensor in tensors)
+        if there and not self.device.replaying and not function.is_view:
+            self.seen.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def panned(fmt, count, step=2, seed=0):
+    """Frames of a camera that turns, with noise of their own."""
+    wide = make_clip(replace(fmt, width=fmt.width + 2 * step * count), seed).planes
+    rng, frames = np.random.default_rng(seed), []
+    for index in range(count):
+        planes = []
+        for plane, (height, width) in zip(wide, fmt.plane_shapes, strict=True):
+            shift = step * index * 2 * width // fmt.width
+            part = plane[:, shift : shift + width].astype(int) + rng.integers(0, 4, (height, width))
+            planes.append(np.minimum(part, fmt.peak).astype(fmt.dtype))
+        frames.append(Frame(tuple(planes), fmt, pts=index, time_base=Fraction(1, 25)))
+    return frames
+
+
+def unaligned(frames, window=WINDOW):
+    return [clip for _, clip in clips(frames, window, lambda: True)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", CONFIG)
+
+
+@pytest.fixture
+def opened(weights, shared_cache, monkeypatch):
+    def make(kind, fmt, device=None):
+        install_tensorrt(monkeypatch)
+        found, cache = find_weights("fast", str(weights)), EngineCache(shared_cache / "lumas")
+        backend = KINDS[kind](*found, EngineOptions(), cache, device=device or HostDevice())
+        return closing(backend.open(fmt))
+
+    return make
+
+
+def answers(engine, given, **wanted):
+    """Of all clips, with every slot taken."""
+    waiting, found = [], []
+    for clip in given:
+        waiting.append(engine.submit(clip, strength=0.8, **wanted))
+        if len(waiting) == engine.slots:
+            found.append(waiting.pop(0).result())
+    return found + [future.result() for future in waiting]
+
+
+def assert_alike(found, expected, fmt):
+    assert len(found) == len(expected)
+    for planes, others in zip(found, expected, strict=True):
+        assert agreement_db(
+            [plane.astype(np.float32) for plane in planes],
+            [plane.astype(np.float32) for plane in others],
+            fmt,
+        ) > 50  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "bit_depth"), [("yuv420", 8), ("yuv420", 10), ("rgb", 8)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_aligns_as_the_host_does(opened, kind, layout, bit_depth):
+    fmt = make_format(layout, 70, 54, bit_depth)
+    given = unaligned(panned(fmt, 9))
+    assert all(clip.unaligned is not None and not clip.neighbours for clip in given)
+    with opened(kind, fmt) as engine:
+        assert engine.aligns
+        expected = answers(engine, [aligned_clip(clip) for clip in given])
+        assert_alike(answers(engine, given), expected, fmt)
+        one = engine.change(given[4]).result()
+        assert agreement_db(one, engine.change(aligned_clip(given[4])).result(), fmt) > 45
+    # Neighbours matter, or nothing would be shown by this.
+    with opened(kind, fmt) as engine:
+        alone = [replace(aligned_clip(c), neighbours=(c.planes[0],) * 3) for c in given]
+        found = answers(engine, alone)
+        assert any((a[0] != b[0]).mean() > 0.1 for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_from_the_host_is_one_graph_and_its_luma_goes_up_once(opened, kind):
+    fmt = make_format("yuv420", 70, 54)
+    given, device = unaligned(panned(fmt, 9)), Counting()
+    with opened(kind, fmt, device) as engine:
+        engine.submit(given[0]).result()
+        for clip in given[1:7]:
+            device.replays = 0
+            with Queued(device) as queued:
+                pending = engine.submit(clip)
+            assert device.replays == 1
+            assert queued.seen == ["aten.copy_.default"]  # of the newest frame's luma
+            pending.result()
+        with Queued(device) as queued:
+            engine.submit(given[7]).result()
+        assert queued.seen == []  # no frame is new
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clips_of_two_videos_in_turn_find_their_own_frames(opened, kind):
+    fmt = make_format("yuv420", 70, 54)
+    one, other = (unaligned(panned(fmt, 8, seed=seed)) for seed in (1, 2))
+    mixed = [clip for pair in zip(one, other, strict=True) for clip in pair]
+    with opened(kind, fmt) as engine:
+        expected = answers(engine, [aligned_clip(clip) for clip in mixed])
+        assert_alike(answers(engine, mixed), expected, fmt)
+
+
+def test_a_row_is_written_when_the_clips_that_read_it_are_done(opened):
+    fmt = make_format("yuv420", 70, 54)
+    with opened("cuda", fmt) as engine:
+        done = [slot._done for slot in engine._slots]
+        answers(engine, unaligned(panned(fmt, 20)))
+        assert all(event.followers for event in done)
+
+
+def test_pictures_on_the_device_are_aligned_there(opened):
+    fmt = make_format("yuv420", 70, 54)
+    frames, host = panned(fmt, 8), torch.device("cpu")
+
+    def placed(frame):
+        tensors = [torch.from_numpy(plane.astype(np.int32)) for plane in frame.planes]
+        return replace(frame, planes=picture_of(tensors, fmt, host))
+
+    given = unaligned([placed(frame) for frame in frames])
+    with opened("cuda", fmt) as engine:
+        expected = answers(engine, unaligned(frames))
+        for planes, others in zip(answers(engine, given, on_device=True), expected, strict=True):
+            for got, want in zip(planes, others, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+def test_an_engine_that_does_not_align_refuses_such_clips(tmp_path, cache_folder):
+    fmt = make_format("yuv420", 70, 54)
+    path = write_weights(tmp_path / "one.safetensors")
+    backend = CudaBackend(
+        *find_weights("fast", str(path)), EngineOptions(), EngineCache(), device=HostDevice()
+    )
+    with closing(backend.open(fmt)) as engine:
+        assert not engine.aligns
+        with pytest.raises(EngineLoadError, match="not aligned"):
+            engine.submit(unaligned(panned(fmt, 3))[0])

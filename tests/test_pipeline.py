@@ -165,8 +165,8 @@ def test_alignment_goes_on_while_an_engine_is_opened(monkeypatch):
     """Opening waits until later frames are aligned; were it part of alignment, that would never be."""
     ahead = threading.Event()
 
-    def watched(items, window):
-        for number, pair in enumerate(clips(items, window)):
+    def watched(*arguments):
+        for number, pair in enumerate(clips(*arguments)):
             if number == 2:
                 ahead.set()
             yield pair
@@ -180,6 +180,15 @@ def test_alignment_goes_on_while_an_engine_is_opened(monkeypatch):
     engine, sink = Opening(), ListSink()
     report = derain(ListSource([gray_frame(9, i) for i in range(5)]), engine, sink)
     assert engine.was_ahead and report.frames_out == 5
+
+
+@pytest.mark.parametrize("aligns", [True, False])
+def test_neighbours_are_left_to_an_engine_that_aligns_them(aligns):
+    engine, frames = OffsetEngine(), [gray_frame(9, i) for i in range(5)]
+    engine.frames, engine.aligns = 3, aligns
+    derain(ListSource(frames), engine, ListSink())
+    assert [clip.unaligned is not None for clip in engine.submitted] == [aligns] * 5
+    assert [len(clip.neighbours) for clip in engine.submitted] == [0 if aligns else 2] * 5
 
 
 def test_what_opening_an_engine_takes_counts_for_no_stage(monkeypatch):

@@ -16,8 +16,10 @@ from tests.engines.conftest import write_weights
 from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.fakes import GRAY, ListSink, ListSource, gray_frame
+from tests.fakes import GRAY, ListSink, ListSource, OffsetEngine, gray_frame
 from tests.media.synth import write
+from tests.networks import TEMPORAL
+from vderain.clips import clips
 from vderain.engines import background, registry
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend
@@ -112,6 +114,38 @@ def test_engines_take_over_until_one_holds(weights, cache_folder, monkeypatch):
     assert report.engines[0].name == "reference"
     assert [note.split()[0] for note in notes] == ["tensorrt", "cuda", "openvino"]
     assert devices["tensorrt"].live == devices["cuda"].live == 0
+
+
+def test_an_engine_that_takes_over_gets_the_neighbours_as_it_takes_them(
+    tmp_path, cache_folder, monkeypatch
+):
+    class Seeing(OffsetEngine):
+        frames = TEMPORAL.frames
+
+        def __init__(self, aligns, fails):
+            super().__init__()
+            self.aligns, self.fails = aligns, fails
+
+        def engine(self, fmt, spec):
+            return self
+
+        def change(self, clip):
+            if self.fails and len(self.submitted) == 4:
+                raise EngineFailedError("illegal memory access")
+            return super().change(clip)
+
+    one, other = Seeing(aligns=True, fails=True), Seeing(aligns=False, fails=False)
+    Offering(monkeypatch, {"tensorrt": one, "cuda": other})
+    path = write_weights(tmp_path / "w.safetensors", TEMPORAL)
+    with closing(EnginePool(replace(OPTIONS, weights=str(path)))) as pool:
+        assert not pool.aligns  # before it is known which engine it will be
+        pool.open(FMT)
+        assert pool.aligns
+        for _, clip in clips([gray_frame(9, i) for i in range(9)], pool.window, lambda: True):
+            pool.submit(clip).result()
+        assert not pool.aligns
+    assert len(one.submitted) == 4 and all(clip.unaligned for clip in one.submitted)
+    assert len(other.submitted) == 5 and all(len(clip.neighbours) == 2 for clip in other.submitted)
 
 
 def test_where_the_last_engine_fails_too_the_run_ends_with_both_reasons(
@@ -328,8 +362,10 @@ def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache
         """Whole frames do not fit; what goes in stripes does."""
 
         def captured(self, step, stream):
-            held = inspect.getclosurevars(step.__wrapped__).nonlocals
-            if "module" in held and "TiledNetwork" not in str(held["module"]):
+            steps = inspect.getclosurevars(step.__wrapped__).nonlocals.get("steps", ())
+            wrapped = [one.__wrapped__ for one in steps if hasattr(one, "__wrapped__")]
+            held = [inspect.getclosurevars(one).nonlocals.get("module") for one in wrapped]
+            if any(module and "TiledNetwork" not in str(module) for module in held):
                 raise MemoryError("out of memory")
             return super().captured(step, stream)
 

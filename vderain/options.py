@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from vderain.errors import OptionError
@@ -160,6 +160,10 @@ class RunOptions:
         "Video decoder; nvdec decodes on an NVIDIA GPU and keeps the frames there (not yet run on a GPU).",
         choices=("software", "nvdec"), expert=True,
     )  # fmt: skip
+    decoder_gpu: int | None = option(
+        None, "GPU that nvdec decodes on, counted from 0 [default: the engine's].",
+        low=0, high=63, expert=True,
+    )  # fmt: skip
     lookahead: int | None = option(
         None,
         "Maximum number of future frames used [default: as many as the weights ask for].",
@@ -180,3 +184,11 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+def decoding_beside(run: RunOptions, engine: EngineOptions) -> RunOptions:
+    """The options of a run that decodes on the GPU that its engine runs on, unless another one is asked for."""
+    kind, _, number = engine.device.lower().partition(":")
+    if run.decoder_gpu is not None or kind != "cuda" or not number.isdecimal():
+        return run
+    return replace(run, decoder_gpu=int(number))

@@ -55,6 +55,10 @@ KNOWN_VERSIONS = ("2.11", "2.12", "2.13")  # of torch-tensorrt
 OPTIMIZATION_LEVEL = 5  # the builder tries every tactic; built once per size
 TILING = "moderate"  # of layers whose activations exceed the L2 cache
 
+TIMINGS = (
+    8  # of each tactic, averaged: while a run computes on the same GPU a single one says little
+)
+
 _PACKAGES = ("torch-tensorrt", "torch_tensorrt")
 _VERSIONS = (
     *("vderain", "torch", "torch-tensorrt", "tensorrt", "tensorrt-cu13"),
@@ -109,7 +113,7 @@ class TensorRtBackend:
 
     def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
         return EngineKey(
-            engine=f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}",
+            engine=f"tensorrt, level {OPTIMIZATION_LEVEL}, tiling {TILING}, timings {TIMINGS}",
             precision=precision,
             device=self._device.name,
             features=self._device.features,
@@ -164,6 +168,7 @@ class TensorRtBackend:
                 min_block_size=1,
                 optimization_level=OPTIMIZATION_LEVEL,
                 tiling_optimization_level=TILING,
+                num_avg_timing_iters=TIMINGS,
                 timing_cache_path=f"{folder}/timing.bin",
                 immutable_weights=True,
                 disable_tf32=True,

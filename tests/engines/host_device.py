@@ -212,6 +212,7 @@ def convert(
     assert CURRENT, "TensorRT builds on torch's current GPU"
     assert not os.path.exists(timing_cache_path), "others' timings are taken"
     """Torch-TensorRT's conversion: a name for the program, as bytes."""
+    assert settings["num_avg_timing_iters"] > 1, "a run on the same GPU spoils single timings"
     assert require_full_compilation and not settings["cache_built_engines"]
     blob = f"engine {len(PROGRAMS)}".encode()
     PROGRAMS[blob] = program

@@ -1,6 +1,6 @@
 """Asks Torch-TensorRT's own partitioner how it would cut our graphs, without TensorRT and without a GPU.
 
-    python tests/wheels/partition.py SITE
+    python tests/wheels/partition.py SITE [TIER...]
 
 SITE holds the Python side of torch-tensorrt, and what it imports. Prints one JSON line for each graph: tier,
 bit depth, share of operators with a converter in per cent, and engines. A pass proves that every operator has a
@@ -131,10 +131,19 @@ def partition(torch_tensorrt, config, fmt):
     return float(share[1]) if share else 0.0, len(re.findall(r"TRT Engine #\d+", report))
 
 
+GRAPHS = {
+    **TIERS,
+    "fast, per frame": replace(FAST, frames=1),
+    "fast, median of nine": replace(FAST, frames=9, fusion="median", ranks=(1, 2, 3, 4)),
+    "nlcl": NlclConfig(),
+}
+
+
 def main():
     torch_tensorrt = import_without_gpu(sys.argv[1])
-    tiers = {**TIERS, "fast, per frame": replace(FAST, frames=1), "nlcl": NlclConfig()}
-    for tier, config in tiers.items():
+    for tier, config in GRAPHS.items():
+        if tier not in (sys.argv[2:] or GRAPHS):
+            continue
         for bit_depth in (8, 10, 16):
             fmt = PlaneFormat("yuv420", 64, 48, bit_depth)
             share, engines = partition(torch_tensorrt, config, fmt)

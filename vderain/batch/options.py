@@ -62,7 +62,8 @@ class Settings:
         encode = asdict(self.encode)
         for options, names in (
             (engine, ("threads", "wait_engine", "compiled", "slots", "device")),
-            (run, ("start_s", "duration_s", "sequence", "decoder", "queue_frames", "max_memory")),
+            (run, ("start_s", "duration_s", "sequence", "decoder", "decoder_gpu")),
+            (run, ("queue_frames", "max_memory")),
             (encode, ("overwrite", "pipe_format")),
         ):
             for name in names:

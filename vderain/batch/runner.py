@@ -37,6 +37,7 @@ from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_o
 from vderain.media.edit.inspect import Inspected, inspect
 from vderain.media.io.index import VideoIndex
 from vderain.media.verify.problems import problems_of
+from vderain.options import decoding_beside
 from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class Batch:
             margin=self._margin,
             dry=dry,
             seeks=clip.record.get("seeks", True),
-            run=self.settings.run,
+            run=decoding_beside(self.settings.run, self.settings.engine),
             encode=replace(self.settings.encode, overwrite=True),
         )
 

@@ -18,6 +18,7 @@ FOR_FILES = (
     "start_s",
     "sequence",
     "decoder",
+    "decoder_gpu",
     "lookahead",
     "queue_frames",
     "max_memory",

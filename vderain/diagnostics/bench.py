@@ -23,7 +23,7 @@ from vderain.engines.tiers import with_tier
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
-from vderain.options import EncodeOptions, EngineOptions, RunOptions
+from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_beside
 from vderain.pipeline import derain
 from vderain.weights import find_weights
 
@@ -69,8 +69,8 @@ def bench(
     run: RunOptions | None = None,
 ) -> Bench:
     """Measure at one size; upload and download are the copies on both sides of the engine."""
-    run = run or RunOptions()
     options = with_tier(options)
+    run = decoding_beside(run or RunOptions(), options)
     _, card = find_weights(options.tier, options.weights)
     with tempfile.TemporaryDirectory() as folder, closing(open_engine(options)) as engine:
         clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"

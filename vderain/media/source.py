@@ -83,7 +83,9 @@ class VideoSource:
         self._reading = threading.Lock()
         self._closed = False
         stay = encode.interlaced != "deinterlace"  # the filter works on the host
-        self._container, software = open_for(run.decoder, path, self._pipe, stay=stay)
+        self._container, software = open_for(
+            run.decoder, path, self._pipe, stay=stay, gpu=run.decoder_gpu or 0
+        )
         try:
             self._open(path, run, encode, span, known)
             if run.decoder != "software":

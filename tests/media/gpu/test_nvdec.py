@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from tests.test_sample import SAMPLES
+from vderain import api
 from vderain.errors import SourceError
 from vderain.frames import Frame
 from vderain.interfaces import SourceStats
 from vderain.machine import has_nvidia_gpu
 from vderain.media import open_source
 from vderain.media.frames.decoding import Decoder
-from vderain.options import EncodeOptions, RunOptions
+from vderain.media.gpu import nvdec
+from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 
 def frames(path, decoder):
@@ -32,6 +34,36 @@ def test_the_frames_are_the_software_decoders_and_a_fallback_is_told():
             np.testing.assert_array_equal(a, b)
     if not has_nvidia_gpu():
         assert [note for note in notes if note.startswith("NVDEC cannot be used here, software")]
+
+
+def test_the_decoder_is_that_of_the_gpu_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        nvdec, "open_container", lambda path, **given: asked.append(given["hwaccel"])
+    )
+    nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
+    assert [accel.device_id for accel in asked] == [1]
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "gpu"),
+    [
+        ("cuda:1", None, 1),
+        ("cuda:1", 0, 0),
+        ("cuda", None, None),
+        ("auto", 2, 2),
+        ("cpu", None, None),
+    ],
+)
+def test_a_run_decodes_on_the_gpu_of_its_engine(monkeypatch, device, asked, gpu):
+    def opened(path, *, run, encode):
+        assert run.decoder_gpu == gpu
+        raise SourceError("seen")
+
+    monkeypatch.setattr(api, "open_source", opened)
+    run, engine = RunOptions(decoder="nvdec", decoder_gpu=asked), EngineOptions(device=device)
+    with pytest.raises(SourceError, match="seen"):
+        api.derain_file("rainy.mp4", "dry.mp4", run=run, engine=engine)
 
 
 def test_what_no_decoder_opens_is_an_error(tmp_path):

@@ -25,7 +25,7 @@ from vderain.media import open_sink, open_source
 from vderain.media import source as source_module
 from vderain.media.frames.planes import Scaler
 from vderain.media.gpu.surfaces import why_not_from_device
-from vderain.media.io.encoders import ENCODERS
+from vderain.media.io.encoders import ENCODERS, why_closed
 from vderain.media.io.open import open_container
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
@@ -43,7 +43,7 @@ def stay(monkeypatch):
         decode_on_gpu(monkeypatch)
         monkeypatch.setattr(encoding_module.Encoding, "takes_device_planes", True)
 
-        def opened(decoder, path, pipe, *, stay):
+        def opened(decoder, path, pipe, **options):
             return open_container(path), ""
 
         monkeypatch.setattr(source_module, "open_for", opened)
@@ -168,7 +168,9 @@ def test_what_is_asked_of_pyav_exists():
 def test_without_a_gpu_the_probe_gives_a_reason():
     if has_nvidia_gpu():
         pytest.skip("there is a GPU")
-    assert why_not_from_device(ENCODERS["h264_nvenc"])
+    # In FFmpeg's words, which also say what version of the driver it needs.
+    assert "Cannot load libcuda" in why_not_from_device(ENCODERS["h264_nvenc"])
+    assert "Cannot load libcuda" in why_closed(ENCODERS["h264_nvenc"])
     assert why_not_from_device(ENCODERS["h264"]) == "it is no encoder of a GPU"
 
 

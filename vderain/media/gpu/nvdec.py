@@ -14,15 +14,16 @@ from av.container import InputContainer
 from vderain.errors import SourceError
 from vderain.media.io.open import can_reopen, open_container
 from vderain.media.io.pipes import StandardInput
+from vderain.media.io.words import heard, said
 
 
 def open_for(
-    decoder: str, path: str, pipe: StandardInput | None, *, stay: bool = True
+    decoder: str, path: str, pipe: StandardInput | None, *, stay: bool = True, gpu: int = 0
 ) -> tuple[InputContainer, str]:
     """A container whose video ``decoder`` decodes, "software" or "nvdec"; and why it is another one, or "".
 
-    Without ``stay`` pictures come back to the host at once. Raises SourceError where software cannot open it
-    either.
+    ``gpu`` counts from 0. Without ``stay`` pictures come back to the host at once. Raises SourceError where
+    software cannot open it either.
     """
     if decoder == "software":
         return open_container(path, pipe), ""
@@ -31,12 +32,14 @@ def open_for(
     if not can_reopen(path):  # as is needed where NVDEC does not open it
         return open_container(path), "a pipe is decoded in software"
     # Where NVDEC lacks a codec, the same container decodes in software: see ``stays_in_software``.
-    nvdec = HWAccel("cuda", allow_software_fallback=True, is_hw_owned=stay)
+    nvdec = HWAccel("cuda", device=str(gpu), allow_software_fallback=True, is_hw_owned=stay)
     try:
-        return open_container(path, hwaccel=nvdec), ""
+        with heard() as words:
+            return open_container(path, hwaccel=nvdec), ""
     except SourceError as error:
         container = open_container(path)  # where the input itself is at fault, this says so
-        return container, f"NVDEC cannot be used here, software decodes ({error})"
+        told = f"NVDEC cannot be used here, software decodes ({said(words, str(error))})"
+        return container, told
 
 
 def stays_in_software(stream: Any) -> str:

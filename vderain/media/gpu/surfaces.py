@@ -16,6 +16,7 @@ from vderain.frames import DevicePlanes
 from vderain.media.frames.planes import SURFACES, Target
 from vderain.media.io.encoders import Encoder
 from vderain.media.io.urls import redact
+from vderain.media.io.words import heard, said
 
 _CUDA = 2  # DLPack's kind of device
 _PROBE_PX = 256
@@ -57,13 +58,15 @@ def why_not_from_device(encoder: Encoder) -> str | None:
     """Open the encoder for pictures on the GPU: None where that works, else the reason."""
     if not encoder.name.endswith("_nvenc"):
         return "it is no encoder of a GPU"
+    words: list[tuple[int, str, str]] = []
     on_gpu = HWAccel("cuda", options={"primary_ctx": "1"})
     try:
-        context: Any = av.CodecContext.create(encoder.name, "w", hwaccel=on_gpu)
-        context.width = context.height = _PROBE_PX
-        context.pix_fmt = SURFACES[8]
-        context.time_base = Fraction(1, 25)
-        context.open()
+        with heard() as words:
+            context: Any = av.CodecContext.create(encoder.name, "w", hwaccel=on_gpu)
+            context.width = context.height = _PROBE_PX
+            context.pix_fmt = SURFACES[8]
+            context.time_base = Fraction(1, 25)
+            context.open()
     except (av.FFmpegError, NotImplementedError, ValueError) as error:
-        return redact(getattr(error, "strerror", None) or str(error))
+        return said(words, redact(getattr(error, "strerror", None) or str(error)))
     return None

@@ -15,6 +15,7 @@ from vderain.frames import Layout, PlaneFormat
 from vderain.media.frames.color import Mastering, svt_parameters, x265_parameters
 from vderain.media.frames.planes import Target, pix_fmt_name
 from vderain.media.io.urls import redact
+from vderain.media.io.words import heard, said
 from vderain.options import EncodeOptions
 
 _X26X_PRESETS = (
@@ -148,11 +149,14 @@ def why_closed(encoder: Encoder) -> str | None:
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.options = codec_options(encoder, EncodeOptions(), Mastering(), side, side)
     try:
-        context.open()
+        with heard() as words:
+            context.open()
     except av.FFmpegError as error:
-        if encoder.name.endswith("_nvenc"):
-            return "no NVIDIA driver with an encoder"
-        return redact(error.strerror or type(error).__name__)
+        otherwise = redact(error.strerror or type(error).__name__)
+        if not encoder.name.endswith("_nvenc"):
+            return otherwise
+        # Where the driver is too old FFmpeg names the version that it needs.
+        return f"no NVIDIA driver with this encoder: {said(words, otherwise)}"
     return None
 
 

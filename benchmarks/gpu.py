@@ -177,8 +177,22 @@ def measured(verdict: Verdict, tier: str, engine: str, size: str, *options: str)
     return found
 
 
+def built(verdict: Verdict, tier: str, size: str) -> None:
+    """How long TensorRT builds, alone on the GPU."""
+    weights, since = made_weights(verdict.folder, tier), time.monotonic()
+    verdict.command(
+        *("-m", "vderain", "engine", "build", "--engine", "tensorrt", "--size", size),
+        *("--weights", str(weights)),
+        limit_s=1800,
+    )
+    seconds = time.monotonic() - since
+    verdict.tests.append(f"{tier}, tensorrt, {size}: built and checked in {seconds:.0f} s")
+
+
 def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
     """A tier at a size: the network with one and with several frames in flight, and whole runs."""
+    if engine == "tensorrt":
+        built(verdict, tier, size)
     single = measured(verdict, tier, engine, size, "--set", "slots=1")
     for path, options in PATHS.items():
         found = measured(verdict, tier, engine, size, *options)

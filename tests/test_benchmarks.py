@@ -107,8 +107,11 @@ def test_the_verdict_is_written_in_place_of_the_last_one(judge):
     benches = [number for number, one in enumerate(asked) if "bench" in one]
     assert max(tests) < min(benches)  # correctness first
     assert not any("tensorrt" in one for one in asked)
-    judge(answering(PASSED, asked), "--tensorrt")
+    _, _, text = judge(answering(PASSED, asked), "--tensorrt")
     assert any("tensorrt" in one for one in asked)
+    assert "- fast, tensorrt, 1280x720: built and checked in" in text
+    first = next(one for one in asked if "tensorrt" in one)
+    assert "build" in first  # before it is measured
 
 
 def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):

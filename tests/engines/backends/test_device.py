@@ -1,7 +1,9 @@
 """What the device's module measures, over a device that computes on the CPU."""
 
+import contextlib
 import ctypes
 import functools
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,6 +81,30 @@ def test_the_context_is_made_as_ffmpeg_wants_it_before_torch_makes_it(monkeypatc
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     assert CudaDevice(f"cuda:{index}").torch_device == torch.device("cuda", index)
     assert asked == [("flags", 40 + index, 4), ("torch", index)]
+
+
+def test_the_graphs_of_a_stream_share_their_memory(monkeypatch):
+    pools = []
+
+    @contextlib.contextmanager
+    def graph(made, *, pool, stream, capture_error_mode):
+        pools.append(pool)
+        yield
+
+    class Stream:
+        def synchronize(self):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(CudaDevice, "on", lambda device, stream: contextlib.nullcontext())
+    device = object.__new__(CudaDevice)
+    device._pools = weakref.WeakKeyDictionary()
+    one, other = Stream(), Stream()
+    for stream in (one, one, other):
+        device.captured(lambda: None, stream)
+    assert pools[0] is pools[1] and pools[1] is not pools[2]
 
 
 def test_without_a_driver_the_context_stays_as_it_is_and_a_refusal_is_logged(caplog):

@@ -12,9 +12,9 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from vderain.errors import SourceError
+from vderain.media.io.ffmpeg import heard, said
 from vderain.media.io.open import can_reopen, open_container
 from vderain.media.io.pipes import StandardInput
-from vderain.media.io.words import heard, said
 
 
 def open_for(

@@ -15,8 +15,8 @@ from av.video.frame import CudaContext
 from vderain.frames import DevicePlanes
 from vderain.media.frames.planes import SURFACES, Target
 from vderain.media.io.encoders import Encoder
+from vderain.media.io.ffmpeg import heard, said
 from vderain.media.io.urls import redact
-from vderain.media.io.words import heard, said
 
 _CUDA = 2  # DLPack's kind of device
 _PROBE_PX = 256

@@ -14,8 +14,8 @@ from vderain.errors import OptionError, SinkError
 from vderain.frames import Layout, PlaneFormat
 from vderain.media.frames.color import Mastering, svt_parameters, x265_parameters
 from vderain.media.frames.planes import Target, pix_fmt_name
+from vderain.media.io.ffmpeg import heard, said
 from vderain.media.io.urls import redact
-from vderain.media.io.words import heard, said
 from vderain.options import EncodeOptions
 
 _X26X_PRESETS = (

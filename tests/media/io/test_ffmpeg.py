@@ -3,7 +3,7 @@
 import av
 import pytest
 
-from vderain.media.io.words import heard, said
+from vderain.media.io.ffmpeg import heard, said
 
 
 def test_ffmpegs_errors_are_heard_and_its_silence_stays_as_it_was(tmp_path):

@@ -108,7 +108,7 @@ WITH_TORCH = [
     "vderain.engines.graphs.traced",
     *(
         f"vderain.engines.backends.{name}"
-        for name in ("cuda", "device", "nvidia", "reference", "surfaces", "tensorrt")
+        for name in ("cuda", "device", "lumas", "nvidia", "reference", "surfaces", "tensorrt")
     ),
 ]
 # Of those, modules that nevertheless do without it.

@@ -97,16 +97,7 @@ def assemble(
     """
     known = known or inspect(source_path)
     index = known.index
-    container = container_for(output_path, encode)
-    if not container.timestamps:
-        raise SinkError(
-            f"{output_path}: {container.muxer} stores a frame rate and no times, so segments cannot be"
-            " put together in it; use .mkv or .mp4"
-        )
-    if any(isinstance(piece, Copied) for piece in pieces):
-        obstacle = copy_obstacle(index, encode, output_path)
-        if obstacle is not None:
-            raise SinkError(f"{output_path}: no frames can be copied into it: {obstacle}")
+    container = _checked_container(output_path, index, pieces, encode)
     in_band = container.muxer == "mpegts"
     with (
         closing(
@@ -139,6 +130,23 @@ def assemble(
             f"{parts.copied_frames} of {report.frames} frames were copied as they were encoded"
         )
     return Assembled(report, known.contents)
+
+
+def _checked_container(
+    output_path: str, index: VideoIndex, pieces: Sequence[Piece], encode: EncodeOptions
+) -> Container:
+    """The output's container; SinkError where it cannot hold the pieces."""
+    container = container_for(output_path, encode)
+    if not container.timestamps:
+        raise SinkError(
+            f"{output_path}: {container.muxer} stores a frame rate and no times, so segments cannot be"
+            " put together in it; use .mkv or .mp4"
+        )
+    if any(isinstance(piece, Copied) for piece in pieces):
+        obstacle = copy_obstacle(index, encode, output_path)
+        if obstacle is not None:
+            raise SinkError(f"{output_path}: no frames can be copied into it: {obstacle}")
+    return container
 
 
 def _begin(

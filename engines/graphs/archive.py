@@ -24,7 +24,7 @@ from vderain.engines.graphs.planes import between_planes, with_sample_types
 from vderain.engines.graphs.runtime import read_ir, widened
 from vderain.errors import WeightsError
 from vderain.files import write_whole
-from vderain.frames import PlaneFormat
+from vderain.frames import Matrix, PlaneFormat
 from vderain.network.card import Card
 from vderain.network.config import CONFIGS
 
@@ -36,7 +36,7 @@ Answers = Mapping[str, npt.NDArray[np.float16]]
 """Name of a picture of the self-check -> the change of its stack in RGB, (3, H, W)."""
 
 _ABOUT = "about.json"
-_OWN_MATRICES = ("bt601", "bt709")
+_OWN_MATRICES: tuple[Matrix, ...] = ("bt601", "bt709")
 
 
 @dataclass(frozen=True, slots=True)

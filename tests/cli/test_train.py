@@ -44,8 +44,17 @@ def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
     done = call(train, "fast", "--clean", tmp_path / "mine", "--run", run, *SMALL)
     assert done.exit_code == 0
     assert call(export, run, "-o", weights).exit_code == 0
+    graphs = weights.with_suffix(".openvino")
+    graphs.unlink()
+    assert call(export, "--graphs", weights).exit_code == 0
+    assert graphs.is_file()
     with Derainer(EngineOptions(weights=str(weights), engine="reference")) as derainer:
         assert derainer(noise(0)).shape == (48, 64, 3)
+
+
+def test_export_takes_an_output_or_makes_graphs_and_not_both(tmp_path):
+    for arguments in ([], ["--graphs", "-o", tmp_path / "mine.safetensors"]):
+        assert "use either -o or --graphs" in call(export, tmp_path / "run", *arguments).output
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +86,8 @@ def floor_of(
         if lost + len(somewhere) == count:
             cv2.copyTo(np.zeros_like(floor), _from(absent, count), floor)
     tolerance = TOLERANCE_LEVELS << (bit_depth - 8)
-    return np.asarray(cv2.subtract(floor, (tolerance,)), floor.dtype).reshape(floor.shape)
+    subtract: Any = cv2.subtract  # whose types do not know a number
+    return np.asarray(subtract(floor, (tolerance,)), floor.dtype).reshape(floor.shape)
 
 
 def in_order_of_brightness(lumas: Sequence[Plane], darkest: int | None = None) -> list[Plane]:

@@ -162,6 +162,20 @@ def test_clips_of_two_videos_in_turn_find_their_own_frames(opened, kind):
         assert_alike(answers(engine, mixed), expected, fmt)
 
 
+def test_frames_of_another_scene_are_left_out_on_the_device_too(opened):
+    fmt = make_format("yuv420", 70, 54)
+    night = [
+        replace(frame, planes=tuple(plane // 3 for plane in frame.planes))
+        for frame in panned(fmt, 4, seed=2)
+    ]
+    shots = [*panned(fmt, 4, seed=1), *night]
+    given = unaligned([replace(frame, pts=pts) for pts, frame in enumerate(shots)])
+    assert any(one.hidden is None and one.offset for c in given for one in c.unaligned.neighbours)
+    with opened("cuda", fmt) as engine:
+        expected = answers(engine, [aligned_clip(clip) for clip in given])
+        assert_alike(answers(engine, given), expected, fmt)
+
+
 def test_a_row_is_written_when_the_clips_that_read_it_are_done(opened):
     fmt = make_format("yuv420", 70, 54)
     with opened("cuda", fmt) as engine:

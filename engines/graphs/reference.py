@@ -65,7 +65,7 @@ class GraphReference:
 
     def change(self, clip: Clip) -> Future:
         """As the protocol says; computed when the answer is asked for."""
-        inputs = clip_inputs(clip, self._fmt, self.window.seen_frames)
+        inputs = clip_inputs(clip, self._fmt, self.window)
 
         def compute() -> tuple[Any, ...]:
             seen = network_input(inputs, self._fmt, self._config.multiple)

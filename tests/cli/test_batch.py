@@ -109,7 +109,8 @@ def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, 
     said = done.stdout if more else done.stderr
     assert done.exit_code == 0, done.stderr
     assert (
-        "out: 0.1 GB are free, and 2 clips may need 0.2; the batch stops where it is full" in said
+        "out: 0.1 GB are free, and 2 clips may need 0.2; the batch stops when the disk is full"
+        in said
     )
     assert (folder / "out" / "20260101_120100_R.mkv").exists() == (not more)
 

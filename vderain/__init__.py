@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from vderain.errors import VderainError
     from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
-__version__ = "0.1.0"
+__version__ = "0.4.0"
 __all__ = [
     "BatchOptions",
     "BatchReport",

@@ -23,6 +23,8 @@ for number in (signal.{first}, signal.{second}):
 
 def child(script, ignored=()):
     def ignore():
+        # A suite under nohup ignores SIGHUP, and so would what it starts.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 

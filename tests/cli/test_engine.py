@@ -78,7 +78,7 @@ def test_a_size_that_is_none_is_refused(size):
 def test_the_profile_of_tune_is_what_runs(weights, folder):
     done = call("tune", "--size", "16x16", "--seconds", "1", "--weights", weights)
     first = done.output.splitlines()[0]
-    assert "fps" in first and "run takes:" in done.output
+    assert "fps" in first and "run uses:" in done.output
     values = json.loads((folder / PROFILE).read_text())
     (kept,) = values["choices"].values()
     assert Choice(**kept[0]).engine in first and kept[0]["frames_per_s"] > 0
@@ -232,8 +232,8 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
         gpus[wanted] = SimpleNamespace(torch_device=torch.device("cpu"))
         return gpus[wanted]
 
-    monkeypatch.setattr("vderain.diagnostics.bench.CudaDevice", device)
-    monkeypatch.setattr("vderain.diagnostics.bench.transfers_per_s", transfers)
+    monkeypatch.setattr("vderain.engines.backends.device.CudaDevice", device)
+    monkeypatch.setattr("vderain.engines.backends.device.transfers_per_s", transfers)
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
                 "--engine", "reference")  # fmt: skip
     rates = json.loads(done.output)["rates"]
@@ -254,8 +254,8 @@ def test_the_peak_is_measured_on_the_gpu_that_the_engine_runs_on(weights, folder
 
     second = SimpleNamespace(torch_device=torch.device("cuda", 1))
     monkeypatch.setattr("vderain.diagnostics.bench.ON_NVIDIA", ("reference",))
-    monkeypatch.setattr("vderain.diagnostics.bench.CudaDevice", lambda wanted: second)
-    monkeypatch.setattr("vderain.diagnostics.bench.transfers_per_s", lambda *_, back: 100.0)
+    monkeypatch.setattr("vderain.engines.backends.device.CudaDevice", lambda wanted: second)
+    monkeypatch.setattr("vderain.engines.backends.device.transfers_per_s", lambda *_, back: 100.0)
     monkeypatch.setattr("vderain.diagnostics.bench.matrix_peak_flop_per_s", peak)
     call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
          "--engine", "reference")  # fmt: skip

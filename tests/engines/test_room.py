@@ -279,7 +279,7 @@ def test_where_the_first_does_not_come_back_the_next_engine_goes_on(weights, mon
         report, out = run(pool)
     assert [pts for pts, _ in out] == list(range(12)) and out[1:] == exact()[1:]
     (spec,) = report.engines
-    assert spec.name == "openvino" and "goes on" not in " ".join(spec.notes)
+    assert spec.name == "openvino" and "continues" not in " ".join(spec.notes)
     kinds = [note.partition(":")[0] for note in spec.notes[1:]]
     assert kinds == ["tensorrt was built and cannot run", "cuda cannot run"]
     assert len(PROGRAMS) == 1
@@ -297,7 +297,7 @@ def test_an_engine_that_cannot_run_for_other_reasons_leaves_the_running_one_open
     engines, out, expected = swapping(weights, monkeypatch, devices)
     assert out == expected
     assert [spec.name for spec in engines] == ["cuda"]
-    assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda goes on: ")
+    assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda continues: ")
     assert "took over" not in engines[0].notes[-1]
 
 

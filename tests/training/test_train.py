@@ -150,7 +150,7 @@ def test_an_infinite_loss_stops_with_the_last_good_state(data, tmp_path):
     trainer = Trainer(config(), tmp_path / "run")
     with torch.no_grad():
         next(trainer.network.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; begin anew"):
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; begin again"):
         trainer.train(data)
     assert not trainer.checkpoint.exists()
     trainer = Trainer(config(checkpoint_every=1, steps=3), tmp_path / "run")

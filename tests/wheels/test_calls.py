@@ -86,6 +86,6 @@ def test_known_versions_are_taken(version):
 
 @pytest.mark.parametrize("version", [None, "2.10.0", "2.14.0", "1.4"])
 def test_other_versions_are_refused_with_what_to_install(version):
-    with pytest.raises(EngineLoadError, match=r"pip install 'vderain\[tensorrt\]'") as refused:
+    with pytest.raises(EngineLoadError, match=r"pip install 'vderain\[nvidia\]'") as refused:
         check_version(version)
     assert version is None or all(known in str(refused.value) for known in KNOWN_VERSIONS)

@@ -12,7 +12,6 @@ from vderain.errors import EngineBuildError, EngineLoadError, OptionError, needs
 from vderain.machine import has_nvidia_gpu, package_version
 from vderain.network.card import Card
 from vderain.options import EngineOptions
-from vderain.weights import find_weights
 
 FASTEST_FIRST = ("tensorrt", "cuda", "openvino", "reference")
 ON_NVIDIA = ("tensorrt", "cuda")
@@ -84,8 +83,10 @@ def make_backend(
 
 
 def obstacle(options: EngineOptions) -> str:
-    """Why this machine cannot run an engine, a precision and a tier, all by name, "" where it can; builds nothing."""
-    weights, card = find_weights(options.tier, options.weights)
+    """Why this machine cannot run an engine in a precision, both by name, "" where it can; builds nothing."""
+    from vderain.engines.tiers import weights_of  # which asks this module what runs here
+
+    weights, card = weights_of(options)
     try:
         for name in candidates(options):
             make_backend(name, weights, card, options, EngineCache())

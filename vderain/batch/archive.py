@@ -152,9 +152,7 @@ def unpin(
     if (options.engine, options.precision) != ("auto", "auto"):
         return
     from vderain.engines import registry
-    from vderain.engines.tiers import with_tier
 
-    options = with_tier(options)
     why = functools.cache(obstacle or registry.obstacle)
     for clip in manifest.clips():
         for name in _engines_of(manifest, clip):

@@ -141,7 +141,7 @@ def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(
     tally = rigs[1].run(crew)
     assert len(list(marks.iterdir())) == 1, "nobody was killed"
     assert (len(tally.done), tally.failed, tally.lossy) == (2, [], [])
-    assert crew.deaths == 1 and len(said) == 1 and "another takes it" in said[0]
+    assert crew.deaths == 1 and len(said) == 1 and "another gets it" in said[0]
     for name in ("a.mp4", "b.mkv"):
         assert_same(rigs[1].target / name, rigs[0].target / name)
     notes = [note for row in rigs[1].rows().values() for note in row.record["notes"]]
@@ -204,7 +204,7 @@ def test_the_command_does_the_same_on_a_cluster_and_says_nothing_of_ray(cluster,
 
 
 def test_where_nobody_listens_is_one_clear_error():
-    with pytest.raises(OptionError, match="no cluster answers"):
+    with pytest.raises(OptionError, match="no cluster responds"):
         executor(address="127.0.0.1:1")
 
 

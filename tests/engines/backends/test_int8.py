@@ -107,7 +107,7 @@ def test_auto_takes_bfloat16_then_int8_on_a_cpu_that_is_made_for_it(
     if scaled:
         ranged(wide_weights)
     core = OtherCpu(openvino.Core(), getattr(openvino.Type, preferred))
-    monkeypatch.setattr(openvino_module, "_open_core", lambda _: core)
+    monkeypatch.setattr(openvino_module, "open_core", lambda _: core)
     monkeypatch.setattr(openvino_module, "cpu_fields", lambda: {"flags": flags})
     assert backend(wide_weights, tmp_path, "auto")._precisions[0] == precision
 

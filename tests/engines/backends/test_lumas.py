@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.engines.conftest import write_weights
-from tests.engines.host_device import HostDevice, install_tensorrt
+from tests.engines.host_device import BufferKnowing, HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, make_clip, make_format
 from tests.networks import TINY
 from vderain.clips import Window, aligned_clip, clips
@@ -27,22 +27,6 @@ from vderain.weights import find_weights
 KINDS = {"cuda": CudaBackend, "tensorrt": TensorRtBackend}
 CONFIG = replace(TINY, frames=5, fusion="median", ranks=(0, 1, 2))
 WINDOW = Window(5, 2, CONFIG.ranks)
-
-
-class Counting(HostDevice):
-    """Knows its buffers on the host's side, and which of them were sent outside of a graph."""
-
-    def __init__(self):
-        super().__init__()
-        self.buffers = {}
-
-    def host_buffer(self, shape, dtype):
-        buffer = super().host_buffer(shape, dtype)
-        self.buffers[buffer.data_ptr()] = buffer
-        return buffer
-
-    def is_host(self, tensor):
-        return tensor.untyped_storage().data_ptr() in self.buffers
 
 
 class Queued(TorchDispatchMode):
@@ -137,7 +121,7 @@ def test_the_engine_aligns_as_the_host_does(opened, kind, layout, bit_depth):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_from_the_host_is_one_graph_and_its_luma_goes_up_once(opened, kind):
     fmt = make_format("yuv420", 70, 54)
-    given, device = unaligned(panned(fmt, 9)), Counting()
+    given, device = unaligned(panned(fmt, 9)), BufferKnowing()
     with opened(kind, fmt, device) as engine:
         engine.submit(given[0]).result()
         for clip in given[1:7]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.engines.host_device import HostDevice, HostEvent, HostStream, install_tensorrt
+from tests.engines.host_device import BufferKnowing, HostEvent, HostStream, install_tensorrt
 from tests.engines.test_contract import make_clip, make_format
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend
@@ -40,21 +40,12 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-class CountingDevice(HostDevice):
-    """Knows its buffers on the host's side, and what it was waited for."""
+class CountingDevice(BufferKnowing):
+    """Knows what it was waited for."""
 
     def __init__(self):
         super().__init__()
-        self.buffers = {}  # kept, or what is allocated later could lie where one of them lay
         self.waits = Waits(self)
-
-    def host_buffer(self, shape, dtype):
-        buffer = super().host_buffer(shape, dtype)
-        self.buffers[buffer.data_ptr()] = buffer
-        return buffer
-
-    def is_host(self, tensor):
-        return tensor.untyped_storage().data_ptr() in self.buffers
 
     def event(self):
         device = self

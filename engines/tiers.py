@@ -14,21 +14,21 @@ _ON_A_CPU = "fast"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TierChoice:
     """A tier, and why it was chosen; no reason where the user named it or brought the weights."""
 
     tier: str
     reason: str = ""
 
 
-def chosen(options: EngineOptions) -> Choice:
+def chosen(options: EngineOptions) -> TierChoice:
     """The tier that derains files. Raises OptionError where the options contradict each other."""
     if options.tier != "auto" or options.weights is not None:
-        return Choice(_ON_A_CPU if options.tier == "auto" else options.tier)
+        return TierChoice(_ON_A_CPU if options.tier == "auto" else options.tier)
     best = SHIPPED_TIERS[0]
     if registry.runs_on_nvidia(options):
-        return Choice(best, "the best, for an NVIDIA GPU")
-    return Choice(_ON_A_CPU, "the default without an NVIDIA GPU")
+        return TierChoice(best, "the best, for an NVIDIA GPU")
+    return TierChoice(_ON_A_CPU, "the default without an NVIDIA GPU")
 
 
 def with_tier(options: EngineOptions) -> EngineOptions:

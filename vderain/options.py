@@ -61,8 +61,8 @@ class EngineOptions:
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, or an OpenVINO device such as GPU.")
     tier: str = option(
-        "auto", "Shipped weights to use, the best ones first; auto picks by the machine, and for a camera the"
-        " best ones that follow.",
+        "auto",
+        "Shipped weights to use; auto takes the best on an NVIDIA GPU, else fast. A camera falls back to faster ones.",
         choices=("auto", *SHIPPED_TIERS),
     )  # fmt: skip
     weights: str | None = option(

@@ -3,7 +3,7 @@
 import pytest
 
 from vderain.engines import open_engine, registry
-from vderain.engines.tiers import Choice, camera_tiers, chosen, weights_of, with_tier
+from vderain.engines.tiers import TierChoice, camera_tiers, chosen, weights_of, with_tier
 from vderain.errors import OptionError
 from vderain.frames import PlaneFormat
 from vderain.options import SHIPPED_TIERS, EngineOptions
@@ -40,7 +40,7 @@ def test_a_gpu_that_torch_cannot_use_changes_nothing(monkeypatch):
 
 
 def test_a_tier_or_weights_by_name_need_no_reason():
-    assert chosen(EngineOptions(tier="fast")) == Choice("fast")
+    assert chosen(EngineOptions(tier="fast")) == TierChoice("fast")
     assert chosen(EngineOptions(weights="mine.safetensors")).reason == ""
 
 

@@ -74,10 +74,10 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(*, measure: bool = True) -> Diagnosis:
+def diagnose() -> Diagnosis:
     """Look at this machine, without importing torch; what is missing is part of the result.
 
-    With ``measure`` every tier runs for a few frames.
+    Every tier runs for a few frames, after the cache is measured, since these runs fill it.
     """
     cache = EngineCache()
     folder = cache.folder
@@ -91,7 +91,7 @@ def diagnose(*, measure: bool = True) -> Diagnosis:
         cache_mib=round(cache.size / 2**20, 1),
         cache_free_mib=free_mib(folder) if folder else 0.0,
         here_free_mib=free_mib(Path.cwd()),
-        tiers=tuple(tier_rates()) if measure else (),
+        tiers=tuple(tier_rates()),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vderain.engines import open_engine
 from vderain.engines.measure import frames_per_s
@@ -23,7 +23,7 @@ class TierRate:
 
     Attributes:
         tier: its name.
-        chosen: why ``auto`` takes this one for files; "" where it takes another.
+        chosen: why ``auto`` takes this tier for files; "" where it takes another one.
         engine: which engine and precision runs.
         frames_per_s: by size, ``640x360`` and so on; empty where no engine runs.
         reason: why none runs.
@@ -33,7 +33,7 @@ class TierRate:
     tier: str
     chosen: str
     engine: str = ""
-    frames_per_s: dict[str, float] | None = None
+    frames_per_s: dict[str, float] = field(default_factory=dict)
     reason: str = ""
 
 

@@ -21,7 +21,7 @@ def scene(seed=0, size=SIZE):
 
 
 def with_rain(frames, seed=0, streaks=14):
-    """The frames with bright slanted streaks that each draws anew."""
+    """The frames with bright slanted streaks that differ in each."""
     rng = np.random.default_rng(seed)
     rainy = []
     for frame in frames:

@@ -189,7 +189,7 @@ class Batch:
         self._jobs.extend(self._job(clip, segment) for segment in left)
 
     def _as_it_is_now(self, clip: ClipRow) -> ClipRow:
-        """The clip, planned anew if its source changed since it was planned."""
+        """The clip, planned again if its source changed since it was planned."""
         about = look_at(clip)
         if (about.st_size, about.st_mtime_ns) == (clip.size_bytes, clip.mtime_ns):
             return clip

@@ -90,7 +90,7 @@ class FrameBuilder:
 
 
 def _note_copy(notes: list[str]) -> None:
-    """A image came down from the GPU; may be another stage's doing, and after the end."""
+    """An image was copied from the GPU to the host, by any stage and perhaps after the end."""
     note = "NVDEC's images were copied to the host, where the engine, the encoder or the alignment wants them"
     if note not in notes:
         notes.append(note)

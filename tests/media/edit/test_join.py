@@ -1,4 +1,4 @@
-"""Files of one recording that become one: every packet at its place, nothing encoded anew."""
+"""Files of one recording that become one: every packet at its place, nothing encoded again."""
 
 from fractions import Fraction
 from itertools import pairwise

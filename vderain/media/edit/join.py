@@ -1,4 +1,4 @@
-"""Files of one recording become one file: packets are copied, times moved, nothing is encoded anew."""
+"""Files of one recording become one file: packets are copied, times moved, nothing is encoded again."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ class _Joining:
         self._report_sound(part)
 
     def _copy_frame(self, packet: Any, unit: Fraction) -> None:
-        packet.dts = None  # made anew, so that they rise over the cut too
+        packet.dts = None  # the muxer makes it, so that it rises over the cut too
         packet.stream = self._output.stream  # its own is gone before it is written
         pts, duration = packet.pts, packet.duration or 0
         self._video.write(packet)

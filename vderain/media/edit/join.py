@@ -291,7 +291,7 @@ class _Joining:
         self._report_sound(part)
 
     def _copy_frame(self, packet: Any, unit: Fraction) -> None:
-        packet.dts = None  # the muxer makes it, so that it rises over the cut too
+        packet.dts = None  # computed again, so that it rises over the cut too
         packet.stream = self._output.stream  # its own is gone before it is written
         pts, duration = packet.pts, packet.duration or 0
         self._video.write(packet)

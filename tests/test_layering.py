@@ -108,7 +108,16 @@ WITH_TORCH = [
     "vderain.engines.graphs.traced",
     *(
         f"vderain.engines.backends.{name}"
-        for name in ("cuda", "device", "lumas", "nvidia", "reference", "surfaces", "tensorrt")
+        for name in (
+            "cuda",
+            "device",
+            "gpu_slot",
+            "lumas",
+            "nvidia",
+            "reference",
+            "surfaces",
+            "tensorrt",
+        )
     ),
 ]
 # Of those, modules that nevertheless do without it.

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from vderain.engines.backends.device import CudaDevice, Device
+from vderain.engines.backends.gpu_slot import GpuSlot, Ports, Step
 from vderain.engines.backends.nvidia import (
     DTYPES,
     SLOTS,
     SPARE,
     GpuEngine,
-    GpuSlot,
-    Ports,
-    Step,
     check_on_device,
     make_slots,
     out_of_memory,

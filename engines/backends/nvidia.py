@@ -1,4 +1,4 @@
-"""What the engines on NVIDIA GPUs share: slots with a stream of their own, and the self-check on the device.
+"""What the engines on NVIDIA GPUs share: precisions, as many slots as fit, and the self-check on the device.
 
 Not yet run on a GPU; the tests run all of it but CUDA itself, on a device that stands in.
 """
@@ -6,36 +6,23 @@ Not yet run on a GPU; the tests run all of it but CUDA itself, on a device that 
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from collections.abc import Sequence
 
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from vderain.engines.backends.device import Device
-from vderain.engines.backends.lumas import Alignment, Lumas
+from vderain.engines.backends.gpu_slot import GpuSlot, MakeStep, Ports
+from vderain.engines.backends.lumas import Lumas
 from vderain.engines.backends.reference import ReferenceEngine
-from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
-from vderain.engines.backends.surfaces import (
-    dlpack_device,
-    fill_padded_tensor,
-    picture_of,
-    planes_of,
-)
+from vderain.engines.backends.slots import SlotEngine, first_line
 from vderain.engines.engine import check_clip, spec_from_card
 from vderain.engines.store.selfcheck import CheckResult, check_engine
 from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError, NoRoomError
 from vderain.flow.future import Future
-from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
+from vderain.frames import Clip, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
-from vderain.network.adding import add_change
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.config import AnyConfig
-from vderain.network.inference.graph import HALF_BIT_DEPTH
 from vderain.options import EngineOptions
 
 SLOTS = 3  # one frame on its way up, one in the network, one on its way down
@@ -53,61 +40,7 @@ def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys((first, "float32")))
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What crosses the bus for one frame, and what the graph takes and gives.
-
-    Attributes:
-        fmt: of the clips.
-        planes: (H, W) of each input plane after padding, in the network's order.
-        outputs: (H, W) of each plane of the answer after padding.
-        answer: dtype of the answer.
-        frames: T of the network.
-        ranks: those of its neighbours that it sees.
-
-    """
-
-    fmt: PlaneFormat
-    planes: tuple[tuple[int, int], ...]
-    outputs: tuple[tuple[int, int], ...]
-    answer: torch.dtype = torch.float16
-    frames: int = 1
-    ranks: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, config: AnyConfig, fmt: PlaneFormat, precision: str) -> Ports:
-        """Those of ``device_graph``: a change of more than 12 bits does not fit into float16."""
-        half = precision == "float16" and fmt.bit_depth <= HALF_BIT_DEPTH
-        padded = fmt.padded(config.multiple)
-        answer = torch.float16 if half else torch.float32
-        inputs = padded.clip_shapes(config.seen_frames)
-        return cls(fmt, inputs, padded.plane_shapes, answer, config.frames, config.ranks)
-
-    @property
-    def floor(self) -> tuple[tuple[int, int], ...]:
-        """(H, W) of the padded floor of a clip with neighbours; empty for clips of one frame."""
-        has_neighbours = len(self.planes) > len(self.fmt.plane_shapes)
-        return self.planes[:1] if has_neighbours else ()
-
-    @property
-    def sample(self) -> torch.dtype:
-        """A sample on the bus: 8 bit, 16 bit, and 32 bit for those that int16 cannot hold."""
-        if self.fmt.bit_depth == 8:
-            return torch.uint8
-        return torch.int16 if self.fmt.bit_depth < 16 else torch.int32
-
-    @property
-    def taken(self) -> torch.dtype:
-        """A sample as the graph takes it: TensorRT knows no 16 bit integers."""
-        return torch.uint8 if self.fmt.bit_depth == 8 else torch.int32
-
-
-Step = Callable[[], None]
-MakeStep = Callable[[list[Tensor], list[Tensor], Any], Step]
-"""From a slot's input buffers, output buffers and stream to what queues the network there; it can be captured."""
-
-
-class GpuEngine(SlotEngine["GpuSlot"]):
+class GpuEngine(SlotEngine[GpuSlot]):
     """``SlotEngine`` that takes pictures where they lie, and adds the change before anything crosses the bus.
 
     It aligns neighbours too.
@@ -121,232 +54,6 @@ class GpuEngine(SlotEngine["GpuSlot"]):
         """As the protocol says; the change is added on the device."""
         check_clip(clip, self._fmt, self.window, aligns=self.aligns)
         return self._begun(lambda slot: slot.queue(clip, strength, on_device=on_device))
-
-
-class GpuSlot:
-    """``Slot`` with a stream, an event, and one set of buffers on each side.
-
-    Upload, alignment, network, adding and download of a frame are one graph on its stream; those of other frames
-    are on other streams, so that the copy engines and the multiprocessors work at the same time. What goes up
-    and comes down is the samples of planes, 8 or 16 bits each; only a change that is asked for itself is
-    float16. A picture that lies on this device stays there; the steps around the network are queued one by one
-    for it, as for clips whose neighbours were aligned on the host.
-    """
-
-    def __init__(
-        self, device: Device, ports: Ports, make_step: MakeStep, lumas: Lumas | None
-    ) -> None:
-        self._device = device
-        self._ports = ports
-        self._stream = device.stream()
-        self._done = device.event()
-        here, there = device.host_buffer, device.torch_device
-        with device.on(self._stream):
-            self._sent = [here((1, 1, *shape), ports.sample) for shape in ports.planes]
-            self._arrived = [torch.empty_like(sent, device=there) for sent in self._sent]
-            # The same buffers where nothing is widened.
-            self._taken = [arrived.to(ports.taken) for arrived in self._arrived]
-            self._given = [
-                torch.zeros((1, 1, *shape), dtype=ports.answer, device=there)
-                for shape in ports.outputs
-            ]
-            self._returned = [here(tuple(given.shape), ports.answer) for given in self._given]
-            self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in self._given]
-            self._fetched = [here(tuple(dry.shape), ports.sample) for dry in self._dry]
-            self._strength = here((1,), torch.float32), torch.ones(1, device=there)
-            # The floor of the clip, where neighbours give one; the network does not take it.
-            self._floor = [
-                (
-                    here((1, 1, *shape), ports.sample),
-                    torch.zeros((1, 1, *shape), dtype=ports.sample, device=there),
-                )
-                for shape in ports.floor
-            ]
-            self._alignment: Alignment | None = None
-            self._capture(make_step(self._taken, self._given, self._stream), lumas)
-        self._here = dlpack_device(there)
-        self._held: Sequence[Any] = ()
-        self._answer: Callable[[], Sequence[Plane]] = self._change
-
-    def _capture(self, network: Step, lumas: Lumas | None) -> None:
-        """The graphs: all of a usual clip, and the parts that the others need."""
-        device, fmt, adding = self._device, self._ports.fmt, self._adding_step()
-        self._launch: Step | None = device.captured(_in_turn(network, adding), self._stream)
-        self._align: Step | None = None
-        count, own = len(fmt.plane_shapes), 0
-        steps = [network, adding, self._bring]
-        if lumas is not None:
-            self._alignment = Alignment(device, fmt, lumas, self._ports.frames - 1)
-            # The luma of YUV is there already.
-            own = 0 if fmt.layout == "rgb" else 1
-            align = self._alignment.step(
-                self._taken[0] if own else None,
-                self._taken[count:],
-                self._floor[0][1],
-                self._ports.ranks,
-            )
-            self._align = device.captured(align, self._stream)
-            steps.insert(0, align)
-        self._frame = slice(own, count)  # what goes up of a frame itself
-        steps.insert(0, functools.partial(self._take, self._frame))
-        self._whole: Step | None = device.captured(_in_turn(*steps), self._stream)
-
-    def queue(self, clip: Clip, strength: float, *, on_device: bool) -> None:
-        """Queue all of a clip; the frame without its rain comes down, or stays where it was found."""
-        self._strength[0].numpy()[0] = strength
-        there = self._lies_here(clip.planes)
-        self._answer = self._fetched_planes
-        if not there and (clip.unaligned is None) == (self._alignment is None):
-            assert self._whole is not None
-            self._held = (clip,)
-            self._put(clip.planes[self._frame], self._frame)
-            self._put_neighbours(clip)
-            with self._device.on(self._stream):
-                self._whole()
-                self._done.record(self._stream)
-            return
-        self.upload(clip)
-        self.launch()
-        with self._device.on(self._stream):
-            if on_device and there:
-                fmt = self._ports.fmt
-                planes = [
-                    _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
-                ]
-                picture = picture_of(planes, fmt, self._device.torch_device)
-                self._answer = lambda: picture
-            else:
-                self._bring()
-            self._done.record(self._stream)
-
-    def _adding_step(self) -> Step:
-        """Adds the change to the frame that the network took."""
-        taken = self._taken[: len(self._given)]
-
-        @torch.inference_mode()
-        def step() -> None:
-            told, strength = self._strength
-            strength.copy_(told, non_blocking=True)
-            floor = self._floor[0][1] if self._floor else None
-            results = add_change(taken, self._given, self._ports.fmt, strength, floor)
-            for dry, result in zip(self._dry, results, strict=True):
-                dry.copy_(result)
-
-        return step
-
-    def _lies_here(self, picture: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
-        return isinstance(picture, DevicePlanes) and picture.device == self._here
-
-    def upload(self, clip: Clip) -> None:
-        """Queue the way of the clip's planes to the device; a frame that lies there already is copied there."""
-        count = len(self._ports.fmt.plane_shapes)
-        self._held = (clip,)  # until the device has read it
-        own, sent = slice(0, count), [slice(count, None)]
-        if self._lies_here(clip.planes):
-            with self._device.on(self._stream):
-                self._device.follow_decoder(self._stream)
-                for taken, plane in zip(self._taken[own], planes_of(clip.planes), strict=True):
-                    fill_padded_tensor(taken[0, 0], plane)
-        else:
-            self._put(clip.planes, own)
-            sent.insert(0, own)
-        self._put_neighbours(clip)
-        with self._device.on(self._stream):
-            if clip.unaligned is not None:
-                assert self._align is not None
-                self._align()
-                sent.pop()
-            for mine in sent:
-                self._take(mine)
-            for floor, arrived in self._floor if clip.unaligned is None else []:
-                arrived.copy_(floor, non_blocking=True)
-
-    def _put(self, planes: Sequence[Plane], mine: slice) -> None:
-        for sent, plane in zip(self._sent[mine], planes, strict=True):
-            fill_padded(sent[0, 0].numpy(), plane)
-
-    def _put_neighbours(self, clip: Clip) -> None:
-        """Neighbours and floor, or how the neighbours lie."""
-        if clip.unaligned is not None:
-            assert self._alignment is not None
-            self._alignment.put(clip.unaligned, self._stream, self._done)
-            return
-        self._put(clip.neighbours, slice(len(self._ports.fmt.plane_shapes), None))
-        for sent, _ in self._floor:
-            sent.zero_()  # also in the padding, where nothing is withheld
-            if clip.floor is not None:
-                height, width = clip.floor.shape
-                sent[0, 0].numpy()[:height, :width] = clip.floor
-
-    def _take(self, mine: slice) -> None:
-        """Send planes that were put down."""
-        buffers = self._sent[mine], self._arrived[mine], self._taken[mine]
-        for sent, arrived, taken in zip(*buffers, strict=True):
-            arrived.copy_(sent, non_blocking=True)
-            if taken is not arrived:
-                taken.copy_(arrived)  # widened on the device, so that the bus carries less
-
-    def _bring(self) -> None:
-        for dry, fetched in zip(self._dry, self._fetched, strict=True):
-            fetched.copy_(dry, non_blocking=True)
-
-    def launch(self) -> None:
-        """Queue the network, and the adding."""
-        assert self._launch is not None
-        with self._device.on(self._stream):
-            self._launch()
-
-    def download(self) -> None:
-        """Queue the copy back, and the event."""
-        with self._device.on(self._stream):
-            for given, returned in zip(self._given, self._returned, strict=True):
-                returned.copy_(given, non_blocking=True)
-            self._answer = self._change
-            self._done.record(self._stream)
-
-    def wait(self) -> Sequence[Plane]:
-        """The only place where the host waits for the device."""
-        self._done.synchronize()
-        self._held = ()
-        return self._answer()
-
-    def _change(self) -> tuple[Plane, ...]:
-        return self._copies(self._returned, "float32")
-
-    def _fetched_planes(self) -> tuple[Plane, ...]:
-        return self._copies(self._fetched, self._ports.fmt.dtype)
-
-    def _copies(self, buffers: Sequence[Tensor], dtype: npt.DTypeLike) -> tuple[Plane, ...]:
-        return tuple(
-            _cut(buffer, shape).numpy().astype(dtype, copy=True)
-            for buffer, shape in zip(buffers, self._ports.fmt.plane_shapes, strict=True)
-        )
-
-    def close(self) -> None:
-        """Let go of the stream and all buffers."""
-        self._launch = self._align = self._whole = self._alignment = self._stream = None
-        for buffers in (self._sent, self._arrived, self._taken, self._given, self._returned):
-            buffers.clear()
-        for buffers in (self._dry, self._fetched):
-            buffers.clear()
-        self._floor.clear()
-        self._device.release()
-
-
-def _in_turn(*steps: Step) -> Step:
-    """All of the steps as one."""
-
-    @torch.inference_mode()
-    def step() -> None:
-        for one in steps:
-            one()
-
-    return step
-
-
-def _cut(buffer: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The part of a padded (1, 1, H, W) buffer that is the plane's."""
-    return buffer[0, 0, : shape[0], : shape[1]]
 
 
 def out_of_memory(error: BaseException | None) -> bool:

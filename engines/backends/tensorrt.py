@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from vderain.engines.backends.device import CudaDevice, Device
+from vderain.engines.backends.gpu_slot import Ports, Step
 from vderain.engines.backends.nvidia import (
     DTYPES,
     SLOTS,
     SPARE,
     GpuEngine,
-    Ports,
-    Step,
     check_on_device,
     make_slots,
     out_of_memory,

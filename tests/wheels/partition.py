@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import torch
 
-from vderain.engines.backends.nvidia import Ports
+from vderain.engines.backends.gpu_slot import Ports
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import FAST, TIERS, NlclConfig

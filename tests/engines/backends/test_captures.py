@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from tests.engines.test_contract import make_format
 from tests.networks import TINY
-from vderain.engines.backends.nvidia import Ports
+from vderain.engines.backends.gpu_slot import Ports
 from vderain.network.adding import add_change
 from vderain.network.aligning import align_neighbours
 from vderain.network.build import build_network

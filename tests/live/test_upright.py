@@ -17,7 +17,8 @@ from vderain.live.broadcast import Broadcast
 from vderain.live.preview import Pair, Preview
 from vderain.live.states import RetryOptions
 from vderain.live.stats import CameraStats
-from vderain.media.live.camera import CameraOptions, CameraSource
+from vderain.media.live.camera import CameraSource
+from vderain.media.live.connect import CameraOptions
 from vderain.media.live.types import LiveFrame
 from vderain.media.live.upright import Posture
 from vderain.options import EncodeOptions

@@ -158,7 +158,7 @@ class Station:
 
 
 def _check_plans(plans: list[CameraPlan]) -> None:
-    from vderain.media.live.camera import check_source
+    from vderain.media.live.connect import check_source
     from vderain.media.live.encode import live_encoder
     from vderain.media.live.reach import check_ca_file, unchecked_login
 
@@ -187,7 +187,8 @@ def _open_rung(options: EngineOptions, rung: Rung) -> Engine:
 
 
 def _open_camera(plan: CameraPlan) -> Camera:
-    from vderain.media.live.camera import CameraOptions, CameraSource
+    from vderain.media.live.camera import CameraSource
+    from vderain.media.live.connect import CameraOptions
 
     options = CameraOptions(
         plan.live.rtsp_transport,

@@ -22,6 +22,7 @@ from vderain.media.frames.color import (
     side_data_of,
 )  # fmt: skip
 from vderain.media.frames.planes import PlaneReader, display_matrix
+from vderain.media.frames.untrained import hdr_refusal
 from vderain.media.io.open import codec_name, describe_track
 from vderain.media.io.urls import shown
 
@@ -77,10 +78,7 @@ class FrameBuilder:
     def _learn(self, image: av.VideoFrame, tags: ColorTags) -> None:
         kind = hdr_name(tags)
         if kind and self._hdr == "refuse":
-            raise SourceError(
-                f"{self._name}: is HDR video ({kind}), which this network was not trained on;"
-                " use hdr='keep' to go on all the same"
-            )
+            raise SourceError(hdr_refusal(self._name, kind))
         self._learnt = True
         self.mastering = mastering(image)
         self.display_matrix = display_matrix(image)

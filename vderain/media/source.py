@@ -20,47 +20,39 @@ from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
 from vderain.media.frames.memory import check_memory
 from vderain.media.frames.timing import FrameClock
+from vderain.media.frames.untrained import interlaced_refusal, report_interlaced
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.movies import next_movie
-from vderain.media.io.open import (
-    codec_name,
-    input_name,
-    pick_video,
-    seconds,
-)  # fmt: skip
+from vderain.media.io.open import codec_name, input_name, pick_video, seconds
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
-from vderain.media.span import (
-    Entry,
-    FrameSpan,
-    Span,
-    exact_entry,
-    leave_out_others,
-    tried_entry,
-)  # fmt: skip
+from vderain.media.span import Entry, FrameSpan, Span, exact_entry, leave_out_others, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 
-_TRACKS_APART_S = 1  # about how far one moment's packets of two tracks lie apart in a container
+_TRACKS_APART_S = (
+    1  # about how far apart a container stores packets of two tracks with the same time
+)
 _CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not end
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
-_LOOK_AHEAD_FOR_RATE = 9  # where only the distances of frames tell the rate
-_FILTER_FRAMES = 2  # whose neighbours a deinterlacer still mixes in
+_LOOK_AHEAD_FOR_RATE = 9  # where the rate follows from the distances of frames alone
+_FILTER_FRAMES = 2  # that a deinterlacer needs before its first exact frame
 
 
 class VideoSource:
     """FrameSource over a file, a URL or standard input (``-``).
 
-    The first frames are decoded at opening, so that what cannot be read, is interlaced or HDR is
-    refused before any output exists. With ``run.start_s`` all tracks are cut there and moved by one
-    common offset, so that the output begins near zero; else every time stays as it is.
+    The first frames are decoded at opening, so that unreadable, interlaced and HDR input is refused before
+    an output exists. With ``run.start_s`` all tracks are cut there and moved by one common offset, so that
+    the output begins near zero; otherwise times stay as they are.
 
-    With ``span`` those frames come, whatever the span of ``run``, and nothing of other tracks; times stay as
-    they are, and only damage in the span itself is counted. ``known`` is what the packets tell, where somebody
-    has read them already; ``on_packet`` is called with each packet before it is decoded. Raises SourceError.
+    With ``span`` the source yields the frames of that span, whatever ``run`` says, and no packets of other
+    tracks; times stay as they are, and only damage within the span is counted. ``known`` is a survey of the
+    packets, where one was made before; ``on_packet`` is called with each packet before it is decoded.
+    Raises SourceError.
     """
 
     _rate: Fraction | None
@@ -142,7 +134,7 @@ class VideoSource:
         self._encode = encode
         mends = encode.interlaced == "deinterlace"
         self._images = Images(self._decoder, Deinterlacer(self._time_base) if mends else None)
-        self._ended = False  # whether all images of the span have come
+        self._ended = False  # whether all images of the span were read
         self._late = 0  # images behind the span
         self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
         self._span = Span() if self._is_segment else Span.of(run, self._origin_s)
@@ -172,7 +164,7 @@ class VideoSource:
 
     @property
     def info(self) -> StreamInfo:
-        """What is known before the first frame; length and frame count are of the whole input."""
+        """Properties of the input before its first frame; length and frame count are those of the whole input."""
         return self._info
 
     @property
@@ -182,14 +174,14 @@ class VideoSource:
 
     @property
     def jumps(self) -> tuple[Jump, ...]:
-        """Those of the container's clock so far."""
+        """Jumps of the container's clock so far."""
         return tuple(self._continuity.jumps)
 
     @property
     def template(self) -> Template:
-        """For the sink, to be used before this source is closed."""
+        """Streams, tags and other properties for the sink, which uses them before this source is closed."""
         samples, leftovers = {}, None
-        if not self._is_segment:  # whose file has nothing but frames
+        if not self._is_segment:  # the file of a segment has nothing but frames
             known = [item for item in self._ahead if isinstance(item, PassedPacket)]
             samples = samples_of(self._path, self._container, self._stream.index, known)
             leftovers = leftovers_of(self._path, self._container)
@@ -218,7 +210,7 @@ class VideoSource:
             self._conclude()
 
     def cancel(self) -> None:
-        """Make a read of standard input that waits end, as at the end of the stream.
+        """End a waiting read of standard input, as the end of the stream does.
 
         May be called from another thread. A read from the network ends by its own timeout.
         """
@@ -228,11 +220,11 @@ class VideoSource:
     def close(self) -> None:
         """Release the container; may be called twice, and while another thread iterates.
 
-        Where that thread waits for the network, the container is left to it.
+        While that thread waits for the network, it keeps the container.
         """
         self.cancel()
         self._closed = True
-        # FFmpeg would go on reading from what is freed here.
+        # A read in progress would use memory that is freed here.
         if self._reading.acquire(timeout=_CLOSE_WAIT_S):
             try:
                 self._ahead.clear()
@@ -255,11 +247,7 @@ class VideoSource:
             ahead.append(item)
             frames += isinstance(item, Frame)
         if self._images.interlaced and self._encode.interlaced == "refuse":
-            raise SourceError(
-                f"{self._name}: is interlaced, which this network was not trained on; use"
-                " interlaced='deinterlace' to turn it into full frames first, or interlaced='keep' where only"
-                " the flag is wrong"
-            )
+            raise SourceError(interlaced_refusal(self._name))
         return ahead
 
     def _read(self) -> Generator[Frame | PassedPacket, None, None]:
@@ -276,12 +264,12 @@ class VideoSource:
                 yield from self._frames(image)
             if self._ended:
                 return
-        # Decoders hold images back, by their threads and to sort them.
+        # Decoders hold images back, in their threads and to sort them.
         for image in self._images.push(None):
             yield from self._frames(image)
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Every packet, on one clock; demuxing goes on behind damage where it can."""
+        """All packets, on one clock; demuxing continues behind damage where it can."""
         while True:
             try:
                 for packet in self._container.demux():
@@ -308,7 +296,7 @@ class VideoSource:
     def _frames(self, image: av.VideoFrame) -> Iterator[Frame]:
         """The frame of an image, or nothing where it lies outside the span.
 
-        Frames before the span are held back until it begins, since only the last of them are wanted.
+        Frames before the span are held back until it begins, since only the last of them are needed.
         """
         if self._entry.leads(image.pts):
             return
@@ -334,7 +322,7 @@ class VideoSource:
     def _is_over(self, pts: int) -> bool:
         """Whether reading ends with an image behind the span.
 
-        Images come in the order of their times, but other tracks may still have packets of the span.
+        Images arrive in the order of their times, but other tracks may still have packets of the span.
         """
         if self._is_segment:
             return self._late >= max(1, self._frame_span.after)
@@ -348,16 +336,13 @@ class VideoSource:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self._length.passed((time + (packet.duration or 0)) * unit)
-        if time is not None and (self._span.before(time, unit) or self._span.after(time, unit)):
-            return
-        shift = self._span.shift(unit)
-        if shift:
-            packet.pts = packet.pts - shift if packet.pts is not None else None
-            packet.dts = packet.dts - shift if packet.dts is not None else None
+            if self._span.before(time, unit) or self._span.after(time, unit):
+                return
+        self._span.move(packet, unit)
         yield PassedPacket(packet.stream.index, packet)
 
     def _cut_s(self) -> Fraction:
-        """How much of the video lies before the first frame of the span."""
+        """Seconds of video before the first frame of the span."""
         if self._span.start_s is None:
             return Fraction(0)
         begun_s = (self._stream.start_time or 0) * self._time_base
@@ -374,10 +359,7 @@ class VideoSource:
         return f"no image lies in the chosen time{lasts}"
 
     def _shortfall(self) -> Iterator[str]:
-        """What is missing at the end of an input that was cut off; a clock that jumped promises nothing.
-
-        How long the whole input is, is not for a segment of it to say.
-        """
+        """Losses at the end of a truncated input; none for segments, and none where the clock jumped."""
         if self._is_segment:
             return
         if self._span.end_s is None and not self._continuity.jumps:
@@ -396,19 +378,7 @@ class VideoSource:
             notes.append(
                 f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"
             )
-        self._report_interlaced(self._images.interlaced)
-
-    def _report_interlaced(self, count: int) -> None:
-        if count and self._encode.interlaced == "deinterlace":
-            self._stats.notes.append(f"{count} interlaced frames were deinterlaced")
-        elif count and self._encode.interlaced == "keep":
-            self._stats.notes.append(
-                f"{count} frames flagged as interlaced were taken as they are, and are flagged"
-                " as progressive in the output"
-            )
-        elif count:
-            loss = f"{count} interlaced frames were taken as full images, with combs"
-            self._stats.lose([f"{loss}; use interlaced='deinterlace'"])
+        report_interlaced(self._stats, self._images.interlaced, self._encode.interlaced)
 
     def _described(self, first: Frame) -> StreamInfo:
         counts = self._stream.frames if self._survey is None else self._survey.frames

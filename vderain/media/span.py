@@ -50,6 +50,12 @@ class Span:
         """The shift in units of a track."""
         return round(self.shift_s / time_base)
 
+    def move(self, packet: Any, time_base: Fraction) -> None:
+        """Subtract the shift from a packet's times."""
+        if shift := self.shift(time_base):
+            packet.pts = packet.pts - shift if packet.pts is not None else None
+            packet.dts = packet.dts - shift if packet.dts is not None else None
+
     def before(self, pts: int, time_base: Fraction) -> bool:
         """Whether a time lies before the span."""
         return self.start_s is not None and pts < round(self.start_s / time_base)

@@ -8,7 +8,8 @@ from tests.media.synth import write
 from vderain.errors import SourceError, UnusableError
 from vderain.frames import Frame
 from vderain.media import open_source
-from vderain.media.live.camera import CameraOptions, CameraSource
+from vderain.media.live.camera import CameraSource
+from vderain.media.live.connect import CameraOptions
 from vderain.options import EncodeOptions, RunOptions
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n{}#EXTINF:0.4,\n{}\n#EXT-X-ENDLIST\n"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from vderain.cli.options import OptionsCommand, options_of, pick
 from vderain.cli.wording import as_flags
 from vderain.media.compare import Mode, compare_files, compare_still, refuse_inputs
-from vderain.media.stills.images import write_png
+from vderain.media.stills.sink import write_png
 from vderain.options import EncodeOptions
 
 

@@ -22,7 +22,8 @@ def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSo
 
     ``encode`` decides on interlaced and HDR video. Raises SourceError and OptionError.
     """
-    from vderain.media.stills.images import ImageSource, is_image_path
+    from vderain.media.stills.paths import is_image_path
+    from vderain.media.stills.source import ImageSource
 
     if is_image_path(path):
         return ImageSource(path, run=run)
@@ -40,7 +41,8 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
 
     Raises SinkError and OptionError before anything is written.
     """
-    from vderain.media.stills.images import ImageSink, is_image_path
+    from vderain.media.stills.paths import is_image_path
+    from vderain.media.stills.sink import ImageSink
 
     if is_image_path(path):
         return ImageSink(path, source, options)

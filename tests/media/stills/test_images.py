@@ -15,7 +15,9 @@ from vderain.errors import OptionError, SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
 from vderain.media import open_sink, open_source
 from vderain.media.stills.image_file import PngChunks
-from vderain.media.stills.images import ImageSink, ImageSource, is_image_path
+from vderain.media.stills.paths import is_image_path
+from vderain.media.stills.sink import ImageSink
+from vderain.media.stills.source import ImageSource
 from vderain.options import EncodeOptions, RunOptions
 
 # A header that libpng accepts (size, kind, colour space, signature, D50 white), no tags, and some

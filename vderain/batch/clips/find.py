@@ -13,7 +13,7 @@ from pathlib import Path
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.files import LONGEST_NAME_BYTES
 from vderain.media.io.formats import container_for
-from vderain.media.stills.images import READABLE as IMAGE_EXTENSIONS
+from vderain.media.stills.paths import READABLE as IMAGE_EXTENSIONS
 from vderain.options import EncodeOptions
 
 WORK_FOLDER = ".vderain-batch"  # below the target: the manifest, segments, unfinished clips

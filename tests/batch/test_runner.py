@@ -14,10 +14,10 @@ from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, noisy, payloads, pictures, samples, streams, times
 from vderain.batch.archive import open_manifest
+from vderain.batch.disk import BatchStoppedError
 from vderain.batch.jobs import InProcess, Outcome, attempt
 from vderain.batch.options import Settings
 from vderain.batch.rain.spans import Gated
-from vderain.batch.runner import BatchStoppedError
 from vderain.errors import SinkError
 from vderain.frames import Frame
 from vderain.media import open_source

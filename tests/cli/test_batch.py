@@ -24,8 +24,8 @@ from tests.media.synth import STEP, payloads, pictures, samples, write
 from tests.networks import TEMPORAL
 from vderain.batch.archive import Plan, open_manifest
 from vderain.batch.clips.find import Found
+from vderain.batch.disk import BatchStoppedError
 from vderain.batch.estimate import Estimate
-from vderain.batch.runner import BatchStoppedError
 from vderain.cli import cli, main
 
 FAST = ("--preset", "ultrafast", "--segment", "1")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,35 +16,29 @@ from typing import Any
 from vderain.batch.clips.clip_files import (
     check_place,
     check_unchanged,
-    free_bytes,
     is_as_written,
     look_at,
     name_all,
-    room_for,
     sync,
 )
 from vderain.batch.clips.find import WORK_FOLDER, Found
 from vderain.batch.cutting import cut
+from vderain.batch.disk import check_space, stop_if_full
 from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
 from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings
 from vderain.batch.pace import Pace
 from vderain.batch.rain.spans import Gated, Gating
+from vderain.batch.records import clip_record, damage
 from vderain.errors import SinkError, VderainError
-from vderain.interfaces import SinkReport
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.edit.inspect import Inspected, inspect
 from vderain.media.io.index import VideoIndex
 from vderain.media.verify.problems import problems_of
 from vderain.options import decoding_beside
-from vderain.report import damage_losses
 
 _log = logging.getLogger(__name__)
 _OPEN = "its dry GOPs are open: frames of one need another, so none stands alone"
-
-
-class BatchStoppedError(SinkError):
-    """The whole batch cannot go on; what is done stays done."""
 
 
 @dataclass(slots=True)
@@ -170,7 +163,7 @@ class Batch:
             return
         clip = self._as_it_is_now(clip)
         check_place(output.parent, self.target)
-        self._check_space(clip)
+        check_space(self.target, self._work, clip)
         segments = self.manifest.segments(clip.id)
         if not segments or clip.settings != self._identity:
             clip, segments = self._cut(clip)
@@ -262,7 +255,7 @@ class Batch:
             self.manifest.finish_segment(job.clip, job.number, outcome.record)
             self._pace.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
         elif outcome.error is not None:
-            self._stop_if_full(outcome.error)
+            stop_if_full(self.target, outcome.error)
             self._errors[job.clip] = outcome.error
             self._drop_jobs(job.clip)
         if self._in_flight[job.clip] > 0:
@@ -298,9 +291,9 @@ class Batch:
             encode=encode,
             known=self._inspected.pop(clip.id, None),
         )
-        record = _record(clip, segments, made.report)
+        record = clip_record(clip, segments, made.report)
         problems = problems_of(made.contents, str(partial), frames=record["frames"])
-        if problems and not _damage(segments):  # which may cost frames around it, and their times
+        if problems and not damage(segments):  # damage may cost frames near it, and their times
             self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
@@ -353,7 +346,7 @@ class Batch:
     def _failed(self, clip: ClipRow, error: Exception) -> None:
         """Try a clip again after the others, or set it aside with the reason."""
         self._inspected.pop(clip.id, None)
-        self._stop_if_full(error)
+        stop_if_full(self.target, error)
         reason = _reason(error)
         if self.manifest.count_attempt(clip.id) <= self.settings.batch.retries:
             self._tell(clip, f"failed, and will be tried again: {reason}")
@@ -377,69 +370,6 @@ class Batch:
 
     def _segment_file(self, clip: ClipRow, segment: Segment) -> Path:
         return self._work / "segments" / f"{clip.id}-{segment.number}.nut"
-
-    def _check_space(self, clip: ClipRow) -> None:
-        needed, free = room_for(clip), free_bytes(self._work)
-        if free < needed:
-            raise BatchStoppedError(
-                f"{self.target}: {free / 1e9:.1f} GB are free, and {clip.source.name} may need"
-                f" {needed / 1e9:.1f}; make room and give the same command again"
-            )
-
-    def _stop_if_full(self, error: BaseException) -> None:
-        """Raise BatchStoppedError for what would fail with every other clip too."""
-        if isinstance(error, BatchStoppedError):
-            raise error
-        cause: BaseException | None = error
-        while cause is not None:
-            number = getattr(cause, "errno", None)  # FFmpeg's errors have one too
-            if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                remedy = "make it writable" if number == errno.EROFS else "make room"
-                raise BatchStoppedError(
-                    f"{self.target}: {os.strerror(number)}; what is done is kept: {remedy} and"
-                    " give the same command again"
-                ) from error
-            cause = cause.__cause__ or cause.__context__
-
-
-def _record(clip: ClipRow, segments: Sequence[Segment], written: SinkReport) -> dict[str, Any]:
-    """What is remembered, and reported, of a clip that was put together from these segments."""
-    records = _records(segments)
-    copied = [segment for segment in segments if segment.kind == "copy"]
-    frames_copied = sum(segment.frames for segment in copied)
-    frames = frames_copied + sum(record["frames"] for record in records)
-    losses = [*_damage(segments), *_united(records, "losses"), *written.losses]
-    announced = sum(segment.frames for segment in segments)
-    if frames != announced:
-        losses.append(f"{frames} frames came out of {announced} that its container announces")
-    notes = [clip.record["begun_anew"]] if clip.record.get("begun_anew") else []
-    return {
-        "frames": frames,
-        "frames_copied": frames_copied,
-        "copied": [[segment.start_pts, segment.end_pts] for segment in copied],
-        "seconds": round(sum(record["seconds"] for record in records), 3),
-        "engines": list(dict.fromkeys(r["engine"] for r in records if r["engine"])),
-        "tracks_copied": written.tracks_copied,
-        "losses": list(dict.fromkeys(losses)),
-        "notes": list(dict.fromkeys([*notes, *_united(records, "notes"), *written.notes])),
-    }
-
-
-def _damage(segments: Sequence[Segment]) -> list[str]:
-    """What is said of the damage in all segments together."""
-    records = _records(segments)
-    return damage_losses(
-        sum(record["decode_failures"] for record in records),
-        sum(record.get("damaged_frames", 0) for record in records),
-    )
-
-
-def _records(segments: Sequence[Segment]) -> list[dict[str, Any]]:
-    return [segment.record for segment in segments if segment.record is not None]
-
-
-def _united(records: Iterable[dict[str, Any]], name: str) -> list[str]:
-    return list(dict.fromkeys(text for record in records for text in record[name]))
 
 
 def _reason(error: Exception) -> str:

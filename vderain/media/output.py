@@ -27,9 +27,7 @@ from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
 from vderain.media.io.urls import redact
-from vderain.media.verify.contents import Contents
-from vderain.media.verify.facts import Facts
-from vderain.media.verify.problems import verified
+from vderain.media.verify.expected import Expected
 
 
 class Output:
@@ -87,9 +85,9 @@ class Output:
         self._grafts = self._begun = self._closed = False
         self._waiting: list[PassedPacket] = []
         self._holds_pixel_shape = True
-        self._given: Contents | None = None
-        if template is not None and compares and self._pipe is None:
-            self._given = Contents.of(template.container, info.path)
+        self._expected: Expected | None = None
+        if template is not None and self._pipe is None:
+            self._expected = Expected(template, info.path, counts_packets=compares)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -153,10 +151,8 @@ class Output:
     def note_frame(self, pts: int, duration: int, unit: Fraction) -> None:
         """Count a frame that goes in, with the time that it should have, in units of ``unit`` seconds."""
         self.report.frames += 1
-        if self._given is not None:
-            self._given.unit = unit
-            self._given.times.append(pts)
-            self._given.end = max(self._given.end, pts + duration)
+        if self._expected is not None:
+            self._expected.frame(pts, duration, unit)
 
     def mux(self, packets: Iterable[Any]) -> None:
         """Write packets of the video."""
@@ -355,34 +351,21 @@ class Output:
             )
 
     def _pass(self, item: PassedPacket) -> None:
-        if self._given is not None:
-            self._given.add(item.payload, item.stream_index)
+        if self._expected is not None:
+            self._expected.packet(item.payload, item.stream_index)
         self._tracks.write(item.stream_index, item.payload)
 
     def _unnamed_losses(self, path: Path) -> list[str]:
-        """What the complete output lacks of its source, and nothing has named."""
-        template = self._template
-        if template is None:
+        """What the complete output lacks of its source and no loss names."""
+        if self._expected is None:
             return []
-        facts = Facts.of(
-            template.container,
-            template.container.streams[template.video_index],
-            views=template.views,
-            turned=template.display_matrix is not None,
-            chapters=len(template.chapters),
-            leftovers=template.leftovers,
-            tracks=self._tracks.copied,
-        )
-        if self._given is not None:
-            copied = self._tracks.copied
-            self._given.others = {i: o for i, o in self._given.others.items() if i in copied}
-            for other in self._given.others.values():
-                other.move(self.shift_s)
         named = [*self.report.losses, *self._tracks.losses, *self._belongings.losses]
-        return verified(
-            *(facts, self._given, str(path)),
+        return self._expected.missing(
+            str(path),
             frames=self.report.frames,
             timed=self._format.timestamps,
+            copied=self._tracks.copied,
+            shift_s=self.shift_s,
             losses=[*named, *(loss for _, loss in self._tracks.sidecars)],
         )
 

@@ -137,7 +137,6 @@ def evaluate(
         Evaluation,
         ReportFolder,
         check_json,
-        table,
         write_json,
     )
     from vderain.training.evaluation.scores import evaluate as score
@@ -148,6 +147,7 @@ def evaluate(
         make_set,
         unique,
     )
+    from vderain.training.evaluation.table import table
 
     data = os.environ.get("VDERAIN_DATA")
     sets = load_suite(suite, Path(data) if data else None) if suite else []

@@ -24,11 +24,11 @@ from vderain.training.evaluation.report import (
     check_json,
     choose,
     error_map,
-    table,
     write_json,
 )
 from vderain.training.evaluation.scores import NetworkCost, evaluate
 from vderain.training.evaluation.suite import Results, make_set
+from vderain.training.evaluation.table import table
 
 ODD = 'a<b>&"c'  # a name that a page must not take for HTML
 

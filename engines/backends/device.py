@@ -114,7 +114,7 @@ class CudaDevice:
 
     def stream(self) -> Any:
         """A CUDA stream."""
-        return torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
+        return torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]  # undeclared in torch
 
     @contextlib.contextmanager
     def on(self, stream: Any) -> Iterator[None]:
@@ -133,7 +133,7 @@ class CudaDevice:
     def event(self) -> Any:
         """A CUDA event."""
         # Blocking: a thread that spins would take a core from the decoder or the encoder.
-        return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # undeclared in torch
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Pinned memory."""

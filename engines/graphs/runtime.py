@@ -21,7 +21,7 @@ def import_openvino() -> Any:
     """
     hide = "openvino_telemetry" not in sys.modules
     if hide:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes its import fail
     try:
         import openvino
     except (ImportError, OSError) as error:

@@ -102,7 +102,7 @@ class AdaptObjective(Objective):
             return
         self.encoder_optimizer.zero_grad()
         loss = self.contrast.discriminator_loss(self._compared, self._generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # undeclared in torch
         self.encoder_optimizer.step()
         self._compared = None
 

@@ -108,7 +108,7 @@ class SemiDrdnetObjective(Objective):
         enabled = self._config.precision != "float32"
         with torch.autocast(device, torch.bfloat16, enabled=enabled):
             loss = self.contrast.discriminator_loss(self._compared, self._generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # undeclared in torch
         average_gradients(self.contrast.encoder_parameters(), world)
         self.encoder_optimizer.step()
         self._compared = None

@@ -129,7 +129,7 @@ def align(guides: Sequence[Image], centre: int) -> Alignment:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = guides[centre].shape[:2]
     flows = {
-        index: np.asarray(flow.calc(greys[centre], grey, None), np.float32) / _FLOW_SCALE  # type: ignore[call-overload]  # as above
+        index: np.asarray(flow.calc(greys[centre], grey, None), np.float32) / _FLOW_SCALE  # type: ignore[call-overload]  # None is allowed
         for index, grey in enumerate(greys)
         if index != centre
     }

@@ -66,7 +66,7 @@ class Fusion(nn.Module):
         for conv in (self.before, self.after, self.features):
             nn.init.zeros_(conv.weight)
         nn.init.constant_(self.before.bias, _CLOSED_BEFORE)  # type: ignore[arg-type]  # has a bias
-        nn.init.constant_(self.features.bias, _CLOSED_AFTER)  # type: ignore[arg-type]
+        nn.init.constant_(self.features.bias, _CLOSED_AFTER)  # type: ignore[arg-type]  # likewise
 
     def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
         """What the branches see of the frame (N, C, H / s, W / s), and what it took over before.

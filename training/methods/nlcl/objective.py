@@ -144,7 +144,7 @@ class NlclObjective(Objective):
             scores = self.discriminator.score(torch.cat((clean, background)))
             loss = lsgan_discriminator_loss(scores[: len(clean)], scores[len(clean) :])
         self._judged = loss.detach()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # undeclared in torch
         average_gradients(self.discriminator.parameters(), world)
         optimizer.step()
 

@@ -151,10 +151,10 @@ def _same_signals() -> Iterator[None]:
 @contextmanager
 def _muted() -> Iterator[None]:
     """Keep what Ray says of dead workers off the standard output; there is no public switch for it."""
-    worker = importlib.import_module("ray._private.worker")
+    worker: Any = importlib.import_module("ray._private.worker")
     before = getattr(worker, "_worker_logs_enabled", True)
-    worker._worker_logs_enabled = False  # type: ignore[attr-defined]
+    worker._worker_logs_enabled = False
     try:
         yield
     finally:
-        worker._worker_logs_enabled = before  # type: ignore[attr-defined]
+        worker._worker_logs_enabled = before

@@ -21,7 +21,7 @@ class PatientConnection(H11Protocol):
     response is closed, too. uvicorn itself limits only the time between two requests.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._idle_since_s = self.loop.time()

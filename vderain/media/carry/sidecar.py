@@ -88,7 +88,7 @@ class Sidecar:
         if self._files is None:
             self._files = (
                 open(self._places[0].partial, "wb"),  # noqa: SIM115  # closed by finish and abort
-                open(self._places[1].partial, "wb"),  # noqa: SIM115  # likewise
+                open(self._places[1].partial, "wb"),  # noqa: SIM115  # closed by finish and abort
             )
             self._line(self._header)
         return self._files[0]

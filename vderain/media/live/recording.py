@@ -19,7 +19,7 @@ from vderain.media.live.types import EncodedPacket, Streams
 try:
     import fcntl
 except ImportError:  # Windows: what a crash leaves keeps its name there
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _PART = ".part"
 _INTERLEAVE = {"max_interleave_delta": "500000"}  # microseconds that sound waits for a frame

@@ -248,7 +248,7 @@ def convolution_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn
         outputs,
         (weight.shape[2], weight.shape[3]),
         padding=conv.padding,  # type: ignore[arg-type]  # of two sides
-        dilation=conv.dilation,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]  # likewise
         bias=bias is not None,
     ).requires_grad_(False)
     made.weight.copy_(weight)

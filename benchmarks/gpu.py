@@ -42,7 +42,7 @@ BEGIN, END = "<!-- benchmarks/gpu.py begin -->", "<!-- benchmarks/gpu.py end -->
 # In processes of their own, since each makes the GPU's context first in its own way.
 DECODER_TESTS = ["tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces.py"]
 GPU_TESTS = ["tests/engines/backends/test_gpu.py", "tests/engines/backends/test_device_planes.py"]
-CONTRACT = ["tests/engines/test_contract.py", "tests/engines/test_takeover.py"]
+CONTRACT = ["tests/engines/test_contract.py", "tests/engines/test_fallback.py"]
 TESTS = [*DECODER_TESTS, *GPU_TESTS, *CONTRACT]
 # Reasons to skip that hold on a sound machine too, besides those of other engines.
 ALLOWED = ("one GPU", "cannot compute in it", "there is a GPU", "NVENC")

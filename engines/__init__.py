@@ -1,4 +1,4 @@
-"""Turns weights into something that runs: vderain.engines.
+"""Engines: they run the network of a weights file on a device. Imported as vderain.engines.
 
 Importing this package loads neither torch nor openvino.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if (
-    __name__ != "vderain.engines"
-):  # the same file imported twice under two names would give two of every class
+if __name__ != "vderain.engines":  # under two names the same file would define two of every class
     raise ImportError("import this package as vderain.engines (pip install -e .)")
 
 if TYPE_CHECKING:
@@ -19,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def open_engine(options: EngineOptions) -> EnginePool:
-    """An engine for every plane format, as the options say; close it when done.
+    """An engine for every plane format, chosen by the options; the caller closes it.
 
-    Raises WeightsError where the weights are missing or damaged, OptionError where the options
-    contradict each other; an engine is opened, and its errors raised, with a format's first clip.
+    Raises WeightsError for missing or damaged weights and OptionError for options that contradict each
+    other. Each engine is opened, and raises its errors, with the first clip of its format.
     """
     from vderain.engines.pool import EnginePool
 
@@ -30,7 +28,7 @@ def open_engine(options: EngineOptions) -> EnginePool:
 
 
 def gpu_bytes(spec: EngineSpec, options: EngineOptions) -> int | None:
-    """Memory in use on the GPU that an engine runs on; None where it runs on none."""
+    """Memory in use on the GPU that the engine runs on; None for engines on other devices."""
     if spec.name not in ("cuda", "tensorrt"):
         return None
     from vderain.engines.backends.device import used_bytes
@@ -39,7 +37,7 @@ def gpu_bytes(spec: EngineSpec, options: EngineOptions) -> int | None:
 
 
 def usable_engines() -> list[tuple[str, bool, str]]:
-    """(name, usable, the devices or the reason) of every engine, the fastest first."""
+    """(name, usable, devices or reason) of every engine, the fastest first."""
     from vderain.engines import registry
 
     return registry.usable_engines()

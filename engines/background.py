@@ -1,7 +1,7 @@
-"""Building an engine in a process of its own, so that a run can begin with the next one.
+"""Builds an engine in a process of its own, so that a run can begin with another engine meanwhile.
 
-A process and not a thread: a builder that crashes takes nothing with it, and one that is not needed any
-more can be ended. It writes into the cache, where the run finds the engine.
+A process can be ended when its engine is no longer needed, and a builder that crashes does not take the run
+with it. It writes into the cache, where the run finds the engine.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any, Protocol
 from vderain.frames import PlaneFormat
 from vderain.options import EngineOptions
 
-_PATIENCE_S = 10.0  # for a builder that was asked to end
-_LAST_WORDS = 4096  # bytes of what a builder said that are looked at
+_PATIENCE_S = 10.0  # for a builder that was asked to terminate
+_LAST_WORDS = 4096  # bytes of a builder's output that are searched for its last line
 
 
 class BackgroundBuild(Protocol):
-    """A build under way."""
+    """A build in progress."""
 
     def outcome(self) -> str | None:
-        """None while it goes on; "" when the engine lies in the cache, else why it does not."""
+        """None during the build; "" once the engine is in the cache, else the reason of the failure."""
 
     def close(self) -> None:
-        """End it, if it still goes on."""
+        """Terminate it if it still runs."""
 
 
 class ProcessBuild:
-    """``python -m vderain.engines.background`` with what to build on its standard input."""
+    """``python -m vderain.engines.background``, which reads what to build from its standard input."""
 
     def __init__(self, name: str, options: EngineOptions, fmt: PlaneFormat) -> None:
         self._outcome: str | None = None
-        # Not a pipe, which nobody reads before the end: a builder that says much would wait for ever.
+        # A pipe is not read before the end, so that a builder with much output would block.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vderain.engines.background"],
@@ -45,11 +45,11 @@ class ProcessBuild:
             stdout=subprocess.DEVNULL,
             stderr=self._said,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the run, which ends its builder itself
+            start_new_session=True,  # Ctrl-C reaches the run alone, which ends its builder
         )
         order = {"engine": name, "options": asdict(options), "format": asdict(fmt)}
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died at once; ``outcome`` says so
+        with contextlib.suppress(BrokenPipeError):  # it died at once; ``outcome`` has the reason
             self._process.stdin.write(json.dumps(order))
             self._process.stdin.close()
 
@@ -62,7 +62,7 @@ class ProcessBuild:
         return self._outcome
 
     def close(self) -> None:
-        """Terminate the builder and wait until it is gone."""
+        """Terminate the builder and wait for its end."""
         if self._process.poll() is None:
             self._process.terminate()
             try:

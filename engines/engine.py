@@ -1,4 +1,4 @@
-"""What the engines of this package share: backends, what a clip must hold, what a frame costs."""
+"""What engines share: the backend protocol, checks of clips, memory and cost of a frame."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vderain.network.config import AnyConfig, NetworkConfig
 from vderain.network.inference.memory import working_bytes
 
 _COST_PX = 1280 * 720
-_COSTLY_FLOP = 1e11  # of a frame of that size: more than about 10 fps on two cores
+_COSTLY_FLOP = 1e11  # per 1280x720 frame; below it two cores do about 10 fps
 
 
 class Backend(Protocol):
-    """Something that runs networks; made once, asked for an engine per plane format."""
+    """Makes engines of one kind; loaded once, opened for each plane format."""
 
     def open(self, fmt: PlaneFormat) -> Engine:
         """An engine for clips of one format.
@@ -30,14 +30,14 @@ class Backend(Protocol):
 
 @runtime_checkable
 class BuildsSlowly(Protocol):
-    """A backend whose builds take minutes, so that asking first is worth it."""
+    """A backend whose builds take minutes, so that the pool asks first whether the engine is built."""
 
     def is_built(self, fmt: PlaneFormat) -> bool:
         """Whether opening an engine for a format takes seconds."""
 
 
 def added(change: Future, clip: Clip, strength: float) -> Future:
-    """The clip's frame with a change that is added on the host."""
+    """The clip's frame with the change added on the host."""
     return change.then(
         lambda delta: apply_change(
             clip.planes, delta, clip.format, strength=strength, floor=clip.floor
@@ -46,15 +46,15 @@ def added(change: Future, clip: Clip, strength: float) -> Future:
 
 
 def clip_inputs(clip: Clip, fmt: PlaneFormat, window: Window) -> list[Plane]:
-    """A clip's planes in the order of the network's inputs; EngineLoadError if it misfits."""
+    """A clip's planes in the order of the network's inputs; EngineLoadError where the clip does not fit."""
     check_clip(clip, fmt, window)
     return list(clip.inputs)
 
 
 def check_clip(clip: Clip, fmt: PlaneFormat, window: Window, *, aligns: bool = False) -> None:
-    """Raise EngineLoadError unless an engine that was opened for a format takes a clip.
+    """Raise EngineLoadError unless an engine opened for this format accepts the clip.
 
-    Only one that ``aligns`` takes clips whose neighbours are not aligned yet.
+    Clips with unaligned neighbours need an engine that ``aligns``.
     """
     if clip.format != fmt:
         raise EngineLoadError(f"this engine was opened for {fmt}, the clip is {clip.format}")
@@ -71,9 +71,9 @@ def check_clip(clip: Clip, fmt: PlaneFormat, window: Window, *, aligns: bool = F
 def require_room(
     name: str, config: AnyConfig, fmt: PlaneFormat, itemsize: int, room_bytes: int, instead: str
 ) -> None:
-    """Raise NoRoomError where an engine that computes a frame as a whole has too little memory for it.
+    """Raise NoRoomError where an engine that computes whole frames has too little memory for one.
 
-    ``itemsize`` is of a feature, ``instead`` an engine that goes in stripes.
+    ``itemsize`` is that of a feature in bytes; ``instead`` names an engine that computes in stripes.
     """
     if not isinstance(config, NetworkConfig):
         return
@@ -89,15 +89,15 @@ def require_room(
 def spec_from_card(
     card: Card, name: str, precision: str, device: str, notes: tuple[str, ...] = ()
 ) -> EngineSpec:
-    """How reports name an engine; of T frames the network repairs number T // 2.
+    """Name, device and window of an engine for reports; of T frames the network derains frame T // 2.
 
-    A network that few machines run in real time says what it costs, in a note.
+    A note names the cost of a network that few machines run in real time.
     """
     frames = card.config.frames
     flop = 2 * card.config.macs_per_pixel * _COST_PX
     if flop > _COSTLY_FLOP:
-        told = f"the {card.network} network of tier {card.tier} does {flop / 1e9:.0f} GFLOP per 1280x720 frame"
-        notes = (*notes, told)
+        note = f"the {card.network} network of tier {card.tier} does {flop / 1e9:.0f} GFLOP per 1280x720 frame"
+        notes = (*notes, note)
     lookahead = frames - 1 - frames // 2
     return EngineSpec(
         name, precision, device, card.tier, frames, lookahead, notes, card.config.ranks

@@ -1,4 +1,4 @@
-"""How fast an engine is, and what this machine's arithmetic reaches at best: everything that is timed for its rate."""
+"""Measures frames per second of an engine and the peak arithmetic rate of a device."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _SECONDS = 1.0
-_LINES = 64  # of the image that is a matrix
+_LINES = 64  # of an image that stands for a matrix
 
 
 def frames_per_s(
     engine: Engine, fmt: PlaneFormat, seconds: float = 0.0, *, frames: int = 2
 ) -> float:
-    """Frames per second of an engine with all its slots in flight; opens it first.
+    """Frames per second of an engine with all its slots in use; opens it first.
 
-    Measures for so many ``seconds``, and ``frames`` at least.
+    Measures for ``seconds``, and for at least ``frames`` frames.
     """
     engine.open(fmt)
     rng = np.random.default_rng(0)
@@ -51,10 +51,10 @@ def frames_per_s(
 
 
 def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple[float, str]:
-    """Floating point operations per second of a matrix product on ``device``, the CPU for None, and its precision.
+    """Floating point operations per second of a matrix product on ``device`` (None: the CPU), and its precision.
 
-    Of the precision asked for where torch has such a product there; of float32 for int8 on a CPU, whose
-    share may therefore exceed 100 %, and without torch.
+    The precision is the one asked for where torch multiplies matrices in it. int8 on a CPU, and any precision
+    without torch, is measured in float32, so that an engine's share of the peak may exceed 100 %.
     """
     try:
         import torch
@@ -71,7 +71,7 @@ def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple
     left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     ways = [lambda: torch.mm(left, right)]
     if not on_gpu:
-        # Another library computes it then, which is twice as fast on some processors and slower on others.
+        # Convolutions run in another library than products, faster on some processors and slower on others.
         shapes = (right, (1, side, _LINES, side // _LINES)), (left, (side, side, 1, 1))
         pixels, kernel = (
             matrix.view(shape).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""One engine for any number of plane formats: opens what a clip needs, keeps what was used last.
+"""One engine for any number of plane formats: opens what a clip needs and keeps the engines used last.
 
-An engine that fails in the middle of a run is replaced by the next one, which computes the clips that were
-in flight again; one that takes minutes to build is built during the run, and used when it is ready.
+If an engine fails during a run, the next one computes the clips that were in flight again. An engine that
+takes minutes to build is built during the run and used when it is ready.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from vderain.interfaces import Engine, EngineSpec, aligns
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
-# Over all formats kept open: an engine of the fast tier takes about 70 bytes per pixel.
+# Over all open formats; an engine of the fast tier takes about 70 bytes per pixel.
 KEEP_PIXELS = 2 * 1920 * 1080
 
-_UNUSABLE = (EngineBuildError, EngineLoadError, WeightsError)  # an engine; another may run
+_UNUSABLE = (EngineBuildError, EngineLoadError, WeightsError)  # the engine; another one may run
 
 _Start = Callable[[Engine, Clip], Future]
 
@@ -44,14 +44,14 @@ StartBuild = Callable[[str, EngineOptions, PlaneFormat], BackgroundBuild]
 
 @dataclass(slots=True)
 class _Open:
-    """An open engine, and what may replace it."""
+    """An open engine and its possible replacements."""
 
     name: str
     engine: Engine
     spec: EngineSpec
     rest: tuple[str, ...] = ()  # fallbacks, in this order
-    frames: int = 0  # clips that were given to it
-    awaited: str = ""  # the engine that is being built
+    frames: int = 0  # clips submitted to it
+    awaited: str = ""  # name of the engine that is being built
     build: BackgroundBuild | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -64,9 +64,9 @@ class _Open:
 class EnginePool:
     """``Engine`` for every plane format, as ``EngineOptions`` says.
 
-    Raises WeightsError at once where the weights are missing or damaged, OptionError where the options
-    contradict each other. ``auto`` tries the fastest engine first; what it could not use, and why, is in the
-    notes of ``open``. Should an engine fail, the next one computes its unanswered clips again.
+    Raises WeightsError for missing or damaged weights and OptionError for options that contradict each other,
+    both at once. ``auto`` tries the fastest engine first; the notes of ``open`` name the engines that could not
+    be used, with the reason. If an engine fails, the next one computes its pending clips again.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class EnginePool:
 
     @property
     def slots(self) -> int:
-        """Of the open engine with the most; before the first is open, those that are likely."""
+        """Slots of the open engine that has most; an estimate before an engine is open."""
         with self._lock:
             return max((entry.engine.slots for entry in self._open.values()), default=SLOTS)
 
     @property
     def aligns(self) -> bool:
-        """Whether all open engines do; waits for none that is being opened."""
+        """Whether all open engines align neighbours; does not wait for one that is being opened."""
         return self._aligns
 
     @property
@@ -112,9 +112,9 @@ class EnginePool:
         return Window.of(config.frames, config.ranks)
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
-        """Open the engine of a format the first time; the engine that serves it now, or did last.
+        """Open the engine of a format at the first call; return the engine in use, or the last one.
 
-        That takes seconds where it must be built, and minutes for TensorRT with ``wait_engine``.
+        Building takes seconds, and minutes for TensorRT with ``wait_engine``.
         """
         with self._lock:
             if self._closed or fmt not in self._specs:
@@ -122,31 +122,31 @@ class EnginePool:
             return self._specs[fmt]
 
     def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
-        """Start computing in the engine of the clip's format."""
+        """Submit a clip to the engine of its format."""
         return self._started(
             clip,
             lambda engine, given: engine.submit(given, strength=strength, on_device=on_device),
         )
 
     def change(self, clip: Clip) -> Future:
-        """As the protocol says, in the engine of the clip's format."""
+        """As the protocol says, by the engine of the clip's format."""
         return self._started(clip, lambda engine, given: engine.change(given))
 
     def _started(self, clip: Clip, start: _Start) -> Future:
-        """The future of the engine in use, which asks the next engine where that one fails."""
-        with self._lock:  # or another thread's clip might close this engine before it is used
+        """The result of the engine in use, or of the next engine where that one fails."""
+        with self._lock:  # another thread's clip might close this engine before it is used
             entry = self._entry(clip.format)
             if entry.build is not None:
-                entry = self._swapped(clip.format, entry)
+                entry = self._newest(clip.format, entry)
             engine = entry.engine
             try:
                 entry.frames += 1
                 computed = start(engine, clip if aligns(engine) else aligned_clip(clip))
             except EngineFailedError as error:
                 return self._restarted(clip, start, engine, error)
-        return Future(lambda: self._answer(computed, clip, start, engine))
+        return Future(lambda: self._result(computed, clip, start, engine))
 
-    def _answer(
+    def _result(
         self, computed: Future, clip: Clip, start: _Start, engine: Engine
     ) -> Sequence[Plane]:
         try:
@@ -157,13 +157,13 @@ class EnginePool:
     def _restarted(
         self, clip: Clip, start: _Start, failed: Engine, error: EngineFailedError
     ) -> Future:
-        """Give a clip whose engine failed to the next one; raises ``error`` where there is none."""
+        """Submit a clip whose engine failed to the next one; raises ``error`` where there is none."""
         with self._lock:
             if self._closed:
                 raise error
             entry = self._open.get(clip.format)
             if entry is not None and entry.engine is failed:
-                self._take_over(clip.format, entry, error)
+                self._fall_back(clip.format, entry, error)
             return self._started(clip, start)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class EnginePool:
             self._backends.clear()
 
     def _entry(self, fmt: PlaneFormat) -> _Open:
-        """The engine of a format, open and marked as used last; the lock is held."""
+        """The engine of a format, open and marked as used last; the caller holds the lock."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
         if fmt not in self._open:
@@ -190,7 +190,7 @@ class EnginePool:
         self._aligns = all(aligns(kept.engine) for kept in self._open.values())
 
     def _trim(self, fmt: PlaneFormat) -> None:
-        """Close the engines used least recently until one for ``fmt`` fits in."""
+        """Close the engines used least recently until one for ``fmt`` fits."""
 
         def pixels() -> int:
             return sum(kept.width * kept.height for kept in (*self._open, fmt))
@@ -235,7 +235,7 @@ class EnginePool:
         raise EngineBuildError("no engine runs here: " + "; ".join(notes))
 
     def _may_wait(self, backend: Backend, fmt: PlaneFormat) -> bool:
-        """Whether the run had better begin with another engine while this one is built."""
+        """Whether the run begins with another engine while this one is built."""
         return (
             not self._options.wait_engine
             and isinstance(backend, BuildsSlowly)
@@ -243,73 +243,75 @@ class EnginePool:
             and not backend.is_built(fmt)
         )
 
-    def _swapped(self, fmt: PlaneFormat, entry: _Open) -> _Open:
-        """The engine that was built meanwhile, once it is; else the one that runs."""
+    def _newest(self, fmt: PlaneFormat, entry: _Open) -> _Open:
+        """The engine built in the background, once it is ready; else the engine in use."""
         assert entry.build is not None
         outcome = entry.build.outcome()
         if outcome is None:
             return entry
         entry.build.close()
         entry.build = None
-        told = f"{entry.awaited} could not be built, {entry.name} continues: {outcome}"
+        note = f"{entry.awaited} could not be built, {entry.name} continues: {outcome}"
         if not outcome:
             try:
-                fresh = self._beside(fmt, entry)
+                fresh = self._opened_next_to(fmt, entry)
             except _UNUSABLE as error:
-                told = f"{entry.awaited} was built and cannot run, {entry.name} continues: {error}"
+                note = f"{entry.awaited} was built and cannot run, {entry.name} continues: {error}"
             else:
-                return self._in_place(fmt, entry) if fresh is None else fresh
-        entry.spec = replace(entry.spec, notes=(*entry.spec.notes, told))
+                return self._opened_in_place(fmt, entry) if fresh is None else fresh
+        entry.spec = replace(entry.spec, notes=(*entry.spec.notes, note))
         self._specs[fmt] = entry.spec
         return entry
 
-    def _beside(self, fmt: PlaneFormat, entry: _Open) -> _Open | None:
-        """The engine that was built, in place of the one that ran; None where that takes the memory it needs."""
+    def _opened_next_to(self, fmt: PlaneFormat, entry: _Open) -> _Open | None:
+        """The built engine, opened before the one in use is closed; None where the memory does not hold both."""
         try:
             fresh = self._built(fmt, entry)
         except NoRoomError:
             return None
         if fresh.engine.slots < entry.engine.slots:
-            fresh.close()  # alone it may hold more frames at once
+            fresh.close()  # without the other one it may get more slots
             return None
         entry.close()  # its clips in flight complete first
         self._keep_open(fmt, fresh)
         return fresh
 
-    def _in_place(self, fmt: PlaneFormat, entry: _Open) -> _Open:
-        """The engine that was built once the one that ran is closed; the latter again where that fails."""
+    def _opened_in_place(self, fmt: PlaneFormat, entry: _Open) -> _Open:
+        """The built engine, opened after the one in use was closed; the latter again where that fails."""
         entry.close()
         del self._open[fmt]
         try:
             fresh = self._built(fmt, entry)
         except _UNUSABLE as error:
-            told = f"{entry.awaited} was built and cannot run: {error}"
+            note = f"{entry.awaited} was built and cannot run: {error}"
             names = (entry.name, *entry.rest)
-            fresh = self._opened(fmt, names, self._options, [*entry.notes, told])
+            fresh = self._opened(fmt, names, self._options, [*entry.notes, note])
             fresh.frames = entry.frames
         self._keep_open(fmt, fresh)
         return fresh
 
     def _built(self, fmt: PlaneFormat, entry: _Open) -> _Open:
-        """What an entry waits for, open."""
+        """The engine that was built in the background, open."""
         fresh = self._opened(fmt, (entry.awaited,), self._options, [])
-        told = f"{entry.awaited} was built meanwhile and took over after {entry.frames} frames"
-        fresh.spec = replace(fresh.spec, notes=(told, *fresh.spec.notes))
+        note = f"{entry.awaited} was built during the run and used after {entry.frames} frames"
+        fresh.spec = replace(fresh.spec, notes=(note, *fresh.spec.notes))
         fresh.rest = tuple(n for n in (entry.name, *entry.rest) if n != entry.awaited)
         return fresh
 
-    def _take_over(self, fmt: PlaneFormat, failed: _Open, error: EngineFailedError) -> None:
-        """Open the next engine in place of one that failed while it ran."""
+    def _fall_back(self, fmt: PlaneFormat, failed: _Open, error: EngineFailedError) -> None:
+        """Open the next engine in place of one that failed during the run."""
         failed.close()
         del self._open[fmt]
-        names = failed.rest or registry.takeovers(failed.name)
+        names = failed.rest or registry.fallbacks(failed.name)
         if not names:
             raise error
-        # Better another precision or device than half a file.
+        # Another precision or device is better than half a file.
         options = replace(self._options, engine="auto", precision="auto", device="auto")
-        told = f"{failed.name} failed at frame {failed.frames} ({error}); the next engine took over"
+        note = (
+            f"{failed.name} failed at frame {failed.frames} ({error}); fell back to the next engine"
+        )
         try:
-            entry = self._opened(fmt, names, options, [*failed.spec.notes, told])
+            entry = self._opened(fmt, names, options, [*failed.spec.notes, note])
         except (EngineBuildError, EngineLoadError) as next_error:
             raise EngineLoadError(f"{error}; and then {next_error}") from error
         self._keep_open(fmt, entry)
@@ -317,17 +319,19 @@ class EnginePool:
     def _running(
         self, backend: Backend, name: str, options: EngineOptions, fmt: PlaneFormat
     ) -> Engine:
-        """The backend's engine, or the one without a profile: what was fastest at one size may fail at another."""
+        """The backend's engine, or the one without a profile: the fastest at one size may fail at another."""
         try:
             return backend.open(fmt)
         except (EngineBuildError, EngineLoadError):
             plain = self._made(name, options)
-            if plain is backend or isinstance(backend, BuildsSlowly):  # minutes for the same end
+            if plain is backend or isinstance(
+                backend, BuildsSlowly
+            ):  # it would fail again, after minutes
                 raise
             return plain.open(fmt)
 
     def _backend(self, name: str, options: EngineOptions, *, at_once: bool) -> Backend:
-        """An engine's backend; ``at_once`` does without kernels that take a minute to compile."""
+        """An engine's backend; ``at_once`` leaves out kernels that take a minute to compile."""
         if name in self._tuned and options == self._options:
             tuned = self._tuned[name].options(options)
             options = replace(tuned, compiled=options.compiled) if at_once else tuned

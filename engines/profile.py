@@ -1,8 +1,8 @@
-"""Measures which engine, precision and number of frames in flight is fastest here, and keeps it as a profile.
+"""Measures which engine, precision and number of slots is fastest here, and keeps the result as a profile.
 
-A profile holds for one machine, one set of package versions and one network: the best way of each engine, so
-that the one that runs while another is built, or that was asked for by name, runs as well as it can. ``run`` takes
-it where the options leave the choice.
+A profile is valid for one machine, one set of package versions and one network. It has the best candidate of
+each engine, for the engine that runs while another is built and for engines chosen by name. ``run`` uses it
+where the options leave the choice.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _PRECISIONS = {
 }
 _SLOTS = {"tensorrt": (2, 3, 4), "cuda": (2, 3), "openvino": (1, 2, 3), "reference": (1,)}
 _MANY_CORES = 4
-_ROUND_S = 1.0  # of one measurement of one candidate
-_ROUNDS = 3  # the candidates take turns, so that a busy moment hits all alike
+_ROUND_S = 1.0  # one measurement of one candidate
+_ROUNDS = 3  # candidates take turns, so that a busy moment slows all of them
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to run, and how fast it was; ``frames_per_s`` is 0 and ``reason`` says why where it cannot."""
+    """An engine with its settings, and its speed; ``frames_per_s`` is 0 where it cannot run, for ``reason``."""
 
     engine: str
     precision: str
@@ -63,7 +63,7 @@ class Choice:
     reason: str = ""
 
     def options(self, options: EngineOptions) -> EngineOptions:
-        """``options`` with this precision, and with these numbers where they leave them open."""
+        """``options`` with this precision, and with these numbers where the options leave them open."""
         return replace(
             options,
             precision=self.precision,
@@ -73,15 +73,15 @@ class Choice:
         )
 
     def fails_as(self, other: Choice) -> bool:
-        """Whether the other one's reason holds here too: numbers of frames and threads change no result."""
+        """Whether the other candidate's failure applies here: numbers of slots and threads change no result."""
         mine = (self.engine, self.precision, self.compiled)
         return mine == (other.engine, other.precision, other.compiled)
 
     def __str__(self) -> str:
         """``openvino int8, 2 in flight, 3 threads``."""
-        told = [f"{self.engine} {self.precision}", f"{self.slots} in flight"]
-        told += [f"{self.threads} threads"] if self.threads else []
-        return ", ".join([*told, "compiled"] if self.compiled else told)
+        parts = [f"{self.engine} {self.precision}", f"{self.slots} in flight"]
+        parts += [f"{self.threads} threads"] if self.threads else []
+        return ", ".join([*parts, "compiled"] if self.compiled else parts)
 
 
 def tune(
@@ -91,10 +91,10 @@ def tune(
     budget_s: float = 60.0,
     on_measured: Callable[[Choice], None] | None = None,
 ) -> list[Choice]:
-    """Every way to run that the options allow, the fastest first, and the profile of this machine stored.
+    """All candidates that the options allow, the fastest first; stores the profile of this machine.
 
-    Candidates that fail the self-check, or cannot run here, come last with the reason. ``budget_s`` bounds the
-    measuring, not the building of engines. Raises WeightsError, OptionError.
+    Candidates that fail the self-check or cannot run here come last, with the reason. ``budget_s`` limits the
+    measurements, not the building of engines. Raises WeightsError, OptionError.
     """
     options = with_tier(options)
     weights, card = find_weights(options.tier, options.weights)
@@ -104,21 +104,25 @@ def tune(
     failed: list[Choice] = []
     until = time.monotonic() + budget_s
     for round_number in range(_ROUNDS):
-        for way in tried:
-            if any(way.fails_as(other) for other in failed):
+        for candidate in tried:
+            if any(candidate.fails_as(other) for other in failed):
                 continue
             if round_number and time.monotonic() > until:
                 break
             try:
-                backend = make_backend(way.engine, weights, card, way.options(options), cache)
-                rate, told = _rate(backend, way, fmt)
+                backend = make_backend(
+                    candidate.engine, weights, card, candidate.options(options), cache
+                )
+                rate, failure = _rate(backend, candidate, fmt)
             except (EngineBuildError, EngineLoadError) as error:
-                rate, told = 0.0, str(error)
-            if told:
-                failed.append(replace(way, reason=told))
+                rate, failure = 0.0, str(error)
+            if failure:
+                failed.append(replace(candidate, reason=failure))
                 continue
-            measured.setdefault(way, []).append(rate)
-    ranked = [replace(way, frames_per_s=statistics.median(r)) for way, r in measured.items()]
+            measured.setdefault(candidate, []).append(rate)
+    ranked = [
+        replace(candidate, frames_per_s=statistics.median(r)) for candidate, r in measured.items()
+    ]
     ranked.sort(key=lambda choice: -choice.frames_per_s)
     for choice in (*ranked, *failed):
         if on_measured is not None:
@@ -129,9 +133,9 @@ def tune(
 
 
 def stored_choices(options: EngineOptions, card: Card, cache: EngineCache) -> dict[str, Choice]:
-    """Engine -> the best way to run it that ``tune`` found on this machine, the fastest engine first.
+    """Engine -> its best candidate by ``tune`` on this machine, the fastest engine first.
 
-    Empty where nobody measured, or the options name a precision or a device.
+    Empty where nothing was measured, or the options name a precision or a device.
     """
     if (options.precision, options.device.lower()) != ("auto", "auto"):
         return {}
@@ -152,18 +156,18 @@ def _ways(options: EngineOptions) -> Iterator[Choice]:
 
 
 def _thread_counts(engine: str, options: EngineOptions) -> tuple[int, ...]:
-    """All cores, and all but one, which decoder and encoder then have to themselves."""
+    """All cores, and all but one, which is left to the decoder and the encoder."""
     cores = os.cpu_count() or 1
     if options.threads or engine != "openvino" or cores < _MANY_CORES:
         return (options.threads,)
     return (0, cores - 1)
 
 
-def _rate(backend: Backend, way: Choice, fmt: PlaneFormat) -> tuple[float, str]:
-    """Frames per second, and why the candidate cannot be used."""
+def _rate(backend: Backend, candidate: Choice, fmt: PlaneFormat) -> tuple[float, str]:
+    """Frames per second, and the reason where the candidate cannot be used."""
     with closing(backend.open(fmt)) as engine:
         spec = engine.open(fmt)
-        if spec.precision != way.precision:
+        if spec.precision != candidate.precision:
             return 0.0, spec.notes[0] if spec.notes else f"runs in {spec.precision} instead"
         return frames_per_s(engine, fmt, _ROUND_S), ""
 
@@ -195,12 +199,12 @@ def _store(
         best.setdefault(one.engine, one)
     known = {key: [asdict(one) for one in values] for key, values in _stored(cache).items()}
     known[_key(card, options)] = [asdict(one) for one in best.values()]
-    told = {"schema": SCHEMA, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
-    cache.keep(path, json.dumps({**told, "at": str(fmt), "choices": known}, indent=2).encode())
+    head = {"schema": SCHEMA, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
+    cache.keep(path, json.dumps({**head, "at": str(fmt), "choices": known}, indent=2).encode())
 
 
 def _stored(cache: EngineCache) -> dict[str, list[Choice]]:
-    """The profiles of all networks; none where the file is missing or cannot be read."""
+    """The profiles of all networks; empty where the file is missing or cannot be read."""
     path = cache.private_path(PROFILE)
     try:
         values: dict[str, Any] = json.loads(path.read_text()) if path is not None else {}

@@ -1,4 +1,4 @@
-"""Which engines there are, which of them to try for given options, and what each needs to run here."""
+"""Which engines exist, which ones the options allow, and what each needs to run here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_NVIDIA = ("tensorrt", "cuda")
 
 
 def candidates(options: EngineOptions) -> tuple[str, ...]:
-    """Engines to try, in this order; a device or a precision asked for by name is not traded away.
+    """Engines to try, in this order; a device or precision asked for by name is kept.
 
     Raises OptionError where the options contradict each other.
     """
@@ -33,7 +33,7 @@ def candidates(options: EngineOptions) -> tuple[str, ...]:
 
 
 def runs_on_nvidia(options: EngineOptions) -> bool:
-    """Whether the first engine to try that this machine has runs on an NVIDIA GPU; imports no torch."""
+    """Whether the first allowed engine that this machine has runs on an NVIDIA GPU; imports no torch."""
     return _cuda_state()[0] and candidates(options)[0] in ON_NVIDIA
 
 
@@ -54,8 +54,8 @@ def _contradiction(options: EngineOptions) -> str:
     return f"engine={options.engine!r} runs on {where}, not on device={options.device!r}"
 
 
-def takeovers(name: str) -> tuple[str, ...]:
-    """Engines that may go on where ``name`` failed, in this order: the slower ones whose hardware is here."""
+def fallbacks(name: str) -> tuple[str, ...]:
+    """Engines that may continue after ``name`` failed, in this order: slower ones whose hardware is here."""
     slower = FASTEST_FIRST[FASTEST_FIRST.index(name) + 1 :]
     return tuple(n for n in slower if n not in ON_NVIDIA or has_nvidia_gpu())
 
@@ -63,7 +63,7 @@ def takeovers(name: str) -> tuple[str, ...]:
 def make_backend(
     name: str, weights: Path, card: Card, options: EngineOptions, cache: EngineCache
 ) -> Backend:
-    """The backend of a name. Raises EngineLoadError where it cannot run here, with what to install."""
+    """The backend of an engine. Raises EngineLoadError, with what to install, where it cannot run here."""
     if name == "openvino":
         return OpenVinoBackend(weights, card, options, cache)
     try:
@@ -83,8 +83,8 @@ def make_backend(
 
 
 def obstacle(options: EngineOptions) -> str:
-    """Why this machine cannot run an engine in a precision, both by name, "" where it can; builds nothing."""
-    from vderain.engines.tiers import weights_of  # which asks this module what runs here
+    """The reason why this machine cannot run an engine in a precision, "" where it can; builds nothing."""
+    from vderain.engines.tiers import weights_of  # which imports this module
 
     weights, card = weights_of(options)
     try:
@@ -96,7 +96,7 @@ def obstacle(options: EngineOptions) -> str:
 
 
 def usable_engines() -> list[tuple[str, bool, str]]:
-    """(name, usable, the devices or the reason) of every engine, the fastest first; imports no torch."""
+    """(name, usable, devices or reason) of every engine, the fastest first; imports no torch."""
     return [
         ("tensorrt", *_tensorrt_state()),
         ("cuda", *_cuda_state()),
@@ -106,11 +106,11 @@ def usable_engines() -> list[tuple[str, bool, str]]:
 
 
 def _tensorrt_state() -> tuple[bool, str]:
-    usable, told = _cuda_state()
+    usable, state = _cuda_state()
     version = package_version("torch-tensorrt", "torch_tensorrt")
     if usable and version is None:
         return False, "torch-tensorrt is missing; pip install 'vderain[nvidia]'"
-    return usable, f"torch-tensorrt {version}" if usable else told
+    return usable, f"torch-tensorrt {version}" if usable else state
 
 
 def _cuda_state() -> tuple[bool, str]:

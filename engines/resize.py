@@ -1,4 +1,4 @@
-"""Computing the change at a smaller size: the change is enlarged, never the image."""
+"""Computes the change at a smaller size and enlarges the change; the image keeps its size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ScaledEngine:
         return added(self.change(clip), clip, strength)
 
     def change(self, clip: Clip) -> Future:
-        """Shrink the clip's planes by averaging and start computing; the change is enlarged."""
+        """Shrink the clip's planes by averaging and submit them; the result is enlarged."""
         planes = clip_inputs(clip, self._fmt, self.window)
         shapes = self._inner_fmt.clip_shapes(self.window.seen_frames)
         small = [

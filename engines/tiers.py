@@ -1,4 +1,4 @@
-"""Which of the shipped tiers runs: by the machine for a file, and as a ladder for a camera."""
+"""Chooses the tier of weights: one by the machine for a file, several for a camera."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ON_A_CPU = "fast"
 
 @dataclass(frozen=True, slots=True)
 class TierChoice:
-    """A tier, and why it was chosen; no reason where the user named it or brought the weights."""
+    """A tier and why it was chosen; the reason is "" where the user named the tier or the weights."""
 
     tier: str
     reason: str = ""
 
 
 def chosen(options: EngineOptions) -> TierChoice:
-    """The tier that derains files. Raises OptionError where the options contradict each other."""
+    """The tier for files. Raises OptionError where the options contradict each other."""
     if options.tier != "auto" or options.weights is not None:
         return TierChoice(_ON_A_CPU if options.tier == "auto" else options.tier)
     best = SHIPPED_TIERS[0]
@@ -32,14 +32,14 @@ def chosen(options: EngineOptions) -> TierChoice:
 
 
 def with_tier(options: EngineOptions) -> EngineOptions:
-    """The options with the tier that ``auto`` stands for. Raises OptionError as of ``chosen``."""
+    """The options with the tier that ``auto`` stands for. Raises OptionError as ``chosen`` does."""
     return replace(options, tier=chosen(options).tier)
 
 
 def camera_tiers(options: EngineOptions) -> tuple[str, ...]:
-    """What a camera may be derained with, the best first: the chosen tier and the faster ones.
+    """The tiers a camera may use, the best first: the chosen one and the faster ones.
 
-    Own weights are the only ones; their tier is the name on their card. Raises OptionError, WeightsError.
+    A user's own weights are the only choice; their tier is the name on their card. Raises OptionError, WeightsError.
     """
     if options.weights is not None:
         return (weights_of(options)[1].tier,)
@@ -48,5 +48,5 @@ def camera_tiers(options: EngineOptions) -> tuple[str, ...]:
 
 
 def weights_of(options: EngineOptions) -> tuple[Path, Card]:
-    """The weights that the options ask for, and their card. Raises WeightsError, OptionError."""
+    """Path and card of the weights that the options name. Raises WeightsError, OptionError."""
     return find_weights(chosen(options).tier, options.weights)

@@ -9,7 +9,7 @@ import torch
 from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, HostStream, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.engines.test_takeover import FMT, exact, run
+from tests.engines.test_fallback import FMT, exact, run
 from tests.fakes import GRAY
 from vderain.engines import registry
 from vderain.engines.backends import nvidia
@@ -218,7 +218,7 @@ def swapping(weights, monkeypatch, devices):
     return report.engines, out, expected
 
 
-TOOK_OVER = "tensorrt was built meanwhile and took over after 1 frames"
+USED = "tensorrt was built during the run and used after 1 frames"
 
 
 @pytest.mark.parametrize("room", [3, 4, 5])
@@ -229,7 +229,7 @@ def test_an_engine_without_room_beside_the_running_one_opens_when_that_is_closed
     device = HostDevice(room)
     engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
     assert out == expected
-    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (USED,))]
     assert len(PROGRAMS) == 1
     assert free_slots(device) == room
 
@@ -239,7 +239,7 @@ def test_with_room_for_both_no_frame_waits_for_the_running_one_to_close(weights,
     device = HostDevice(room)
     engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
     assert out == expected
-    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (TOOK_OVER,))]
+    assert [(spec.name, spec.notes) for spec in engines] == [("tensorrt", (USED,))]
 
 
 def test_an_engine_that_does_not_fit_alone_either_leaves_the_run_to_the_first(weights, monkeypatch):
@@ -298,7 +298,7 @@ def test_an_engine_that_cannot_run_for_other_reasons_leaves_the_running_one_open
     assert out == expected
     assert [spec.name for spec in engines] == ["cuda"]
     assert engines[0].notes[-1].startswith("tensorrt was built and cannot run, cuda continues: ")
-    assert "took over" not in engines[0].notes[-1]
+    assert "used after" not in engines[0].notes[-1]
 
 
 class Tight(HostDevice):

@@ -96,10 +96,10 @@ def test_a_gpu_that_fails_in_the_middle_of_a_file_costs_no_frame(
     assert [spec.name for spec in report.engines] == ["cuda"]
     (note,) = report.engines[0].notes
     assert note.startswith("tensorrt failed at frame")
-    assert "illegal memory access" in note and "the next engine took over" in note
+    assert "illegal memory access" in note and "fell back to the next engine" in note
 
 
-def test_engines_take_over_until_one_holds(weights, cache_folder, monkeypatch):
+def test_engines_fall_back_until_one_holds(weights, cache_folder, monkeypatch):
     devices = {
         "tensorrt": failing("wait", 2),
         "cuda": failing("launch", 1),
@@ -221,7 +221,7 @@ def test_the_run_begins_with_cuda_and_tensorrt_takes_over_between_two_frames(
         assert "tensorrt is being built" in report.engines[0].notes[0]
         return
     assert report.engines[0].name == "tensorrt"
-    after = f"tensorrt was built meanwhile and took over after {looks - 1} frames"
+    after = f"tensorrt was built during the run and used after {looks - 1} frames"
     assert report.engines[0].notes == (after,)
     assert devices["cuda"].calls.count("upload") == looks - 1
     assert devices["cuda"].live == 0

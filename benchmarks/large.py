@@ -25,7 +25,7 @@ import numpy as np
 from vderain.clips import still_clip
 from vderain.diagnostics.diagnosis import installed_versions
 from vderain.engines import open_engine
-from vderain.engines.store.selfcheck import check_pictures, fitted, planes_from_rgb
+from vderain.engines.store.selfcheck import check_images, fitted, planes_from_rgb
 from vderain.errors import VderainError
 from vderain.frames import Clip, PlaneFormat
 from vderain.machine import cpu_fields, cpu_model
@@ -41,7 +41,7 @@ WAYS = [
 
 def rainy_clip(fmt: PlaneFormat, frames: int) -> Clip:
     """The same frame ``frames`` times."""
-    image = fitted(check_pictures()["rainy"], fmt.height, fmt.width)
+    image = fitted(check_images()["rainy"], fmt.height, fmt.width)
     return still_clip(planes_from_rgb(image, fmt), fmt, frames)
 
 

@@ -1,1 +1,1 @@
-"""The network as OpenVINO graphs: exported with torch once, read without it ever after."""
+"""The network as OpenVINO graphs: exported once with torch, read without it."""

@@ -1,8 +1,8 @@
-"""The file of graphs next to a weights file: ``mine.openvino`` beside ``mine.safetensors``.
+"""The file of graphs next to a weights file: ``mine.openvino`` next to ``mine.safetensors``.
 
-A tar file under LZMA, since its graphs share most of their numbers: which weights they were made of, what the
-network answers to the pictures of the self-check, and the graphs. 8-bit 4:2:0 in BT.601 and BT.709 has graphs
-of its own, which read the planes as they are; every other format goes through the graph of the change in RGB.
+A tar file under LZMA, since its graphs share most of their numbers. It holds the graphs, the digest of the
+weights and the network's predictions for the images of the self-check. 8-bit 4:2:0 in BT.601 and BT.709 has
+graphs of its own, which read the planes as they are; other formats use the graph of the change in RGB.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SUFFIX = ".openvino"
 RGB = "rgb"  # the graph of the change in RGB
 SCHEMA = 1
 
-Answers = Mapping[str, npt.NDArray[np.float16]]
-"""Name of a picture of the self-check -> the change of its stack in RGB, (3, H, W)."""
+Predictions = Mapping[str, npt.NDArray[np.float16]]
+"""Name of an image of the self-check -> the change of its stack in RGB, (3, H, W)."""
 
 _ABOUT = "about.json"
 _OWN_MATRICES: tuple[Matrix, ...] = ("bt601", "bt709")
@@ -44,7 +44,7 @@ class GraphFile:
     """The graphs of one network. ``graphs`` holds (XML, weights) by name, see ``graph_name``."""
 
     graphs: Mapping[str, tuple[bytes, bytes]]
-    answers: Answers
+    predictions: Predictions
 
     def change_model(self, ov: Any, core: Any) -> Any:
         """The network's change in RGB, in float32: (1, C, H, W) -> (1, 3, H, W) of any size."""
@@ -71,12 +71,12 @@ class GraphFile:
 
 
 def graph_path(weights: Path) -> Path:
-    """Where the graphs of a weights file lie."""
+    """The path of the graphs of a weights file."""
     return weights.with_suffix(SUFFIX)
 
 
 def own_formats() -> list[PlaneFormat]:
-    """One format, of any size, of each kind that has a graph of its own where the network can pack it."""
+    """One format, of any size, for each kind that has a graph of its own and that the network can pack."""
     return [
         PlaneFormat("yuv420", 64, 64, 8, matrix, full_range)
         for matrix in _OWN_MATRICES
@@ -85,24 +85,24 @@ def own_formats() -> list[PlaneFormat]:
 
 
 def graph_name(fmt: PlaneFormat, *, int8: bool) -> str:
-    """What the graph for the planes of a format is called, whether there is one or not."""
+    """The name of the graph between a format's planes; not every format has such a graph."""
     span = "full" if fmt.full_range else "limited"
     name = f"{fmt.layout}-{fmt.bit_depth}-{fmt.matrix}-{span}"
     return f"int8-{name}" if int8 else name
 
 
 def rgb_name(*, int8: bool) -> str:
-    """What the graph of the change in RGB is called."""
+    """The name of the graph of the change in RGB."""
     return f"int8-{RGB}" if int8 else RGB
 
 
 def write_graphs(weights: Path, card: Card, file: GraphFile) -> Path:
     """Write the graphs of a weights file next to it, whole or not at all. Raises OSError."""
     members = {_ABOUT: json.dumps(_about(card), indent=2).encode()}
-    for picture, answer in file.answers.items():
+    for name, prediction in file.predictions.items():
         stream = io.BytesIO()
-        np.save(stream, answer, allow_pickle=False)
-        members[f"{picture}.npy"] = stream.getvalue()
+        np.save(stream, prediction, allow_pickle=False)
+        members[f"{name}.npy"] = stream.getvalue()
     for name, (xml, numbers) in file.graphs.items():
         members[f"{name}.xml"], members[f"{name}.bin"] = xml, numbers
     tar = io.BytesIO()
@@ -119,7 +119,7 @@ def write_graphs(weights: Path, card: Card, file: GraphFile) -> Path:
 def graphs_state(weights: Path, card: Card) -> tuple[str, str]:
     """(sha256 of the graphs next to a weights file, why they cannot be used); one of them is "".
 
-    Reads their beginning only.
+    Reads only the beginning of the file.
     """
     path = graph_path(weights)
     try:
@@ -144,7 +144,7 @@ def read_graphs(weights: Path) -> GraphFile:
         with tarfile.open(path, mode="r:xz") as archive:
             for member in archive:
                 members[member.name] = _member(archive, member)
-        answers = {
+        predictions = {
             name.removesuffix(".npy"): np.load(io.BytesIO(data), allow_pickle=False)
             for name, data in members.items()
             if name.endswith(".npy")
@@ -158,11 +158,11 @@ def read_graphs(weights: Path) -> GraphFile:
         raise WeightsError(
             f"{path}: damaged ({error}); install it again, or make it with vderain export --graphs"
         ) from None
-    return GraphFile(graphs, answers)
+    return GraphFile(graphs, predictions)
 
 
 class _StaleError(Exception):
-    """The graphs are of other weights."""
+    """The graphs belong to other weights."""
 
 
 _DAMAGED = (
@@ -195,7 +195,7 @@ def _about(card: Card) -> dict[str, Any]:
 
 
 def _check(about: dict[str, Any], card: Card) -> None:
-    """Raise _StaleError unless the graphs were made of a card's weights, in this form."""
+    """Raise _StaleError unless the graphs were made of a card's weights, in the current form."""
     if about["schema"] != SCHEMA:
         raise _StaleError("was written by another version of vderain")
     config = CONFIGS[about["network"]].from_dict(about["config"])

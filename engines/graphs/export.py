@@ -1,4 +1,4 @@
-"""Makes the graphs of a weights file: with torch, once."""
+"""Makes the graphs of a weights file, with torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vderain.weights import find_weights, load_network
 
 
 def export_graphs(weights: Path) -> Path:
-    """Write the graphs of a weights file next to it; returns where.
+    """Write the graphs of a weights file next to it; returns their path.
 
     Raises WeightsError where weights or card cannot be used, EngineLoadError without openvino, SinkError where
     the file cannot be written.
@@ -35,7 +35,9 @@ def export_graphs(weights: Path) -> Path:
     ov = import_openvino()
     _, card = find_weights(weights.stem, str(weights))
     network = load_network(weights, card)
-    answers = {name: _answer(network, stack) for name, stack in check_stacks(card.config).items()}
+    predictions = {
+        name: _prediction(network, stack) for name, stack in check_stacks(card.config).items()
+    }
     graphs: dict[str, tuple[bytes, bytes]] = {}
     forms = {False: network}
     if card.int8:
@@ -49,12 +51,12 @@ def export_graphs(weights: Path) -> Path:
                 model = planes_model(ov, form, padded)
                 graphs[graph_name(fmt, int8=int8)] = ir_bytes(ov, model, half=True)
     try:
-        return write_graphs(weights, card, GraphFile(graphs, answers))
+        return write_graphs(weights, card, GraphFile(graphs, predictions))
     except OSError as error:
         raise SinkError(f"{weights}: its graphs cannot be written ({error.strerror})") from error
 
 
 @torch.inference_mode()
-def _answer(network: ChangeNetwork, stack: np.ndarray) -> np.ndarray:
+def _prediction(network: ChangeNetwork, stack: np.ndarray) -> np.ndarray:
     change = network.change(torch.from_numpy(stack)[None])[0].numpy()
     return bounded(change, stack).astype(np.float16)

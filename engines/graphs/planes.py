@@ -1,4 +1,4 @@
-"""A graph between the planes of one format, in OpenVINO's operators: made when an engine is built, without torch."""
+"""A graph between the planes of one format, in OpenVINO's operators; needs no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vderain.network.samples import rgb_from_samples, samples_from_rgb
 
 
 def with_sample_types(ov: Any, model: Any, fmt: PlaneFormat) -> Any:
-    """A model of float32 planes as one that takes them in the format's integers."""
+    """The model of float32 planes, changed to take the format's integers."""
     processor = ov.preprocess.PrePostProcessor(model)
     for index in range(len(model.inputs)):
         processor.input(index).tensor().set_element_type(_sample_type(ov, fmt))
@@ -19,9 +19,9 @@ def with_sample_types(ov: Any, model: Any, fmt: PlaneFormat) -> Any:
 
 
 def between_planes(ov: Any, change: Any, fmt: PlaneFormat, seen_frames: int) -> Any:
-    """A model of a network's change in RGB, (1, C, H, W) -> (1, 3, H, W), put between planes of any format and size.
+    """A model of a network's change in RGB, (1, C, H, W) -> (1, 3, H, W), between planes of any format and size.
 
-    The same arithmetic as in ``network.samples``; the planes need no padding. ``change`` is used up.
+    The arithmetic is that of ``network.samples``; the planes need no padding. ``change`` becomes part of the model.
     """
     ops = ov.opset13
     count = len(fmt.plane_shapes)
@@ -34,8 +34,8 @@ def between_planes(ov: Any, change: Any, fmt: PlaneFormat, seen_frames: int) -> 
     seen = [rgb, *_differences(ops, planes[:count], planes[count:], fmt)]
     parameter = change.get_parameters()[0]
     parameter.output(0).replace(ops.concat(seen, 1).output(0) if len(seen) > 1 else rgb.output(0))
-    answer = change.get_results()[0].input_value(0)
-    outputs = _sample_changes(ops, answer, rgb, fmt)
+    output = change.get_results()[0].input_value(0)
+    outputs = _sample_changes(ops, output, rgb, fmt)
     return ov.Model([ops.result(output) for output in outputs], planes, "change_between_planes")
 
 
@@ -44,7 +44,7 @@ def _sample_type(ov: Any, fmt: PlaneFormat) -> Any:
 
 
 def _rgb(ops: Any, planes: list[Any], fmt: PlaneFormat) -> Any:
-    """(1, 3, H, W) in [0, 1], chroma by the nearest sample."""
+    """(1, 3, H, W) in [0, 1]; chroma is repeated."""
     matrix, offsets = rgb_from_samples(fmt)
     sx, sy = fmt.subsampling
     full = []
@@ -65,7 +65,7 @@ def _rgb(ops: Any, planes: list[Any], fmt: PlaneFormat) -> Any:
 def _differences(
     ops: Any, current: list[Any], neighbours: list[Any], fmt: PlaneFormat
 ) -> list[Any]:
-    """Neighbours' luma minus the frame's, in RGB's unit; of whole numbers, which half precision would round."""
+    """Neighbours' luma minus the frame's, in RGB's unit; computed in integers, which half precision would round."""
     exact = "f32" if fmt.bit_depth == 8 else "i32"
     if fmt.layout == "rgb":
         weights = np.array(RGB_LUMA_WEIGHTS, np.float32)

@@ -1,7 +1,7 @@
-"""The reference where there is no torch: the graph of the change in RGB, in float32, once it has proved itself.
+"""The reference where torch is missing: the graph of the change in RGB in float32, checked before its use.
 
-It must give the answers of the torch network that were stored when the graphs were made. Around it planes are
-converted in numpy, apart from the operators that ``graphs.planes`` makes for the engine.
+It must reproduce the predictions of the torch network that were stored at the export. Planes are converted in
+numpy, independently of the operators that ``graphs.planes`` makes for the engine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from vderain.clips import Window
 from vderain.engines.engine import added, clip_inputs, spec_from_card
 from vderain.engines.graphs.archive import GraphFile
-from vderain.engines.store.selfcheck import AGREEMENT_DB, check_pictures, fitted
+from vderain.engines.store.selfcheck import AGREEMENT_DB, check_images, fitted
 from vderain.errors import EngineBuildError
 from vderain.flow.future import Future
 from vderain.frames import Clip, PlaneFormat
@@ -24,7 +24,7 @@ from vderain.network.card import Card
 from vderain.network.config import AnyConfig
 from vderain.network.samples import Values, bounded, network_input, sample_change
 
-CHECKED_PX = (160, 96)  # width and height of what the answers were stored for, at least
+CHECKED_PX = (160, 96)  # least width and height of the images whose predictions are stored
 _SHIFT_PX = 3  # from neighbour to neighbour
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -32,7 +32,7 @@ _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 class GraphReference:
     """``Engine`` for one plane format over the graph of the change in RGB.
 
-    Raises EngineBuildError where that graph does not answer as it did when it was exported.
+    Raises EngineBuildError where the graph does not reproduce the stored predictions.
     """
 
     slots = 1
@@ -64,20 +64,20 @@ class GraphReference:
         return added(self.change(clip), clip, strength)
 
     def change(self, clip: Clip) -> Future:
-        """As the protocol says; computed when the answer is asked for."""
+        """As the protocol says; computed when the result is asked for."""
         inputs = clip_inputs(clip, self._fmt, self.window)
 
         def compute() -> tuple[Any, ...]:
             seen = network_input(inputs, self._fmt, self._config.multiple)
-            return sample_change(self._answer(seen), seen, self._fmt)
+            return sample_change(self._prediction(seen), seen, self._fmt)
 
         return Future(compute)
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Release the memory."""
         self._compiled.clear()
 
-    def _answer(self, seen: Values) -> Values:
+    def _prediction(self, seen: Values) -> Values:
         if seen.shape not in self._compiled:
             model = self._file.change_model(self._ov, self._core)
             model.reshape([1, *seen.shape])
@@ -86,8 +86,8 @@ class GraphReference:
 
     def _prove(self) -> None:
         for name, stack in check_stacks(self._config).items():
-            expected = self._file.answers.get(name)
-            found = bounded(self._answer(stack), stack)
+            expected = self._file.predictions.get(name)
+            found = bounded(self._prediction(stack), stack)
             agreement = (
                 psnr(found, expected, peak=1.0)
                 if expected is not None and expected.shape == found.shape
@@ -95,21 +95,21 @@ class GraphReference:
             )
             if not agreement >= AGREEMENT_DB:
                 raise EngineBuildError(
-                    f"openvino in float32 answers {name} otherwise than the network did when its graphs"
+                    f"openvino in float32 computes {name} otherwise than the network did when its graphs"
                     f" were made ({agreement:.1f} dB); vderain export --graphs makes them again"
                 )
 
 
 def check_stacks(config: AnyConfig) -> dict[str, Values]:
-    """What the stored answers answer: the pictures of the self-check as a network takes them, (C, H, W).
+    """The inputs of the stored predictions: images of the self-check as a network takes them, (C, H, W).
 
     Their neighbours are shifted copies, in order of brightness.
     """
     width, height = (-(-side // config.multiple) * config.multiple for side in CHECKED_PX)
     count = config.channels - 3
     stacks = {}
-    for name, picture in check_pictures().items():
-        rgb = fitted(picture, height, width).astype(np.float32).transpose(2, 0, 1) / 255
+    for name, image in check_images().items():
+        rgb = fitted(image, height, width).astype(np.float32).transpose(2, 0, 1) / 255
         luma = np.tensordot(_LUMA, rgb, 1)
         shifted = [np.roll(luma, _SHIFT_PX * (index + 1), 1) - luma for index in range(count)]
         ordered = np.sort(np.stack(shifted), 0) if shifted else np.empty((0, height, width))

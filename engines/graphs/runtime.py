@@ -1,4 +1,4 @@
-"""OpenVINO itself: its import, its core, and a model as bytes."""
+"""OpenVINO itself: its import, its core, and models as bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vderain.errors import EngineLoadError
 def import_openvino() -> Any:
     """The openvino module; EngineLoadError where it cannot be imported.
 
-    From its import on, openvino reports its use over the network if it finds openvino_telemetry,
-    without asking. A tool for private footage must not, so that package is hidden meanwhile.
+    openvino reports its use over the network, without asking, if it finds openvino_telemetry when it is
+    imported. A tool for private footage must not do so; the package is hidden during the import.
     """
     hide = "openvino_telemetry" not in sys.modules
     if hide:
@@ -45,7 +45,7 @@ def open_core(ov: Any) -> Any:
 
 
 def ir_bytes(ov: Any, model: Any, *, half: bool = False) -> tuple[bytes, bytes]:
-    """OpenVINO's IR of a model: the XML of the graph, and its weights, in float16 with ``half``."""
+    """OpenVINO's IR of a model: the XML of the graph and its weights, in float16 with ``half``."""
     with tempfile.TemporaryDirectory() as folder:  # openvino writes to paths only
         graph, weights = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
         if half:
@@ -56,14 +56,14 @@ def ir_bytes(ov: Any, model: Any, *, half: bool = False) -> tuple[bytes, bytes]:
 
 
 def read_ir(core: Any, xml: bytes, weights: bytes) -> Any:
-    """The model of an IR; RuntimeError where the bytes are none."""
+    """The model of an IR; RuntimeError where the bytes are no IR."""
     return core.read_model(io.BytesIO(xml), io.BytesIO(weights))
 
 
 def widened(ov: Any, model: Any) -> Any:
     """The model with its float16 weights as float32.
 
-    Left to OpenVINO 2026.4, models of several streams compute with the wrong weights at times.
+    OpenVINO 2026.4 converts them itself, but then models of several streams at times use wrong weights.
     """
     for op in model.get_ops():
         source = op.input_value(0).get_node() if op.get_type_name() == "Convert" else op
@@ -76,7 +76,7 @@ def widened(ov: Any, model: Any) -> Any:
 
 
 def pack(ov: Any, model: Any) -> bytes:
-    """A model as one piece: the length of the graph's XML, the XML, the weights."""
+    """A model as one block of bytes: the length of the graph's XML, the XML, the weights."""
     xml, weights = ir_bytes(ov, model)
     return len(xml).to_bytes(8, "little") + xml + weights
 

@@ -1,4 +1,4 @@
-"""From a torch network to OpenVINO models; this is where torch is needed."""
+"""Converts a torch network to OpenVINO models."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.inference.fold import fold
 from vderain.network.inference.graph import planes_graph
 
-TRACED_PX = 64  # side of the planes that a graph is traced with; it serves every size
+TRACED_PX = 64  # side of the planes that a graph is traced with; the graph takes every size
 
 
 def planes_model(ov: Any, network: ChangeNetwork, fmt: PlaneFormat) -> Any:
     """A network between planes of any size, as float32; ``fmt`` needs no padding."""
-    # Every input is a tensor of its own: the tracer takes one given twice for one input.
+    # Every input is a tensor of its own: the tracer merges inputs that are the same tensor.
     shapes = fmt.clip_shapes(network.config.seen_frames)
     return _converted(
         ov, planes_graph(network, fmt), [torch.zeros(1, 1, *shape) for shape in shapes]
@@ -44,6 +44,6 @@ class _Change(nn.Module):
 
 def _converted(ov: Any, module: nn.Module, inputs: list[Tensor]) -> Any:
     with warnings.catch_warnings():
-        # of the tracer, about sizes that are constant on purpose
+        # Warnings of the tracer about sizes that are constant on purpose.
         warnings.simplefilter("ignore")
         return ov.convert_model(module.eval(), example_input=tuple(inputs))

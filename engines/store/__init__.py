@@ -1,1 +1,1 @@
-"""Built engines on disk, with the key and the self-check that vouch for them."""
+"""Built engines on disk, with their key and their self-check."""

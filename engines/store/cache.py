@@ -1,7 +1,8 @@
-"""Built engines on disk: an entry is a binary and a JSON sidecar that vouches for it.
+"""Built engines on disk: an entry is a binary and a JSON sidecar with its digest.
 
-What cannot be read, or does not fit its sidecar, is built again; what cannot be written is used
-without being kept. Where a folder takes no locks two processes may build the same engine, and the last wins.
+An entry that cannot be read or does not match its sidecar is built again; an engine that cannot be written is
+used without being kept. Where a folder has no locks, two processes may build the same engine; the last one is
+kept.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ SIDECAR_SCHEMA = 1
 _OWN_FILE = re.compile(
     r"[0-9a-f]{64}\.(bin|json|lock)|vderain-.*\.tmp|timing-[0-9a-f]{16}\.bin|profile\.json"
 )
-_ABANDONED_S = 3600.0  # a temporary file this old belongs to no living build
-_LOCK_PATIENCE_S = 900.0  # then the other process hangs, and building twice is better than waiting
+_ABANDONED_S = 3600.0  # a temporary file this old belongs to no running build
+_LOCK_PATIENCE_S = 900.0  # then the other process hangs, and a second build is better than waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Built:
 
 
 def cache_dir() -> Path:
-    """Where built engines are kept: $VDERAIN_CACHE, else the user's cache directory."""
+    """The folder of built engines: $VDERAIN_CACHE, else the user's cache directory."""
     own = os.environ.get("VDERAIN_CACHE")
     if own:
         return Path(own).expanduser()
@@ -54,7 +55,7 @@ def cache_dir() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A built engine as a user sees it; ``fault`` says why it cannot be used, "" where it can."""
+    """A built engine for listings; ``fault`` says why it cannot be used, "" where it can."""
 
     digest: str
     engine: str = ""
@@ -70,7 +71,7 @@ class Entry:
 class EngineCache:
     """A private directory of built engines.
 
-    Never raises for what is wrong with the directory: ``fetch`` then builds, and notes it.
+    Raises nothing for faults of the directory: ``fetch`` then builds, and adds a note.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -91,10 +92,10 @@ class EngineCache:
         *,
         fresh: bool = False,
     ) -> Built:
-        """The engine of a key, built where it is not there, by one process at a time.
+        """The engine of a key; where it is missing, one process at a time builds it.
 
-        What ``build`` raises passes through. Adds to ``notes`` where the engine could not be kept.
-        ``fresh`` builds even where there is an entry, and replaces it.
+        Raises what ``build`` raises. Adds to ``notes`` where the engine could not be kept. With ``fresh`` it is
+        built and replaced even where there is an entry.
         """
         if self._folder is None or self._reason:
             notes.append(f"engine not cached: {self._folder or 'cache'}: {self._reason}")
@@ -103,7 +104,7 @@ class EngineCache:
         if found is not None:
             return found
         with _lock(self._folder / f"{key.digest}.lock"):
-            # Another process may have built it meanwhile.
+            # Another process may have built it in the meantime.
             found = None if fresh else self._read(key)
             if found is not None:
                 return found
@@ -115,22 +116,22 @@ class EngineCache:
             return built
 
     def has(self, key: EngineKey) -> bool:
-        """Whether a sound entry is there."""
+        """Whether there is a sound entry."""
         return self._folder is not None and not self._reason and self._read(key) is not None
 
     def private_path(self, name: str) -> Path | None:
-        """Where a file beside the entries lies; None where the directory cannot be used."""
+        """The path of a file next to the entries; None where the directory cannot be used."""
         return self._folder / name if self._folder is not None and not self._reason else None
 
     def keep(self, path: Path, data: bytes) -> None:
-        """Write a file beside the entries, whole or not at all; what cannot be written is done without."""
+        """Write a file next to the entries, whole or not at all; a failure is logged and otherwise ignored."""
         try:
             _write(path, data)
         except OSError as error:
             logger.warning("%s: cannot be written (%s)", path, _words(error))
 
     def entries(self, *, verify: bool = False) -> list[Entry]:
-        """What lies here, sorted by what it is; ``verify`` reads every byte of it."""
+        """The entries, sorted by engine; ``verify`` reads every byte of them."""
         sidecars = [path for path in self._own_files() if path.suffix == ".json"]
         found = [self._entry(path, verify) for path in sidecars if path.name != "profile.json"]
         return sorted(found, key=lambda entry: (entry.engine, entry.precision, entry.digest))
@@ -156,7 +157,7 @@ class EngineCache:
             return Entry(path.stem, fault=f"unreadable ({_words(error)})")
 
     def remove(self, digests: Collection[str] | None = None) -> int:
-        """Delete entries, all of them and what else vderain keeps here by default; returns the bytes freed.
+        """Delete all entries and vderain's other files in this directory; returns the bytes freed.
 
         Raises OSError where a file cannot be deleted.
         """
@@ -170,17 +171,17 @@ class EngineCache:
 
     @property
     def usable(self) -> bool:
-        """Whether entries can be kept and trusted."""
+        """Whether entries can be kept, and nobody else may write them."""
         return self._folder is not None and not self._reason and os.access(self._folder, os.W_OK)
 
     @property
     def folder(self) -> Path | None:
-        """The directory; None where the user has none."""
+        """The directory; None for a user without one."""
         return self._folder
 
     @property
     def size(self) -> int:
-        """Bytes that the entries take."""
+        """Size of all entries in bytes."""
         total = 0
         for path in self._own_files():
             with contextlib.suppress(OSError):
@@ -200,7 +201,7 @@ class EngineCache:
         return self._verified(self._folder / f"{key.digest}.json", key.text)
 
     def _verified(self, path: Path, key_text: str) -> Built | None:
-        """What a sidecar vouches for, or None, with a warning where it is not what was built."""
+        """The binary that a sidecar describes; None, with a warning, where it does not match."""
         try:
             sidecar = json.loads(path.read_text())
             if sidecar["schema"] != SIDECAR_SCHEMA or sidecar["key"] != key_text:
@@ -227,11 +228,11 @@ class EngineCache:
             "check": built.check,
         }
         _write(self._folder / f"{key.digest}.bin", built.blob)
-        # The sidecar comes last: without it, or with another build's, there is no entry.
+        # The sidecar is written last: without it, or with that of another build, there is no entry.
         _write(self._folder / f"{key.digest}.json", json.dumps(sidecar, indent=2).encode())
 
     def _sweep(self) -> None:
-        """Remove what killed builds left behind."""
+        """Remove temporary files of killed builds."""
         for path in self._own_files():
             if path.suffix == ".tmp":
                 with contextlib.suppress(OSError):
@@ -263,7 +264,7 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold an entry's lock; goes on without where there is none, or another holds it too long."""
+    """Hold an entry's lock; continue without it where locks do not work or another process holds it too long."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):  # its Timeout is an OSError
             stack.enter_context(FileLock(path, timeout=_LOCK_PATIENCE_S))
@@ -271,7 +272,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _distrust(folder: Path) -> str:
-    """Why binaries from a directory must not be loaded; "" where nothing speaks against it."""
+    """Why binaries of a directory must not be loaded; "" where they may be."""
     if not hasattr(os, "getuid"):
         return ""
     status = folder.stat()

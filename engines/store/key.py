@@ -1,4 +1,4 @@
-"""What makes a built engine usable: everything that changes the binary or its answers, as one digest."""
+"""The key of a built engine: a digest of everything that changes the binary or its results."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from vderain.frames import PlaneFormat
 from vderain.machine import CPUINFO, cpu_fields, cpu_flags, package_version
 from vderain.network.config import AnyConfig
 
-# Raised with every change of the exported graph, the self-check, its bars or its pictures.
+# Raised with every change of the exported graph, the self-check, its bars or its images.
 WRAPPER_SCHEMA = 2
 
-# What flags of the CPU bear on arithmetic, by how their names begin, on x86 and Arm.
+# Prefixes of the CPU flags that affect arithmetic, on x86 and Arm.
 _INSTRUCTION_SETS = ("sse4", "avx", "amx", "fma", "f16c", "asimd", "sve", "bf16", "i8mm", "fphp")
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """Identifies a built engine; two equal keys may share a binary and its self-check."""
+    """Identifies a built engine; engines with equal keys share a binary and its self-check."""
 
     engine: str
     precision: str
     device: str
-    features: tuple[str, ...]  # what the device says it can, the CPU's model and instruction sets
+    features: tuple[str, ...]  # of the device: the CPU's model and instruction sets, or the GPU's
     weights: str  # sha256 of the file
-    config: AnyConfig  # which network, and T, included
-    format: PlaneFormat  # its size too, where the binary depends on it
-    versions: tuple[tuple[str, str], ...]  # of the packages that built it and that run it
-    calibration: tuple[tuple[str, float, float], ...] = ()  # of int8, which the weights do not hold
+    config: AnyConfig  # of the network, with T
+    format: PlaneFormat  # with its size where the binary depends on it
+    versions: tuple[tuple[str, str], ...]  # of the packages that build and run it
+    calibration: tuple[tuple[str, float, float], ...] = ()  # of int8; not part of the weights
     schema: int = WRAPPER_SCHEMA
 
     @cached_property
     def text(self) -> str:
-        """The canonical form: JSON with sorted keys; holds no path."""
+        """The canonical form: JSON with sorted keys, without paths."""
         return json.dumps({**asdict(self), "network": self.config.kind}, sort_keys=True)
 
     @cached_property
@@ -52,9 +52,9 @@ def package_versions(*names: str) -> tuple[tuple[str, str], ...]:
 
 
 def cpu_features(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
-    """The CPU's model and the instruction sets that bear on arithmetic, sorted.
+    """The CPU's model and the instruction sets that affect arithmetic, sorted.
 
-    Where the system does not list instruction sets (not Linux), only the model.
+    Only the model where the system does not list instruction sets (outside Linux).
     """
     fields = cpu_fields(cpuinfo)
     if not fields:

@@ -1,4 +1,4 @@
-"""How every backend opens an engine: the first precision that passes the self-check, from the cache or built."""
+"""Opens engines: the first precision that passes the self-check, from the cache or built."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 _Opened = TypeVar("_Opened", bound=Engine)
 
 Load = Callable[[PlaneFormat, str, list[str]], tuple[_Opened, CheckResult]]
-"""From a format, a precision and the notes so far to an engine and the self-check's verdict of it."""
+"""(format, precision, notes so far) -> an engine and the result of its self-check."""
 
 
 def first_passing(
     name: str, fmt: PlaneFormat, precisions: Sequence[str], load: Load[_Opened]
 ) -> _Opened:
-    """An engine in the first precision that passes; EngineBuildError where none does."""
+    """An engine in the first precision that passes; EngineBuildError where none passes."""
     notes: list[str] = []
     for precision in precisions:
         engine, check = load(fmt, precision, notes)
@@ -42,9 +42,9 @@ def load_cached(
     make: Callable[[bytes, list[str]], _Opened],
     notes: list[str],
 ) -> tuple[_Opened, CheckResult]:
-    """An engine made of what the cache holds, which is built again where it cannot be used.
+    """An engine made of the cached binary, which is built again where it cannot be used.
 
-    Not where the memory is full: another build would need the same, and more while it goes on.
+    It is not built again where memory is short: a build needs more memory than the engine.
     """
     built = cache.fetch(key, build, notes)
     before = len(notes)
@@ -53,7 +53,7 @@ def load_cached(
     except NoRoomError:
         raise
     except EngineLoadError as error:
-        del notes[before:]  # what was tried with bytes that are of no use
+        del notes[before:]  # they are about the binary that is replaced
         logger.warning("the cached engine for %s is built again: %s", key.format, error)
         built = cache.fetch(key, build, notes, fresh=True)
         engine = make(built.blob, notes)

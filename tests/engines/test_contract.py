@@ -142,8 +142,8 @@ def test_any_size_works(open_one, weights, size):
 def test_4k_goes_untiled(open_one, weights, monkeypatch):
     if open_one.runs[0] in ("cuda", "tensorrt") and not torch.cuda.is_available():
         pytest.skip("float16 at 4K takes a CPU too long")
-    pictures = {"rainy": selfcheck.check_pictures()["rainy"]}
-    monkeypatch.setattr(selfcheck, "check_pictures", lambda: pictures)  # three at 4K take long
+    pictures = {"rainy": selfcheck.check_images()["rainy"]}
+    monkeypatch.setattr(selfcheck, "check_images", lambda: pictures)  # three at 4K take long
     check(open_one, weights, make_clip(make_format("gray", 3840, 2160)))
 
 

@@ -22,7 +22,7 @@ from vderain.engines.resize import scaled_format
 from vderain.engines.store.selfcheck import (
     CheckResult,
     check_engine,
-    check_pictures,
+    check_images,
     fitted,
     planes_from_rgb,
 )
@@ -190,8 +190,8 @@ def test_self_check_results_survive_the_sidecar():
     assert CheckResult(**json.loads(json.dumps(result.to_dict()))) == result
 
 
-def test_check_pictures_fill_any_size():
-    picture = check_pictures()["rainy"]
+def test_check_images_fill_any_size():
+    picture = check_images()["rainy"]
     height, width = picture.shape[:2]
     large = fitted(picture, 3 * height, 3 * width)
     np.testing.assert_array_equal(large[height : 2 * height, width : 2 * width], picture)

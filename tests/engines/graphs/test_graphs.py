@@ -88,8 +88,8 @@ class TestOneNetwork:
     def test_the_self_check_fails_where_openvino_answers_otherwise(self, mine, tmp_path):
         card = Card.load(mine)
         file = read_graphs(mine)
-        wrong = {name: answer + np.float16(0.1) for name, answer in file.answers.items()}
-        write_graphs(mine, card, replace(file, answers=wrong))
+        wrong = {name: answer + np.float16(0.1) for name, answer in file.predictions.items()}
+        write_graphs(mine, card, replace(file, predictions=wrong))
         with pytest.raises(EngineBuildError, match="otherwise than the network did"):
             backend(mine, tmp_path).open(make_format("yuv420", 44, 36))
 

@@ -1,3 +1,4 @@
+import threading
 from fractions import Fraction
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 from tests.fakes import packet
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Window, clips, newest_clip
+from vderain.flow.workers import Workers
 from vderain.frames import Frame, PlaneFormat
 from vderain.network.change import apply_change
 
@@ -250,3 +252,90 @@ def test_a_streak_of_one_frame_lies_above_the_floor():
 @pytest.mark.parametrize("make", [lambda: collected(pan(1), 5)[0], lambda: collected(pan(3), 1)[0]])
 def test_a_frame_without_neighbours_has_no_floor(make):
     assert make().floor is None
+
+
+def still(count):
+    """What a camera sees that stands still, while something passes by."""
+    planes = [view(30).copy() for _ in range(count)]
+    for index, plane in enumerate(planes):
+        plane[20:34, 6 + 9 * index : 20 + 9 * index] = 240
+    return [frame(plane, index) for index, plane in enumerate(planes)]
+
+
+def cut(count):
+    """Two scenes, the second of another size."""
+    half = count // 2
+    other = PlaneFormat("gray", 80, 50, full_range=True)
+    later = [
+        frame(np.ascontiguousarray(255 - view(60 - 3 * i)[:50, :80]), half + i, other)
+        for i in range(count - half)
+    ]
+    return [*pan(half), packet(1), *later]
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("frames", [1, 3, 5])
+@pytest.mark.parametrize("footage", [pan, still, cut])
+def test_several_threads_make_the_clips_of_one(footage, frames, threads):
+    items, window = footage(10), Window.of(frames)
+    alone = list(clips(items, window))
+    shared = list(clips(items, window, lambda: False, Workers(threads)))
+    assert [item for item, _ in shared] == items
+    for (_, one), (_, other) in zip(alone, shared, strict=True):
+        if one is None:
+            assert other is None
+            continue
+        assert one.format == other.format and same(one, other)
+        assert (one.floor is None) == (other.floor is None)
+        assert one.floor is None or np.array_equal(one.floor, other.floor)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_several_threads_place_neighbours_as_one_does(threads):
+    items, window = pan(10), Window.of(5)
+    alone = [clip for _, clip in clips(items, window, lambda: True)]
+    shared = [clip for _, clip in clips(items, window, lambda: True, Workers(threads))]
+    for one, other in zip(alone, shared, strict=True):
+        pairs = zip(one.unaligned.neighbours, other.unaligned.neighbours, strict=True)
+        for mine, yours in pairs:
+            assert mine.offset == yours.offset
+            assert np.array_equal(mine.flow, yours.flow)
+            assert np.array_equal(mine.hidden, yours.hidden)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_motion_is_searched_once_by_however_many_threads(threads, monkeypatch):
+    searched = []
+    search = Aligner.search
+
+    def counted(self, *pair):
+        searched.append(pair)
+        return search(self, *pair)
+
+    monkeypatch.setattr(Aligner, "search", counted)
+    for _ in clips(pan(12), Window.of(5), lambda: False, Workers(threads)):
+        pass
+    assert searched and len(searched) == len(set(searched))
+
+
+def test_an_aligner_is_used_by_one_thread_only(monkeypatch):
+    users = {}
+    search = Aligner.search
+
+    def watched(self, *pair):
+        users.setdefault(self, set()).add(threading.get_ident())
+        return search(self, *pair)
+
+    monkeypatch.setattr(Aligner, "search", watched)
+    for _ in clips(pan(12), Window.of(5), lambda: False, Workers(4)):
+        pass
+    assert users and all(len(threads) == 1 for threads in users.values())
+
+
+def test_clips_that_are_no_longer_wanted_leave_no_thread():
+    before = set(threading.enumerate())
+    made = clips(pan(12), Window.of(5), lambda: False, Workers(3))
+    next(made)
+    assert set(threading.enumerate()) > before
+    made.close()
+    assert set(threading.enumerate()) == before

@@ -1,5 +1,6 @@
 import threading
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from vderain.clips import clips
 from vderain.flow import stages
 from vderain.frames import Frame, PlaneFormat
 from vderain.options import RunOptions
-from vderain.pipeline import derain
+from vderain.pipeline import align_threads, derain
 
 
 def threads():
@@ -217,3 +218,42 @@ def test_every_format_is_opened_before_its_first_frame_even_where_all_pass():
     source = ListSource([gray_frame(1, 0), small])
     report = derain(source, engine, ListSink(), untouched=lambda frame: True)
     assert len(report.engines) == 2 and not engine.submitted
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_frames_come_in_order_however_many_threads_align_them(threads):
+    rng = np.random.default_rng(0)
+    fmt = PlaneFormat("gray", 48, 32, full_range=True)
+    scene = rng.integers(0, 256, (32, 96), np.uint8)
+    frames = [
+        Frame((np.ascontiguousarray(scene[:, i : 48 + i]),), fmt, pts=i, time_base=Fraction(1, 25))
+        for i in range(9)
+    ]
+    items = [item for frame in frames for item in (frame, packet(frame.pts))]
+    engine, sink = OffsetEngine(0.0), ListSink()
+    engine.frames = 3
+    derain(ListSource(items), engine, sink, options=RunOptions(align_threads=threads))
+    assert [type(item) for item in sink.items] == [type(item) for item in items]
+    for item, made in zip(frames, sink.items[::2], strict=True):
+        assert made.pts == item.pts and np.array_equal(made.planes[0], item.planes[0])
+    assert len(engine.submitted) == 9
+
+
+def test_an_error_in_a_thread_that_aligns_aborts_the_run_and_leaves_no_thread(monkeypatch):
+    def broken(clip):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("vderain.clips.aligned_clip", broken)
+    engine, sink, before = OffsetEngine(), ListSink(), set(threading.enumerate())
+    engine.frames = 3
+    source = ListSource([gray_frame(9, i) for i in range(50)])
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        derain(source, engine, sink, options=RunOptions(align_threads=3))
+    assert sink.state == "aborted" and set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4), (64, 8)])
+def test_half_of_the_cores_align_unless_the_user_says_otherwise(cores, threads, monkeypatch):
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
+    assert align_threads(RunOptions()) == threads
+    assert align_threads(RunOptions(align_threads=5)) == 5

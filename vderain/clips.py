@@ -8,6 +8,7 @@ from there on.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from vderain.alignment import (
     shown,
     thumbnail,
 )
+from vderain.flow.workers import Workers
 from vderain.frames import (
     Clip,
     Frame,
@@ -89,35 +91,60 @@ def _of_ranks(ordered: Sequence[Plane], ranks: Sequence[int]) -> Sequence[Plane]
 
 
 def clips(
-    items: Iterable[Item], window: Window, unaligned: Callable[[], bool] = lambda: False
+    items: Iterable[Item],
+    window: Window,
+    unaligned: Callable[[], bool] = lambda: False,
+    workers: Workers | None = None,
 ) -> Generator[tuple[Item, Clip | None], None, None]:
     """Pair every frame with its clip, in order; packets pass with None.
 
     A frame leaves when as many frames of its stretch have come after it as its window looks ahead, or the
     stretch ends: with the stream, at a discontinuity, a gap in time or a new format. Neighbours beyond an
-    end are replaced by others, and by the frame itself where there are none. Neighbours are aligned here unless
-    ``unaligned``, asked for each clip, says that the engine does it.
+    end are replaced by others, and by the frame itself where there are none. Neighbours are aligned here, by
+    ``workers`` or by the calling thread, unless ``unaligned``, asked for each clip, says that the engine does it.
     """
-    stretch = _Stretch(window, unaligned)
+    aligners = _Aligners()
+
+    def made(around: _Surroundings) -> Clip:
+        clip = around.clip(aligners.own)
+        return clip if unaligned() else aligned_clip(clip)
+
+    yield from (workers or Workers()).in_order(_surroundings(items, window), made)
+
+
+class _Aligners(threading.local):
+    """An aligner for each thread."""
+
+    def __init__(self) -> None:
+        self.own = Aligner()
+
+
+def _surroundings(
+    items: Iterable[Item], window: Window
+) -> Generator[tuple[Item, _Surroundings | None], None, None]:
+    """Pair every frame with what its clip is made of."""
+    stretch = _Stretch(window)
     waiting: deque[Item] = deque()
     for item in items:
         if isinstance(item, Frame):
             seen = Seen(item)
             if not stretch.goes_on(seen):
                 yield from _flushed(waiting, stretch)
-                stretch = _Stretch(window, unaligned)
+                stretch = _Stretch(window)
             stretch.add(seen)
         waiting.append(item)
         while waiting and (isinstance(waiting[0], PassedPacket) or stretch.is_ready):
             first = waiting.popleft()
-            yield first, stretch.next_clip() if isinstance(first, Frame) else None
+            yield first, stretch.next_surroundings() if isinstance(first, Frame) else None
     yield from _flushed(waiting, stretch)
 
 
-def _flushed(waiting: deque[Item], stretch: _Stretch) -> Iterator[tuple[Item, Clip | None]]:
+def _flushed(
+    waiting: deque[Item], stretch: _Stretch
+) -> Iterator[tuple[Item, _Surroundings | None]]:
     while waiting:
         first = waiting.popleft()
-        yield first, stretch.next_clip() if isinstance(first, Frame) else None
+        yield first, stretch.next_surroundings() if isinstance(first, Frame) else None
 
 
 class Recent:
@@ -146,10 +173,10 @@ class Recent:
 
 def newest_clip(recent: tuple[Seen, ...], window: Window, aligner: Aligner) -> Clip:
     """The clip of a ``window`` without look-ahead for the last of ``recent``."""
-    stretch = _Stretch(window, _aligner=aligner)
+    stretch = _Stretch(window)
     for seen in recent:
         stretch.add(seen)
-    return stretch.last_clip()
+    return aligned_clip(stretch.last_surroundings().clip(aligner))
 
 
 def upright_clip(frame: Frame, frames: int = 1) -> Clip:
@@ -201,6 +228,10 @@ class Seen:
         gap_s = self.time_s - last.time_s
         return not self.discontinuity and self.format == last.format and 0 <= gap_s <= _GAP_S
 
+    def prepare(self) -> None:
+        """Make the luma and the thumbnail, before several threads ask for them."""
+        _ = self.thumbnail
+
     @property
     def luma(self) -> Plane:
         """Made when it is first asked for, as the thumbnail is."""
@@ -216,15 +247,46 @@ class Seen:
         return self._thumbnail
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surroundings:
+    """A frame and those around it: all that its clip is made of, in any thread.
+
+    Attributes:
+        seen: the frames, prepared where the frame has neighbours.
+        now: the frame's own place among them.
+        neighbours: the places of its neighbours; None for one that there is not.
+        ranks: as of ``Window``.
+
+    """
+
+    seen: tuple[Seen, ...]
+    now: int
+    neighbours: tuple[int | None, ...]
+    ranks: tuple[int, ...]
+
+    def clip(self, aligner: Aligner) -> Clip:
+        """The frame's clip, whose neighbours are not aligned yet."""
+        current = self.seen[self.now]
+        if not self.neighbours:
+            return Clip(current.planes, current.format)
+        placed = placements(self.seen, self.now, self.neighbours, aligner)
+        neighbours = tuple(
+            Neighbour(current, 0, None, None)
+            if index is None
+            else Neighbour(self.seen[index], index - self.now, place.flow, place.hidden)
+            for index, place in zip(self.neighbours, placed, strict=True)
+        )
+        frames = Unaligned(current, neighbours, self.ranks)
+        return Clip(current.planes, current.format, unaligned=frames)
+
+
 @dataclass(slots=True)
 class _Stretch:
-    """Consecutive frames of one scene and format; clips are asked for in the order of the frames."""
+    """Consecutive frames of one scene and format; surroundings are asked for in the order of the frames."""
 
     window: Window
-    unaligned: Callable[[], bool] = lambda: False
     _seen: deque[Seen] = field(default_factory=deque)
-    _next: int = 0  # of _seen, whose clip is asked for next
-    _aligner: Aligner = field(default_factory=Aligner)
+    _next: int = 0  # of _seen, whose surroundings are asked for next
 
     def goes_on(self, seen: Seen) -> bool:
         """Whether a frame belongs to this stretch."""
@@ -236,39 +298,31 @@ class _Stretch:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next clip needs no further frame."""
+        """Whether the surroundings of the next frame need no further frame."""
         return len(self._seen) - self._next > self.window.lookahead
 
-    def next_clip(self) -> Clip:
-        """The clip of the next frame."""
-        current, indices = self._seen[self._next], self._neighbours()
-        if not indices:
-            clip = Clip(current.planes, current.format)
-        else:
-            placed = placements(list(self._seen), self._next, indices, self._aligner)
-            neighbours = tuple(
-                Neighbour(current, 0, None, None)
-                if index is None
-                else Neighbour(self._seen[index], index - self._next, place.flow, place.hidden)
-                for index, place in zip(indices, placed, strict=True)
-            )
-            frames = Unaligned(current, neighbours, self.window.ranks)
-            clip = Clip(current.planes, current.format, unaligned=frames)
+    def next_surroundings(self) -> _Surroundings:
+        """The next frame and those around it."""
+        neighbours = self._neighbours()
+        if neighbours:
+            for seen in self._seen:
+                seen.prepare()
+        around = _Surroundings(tuple(self._seen), self._next, neighbours, self.window.ranks)
         self._next += 1
         while self._next > self.window.warm_up:
             self._seen.popleft()
             self._next -= 1
-        return clip if self.unaligned() else aligned_clip(clip)
+        return around
 
-    def last_clip(self) -> Clip:
-        """The clip of the newest frame, whatever was asked for before."""
+    def last_surroundings(self) -> _Surroundings:
+        """The newest frame and those before it, whatever was asked for before."""
         self._next = len(self._seen) - 1
-        return self.next_clip()
+        return self.next_surroundings()
 
-    def _neighbours(self) -> list[int | None]:
+    def _neighbours(self) -> tuple[int | None, ...]:
         """Which frames are nearest to the next one; None for one that there is not."""
         window, now = self.window, self._next
         first, last = max(0, now - window.warm_up), min(len(self._seen) - 1, now + window.lookahead)
         others = sorted({*range(first, last + 1)} - {now}, key=lambda i: abs(i - now))
-        chosen: list[int | None] = [*sorted(others[: window.frames - 1])]
-        return chosen + [None] * (window.frames - 1 - len(chosen))
+        chosen = tuple(sorted(others[: window.frames - 1]))
+        return chosen + (None,) * (window.frames - 1 - len(chosen))

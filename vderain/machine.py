@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from contextlib import suppress
 from importlib import metadata
@@ -30,6 +31,12 @@ def cpu_flags(fields: dict[str, str], prefixes: tuple[str, ...]) -> tuple[str, .
 def cpu_model(fields: dict[str, str]) -> str:
     """The processor's name, as well as the system knows it."""
     return fields.get("model name") or platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def package_version(*names: str) -> str | None:

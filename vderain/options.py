@@ -174,6 +174,10 @@ class RunOptions:
     queue_frames: int = option(
         4, "Frames buffered between two stages.", low=1, high=64, expert=True
     )
+    align_threads: int = option(
+        0, "Threads that align neighbouring frames; 0 uses half of the cores, at most 8.",
+        low=0, high=64, expert=True,
+    )  # fmt: skip
     max_memory: float | None = option(
         None,
         "Memory in GiB that the frames of a video may take [default: what is free, at least 4].",

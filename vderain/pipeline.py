@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from vderain.clips import Item, clips, turned
 from vderain.flow.future import Future
 from vderain.flow.stages import StageClock, Stages
+from vderain.flow.workers import Workers
 from vderain.frames import Clip, Frame, PlaneFormat
 from vderain.interfaces import (
     Engine,
@@ -20,8 +21,11 @@ from vderain.interfaces import (
     StreamInfo,
     aligns,
 )
+from vderain.machine import usable_cores
 from vderain.options import RunOptions
 from vderain.report import RunReport, damage_losses
+
+_MOST_ALIGN_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,15 @@ def derain(
     )
     run = _Run(stages, work.opening, _frames_expected(source.info, options))
     window = engine.window.looking_ahead(options.lookahead)
+    aligners = Workers(align_threads(options), stages.clocks["align"])
     encoding = stages.clocks["encode"]
     try:
         with stages:
             decoded = stages.first("decode", source)
             aligned = stages.then(
-                "align", decoded, lambda items: clips(items, window, lambda: aligns(engine))
+                "align",
+                decoded,
+                lambda items: clips(items, window, lambda: aligns(engine), aligners),
             )
             derained = stages.then("derain", aligned, work.derained)
             for item in derained:
@@ -86,6 +93,15 @@ def derain(
         sink.abort()
         raise
     return run.report(source, written, work.specs)
+
+
+def align_threads(options: RunOptions) -> int:
+    """How many threads align neighbours.
+
+    Unless the user says it, half of the cores: decoding and encoding a frame take at least as much CPU time as
+    aligning it does, and the network takes more where it runs on the CPU.
+    """
+    return options.align_threads or min(max(1, usable_cores() // 2), _MOST_ALIGN_THREADS)
 
 
 class _Deraining:

@@ -18,7 +18,7 @@ import numpy as np
 from vderain import __version__
 from vderain.errors import SinkError
 from vderain.files import hidden_name, looking_at, refuse_name, sweep
-from vderain.machine import cpu_fields, cpu_model, package_version
+from vderain.machine import cpu_fields, cpu_model, package_version, usable_cores
 from vderain.network.card import Card
 from vderain.training.evaluation.clips import dry_motion, static_rain
 from vderain.training.evaluation.clips.crops import crops
@@ -140,10 +140,8 @@ def machine() -> dict[str, str]:
     """The processor, and the version of everything that decides about the figures."""
     versions = {name: package_version(name) for name in ("torch", "openvino", "numpy")}
     versions["opencv"] = package_version("opencv-python-headless", "opencv-python")
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
     return {
-        "processor": f"{cpu_model(cpu_fields())}, {cores} cores",
+        "processor": f"{cpu_model(cpu_fields())}, {usable_cores()} cores",
         "vderain": f"vderain {__version__}",
         "python": f"Python {platform.python_version()}",
         **{name: f"{name} {version}" for name, version in versions.items() if version},

@@ -7,6 +7,7 @@ the camera averages the noise that rain brings, and holds wherever it explains a
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -68,10 +69,14 @@ class Path:
 
 
 class Link:
-    """An earlier and a later frame: what is known of the motion between them is found once."""
+    """An earlier and a later frame: what is known of the motion between them is found once.
+
+    Threads that ask together wait for the first one's answer.
+    """
 
     def __init__(self, earlier: Thumbnail, later: Thumbnail) -> None:
         self._earlier, self._later = earlier, later
+        self._lock = threading.RLock()
         self._shift: Shift | None = None
         self._forth: Path | None = None
         self._back: Path | None = None
@@ -79,24 +84,27 @@ class Link:
     @property
     def shift(self) -> Shift:
         """How far the camera may have moved."""
-        if self._shift is None:
-            self._shift = shift_between(self._earlier, self._later)
-        return self._shift
+        with self._lock:
+            if self._shift is None:
+                self._shift = shift_between(self._earlier, self._later)
+            return self._shift
 
     def forth(self, aligner: Aligner) -> Path:
         """How the later frame lies in the earlier one."""
-        if self._forth is None:
-            dense = aligner.search(self._earlier, self._later)
-            self._forth = Path(dense, _affine(dense))
-        return self._forth
+        with self._lock:
+            if self._forth is None:
+                dense = aligner.search(self._earlier, self._later)
+                self._forth = Path(dense, _affine(dense))
+            return self._forth
 
     def back(self, aligner: Aligner) -> Path:
         """How the earlier frame lies in the later one: the search turned about."""
-        if self._back is None:
-            forth = self.forth(aligner)
-            dense = -warped(forth.dense, -forth.dense)
-            self._back = Path(dense, np.asarray(np.linalg.inv(forth.camera), np.float64))
-        return self._back
+        with self._lock:
+            if self._back is None:
+                forth = self.forth(aligner)
+                dense = -warped(forth.dense, -forth.dense)
+                self._back = Path(dense, np.asarray(np.linalg.inv(forth.camera), np.float64))
+            return self._back
 
 
 def link(earlier: Thumbnail, later: Thumbnail) -> Link:

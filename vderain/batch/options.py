@@ -63,7 +63,7 @@ class Settings:
         for options, names in (
             (engine, ("threads", "wait_engine", "compiled", "slots", "device")),
             (run, ("start_s", "duration_s", "sequence", "decoder", "decoder_gpu")),
-            (run, ("queue_frames", "max_memory")),
+            (run, ("queue_frames", "align_threads", "max_memory")),
             (encode, ("overwrite", "pipe_format")),
         ):
             for name in names:

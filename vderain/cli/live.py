@@ -21,6 +21,7 @@ FOR_FILES = (
     "decoder_gpu",
     "lookahead",
     "queue_frames",
+    "align_threads",
     "max_memory",
     *ENCODE_FOR_FILES,
 )

@@ -20,11 +20,12 @@ from vderain.engines.engine import frame_flop
 from vderain.engines.measure import frames_per_s, matrix_peak_flop_per_s
 from vderain.engines.registry import ON_NVIDIA
 from vderain.engines.tiers import with_tier
+from vderain.flow.workers import Workers
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_beside
-from vderain.pipeline import derain
+from vderain.pipeline import align_threads, derain
 from vderain.weights import find_weights
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def bench(
         gpu = _gpu(spec, options)
         rates = {
             "decode": _decode_rate(clip, run),
-            **_align_rates(fmt, spec),
+            **_align_rates(fmt, spec, align_threads(run)),
             "upload": _copy_rate(fmt.clip_shapes(spec.window.seen_frames), fmt.dtype, gpu),
             "network": frames_per_s(engine, fmt, seconds),
             "download": _copy_rate(
@@ -174,12 +175,13 @@ def _decode_rate(path: Path, run: RunOptions) -> float:
     return frames / (time.monotonic() - since)
 
 
-def _align_rates(fmt: PlaneFormat, spec: EngineSpec) -> dict[str, float]:
-    """Frames per second of laying neighbours over each frame; nothing for a network of one frame."""
+def _align_rates(fmt: PlaneFormat, spec: EngineSpec, threads: int) -> dict[str, float]:
+    """Frames per second of aligning neighbours; nothing for a network of one frame."""
     if spec.frames == 1:
         return {}
     since = time.monotonic()
-    made = sum(1 for _ in clips(_DrawnSource(fmt), spec.window))
+    aligned = clips(_DrawnSource(fmt), spec.window, workers=Workers(threads))
+    made = sum(1 for _ in aligned)
     return {"align": made / (time.monotonic() - since)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from vderain.engines import usable_engines
 from vderain.engines.backends.openvino import openvino_devices
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineLoadError
-from vderain.machine import CPUINFO, cpu_fields, cpu_flags, cpu_model, package_version
+from vderain.machine import CPUINFO, cpu_fields, cpu_flags, cpu_model, package_version, usable_cores
 from vderain.media import probe_encoders
 from vderain.media.io.ffmpeg import ffmpeg_version
 
@@ -112,10 +111,9 @@ def installed_versions() -> dict[str, str | None]:
 def processor(cpuinfo: Path = CPUINFO) -> Processor:
     """The CPU as Linux describes it; elsewhere its name only."""
     fields = cpu_fields(cpuinfo)
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
     return Processor(
         model=cpu_model(fields),
-        cores=len(usable(0)) if usable else os.cpu_count() or 1,
+        cores=usable_cores(),
         features=cpu_flags(fields, _INSTRUCTION_SETS),
     )
 

@@ -40,6 +40,10 @@ class StageClock:
         finally:
             self._since_s = time.monotonic()
 
+    def add(self, seconds: float) -> None:
+        """Count work that other threads did for the stage."""
+        self.work_s += seconds
+
     def _halt(self) -> None:
         if self._since_s is not None:
             self.work_s += time.monotonic() - self._since_s

@@ -1,1 +1,1 @@
-"""What runs a network: OpenVINO, TensorRT, CUDA and the torch reference."""
+"""Engines by what computes: OpenVINO, TensorRT, CUDA, the torch reference."""

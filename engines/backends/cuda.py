@@ -1,6 +1,6 @@
 """The CUDA engine: the folded network in half precision on torch's own kernels, captured in CUDA graphs.
 
-Serves where TensorRT is missing, and until its engine is built. Not yet run on a GPU.
+Used where TensorRT is missing, and while its engine is built. Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vderain.options import EngineOptions
 
 
 class CudaBackend:
-    """Torch on one NVIDIA GPU; EngineLoadError where there is none that torch can use."""
+    """Torch on one NVIDIA GPU; EngineLoadError where torch can use none."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class CudaBackend:
         except NoRoomError:
             if self._wanted == 1:
                 raise
-        # The self-check may have had no room beside all slots; its verdict holds for any number of them.
+        # The memory may be too small for the self-check next to all slots; its result holds for any number of slots.
         del notes[before:]
         alone, check = self._checked(fmt, precision, notes, 1)
         alone.close()
@@ -94,7 +94,7 @@ class CudaBackend:
         return engine, CheckResult(**verdict.check)
 
     def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
-        """Of the self-check's verdict: there is no binary."""
+        """The key of the self-check's result; there is no binary."""
         return EngineKey(
             engine="cuda, compiled" if self._compiled else "cuda",
             precision=precision,
@@ -125,7 +125,7 @@ class CudaBackend:
     def _slots(
         self, fmt: PlaneFormat, precision: str, notes: list[str], wanted: int
     ) -> list[GpuSlot]:
-        """Slots over the whole frame, else one slot that goes over it in stripes."""
+        """Slots for whole frames, or one slot that computes a frame in stripes."""
         dtype = DTYPES[precision]
         padded = fmt.padded(self._card.config.multiple)
         ports = Ports.of(self._card.config, fmt, precision)
@@ -148,7 +148,7 @@ class CudaBackend:
         return make_slots(self._device, ports, steps, wanted=1, notes=notes)
 
     def _maker(self, graph: nn.Module) -> Any:
-        """Makes a slot's step of a graph, which all slots share."""
+        """A function that makes a slot's step of a graph, which all slots share."""
         graph.to(self._device.torch_device)
         module: Any = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
         if self._compiled:
@@ -158,8 +158,8 @@ class CudaBackend:
             @torch.inference_mode()
             def step() -> None:
                 with _searched_and_exact():
-                    answers = module(*taken)
-                for target, change in zip(given, answers, strict=True):
+                    outputs = module(*taken)
+                for target, change in zip(given, outputs, strict=True):
                     target.copy_(change)
 
             return step
@@ -168,7 +168,7 @@ class CudaBackend:
 
 
 def _searched_and_exact() -> AbstractContextManager[Any]:
-    """Let cuDNN try its kernels in the warm-up, and keep float32 from being rounded to TF32."""
+    """Let cuDNN measure its kernels in the warm-up, and keep float32 from being rounded to TF32."""
     return torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, benchmark=True, deterministic=False, allow_tf32=False
     )

@@ -1,4 +1,4 @@
-"""The device behind the engines on NVIDIA GPUs, as little of it as slots need; the tests put another in its place.
+"""The part of a GPU that slots need; tests put another device in its place.
 
 Not yet run on a GPU.
 """
@@ -25,37 +25,37 @@ from vderain.frames import Plane
 
 logger = logging.getLogger(__name__)
 
-_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC, which FFmpeg asks of a primary context
-_WARM_UPS = 3  # libraries choose and allocate in the first calls, which a graph must not hold
+_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC, which FFmpeg requires of a primary context
+_WARM_UPS = 3  # the first calls choose kernels and allocate, which a captured graph must not do
 
 
 class Device(Protocol):
-    """Where slots live: memory, queues, and what tells one device from another."""
+    """A device that slots are made on: its memory, its queues and its name."""
 
     torch_device: torch.device
     name: str
     features: tuple[str, ...]
 
     def free_bytes(self) -> int:
-        """Memory that is free now."""
+        """Free memory."""
 
     def total_bytes(self) -> int:
-        """All of its memory."""
+        """Total memory."""
 
     def current(self) -> AbstractContextManager[Any]:
-        """Let libraries that know of one device alone work on this one meanwhile."""
+        """Make this the current device of torch and TensorRT within the block."""
 
     def stream(self) -> Any:
         """A new queue of work."""
 
     def on(self, stream: Any) -> AbstractContextManager[Any]:
-        """Let torch queue its work there meanwhile."""
+        """Let torch queue its work on ``stream`` within the block."""
 
     def follow_decoder(self, stream: Any) -> None:
-        """Let work queued on ``stream`` from now on begin behind what video decoders have queued so far."""
+        """Let work queued on ``stream`` from now on wait for what video decoders have queued so far."""
 
     def follow(self, stream: Any, event: Any) -> None:
-        """Let work queued on ``stream`` from now on begin behind what ``event`` was last recorded behind."""
+        """Let work queued on ``stream`` from now on wait for the last recording of ``event``."""
 
     def event(self) -> Any:
         """A new event, with ``record(stream)`` and ``synchronize()``."""
@@ -64,14 +64,14 @@ class Device(Protocol):
         """Memory of the host that the device reads and writes by itself."""
 
     def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
-        """What queues on the stream current then all that ``step``, run here first, queued on ``stream``."""
+        """Run ``step`` once on ``stream`` and capture it; the result queues all of it on the current stream."""
 
     def release(self) -> None:
-        """Give memory back that nothing uses."""
+        """Return unused memory to the device."""
 
 
 class CudaDevice:
-    """An NVIDIA GPU; EngineLoadError where torch cannot use it, with what to do."""
+    """An NVIDIA GPU; EngineLoadError, with what to do, where torch cannot use it."""
 
     def __init__(self, wanted: str = "auto") -> None:
         _, _, number = wanted.partition(":")
@@ -105,11 +105,11 @@ class CudaDevice:
         return int(torch.cuda.mem_get_info(self.torch_device)[0])
 
     def total_bytes(self) -> int:
-        """What the GPU was made with."""
+        """The GPU's whole memory."""
         return int(torch.cuda.get_device_properties(self.torch_device).total_memory)
 
     def current(self) -> AbstractContextManager[Any]:
-        """Make the GPU torch's current one, which is TensorRT's too."""
+        """Make the GPU torch's current one, which TensorRT uses too."""
         return torch.cuda.device(self.torch_device)
 
     def stream(self) -> Any:
@@ -123,11 +123,11 @@ class CudaDevice:
             yield
 
     def follow_decoder(self, stream: Any) -> None:
-        """FFmpeg decodes on the default stream of the primary context, which is torch's too."""
+        """FFmpeg decodes on the default stream of the primary context, which torch uses too."""
         stream.wait_stream(torch.cuda.default_stream(self.torch_device))
 
     def follow(self, stream: Any, event: Any) -> None:
-        """A wait of the stream; the host goes on."""
+        """Let the stream wait; the host does not."""
         stream.wait_event(event)
 
     def event(self) -> Any:
@@ -137,20 +137,20 @@ class CudaDevice:
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Pinned memory."""
-        with self.current():  # or it takes a context on GPU 0
+        with self.current():  # otherwise torch makes a context on GPU 0
             return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
-        """A CUDA graph: hundreds of kernels for the price of one launch.
+        """A CUDA graph, which launches hundreds of kernels at once.
 
-        The graphs of a stream share their memory: they run one after the other, and keep nothing there.
+        The graphs of a stream share their memory: they run one after the other and keep nothing in it.
         """
         with self.on(stream), torch.inference_mode():
             for _ in range(_WARM_UPS):
                 step()
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
-            # A decoder in another thread may allocate meanwhile.
+            # A decoder in another thread may allocate during the capture.
             with torch.cuda.graph(
                 graph, pool=self._pool(stream), stream=stream, capture_error_mode="thread_local"
             ):
@@ -164,14 +164,14 @@ class CudaDevice:
         return self._pools[stream]
 
     def release(self) -> None:
-        """Hand torch's spare memory back to the GPU."""
+        """Return torch's unused memory to the GPU."""
         torch.cuda.empty_cache()
 
 
 def transfers_per_s(
     device: Device, planes: Sequence[Plane], seconds: float, *, back: bool
 ) -> float:
-    """How often a second these planes get to the device, or back from it, through buffers as slots have them."""
+    """Transfers per second of these planes to the device or back, through buffers like those of slots."""
     host = [torch.from_numpy(plane) for plane in planes]
     buffers = [device.host_buffer(tuple(t.shape), t.dtype) for t in host]
     there = [torch.empty_like(buffer, device=device.torch_device) for buffer in buffers]
@@ -195,31 +195,31 @@ def transfers_per_s(
 
 
 def used_bytes(wanted: str) -> int | None:
-    """Memory in use on the GPU of ``device``, by all programs; None where there is none, or it does not tell.
+    """Memory in use on the GPU of ``device`` by all programs; None where it is unknown.
 
-    Only for a GPU that an engine runs on: to ask another one takes hundreds of megabytes of it.
+    Only for a GPU that an engine runs on: the query itself takes hundreds of megabytes of any other GPU.
     """
     number = wanted.partition(":")[2]
     try:
         free, total = torch.cuda.mem_get_info(int(number) if number.isdecimal() else 0)
-    except (AssertionError, RuntimeError):  # no GPU, or one that is in trouble
+    except (AssertionError, RuntimeError):  # there is no GPU, or it failed
         return None
     return int(total - free)
 
 
-def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
-    """The version of NVIDIA's driver, "unknown" where the system does not tell."""
+def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The version of NVIDIA's driver; "unknown" where the system does not name it."""
     try:
-        found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", told.read_text())
+        found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", path.read_text())
     except OSError:
         found = None
     return found[0] if found else "unknown"
 
 
 def share_context(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> None:
-    """Let a GPU's primary context be one that FFmpeg takes too; before torch makes it.
+    """Make a GPU's primary context one that FFmpeg accepts; call it before torch makes the context.
 
-    FFmpeg refuses a primary context whose threads spin while they wait, and torch makes such a one unless told.
+    FFmpeg refuses a context whose threads spin while they wait, which is torch's default.
     """
     number = ctypes.c_int()
     try:
@@ -228,10 +228,10 @@ def share_context(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> None:
             return
         failed = driver.cuDevicePrimaryCtxSetFlags_v2(number, _BLOCKING_SYNC)
     except (OSError, AttributeError) as error:  # no driver, or one that is too old
-        logger.debug("the CUDA driver cannot be told how to wait: %s", error)
+        logger.debug("the CUDA driver's way to wait cannot be set: %s", error)
         return
     if failed:
-        logger.warning("the CUDA driver refuses to wait as FFmpeg wants it (error %d)", failed)
+        logger.warning("the CUDA driver refuses to wait as FFmpeg requires (error %d)", failed)
 
 
 def _refuse_missing_gpu() -> None:

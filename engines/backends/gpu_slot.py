@@ -20,8 +20,8 @@ from vderain.engines.backends.slots import fill_padded
 from vderain.engines.backends.surfaces import (
     dlpack_device,
     fill_padded_tensor,
-    picture_of,
     planes_of,
+    surface_of,
 )
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
 from vderain.network.adding import add_change
@@ -31,22 +31,22 @@ from vderain.network.inference.graph import HALF_BIT_DEPTH
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What crosses the bus for one frame, and what the graph takes and gives.
+    """The samples of one frame on the bus, and the inputs and outputs of the graph.
 
     Attributes:
         fmt: of the clips.
         planes: (H, W) of each input plane after padding, in the network's order.
-        outputs: (H, W) of each plane of the answer after padding.
-        answer: dtype of the answer.
+        outputs: (H, W) of each plane of the change after padding.
+        change: dtype of the change.
         frames: T of the network.
-        ranks: those of its neighbours that it sees.
+        ranks: of the neighbours that the network sees.
 
     """
 
     fmt: PlaneFormat
     planes: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[int, int], ...]
-    answer: torch.dtype = torch.float16
+    change: torch.dtype = torch.float16
     frames: int = 1
     ranks: tuple[int, ...] = ()
 
@@ -55,9 +55,9 @@ class Ports:
         """Those of ``device_graph``: a change of more than 12 bits does not fit into float16."""
         half = precision == "float16" and fmt.bit_depth <= HALF_BIT_DEPTH
         padded = fmt.padded(config.multiple)
-        answer = torch.float16 if half else torch.float32
+        change = torch.float16 if half else torch.float32
         inputs = padded.clip_shapes(config.seen_frames)
-        return cls(fmt, inputs, padded.plane_shapes, answer, config.frames, config.ranks)
+        return cls(fmt, inputs, padded.plane_shapes, change, config.frames, config.ranks)
 
     @property
     def floor(self) -> tuple[tuple[int, int], ...]:
@@ -67,30 +67,30 @@ class Ports:
 
     @property
     def sample(self) -> torch.dtype:
-        """A sample on the bus: 8 bit, 16 bit, and 32 bit for those that int16 cannot hold."""
+        """Dtype of a sample on the bus: 8 or 16 bit, and 32 bit for samples that int16 cannot hold."""
         if self.fmt.bit_depth == 8:
             return torch.uint8
         return torch.int16 if self.fmt.bit_depth < 16 else torch.int32
 
     @property
     def taken(self) -> torch.dtype:
-        """A sample as the graph takes it: TensorRT knows no 16 bit integers."""
+        """Dtype of a sample as the graph takes it: TensorRT has no 16 bit integers."""
         return torch.uint8 if self.fmt.bit_depth == 8 else torch.int32
 
 
 Step = Callable[[], None]
 MakeStep = Callable[[list[Tensor], list[Tensor], Any], Step]
-"""From a slot's input buffers, output buffers and stream to what queues the network there; it can be captured."""
+"""(input buffers, output buffers, stream) of a slot -> a step that queues the network and can be captured."""
 
 
 class GpuSlot:
     """``Slot`` with a stream, an event, and one set of buffers on each side.
 
-    Upload, alignment, network, adding and download of a frame are one graph on its stream; those of other frames
-    are on other streams, so that the copy engines and the multiprocessors work at the same time. What goes up
-    and comes down is the samples of planes, 8 or 16 bits each; only a change that is asked for itself is
-    float16. A picture that lies on this device stays there; the steps around the network are queued one by one
-    for it, as for clips whose neighbours were aligned on the host.
+    Upload, alignment, network, addition and download of a frame are one graph on the slot's stream. Frames of
+    other slots are on other streams, so that copy engines and multiprocessors work at the same time. The bus
+    carries the samples of planes, 8 or 16 bits each, except for a change that is asked for itself, which is
+    float16. A frame that is on this device already stays there; for it, and for clips whose neighbours were
+    aligned on the host, the steps before and after the network are queued one by one.
     """
 
     def __init__(
@@ -104,17 +104,17 @@ class GpuSlot:
         with device.on(self._stream):
             self._sent = [here((1, 1, *shape), ports.sample) for shape in ports.planes]
             self._arrived = [torch.empty_like(sent, device=there) for sent in self._sent]
-            # The same buffers where nothing is widened.
+            # The same buffers where the graph takes samples as they come.
             self._taken = [arrived.to(ports.taken) for arrived in self._arrived]
             self._given = [
-                torch.zeros((1, 1, *shape), dtype=ports.answer, device=there)
+                torch.zeros((1, 1, *shape), dtype=ports.change, device=there)
                 for shape in ports.outputs
             ]
-            self._returned = [here(tuple(given.shape), ports.answer) for given in self._given]
+            self._returned = [here(tuple(given.shape), ports.change) for given in self._given]
             self._dry = [torch.zeros_like(given, dtype=ports.sample) for given in self._given]
             self._fetched = [here(tuple(dry.shape), ports.sample) for dry in self._dry]
             self._strength = here((1,), torch.float32), torch.ones(1, device=there)
-            # The floor of the clip, where neighbours give one; the network does not take it.
+            # The floor of a clip that has neighbours; the network does not take it.
             self._floor = [
                 (
                     here((1, 1, *shape), ports.sample),
@@ -126,10 +126,10 @@ class GpuSlot:
             self._capture(make_step(self._taken, self._given, self._stream), lumas)
         self._here = dlpack_device(there)
         self._held: Sequence[Any] = ()
-        self._answer: Callable[[], Sequence[Plane]] = self._change
+        self._result: Callable[[], Sequence[Plane]] = self._change
 
     def _capture(self, network: Step, lumas: Lumas | None) -> None:
-        """The graphs: all of a usual clip, and the parts that the others need."""
+        """Capture the graphs: one of a whole clip in host memory, and the parts that other clips need."""
         device, fmt, adding = self._device, self._ports.fmt, self._adding_step()
         self._launch: Step | None = device.captured(_in_turn(network, adding), self._stream)
         self._align: Step | None = None
@@ -137,7 +137,7 @@ class GpuSlot:
         steps = [network, adding, self._bring]
         if lumas is not None:
             self._alignment = Alignment(device, fmt, lumas, self._ports.frames - 1)
-            # The luma of YUV is there already.
+            # The luma of a YUV frame is on the device already.
             own = 0 if fmt.layout == "rgb" else 1
             align = self._alignment.step(
                 self._taken[0] if own else None,
@@ -147,15 +147,15 @@ class GpuSlot:
             )
             self._align = device.captured(align, self._stream)
             steps.insert(0, align)
-        self._frame = slice(own, count)  # what goes up of a frame itself
+        self._frame = slice(own, count)  # the planes that are uploaded with each frame
         steps.insert(0, functools.partial(self._take, self._frame))
         self._whole: Step | None = device.captured(_in_turn(*steps), self._stream)
 
     def queue(self, clip: Clip, strength: float, *, on_device: bool) -> None:
-        """Queue all of a clip; the frame without its rain comes down, or stays where it was found."""
+        """Queue all work of a clip; the derained frame is downloaded, or stays on the device that it was on."""
         self._strength[0].numpy()[0] = strength
         there = self._lies_here(clip.planes)
-        self._answer = self._fetched_planes
+        self._result = self._fetched_planes
         if not there and (clip.unaligned is None) == (self._alignment is None):
             assert self._whole is not None
             self._held = (clip,)
@@ -173,20 +173,20 @@ class GpuSlot:
                 planes = [
                     _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
                 ]
-                picture = picture_of(planes, fmt, self._device.torch_device)
-                self._answer = lambda: picture
+                surface = surface_of(planes, fmt, self._device.torch_device)
+                self._result = lambda: surface
             else:
                 self._bring()
             self._done.record(self._stream)
 
     def _adding_step(self) -> Step:
-        """Adds the change to the frame that the network took."""
+        """A step that adds the change to the frame."""
         taken = self._taken[: len(self._given)]
 
         @torch.inference_mode()
         def step() -> None:
-            told, strength = self._strength
-            strength.copy_(told, non_blocking=True)
+            sent, strength = self._strength
+            strength.copy_(sent, non_blocking=True)
             floor = self._floor[0][1] if self._floor else None
             results = add_change(taken, self._given, self._ports.fmt, strength, floor)
             for dry, result in zip(self._dry, results, strict=True):
@@ -194,11 +194,11 @@ class GpuSlot:
 
         return step
 
-    def _lies_here(self, picture: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
-        return isinstance(picture, DevicePlanes) and picture.device == self._here
+    def _lies_here(self, image: Sequence[Plane]) -> TypeGuard[DevicePlanes]:
+        return isinstance(image, DevicePlanes) and image.device == self._here
 
     def upload(self, clip: Clip) -> None:
-        """Queue the way of the clip's planes to the device; a frame that lies there already is copied there."""
+        """Queue the upload of the clip's planes; a frame that is on the device is copied there."""
         count = len(self._ports.fmt.plane_shapes)
         self._held = (clip,)  # until the device has read it
         own, sent = slice(0, count), [slice(count, None)]
@@ -226,20 +226,20 @@ class GpuSlot:
             fill_padded(sent[0, 0].numpy(), plane)
 
     def _put_neighbours(self, clip: Clip) -> None:
-        """Neighbours and floor, or how the neighbours lie."""
+        """Put down the neighbours and the floor, or how to align the neighbours."""
         if clip.unaligned is not None:
             assert self._alignment is not None
             self._alignment.put(clip.unaligned, self._stream, self._done)
             return
         self._put(clip.neighbours, slice(len(self._ports.fmt.plane_shapes), None))
         for sent, _ in self._floor:
-            sent.zero_()  # also in the padding, where nothing is withheld
+            sent.zero_()  # also in the padding; a floor of zero limits nothing
             if clip.floor is not None:
                 height, width = clip.floor.shape
                 sent[0, 0].numpy()[:height, :width] = clip.floor
 
     def _take(self, mine: slice) -> None:
-        """Send planes that were put down."""
+        """Queue the upload of planes that were put down."""
         buffers = self._sent[mine], self._arrived[mine], self._taken[mine]
         for sent, arrived, taken in zip(*buffers, strict=True):
             arrived.copy_(sent, non_blocking=True)
@@ -251,24 +251,24 @@ class GpuSlot:
             fetched.copy_(dry, non_blocking=True)
 
     def launch(self) -> None:
-        """Queue the network, and the adding."""
+        """Queue the network and the addition of its change."""
         assert self._launch is not None
         with self._device.on(self._stream):
             self._launch()
 
     def download(self) -> None:
-        """Queue the copy back, and the event."""
+        """Queue the download of the change, and the event."""
         with self._device.on(self._stream):
             for given, returned in zip(self._given, self._returned, strict=True):
                 returned.copy_(given, non_blocking=True)
-            self._answer = self._change
+            self._result = self._change
             self._done.record(self._stream)
 
     def wait(self) -> Sequence[Plane]:
-        """The only place where the host waits for the device."""
+        """Wait for the device; no other method does."""
         self._done.synchronize()
         self._held = ()
-        return self._answer()
+        return self._result()
 
     def _change(self) -> tuple[Plane, ...]:
         return self._copies(self._returned, "float32")
@@ -283,7 +283,7 @@ class GpuSlot:
         )
 
     def close(self) -> None:
-        """Let go of the stream and all buffers."""
+        """Release the stream and all buffers."""
         self._launch = self._align = self._whole = self._alignment = self._stream = None
         for buffers in (self._sent, self._arrived, self._taken, self._given, self._returned):
             buffers.clear()
@@ -305,5 +305,5 @@ def _in_turn(*steps: Step) -> Step:
 
 
 def _cut(buffer: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The part of a padded (1, 1, H, W) buffer that is the plane's."""
+    """The plane inside a padded (1, 1, H, W) buffer."""
     return buffer[0, 0, : shape[0], : shape[1]]

@@ -1,4 +1,4 @@
-"""Neighbours that are aligned on the device, from luma that crosses the bus once for each frame.
+"""Aligns neighbours on the device, from luma that is uploaded once for each frame.
 
 Not yet run on a GPU.
 """
@@ -22,21 +22,21 @@ from vderain.network.aligning import align_neighbours
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """Where the luma of a frame lies."""
+    """A row of the tensor that holds lumas."""
 
     index: int
-    arrived: Any  # event: the luma is there
-    sent_at: int = -1  # of the clips so far, the one that sent it
+    arrived: Any  # event: the upload is complete
+    sent_at: int = -1  # number of the clip that uploaded it
     readers: set[Any] = field(default_factory=set)  # events of clips that read it
 
 
 class Lumas:
-    """The luma of the frames that an engine's clips show, on the device, in rows of one tensor.
+    """The lumas of the frames of an engine's clips, on the device, as rows of one tensor.
 
-    A captured graph finds a row by its number. A row serves another frame once the clips in flight have read it.
+    A captured graph finds a row by its number. A row is reused once the clips in flight have read it.
 
     Args:
-        device: where they lie.
+        device: of the tensor.
         fmt: of the clips.
         sample: dtype on the bus.
         frames: T of a clip.
@@ -55,13 +55,13 @@ class Lumas:
         self.samples = torch.zeros((count, *shape), dtype=sample, device=device.torch_device)
         self._rows: OrderedDict[int, _Row] = OrderedDict(
             (-1 - index, _Row(index, device.event())) for index in range(count)
-        )  # by the frame's number, those used last at the end
+        )  # by the frame's number, the most recently used last
         self._clips = 0
 
     def rows(self, frames: Sequence[SeenFrame], stream: Any, read: Any) -> list[int]:
-        """The rows of frames, once work that is queued on ``stream`` begins; ``read`` is recorded behind it."""
+        """The rows of frames for work that is queued on ``stream`` next; ``read`` is recorded behind that work."""
         self._clips += 1
-        # Those that are there first, so that none of them makes room for another.
+        # Frames that have a row come first, so that none of them loses it to another.
         for frame in frames:
             if frame.number in self._rows:
                 self._rows.move_to_end(frame.number)
@@ -75,7 +75,7 @@ class Lumas:
         return found
 
     def _sent_row(self, frame: SeenFrame, stream: Any) -> _Row:
-        """Queue the luma of a frame into the row that was used least recently."""
+        """Queue the upload of a frame's luma into the row that was used least recently."""
         _, row = self._rows.popitem(last=False)
         self._rows[frame.number] = row
         for read in row.readers:
@@ -88,7 +88,7 @@ class Lumas:
                 target.copy_(planes_of(frame.planes)[0], non_blocking=True)
             else:
                 if row.sent_at >= 0 and self._clips - row.sent_at < self._slots:
-                    row.arrived.synchronize()  # a clip in flight may still send what lies there
+                    row.arrived.synchronize()  # a clip in flight may still upload from this buffer
                 buffer = self._sent[row.index]
                 buffer.numpy()[:] = frame.luma
                 target.copy_(buffer, non_blocking=True)
@@ -98,12 +98,12 @@ class Lumas:
 
 
 class Alignment:
-    """What one slot needs to align the neighbours of a clip, of static shapes.
+    """What one slot needs to align the neighbours of a clip, in static shapes.
 
     Args:
-        device: where the slot is.
+        device: of the slot.
         fmt: of the clips.
-        lumas: of all slots.
+        lumas: shared by all slots.
         count: T - 1.
 
     """
@@ -126,7 +126,7 @@ class Alignment:
             sent.zero_()
 
     def put(self, clip: Unaligned, stream: Any, read: Any) -> None:
-        """Put down how a clip's neighbours lie, for the step that aligns them."""
+        """Put down how a clip's neighbours are aligned, for the step that aligns them."""
         ordered = sorted(clip.neighbours, key=lambda one: abs(one.offset))
         frames = [clip.frame, *(one.frame for one in ordered)]
         places = {one.offset: place for place, one in enumerate(ordered, start=1) if one.offset}
@@ -140,9 +140,9 @@ class Alignment:
     def step(
         self, own: Tensor | None, neighbours: Sequence[Tensor], floor: Tensor, ranks: Sequence[int]
     ) -> Callable[[], None]:
-        """What sends all that and fills the padded (1, 1, H, W) inputs of the network, and the floor.
+        """A step that uploads this and fills the padded (1, 1, H, W) inputs of the network, and the floor.
 
-        ``own`` is the input of the frame's luma, None where that is no plane of its own.
+        ``own`` is the input of the frame's luma; None where luma is no plane of the frame.
         """
         height, width = self._fmt.plane_shapes[0]
 
@@ -160,7 +160,7 @@ class Alignment:
             chosen = [ordered[rank] for rank in ranks] if ranks else ordered
             for target, plane in zip(neighbours, chosen, strict=True):
                 fill_padded_tensor(target[0, 0], plane)
-            floor.zero_()  # also in the padding, where nothing is withheld
+            floor.zero_()  # also in the padding; a floor of zero limits nothing
             floor[0, 0, :height, :width].copy_(lowest)
 
         return step

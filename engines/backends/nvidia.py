@@ -1,4 +1,4 @@
-"""What the engines on NVIDIA GPUs share: precisions, as many slots as fit, and the self-check on the device.
+"""What engines on NVIDIA GPUs share: precisions, as many slots as fit, and the self-check on the device.
 
 Not yet run on a GPU; the tests run all of it but CUDA itself, on a device that stands in.
 """
@@ -25,15 +25,15 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.options import EngineOptions
 
-SLOTS = 3  # one frame on its way up, one in the network, one on its way down
+SLOTS = 3  # one frame in upload, one in the network, one in download
 
-SPARE = 0.85  # of the free memory may be planned for
+SPARE = 0.85  # share of the free memory that is planned for
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
-    """What to try, in this order: half precision unless another is asked for, then float32."""
+    """Precisions to try, in this order: half precision unless another is asked for, then float32."""
     first = "float16" if options.precision == "auto" else options.precision
     if first not in DTYPES:
         raise EngineBuildError(f"precision={first!r}: {name} computes in {', '.join(DTYPES)}")
@@ -41,9 +41,9 @@ def wanted_precisions(name: str, options: EngineOptions) -> tuple[str, ...]:
 
 
 class GpuEngine(SlotEngine[GpuSlot]):
-    """``SlotEngine`` that takes pictures where they lie, and adds the change before anything crosses the bus.
+    """``SlotEngine`` that takes frames on the device too, and adds the change before the download.
 
-    It aligns neighbours too.
+    It aligns neighbours itself.
     """
 
     def __init__(self, slots: Sequence[GpuSlot], fmt: PlaneFormat, spec: EngineSpec) -> None:
@@ -57,13 +57,13 @@ class GpuEngine(SlotEngine[GpuSlot]):
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is of memory; the driver's own words have no class of theirs."""
+    """Whether an error, or its cause, is a lack of memory; the driver's errors have no class for it."""
     while error is not None:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             return True
         if isinstance(error, RuntimeError) and "out of memory" in str(error):
             return True
-        # torch raises out of a capture what became of it, and keeps the reason as the context.
+        # torch raises another error at the end of a capture, with the first one as its context.
         error = error.__cause__ or error.__context__
     return False
 
@@ -76,9 +76,9 @@ def make_slots(
     wanted: int,
     notes: list[str],
 ) -> list[GpuSlot]:
-    """As many slots as the device's memory has room for, up to ``wanted``; a note where it has not.
+    """As many slots as fit into the device's memory, up to ``wanted``; a note where they are fewer.
 
-    Raises MemoryError where there is no room for a single one.
+    Raises MemoryError where not even one fits.
     """
     slots: list[GpuSlot] = []
     lumas: Lumas | None = None
@@ -106,12 +106,12 @@ def make_slots(
 def check_on_device(
     engine: Engine, network: ChangeNetwork, fmt: PlaneFormat, card: Card, device: Device
 ) -> CheckResult:
-    """Compare an engine with the reference, in float32 on the same device, on all pictures.
+    """Compare an engine with the reference, in float32 on the same device, on all images.
 
-    Raises EngineLoadError where either fails, and NoRoomError where the memory is why.
+    Raises EngineLoadError where either fails, and NoRoomError where the cause is a lack of memory.
     """
     spec = spec_from_card(card, "reference", "float32", device.name)
-    device.release()  # what torch keeps for later does not count as free
+    device.release()  # torch's unused memory does not count as free
     free = device.free_bytes()
     try:
         there = copy.deepcopy(network).to(device.torch_device)
@@ -123,7 +123,7 @@ def check_on_device(
     except (EngineFailedError, MemoryError, RuntimeError) as error:
         if out_of_memory(error):
             raise NoRoomError(
-                f"the GPU has no room for the self-check of {fmt} beside the engine "
+                f"the GPU has no room for the self-check of {fmt} next to the engine "
                 f"({free >> 20} MiB free)"
             ) from error
         raise EngineLoadError(

@@ -1,9 +1,9 @@
 """The OpenVINO engine: the default without a GPU.
 
-The graph for a kind of planes (layout, depth, colours) comes from the file of graphs next to the weights, or
-is traced with torch where there is none. Once checked, it is kept in the cache. It does not depend on the size:
-it is reshaped and compiled for each size in about a tenth of a second at 720p, so that a folder of pictures of
-a hundred sizes is checked once. Padding therefore happens outside it.
+The graph for a kind of planes (layout, depth, colours) comes from the file of graphs next to the weights, or is
+traced with torch where that file has none. Once checked, it is kept in the cache. It serves every size: at 720p
+it is reshaped and compiled in about a tenth of a second, so that a folder of images of a hundred sizes is checked
+once. Padding therefore happens outside the graph.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Two clips in flight on half of the cores each: at 720p on two cores 15 % more frames per second, and
+# Two clips in flight, each on half of the cores: at 720p on two cores 15 % more frames per second, and
 # 10 % less CPU time per frame, than one clip after the other on all cores.
 SLOTS = 2
 
@@ -54,12 +54,12 @@ _HINTS = {
     "float16": "f16",
     "int8": "f32",
 }  # int8 is in the graph
-# CPUs that multiply eight-bit numbers faster than float32, and without overflow on the way.
+# CPUs that multiply 8-bit numbers faster than float32, and without overflow of sums.
 _INT8_CPU = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 def openvino_devices() -> dict[str, str]:
-    """Full names of the devices that OpenVINO finds here, by its short names; EngineLoadError without it."""
+    """Short name -> full name of the devices that OpenVINO finds; EngineLoadError without openvino."""
     core = open_core(import_openvino())
     names = core.available_devices
     return {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in names}
@@ -89,7 +89,7 @@ class OpenVinoBackend:
         self._settings: dict[str, Any] = {}
         self._slots = options.slots or SLOTS
         if self._device == "CPU":
-            # Decoder and encoder share the cores, so the system decides where threads run.
+            # Decoder and encoder share the cores, so the system chooses the threads' cores.
             self._settings = {"NUM_STREAMS": self._slots, "ENABLE_CPU_PINNING": False}
             if options.threads:
                 self._settings["INFERENCE_NUM_THREADS"] = options.threads
@@ -129,10 +129,10 @@ class OpenVinoBackend:
         return tuple((name, *limits) for name, limits in sorted(self._card.int8.items()))
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
-        """Make the graph for a kind of planes, and check it."""
+        """Make and check the graph for a kind of planes."""
         check_fmt = self._check_format(fmt)
         try:
-            # Checked is what will run: the graph after its way through a file.
+            # The check runs the graph as it is read back from its file.
             blob = pack(self._ov, self._model(self._any_size(fmt), precision))
             engine = self._engine(check_fmt, precision, blob, [])
         except VderainError:
@@ -164,7 +164,7 @@ class OpenVinoBackend:
         return with_sample_types(self._ov, planes_model(self._ov, network, fmt), fmt)
 
     def _reference(self, fmt: PlaneFormat) -> Engine:
-        """What the engine is compared with."""
+        """The engine that the new one is compared with."""
         if self._graphs:
             settings = self._hints("float32")
             if self._device == "CPU":
@@ -200,14 +200,14 @@ class OpenVinoBackend:
         return quantize(network, self._card.int8)
 
     def _any_size(self, fmt: PlaneFormat) -> PlaneFormat:
-        """The small format that stands for all sizes of its kind; needs no padding."""
+        """A small format that stands for all sizes of its kind; needs no padding."""
         return replace(fmt, width=_SIDE_PX, height=_SIDE_PX).padded(self._card.config.multiple)
 
     def _check_format(self, fmt: PlaneFormat) -> PlaneFormat:
-        """The format that the self-check takes, whose verdict serves every size.
+        """The format of the self-check, whose result holds for every size.
 
-        A small one on a CPU, which adds up in float32 whatever it multiplies, so that a first run begins at
-        once. Elsewhere the working one where it is large enough to say something; at most 720p.
+        On a CPU it is small, so that a first run begins at once: a CPU adds in float32 whatever it multiplies.
+        On other devices it has the working size, between the smallest that is meaningful and 720p.
         """
         if self._device == "CPU":
             return replace(fmt, width=CHECKED_PX[0], height=CHECKED_PX[1])
@@ -223,7 +223,7 @@ class OpenVinoBackend:
     def _engine(
         self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
     ) -> SlotEngine[_RequestSlot]:
-        """An engine for one size from what ``_pack`` wrote of the network."""
+        """An engine for one size, from the bytes that ``_pack`` made of the network."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
@@ -252,7 +252,7 @@ class OpenVinoBackend:
         return device
 
     def _wanted_precisions(self, wanted: str) -> tuple[str, ...]:
-        """What to try, in this order."""
+        """Precisions to try, in this order."""
         if wanted == "auto":
             wanted = self._fastest_precision()
         if wanted == "int8" and not self._card.int8:
@@ -268,7 +268,7 @@ class OpenVinoBackend:
         return tuple(dict.fromkeys((wanted, "float32")))
 
     def _fastest_precision(self) -> str:
-        """bfloat16 where OpenVINO itself would choose it, else int8 on a CPU that is made for it."""
+        """bfloat16 where OpenVINO itself would choose it, else int8 on a CPU with instructions for it."""
         preferred = self._core.get_property(self._device, "INFERENCE_PRECISION_HINT")
         if preferred == self._ov.Type.bf16:
             return "bfloat16"
@@ -277,7 +277,7 @@ class OpenVinoBackend:
 
 
 class _RequestSlot:
-    """``Slot`` over an infer request, whose tensors are both sides' buffers."""
+    """``Slot`` over an infer request, whose tensors are the buffers."""
 
     def __init__(self, request: Any, shapes: tuple[tuple[int, int], ...]) -> None:
         self._request = request
@@ -291,7 +291,7 @@ class _RequestSlot:
         self._request.start_async()
 
     def download(self) -> None:
-        """The answer lies in the host's memory when it is done."""
+        """Nothing to do: the result is in the host's memory."""
 
     def wait(self) -> tuple[Plane, ...]:
         self._request.wait()

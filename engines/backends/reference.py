@@ -29,7 +29,7 @@ from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import load_network
 
-_FEWEST_ROWS = 16  # of a stripe; then the memory is not enough anyway, and the system says so
+_FEWEST_ROWS = 16  # of a stripe; with less memory the system raises the error
 
 
 class ReferenceBackend:
@@ -49,9 +49,9 @@ class ReferenceBackend:
 
 
 class ReferenceEngine:
-    """``Engine`` for one plane format, on the device of the network; computes when it is asked for the answer.
+    """``Engine`` for one plane format, on the network's device; computes when the result is asked for.
 
-    With ``free_bytes`` of memory a frame that needs more goes block by block in stripes.
+    A frame that needs more than ``free_bytes`` of memory is computed in stripes.
     """
 
     slots = 1
@@ -85,7 +85,7 @@ class ReferenceEngine:
         return added(self.change(clip), clip, strength)
 
     def change(self, clip: Clip) -> Future:
-        """Take a clip; its samples are copied before this returns."""
+        """Copy the clip's samples; they are computed later."""
         if self._closed:
             raise EngineLoadError("the engine is closed")
         planes = clip_inputs(clip, self._fmt, self.window)
@@ -96,7 +96,7 @@ class ReferenceEngine:
                 )
                 for plane in planes
             ]
-        except (RuntimeError, MemoryError) as error:  # a GPU that is full
+        except (RuntimeError, MemoryError) as error:  # a GPU without free memory
             raise EngineFailedError(f"the reference engine failed: {error}") from error
         return Future(functools.partial(self._compute, inputs))
 
@@ -109,12 +109,12 @@ class ReferenceEngine:
             with torch.inference_mode(), _limited_threads(self._threads), _exact():
                 changes = self._planes_network(*inputs)
                 return tuple(change[0, 0].contiguous().cpu().numpy() for change in changes)
-        except (RuntimeError, MemoryError) as error:  # torch's words for all that goes wrong
+        except (RuntimeError, MemoryError) as error:  # torch raises these for all failures
             raise EngineFailedError(f"the reference engine failed: {error}") from error
 
 
 def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:
-    """The network of checked weights; WeightsError where a number in it is none."""
+    """The network of a weights file; WeightsError where a number in it is not finite."""
     network = load_network(weights, card)
     for name, values in network.state_dict().items():
         if not bool(torch.isfinite(values).all()):
@@ -127,7 +127,7 @@ def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:
 def _fitting(
     network: ChangeNetwork, fmt: PlaneFormat, free_bytes: int | None
 ) -> tuple[ChangeNetwork, tuple[str, ...]]:
-    """The network, going in stripes where a whole frame would take more than the free memory; and a note."""
+    """The network, in stripes where a whole frame needs more than the free memory; and a note."""
     if not isinstance(network, SemiDRDNet) or free_bytes is None:
         return network, ()
     padded = fmt.padded(network.config.multiple)
@@ -135,8 +135,8 @@ def _fitting(
     if working_bytes(*frame) <= free_bytes:
         return network, ()
     rows = max(_FEWEST_ROWS, stripe_rows(*frame, free_bytes))
-    told = f"{free_bytes >> 20} MiB are free: a frame is computed in stripes of {rows} rows"
-    return TiledNetwork(network, rows), (told,)
+    note = f"{free_bytes >> 20} MiB are free: a frame is computed in stripes of {rows} rows"
+    return TiledNetwork(network, rows), (note,)
 
 
 @contextlib.contextmanager
@@ -153,9 +153,9 @@ def _exact() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limited_threads(threads: int) -> Iterator[None]:
-    """Let torch use this many threads meanwhile, 0: as many as it likes.
+    """Let torch use this many threads within the block; 0 leaves the choice to torch.
 
-    The setting is the whole process's, so it is put back.
+    The setting belongs to the whole process, so it is restored.
     """
     before = torch.get_num_threads()
     if threads:

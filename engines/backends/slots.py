@@ -1,7 +1,7 @@
-"""Several frames in flight on a device: the scheduler of every engine that computes beside the caller.
+"""Several frames in flight on a device: the scheduler of every engine that computes while the caller goes on.
 
-It knows nothing of CUDA or OpenVINO: a slot does, and a device that reorders, delays or fails only shows
-itself when a slot is waited for.
+It does not depend on CUDA or OpenVINO, which only slots use. A device that reorders, delays or fails is noticed
+when a slot is waited for.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from vderain.interfaces import EngineSpec
 
 
 class Slot(Protocol):
-    """What one frame in flight needs: buffers on both sides, an execution context, a queue of its own.
+    """One frame in flight: its input and output buffers, its execution context, its queue.
 
-    Called in the order upload, launch, download, wait, by one thread at a time. Only ``wait`` waits. Raises
-    RuntimeError or MemoryError where the device fails, in whichever call notices it first.
+    Called in the order upload, launch, download, wait, by one thread at a time. Only ``wait`` waits. Where the
+    device fails, the call that notices it first raises RuntimeError or MemoryError.
     """
 
     def upload(self, clip: Clip) -> None:
-        """Copy the network's input planes, and queue their way to the device."""
+        """Copy the network's input planes, and queue their upload."""
 
     def launch(self) -> None:
         """Queue the network behind the upload."""
 
     def download(self) -> None:
-        """Queue the way back of the answer, and the event that ``wait`` waits for."""
+        """Queue the download of the change, and the event that ``wait`` waits for."""
 
     def wait(self) -> Sequence[Plane]:
         """The change once it has arrived: (H, W) float32 arrays that belong to the caller.
 
-        Or the frame without its rain, where a slot queued that.
+        Or the derained frame, where the slot computed that.
         """
 
     def close(self) -> None:
-        """Release everything; nothing is in flight."""
+        """Release everything; called when nothing is in flight."""
 
 
 _Slot = TypeVar("_Slot", bound=Slot)
@@ -51,9 +51,9 @@ _Slot = TypeVar("_Slot", bound=Slot)
 class SlotEngine(Generic[_Slot]):
     """``Engine`` for one plane format over slots that take turns.
 
-    Clips are answered in the order of submission, whatever the order in which the device completes them. With
-    all slots taken, ``submit`` waits for the oldest clip, whose answer stays available. Once the device has
-    failed, every clip that it has not answered raises EngineFailedError.
+    Results come in the order of submission, whatever the order in which the device completes them. With all
+    slots in use, ``submit`` waits for the oldest clip, whose result stays available. Once the device has
+    failed, every clip without a result raises EngineFailedError.
     """
 
     def __init__(self, slots: Sequence[_Slot], fmt: PlaneFormat, spec: EngineSpec) -> None:
@@ -63,7 +63,7 @@ class SlotEngine(Generic[_Slot]):
         self._slots = list(slots)
         self._fmt = fmt
         self._spec = spec
-        self._answers: list[Future | None] = [None] * len(slots)
+        self._futures: list[Future | None] = [None] * len(slots)
         self._turn = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -77,37 +77,37 @@ class SlotEngine(Generic[_Slot]):
         return added(self.change(clip), clip, strength)
 
     def change(self, clip: Clip) -> Future:
-        """Start computing; the samples are copied before this returns."""
+        """Submit a clip; its samples are copied before this returns."""
         check_clip(clip, self._fmt, self.window, aligns=self.aligns)
         return self._begun(functools.partial(_through, clip=clip))
 
     def _begun(self, queue: Callable[[_Slot], None]) -> Future:
-        """The answer of the next slot, whose work ``queue`` queues."""
+        """The future of the next slot, whose work ``queue`` queues."""
         with self._lock:
             if self._closed:
                 raise EngineLoadError("the engine is closed")
-            slot, previous = self._slots[self._turn], self._answers[self._turn]
+            slot, previous = self._slots[self._turn], self._futures[self._turn]
             if previous is not None:
                 previous.settle()
             try:
                 queue(slot)
             except (RuntimeError, MemoryError) as error:
                 raise _failure(self._spec, error) from error
-            answer = Future(functools.partial(_answer, slot, self._spec))
-            self._answers[self._turn] = answer
+            future = Future(functools.partial(_result, slot, self._spec))
+            self._futures[self._turn] = future
             self._turn = (self._turn + 1) % self.slots
-            return answer
+            return future
 
     def close(self) -> None:
-        """Release the device; the answers of clips in flight are fetched first and stay available."""
+        """Release the device; the results of clips in flight are fetched first and stay available."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            for answer in self._answers:
-                if answer is not None:
-                    answer.settle()
-            self._answers.clear()
+            for future in self._futures:
+                if future is not None:
+                    future.settle()
+            self._futures.clear()
             for slot in self._slots:
                 with contextlib.suppress(RuntimeError):  # a failed device fails again
                     slot.close()
@@ -120,8 +120,8 @@ def _through(slot: Slot, clip: Clip) -> None:
     slot.download()
 
 
-def _answer(slot: Slot, spec: EngineSpec) -> Sequence[Plane]:
-    """What a slot computed, copied out of it, so that it is free for the next clip."""
+def _result(slot: Slot, spec: EngineSpec) -> Sequence[Plane]:
+    """The result of a slot, copied, so that the slot is free for the next clip."""
     try:
         return slot.wait()
     except (RuntimeError, MemoryError) as error:
@@ -137,7 +137,7 @@ def fill_padded(padded: Plane, plane: Plane) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What messages of many lines say, without where in a library's source they were raised."""
+    """The first line of a message that says something; not the place in a library's source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = (line for line in lines if not line.startswith("Exception from"))
     return next(named, type(error).__name__)

@@ -1,4 +1,4 @@
-"""Pictures on a GPU as planes that networks take, and back: NV12 and P010 against Y, U and V."""
+"""Converts frames on a GPU between surfaces (NV12, P010) and the planes Y, U and V that networks take."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from vderain.frames import DevicePlanes, Plane, PlaneFormat
 
 
 def dlpack_device(device: torch.device) -> tuple[int, int]:
-    """A device in DLPack's words."""
+    """A device as DLPack names it: its kind and its number."""
     kind, number = torch.empty(0, device=device).__dlpack_device__()
     return int(kind), int(number)
 
 
-def planes_of(picture: DevicePlanes) -> list[Tensor]:
-    """Y, U and V, (H, W) each: uint8 views of the picture, or int32 with the samples in the low bits."""
-    # As a capsule: torch would name its stream, which PyAV's planes refuse. The caller waits instead.
-    luma, chroma = (from_dlpack(part.__dlpack__()) for part in (picture.luma, picture.chroma))
+def planes_of(surface: DevicePlanes) -> list[Tensor]:
+    """Y, U and V, (H, W) each: uint8 views of the surface, or int32 with the samples in the low bits."""
+    # PyAV's planes refuse a stream, which torch would pass; as a capsule they need none. The caller waits.
+    luma, chroma = (from_dlpack(part.__dlpack__()) for part in (surface.luma, surface.chroma))
     planes = [luma, chroma[..., 0], chroma[..., 1]]
     if luma.dtype == torch.uint8:
         return planes
-    # torch computes little in uint16.
+    # torch has few operations for uint16.
     return [
-        (plane.view(torch.int16).to(torch.int32) & 0xFFFF) >> picture.empty_bits for plane in planes
+        (plane.view(torch.int16).to(torch.int32) & 0xFFFF) >> surface.empty_bits for plane in planes
     ]
 
 
-def picture_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device) -> DevicePlanes:
-    """A picture in memory of its own, of integer samples (H, W) each.
+def surface_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device) -> DevicePlanes:
+    """A surface in memory of its own, from planes of integer samples, (H, W) each.
 
-    In one block, as NVENC reads it: chroma begins behind the last row of luma, whatever other pointer it is told.
+    It is one block, as NVENC reads it: NVENC looks for chroma behind the last row of luma and ignores its pointer.
     """
     height, width = planes[0].shape
     kind = torch.uint8 if fmt.bit_depth == 8 else torch.int16
@@ -55,7 +55,7 @@ def picture_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device)
 
 
 def host_planes(luma: Plane, chroma: Plane, fmt: PlaneFormat) -> tuple[Plane, ...]:
-    """Y, U and V of a picture in the host's memory, as frames have them."""
+    """Y, U and V of a surface in host memory, as frames have them."""
     planes = (luma, chroma[..., 0], chroma[..., 1])
     if fmt.bit_depth == 8:
         return tuple(np.ascontiguousarray(plane) for plane in planes)

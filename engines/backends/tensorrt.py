@@ -1,9 +1,9 @@
 """The TensorRT engine: Torch-TensorRT builds it, our own runtime runs it. The only importer of torch_tensorrt.
 
-The whole folded network becomes one engine of static shape; half precision means a network converted to
-float16, since newer Torch-TensorRT ignores ``enabled_precisions``. What it builds goes into our own cache
-as TensorRT's own bytes, never as a pickle. At run time every slot has an execution context, a stream and
-buffers of its own, and TensorRT's work is part of the slot's CUDA graph.
+The whole folded network becomes one engine of static shape. Half precision means a network converted to
+float16, since newer Torch-TensorRT ignores ``enabled_precisions``. The cache holds TensorRT's own bytes, never a
+pickle. At run time every slot has its own execution context, stream and buffers, and TensorRT's work is part of
+the slot's CUDA graph.
 
 Not yet run on a GPU.
 """
@@ -54,9 +54,7 @@ KNOWN_VERSIONS = ("2.11", "2.12", "2.13")  # of torch-tensorrt
 OPTIMIZATION_LEVEL = 5  # the builder tries every tactic; built once per size
 TILING = "moderate"  # of layers whose activations exceed the L2 cache
 
-TIMINGS = (
-    8  # of each tactic, averaged: while a run computes on the same GPU a single one says little
-)
+TIMINGS = 8  # of each tactic, averaged: a single one is unreliable while a run uses the GPU
 
 _PACKAGES = ("torch-tensorrt", "torch_tensorrt")
 _VERSIONS = (
@@ -123,11 +121,11 @@ class TensorRtBackend:
         )
 
     def _build(self, fmt: PlaneFormat, precision: str) -> Built:
-        """Build for a format, which takes minutes, and check what was built."""
+        """Build for a format, which takes minutes, and check the result."""
         network = load_finite_network(self._weights, self._card)
         padded = fmt.padded(self._card.config.multiple)
         ports = Ports.of(self._card.config, fmt, precision)
-        with _told(fmt, precision):
+        with _building(fmt, precision):
             blob = self._converted(device_graph(network, padded, DTYPES[precision]), ports)
         check = functools.partial(self._checked, ports, precision, blob, network)
         try:
@@ -135,7 +133,7 @@ class TensorRtBackend:
         except NoRoomError:
             if self._wanted == 1:
                 raise
-        # Whether it answers rightly does not depend on how many frames are in flight.
+        # Whether the results are right does not depend on the number of frames in flight.
         return Built(blob, check(1).to_dict())
 
     def _checked(
@@ -148,7 +146,7 @@ class TensorRtBackend:
             engine.close()
 
     def _converted(self, graph: torch.nn.Module, ports: Ports) -> bytes:
-        """TensorRT's bytes for a graph; it is converted whole, or not at all."""
+        """TensorRT's bytes for a graph, which is converted as a whole."""
         import torch_tensorrt
 
         device = self._device.torch_device
@@ -157,7 +155,7 @@ class TensorRtBackend:
         )
         with torch.no_grad():
             program = torch.export.export(graph.to(device), inputs)
-        # Not its default, which all users of the machine share.
+        # All users of the machine share the default path.
         with tempfile.TemporaryDirectory() as folder:
             blob = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
@@ -191,19 +189,19 @@ class TensorRtBackend:
             full = out_of_memory(error) or self._is_full(blob)
             kind = NoRoomError if full else EngineLoadError
             raise kind(f"tensorrt cannot load it: {first_line(error)}") from error
-        told = tuple(dict.fromkeys(notes))
-        spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, told)
+        all_notes = tuple(dict.fromkeys(notes))
+        spec = spec_from_card(self._card, "tensorrt", precision, self._device.name, all_notes)
         return GpuEngine(slots, ports.fmt, spec)
 
     def _is_full(self, blob: bytes) -> bool:
-        """Whether the GPU could not even hold the engine's weights: TensorRT does not say why it refuses bytes."""
+        """Whether the GPU could not even hold the engine's weights: TensorRT names no reason when it refuses bytes."""
         return self._device.free_bytes() < len(blob)
 
 
 class Runtime:
-    """TensorRT's own runtime: the engine once, an execution context for every slot.
+    """TensorRT's own runtime: one engine, and an execution context for each slot.
 
-    Raises RuntimeError where the bytes are no engine for this GPU and version, or one with other inputs
+    Raises RuntimeError where the bytes are no engine for this GPU and version, or an engine with other inputs
     and outputs than ``ports``: an engine in float32 must not pass for one in half precision.
     """
 
@@ -215,7 +213,7 @@ class Runtime:
         self.inputs, self.outputs = binding_names(trt, self._engine)
         wanted = [
             ((1, 1, *shape), _trt_type(trt, dtype))
-            for shapes, dtype in ((ports.planes, ports.taken), (ports.outputs, ports.answer))
+            for shapes, dtype in ((ports.planes, ports.taken), (ports.outputs, ports.change))
             for shape in shapes
         ]
         found = [
@@ -226,7 +224,7 @@ class Runtime:
             raise RuntimeError(f"the engine has {found} where {wanted} are needed")
 
     def make_step(self, taken: list[Tensor], given: list[Tensor], stream: Any) -> Step:
-        """A context over a slot's buffers, whose work becomes part of the slot's graphs."""
+        """A step that runs a context on a slot's buffers; it becomes part of the slot's graphs."""
         context = self._engine.create_execution_context()
         if context is None:
             raise MemoryError("no room for an execution context")
@@ -242,8 +240,8 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def _told(fmt: PlaneFormat, precision: str) -> Iterator[None]:
-    """Say that a build begins, and why it failed."""
+def _building(fmt: PlaneFormat, precision: str) -> Iterator[None]:
+    """Log that a build begins, and raise EngineBuildError where it fails."""
     logger.info("building the tensorrt engine for %s in %s", fmt, precision)
     try:
         yield
@@ -261,7 +259,7 @@ def binding_names(trt: Any, engine: Any) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def check_version(found: str | None) -> None:
-    """Raise EngineLoadError unless this version of torch-tensorrt is one whose calls are known."""
+    """Raise EngineLoadError unless this version of torch-tensorrt is among the known ones."""
     if found is None:
         raise EngineLoadError(
             "torch-tensorrt is not installed; pip install 'vderain[nvidia]' (needs an NVIDIA GPU)"
@@ -284,7 +282,7 @@ def _trt_type(trt: Any, dtype: torch.dtype) -> Any:
 
 
 def _import_tensorrt() -> Any:
-    """The tensorrt module, once torch_tensorrt has loaded its libraries."""
+    """The tensorrt module, whose libraries torch_tensorrt loads."""
     try:
         import tensorrt
         import torch_tensorrt  # noqa: F401  # loads the libraries

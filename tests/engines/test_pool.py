@@ -106,13 +106,13 @@ def test_weights_are_checked_when_the_pool_is_made(tmp_path):
 
 def spoil_answers(monkeypatch, wrong_in):
     """Let openvino answer wrongly in some precisions."""
-    answer = slots_module._answer
+    answer = slots_module._result
 
     def wrong_answer(slot, spec):
         wrong = 3 if spec.precision in wrong_in else 0
         return tuple(plane + np.float32(wrong) for plane in answer(slot, spec))
 
-    monkeypatch.setattr(slots_module, "_answer", wrong_answer)
+    monkeypatch.setattr(slots_module, "_result", wrong_answer)
     monkeypatch.setitem(openvino_module._CAPABILITIES, "bfloat16", "FP32")  # on any CPU
 
 

@@ -11,7 +11,7 @@ from tests.engines.host_device import HostDevice
 from tests.engines.test_contract import make_clip, make_format
 from tests.networks import TINY
 from vderain.engines.backends.cuda import CudaBackend
-from vderain.engines.backends.surfaces import picture_of, planes_of
+from vderain.engines.backends.surfaces import planes_of, surface_of
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, DevicePlanes, PlaneFormat
 from vderain.network.adding import add_change
@@ -55,7 +55,7 @@ def on_device(clip, downloads):
             return planes
 
         tensors = [torch.from_numpy(plane.astype(np.int32)) for plane in planes]
-        picture = picture_of(tensors, clip.format, HOST)
+        picture = surface_of(tensors, clip.format, HOST)
         picture._download = download
         return picture
 
@@ -73,7 +73,7 @@ def test_a_pictures_layout_there_and_back(bit_depth):
     size = 18 * 20 * picture.luma.element_size()
     assert picture.chroma.data_ptr() == picture.luma.data_ptr() + size
     assert picture.luma.is_contiguous() and picture.chroma.is_contiguous()
-    again = picture_of(planes_of(picture), fmt, HOST)
+    again = surface_of(planes_of(picture), fmt, HOST)
     assert len(again) == len(planes) == 3
     for got, want in zip(again, planes, strict=True):
         assert got.dtype == fmt.dtype

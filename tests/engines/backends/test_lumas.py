@@ -16,7 +16,7 @@ from tests.engines.test_contract import agreement_db, make_clip, make_format
 from tests.networks import TINY
 from vderain.clips import Window, aligned_clip, clips
 from vderain.engines.backends.cuda import CudaBackend
-from vderain.engines.backends.surfaces import picture_of
+from vderain.engines.backends.surfaces import surface_of
 from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineLoadError
@@ -174,7 +174,7 @@ def test_pictures_on_the_device_are_aligned_there(opened):
 
     def placed(frame):
         tensors = [torch.from_numpy(plane.astype(np.int32)) for plane in frame.planes]
-        return replace(frame, planes=picture_of(tensors, fmt, host))
+        return replace(frame, planes=surface_of(tensors, fmt, host))
 
     given = unaligned([placed(frame) for frame in frames])
     with opened("cuda", fmt) as engine:

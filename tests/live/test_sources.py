@@ -16,6 +16,7 @@ from tests.live.servers import free_port
 from tests.media.synth import Video, write
 from vderain.errors import SourceError, UnusableError
 from vderain.live.states import State
+from vderain.media.frames import memory
 from vderain.media.io.urls import escaped_login, shown
 from vderain.media.live.camera import CameraSource
 from vderain.media.live.connect import CameraOptions
@@ -150,6 +151,25 @@ def test_a_device_that_is_no_camera_is_told(tmp_path, monkeypatch):
     (tmp_path / "video0").write_bytes(b"none")
     with pytest.raises(SourceError, match="video0: is no camera"):
         CameraSource(str(tmp_path / "video0"), CameraOptions(), EncodeOptions())
+
+
+def test_images_too_large_for_the_memory_are_refused_for_good(tmp_path, monkeypatch):
+    path = write(tmp_path / "large.mp4", Video(size=(1024, 768), pts=(0, 3600)))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 26)
+    monkeypatch.setattr(memory, "_ALWAYS_TRIED_BYTES", 0)
+    with pytest.raises(UnusableError, match=r"1024x768 needs about 1 GiB.*max_memory=1"):
+        CameraSource(path, CameraOptions(), EncodeOptions())
+    camera = CameraSource(path, CameraOptions(max_memory=1), EncodeOptions())
+    assert len(list(camera)) == 2
+    camera.close()
+
+
+def test_a_camera_may_be_allowed_less_memory(watch, tmp_path):
+    path = write(tmp_path / "clip.mp4", Video(size=(1024, 768)))
+    station = watch(path, max_memory=0.01)
+    connection = station.sessions[0].connection
+    assert until(lambda: connection.state is State.FAILED, 20)
+    assert "max_memory=1" in connection.reason
 
 
 @pytest.mark.parametrize("which", ["os.open", "av.open"])

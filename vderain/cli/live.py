@@ -22,7 +22,6 @@ FOR_FILES = (
     "lookahead",
     "queue_frames",
     "align_threads",
-    "max_memory",
     *ENCODE_FOR_FILES,
 )
 _IS_FOR_FILES = "is for files; a live camera has no such option"

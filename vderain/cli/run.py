@@ -96,7 +96,8 @@ def _run_live(
         if given(name):
             raise OptionError(f"{flag_of(name)} is for files; leave it out for a live camera")
     name = shown(rainy) if is_url(rainy) else rainy
-    plan = CameraPlan(name, rainy, dry, encode=pick(EncodeOptions, values))
+    live = pick(LiveOptions, values)  # what cameras and files both take
+    plan = CameraPlan(name, rainy, dry, live, pick(EncodeOptions, values))
     engine, options = pick(EngineOptions, values), pick(RunOptions, values)
     derain_camera(plan, engine, options, Reporting(report, quiet=quiet))
 

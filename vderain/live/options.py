@@ -59,6 +59,11 @@ class LiveOptions:
         "auto", "Copy the audio, as AAC where an output accepts no other codec (auto), or drop it (none).",
         choices=("auto", "none"),
     )  # fmt: skip
+    max_memory: float | None = option(
+        None,
+        "Memory in GiB that the frames of a camera may take [default: what is free, at least 4].",
+        low=0.001, high=1e5, expert=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -195,6 +195,7 @@ def _open_camera(plan: CameraPlan) -> Camera:
         plan.live.timeout_s,
         audio=plan.live.audio == "auto",
         ca_file=plan.live.ca_file,
+        max_memory=plan.live.max_memory,
     )
     return CameraSource(plan.url, options, plan.encode)
 

@@ -12,17 +12,18 @@ from vderain.machine import available_bytes
 _GIB = 1 << 30
 # Frames of the source's size: decoded ahead, referred to and queued, and those that an encoder keeps. Measured
 # with 4 and 16 megapixels: 10 at opening with two threads; 105 with x264, 110 with x265, 129 with SVT-AV1.
-_SOURCE_FRAMES, _ENCODER_FRAMES = 20, 130
+# Without delay, as for cameras, with 4 megapixels: 17 with x264, 45 with x265.
+_SOURCE_FRAMES, _ENCODER_FRAMES, _LIVE_ENCODER_FRAMES = 20, 130, 50
 _MOST_THREADS = 16  # that FFmpeg decodes with
 _FFMPEGS_PIXELS = (1 << 31) - 1
 _ALWAYS_TRIED_BYTES = 4 * _GIB  # 4K in 10 bits takes 3.5
 
 
-def check_memory(stream: Any, name: str, max_memory: float | None) -> int:
+def check_memory(stream: Any, name: str, max_memory: float | None, *, live: bool = False) -> int:
     """The most pixels that a frame of a video stream may have later on.
 
-    ``max_memory`` is in GiB; without it the memory that is free is the limit, but at least 4 GiB. Raises
-    SourceError where the frames will take more.
+    ``max_memory`` is in GiB; without it the memory that is free is the limit, but at least 4 GiB. ``live`` video
+    is decoded by one thread and encoded without delay. Raises SourceError where the frames will take more.
     """
     free = available_bytes()
     if max_memory is not None:
@@ -32,7 +33,10 @@ def check_memory(stream: Any, name: str, max_memory: float | None) -> int:
     else:
         return _FFMPEGS_PIXELS
     pixels = max(1, int(stream.width * stream.height))
-    frames = _SOURCE_FRAMES + min(os.cpu_count() or 1, _MOST_THREADS) + _ENCODER_FRAMES
+    if live:
+        frames = _SOURCE_FRAMES + 1 + _LIVE_ENCODER_FRAMES
+    else:
+        frames = _SOURCE_FRAMES + min(os.cpu_count() or 1, _MOST_THREADS) + _ENCODER_FRAMES
     needed = frames * _frame_bytes(stream.codec_context.format, pixels)
     if needed > limit:
         asked = math.ceil(needed / _GIB)

@@ -18,6 +18,7 @@ from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.frames.color import chroma_location, color_tags, hdr_name
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
+from vderain.media.frames.memory import check_memory
 from vderain.media.frames.planes import PlaneReader, display_matrix
 from vderain.media.frames.timing import FrameClock
 from vderain.media.frames.untrained import hdr_refusal, interlaced_refusal
@@ -109,7 +110,9 @@ class CameraSource:
         rate = self._video.average_rate or self._video.guessed_rate
         self._rate = Fraction(rate) if rate and 0.1 < rate <= 240 else None
         self._clock = FrameClock(self._time_base, self._rate)
-        self._decoder = Decoder(self._video, self._name, self._stats, self._clock)
+        self._decoder = Decoder(
+            self._video, self._name, self._stats, self._clock, most_pixels=self._most_pixels()
+        )
         context = self._video.codec_context
         # Threads over frames would hold back as many of them; with threads over slices FFmpeg neither
         # conceals damage nor reports it. One core decodes 1080p at several times real time.
@@ -137,6 +140,12 @@ class CameraSource:
             sample_aspect_ratio=_pixel_shape(self._video),
             tracks=tuple(describe_track(stream) for stream in self._container.streams),
         )
+
+    def _most_pixels(self) -> int:
+        try:
+            return check_memory(self._video, self._name, self._options.max_memory, live=True)
+        except SourceError as error:  # no waiting makes its images smaller
+            raise UnusableError(str(error)) from None
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         last_s = time.monotonic()

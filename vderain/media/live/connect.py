@@ -35,12 +35,13 @@ _ACCESS_ERRORS = (av.HTTPUnauthorizedError, av.HTTPForbiddenError)
 
 @dataclass(frozen=True, slots=True)
 class CameraOptions:
-    """How one camera is opened; ``transport`` is auto, tcp or udp."""
+    """How one camera is opened; ``transport`` is auto, tcp or udp, ``max_memory`` of its images in GiB."""
 
     transport: str = "auto"
     timeout_s: float = 5.0
     audio: bool = True
     ca_file: str | None = None
+    max_memory: float | None = None
 
 
 def check_source(url: str) -> None:

@@ -56,7 +56,7 @@ class Rig:
         with open_manifest(self.target) as manifest:
             batch = Batch(
                 manifest, self.target, self.settings, executor or InProcess(self.engine),
-                gating=self.gating, margin=margin, pace=getattr(executor, "pace", None),
+                gating=self.gating, margin=margin, workload=getattr(executor, "workload", None),
                 on_event=lambda clip, text: self.events.append((clip.output.name, text)),
             )  # fmt: skip
             if hasattr(executor, "batch"):

@@ -9,7 +9,7 @@ import pytest
 from tests.batch.conftest import GOP, Killed
 from tests.fakes import OffsetEngine
 from vderain.batch.jobs import InProcess
-from vderain.batch.pace import Pace
+from vderain.batch.workload import Workload
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ class Watched(InProcess):
     def __init__(self, engine, die_after=None):
         super().__init__(engine, self._progressed)
         self.now = 0.0
-        self.pace = Pace(lambda: self.now)
+        self.workload = Workload(lambda: self.now)
         self.batch = None  # set by the rig
         self.told, self.held = [], []
         self.die_after = die_after
@@ -49,7 +49,7 @@ class Watched(InProcess):
     def _progressed(self, job, progress):
         self.now += FRAME_S
         self.batch.progressed(job, progress.frames)
-        self.told.append((self.now, self.pace.share, self.pace.eta_s))
+        self.told.append((self.now, self.workload.share, self.workload.eta_s))
 
 
 def holdings():

@@ -166,7 +166,7 @@ def test_an_output_that_another_program_replaced_is_not_taken_for_done(rig, is_l
     for _ in range(2):
         tally = rig.run()
         assert tally.done == [] and len(tally.skipped) == 1 and output.read_bytes() == junk
-        assert "not as it was written; overwrite=True" in rig.events[-1][1]
+        assert "was modified since it was written; overwrite=True" in rig.events[-1][1]
     overwriting(rig)
     assert len(rig.run().done) == 1 and len(pictures(output)) == 12
 

@@ -1,1 +1,1 @@
-"""Archives: many clips, resumed where they stopped, verified before they get their names; dry ones left alone."""
+"""Archives: many clips, resumed after a stop, verified before they get their names; dry parts can stay as they are."""

@@ -1,4 +1,4 @@
-"""A whole batch: find clips, work through them, look for new ones; a plain function over an executor."""
+"""The steps of a whole batch: find clips, derain them, look for new ones, join recordings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MANIFEST = "manifest.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a batch would do with the clips that are there now."""
+    """The work for the clips that are there now."""
 
     waiting: list[ClipRow] = field(default_factory=list)
     done: list[ClipRow] = field(default_factory=list)
@@ -37,11 +37,11 @@ class Plan:
 
     @property
     def size_bytes(self) -> int:
-        """Of the clips that wait."""
+        """Size of the clips that wait, in bytes."""
         return sum(clip.size_bytes for clip in self.waiting)
 
     def room_bytes(self, output_bytes: int | None = None) -> int:
-        """What all outputs need, and what is next to them while the largest clip is derained.
+        """Disk space for all outputs, with the segments of the largest clip while it is derained.
 
         Outputs count as large as their clips where ``output_bytes`` is unknown.
         """
@@ -51,7 +51,7 @@ class Plan:
 
 
 def open_manifest(target: Path) -> Manifest:
-    """The manifest of a target, which is made if it is not there. Raises SinkError, also while another batch runs."""
+    """The manifest of a target, which is made if missing. Raises SinkError, also while another batch runs."""
     folder = target / WORK_FOLDER
     try:
         for name in ("segments", "clips", _MANIFEST):
@@ -68,9 +68,9 @@ def open_manifest(target: Path) -> Manifest:
 
 @contextmanager
 def copied_manifest(target: Path) -> Iterator[tuple[Manifest, Path]]:
-    """What a target's manifest knows, to plan on without changing it; and a folder to try things in.
+    """A copy of a target's manifest to plan on, and a folder for trials.
 
-    Both are gone afterwards. Raises SinkError, also while another batch runs.
+    Both are removed afterwards. Raises SinkError, also while another batch runs.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -80,7 +80,7 @@ def copied_manifest(target: Path) -> Iterator[tuple[Manifest, Path]]:
 
 @contextmanager
 def unmade_on_failure(target: Path) -> Iterator[None]:
-    """Remove a target that was not there before where what is done meanwhile fails; no clip is planned yet."""
+    """Remove a new target where the block fails; at that time no clip is planned yet."""
     made = [folder for folder in (target, *target.parents) if not os.path.exists(folder)]
     try:
         yield
@@ -94,10 +94,10 @@ def unmade_on_failure(target: Path) -> Iterator[None]:
 
 
 def plan(manifest: Manifest, target: Path, found: list[Found], settings: Settings) -> Plan:
-    """Take what was found into the manifest, and say what is left to do, in the order of the work.
+    """Add clips to the manifest, and return the work that is left, in order.
 
-    A clip whose output was removed, or is not what was written, is not done. With ``overwrite`` no clip is,
-    except those that an unfinished batch of these settings has derained again already.
+    A clip whose output was removed or modified is derained again. With ``overwrite`` all clips are, except those
+    that an unfinished batch of these settings has already derained again.
     """
     result = Plan()
     identity = settings.text()
@@ -115,7 +115,7 @@ def plan(manifest: Manifest, target: Path, found: list[Found], settings: Setting
 
 
 def begin(manifest: Manifest, ahead: Plan, settings: Settings) -> None:
-    """Note what is to be done, all at once: after a kill, ``overwrite`` goes on with what is left."""
+    """Mark all clips that are to be derained in one transaction; after a kill, ``overwrite`` resumes there."""
     anew = settings.text() if settings.encode.overwrite else None
     for clip in ahead.waiting:
         if clip.state == "done" and anew is not None:
@@ -125,9 +125,9 @@ def begin(manifest: Manifest, ahead: Plan, settings: Settings) -> None:
 
 
 def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
-    """The engine and precision that clips in work were begun with, where ``options`` leave the choice open.
+    """``options`` with the engine and precision of clips in work, where they leave the choice open.
 
-    What is fastest may change between two runs, and the segments of a clip should be of one kind.
+    The fastest engine may change between two runs, but all segments of a clip should use the same one.
     """
     if (options.engine, options.precision) != ("auto", "auto"):
         return options
@@ -140,14 +140,14 @@ def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:
 def unpin(
     manifest: Manifest,
     options: EngineOptions,
-    tell: Callable[[ClipRow, str], None] = lambda clip, text: None,
+    on_event: Callable[[ClipRow, str], None] = lambda clip, text: None,
     obstacle: Callable[[EngineOptions], str] | None = None,
 ) -> None:
-    """Begin clips again that were begun with what does not run here, where ``options`` leave the choice open.
+    """Start clips again whose engine does not run here, where ``options`` leave the choice open.
 
-    What was begun on another machine, or before an update, would otherwise fail clip by clip. ``obstacle``
-    says why an engine and precision cannot run, nothing where they can; without it, this machine is asked.
-    Each clip is reported, with a note.
+    Clips begun on another machine or before an update would otherwise fail one by one. ``obstacle`` returns why
+    an engine and precision cannot run, or ""; by default it checks this machine. Each such clip is reported
+    with a note.
     """
     if (options.engine, options.precision) != ("auto", "auto"):
         return
@@ -161,12 +161,12 @@ def unpin(
                 note = f"begun again, since {name}, which it began with, does not run: {reason}"
                 manifest.discard_cuts(clip.id)
                 manifest.set_state(clip.id, clip.state, clip.reason, begun_anew=note)
-                tell(clip, note)
+                on_event(clip, note)
                 break
 
 
 def _engines_of(manifest: Manifest, clip: ClipRow) -> list[str]:
-    """Engines and precisions of the segments of a clip that are done, each once."""
+    """Engines and precisions of a clip's finished segments, each once."""
     records = [segment.record for segment in manifest.segments(clip.id)]
     return list(dict.fromkeys(r["engine"] for r in records if r is not None and r["engine"]))
 
@@ -184,10 +184,10 @@ def work_through(
     watch: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
 ) -> Tally:
-    """Derain every clip of an archive that is not done yet; with ``watch`` go on until interrupted.
+    """Derain every clip of an archive that is not done yet; with ``watch`` continue until interrupted.
 
-    ``found`` is what the archive holds, where somebody has looked already; ``on_plan`` is called each time
-    what lies ahead. Raises what Archive and Batch raise.
+    ``found`` are the clips of the archive, where it was searched before; ``on_plan`` is called with the work
+    ahead each time it changes. Raises what Archive and Batch raise.
     """
     settings = batch.settings
     settled = Settled(settings.batch) if watch else None
@@ -205,14 +205,14 @@ def work_through(
 def join_series(
     manifest: Manifest,
     target: Path,
-    tell: Callable[[ClipRow, str], None],
+    on_event: Callable[[ClipRow, str], None],
     replaced: Collection[int] = (),
 ) -> bool:
-    """Write each unbroken series of derained clips as one file next to them, where there is none yet.
+    """Write each unbroken series of derained clips as one file next to them, where it is missing.
 
-    One that is there is replaced where it was made of other clips than the series has now, or holds a clip
-    of ``replaced``; one that somebody else made or changed only in the latter case, else it is reported.
-    Returns whether all of it was written; what was not is reported. The clips stay.
+    An existing file is replaced where the series has other clips now or holds a clip of ``replaced``. A file
+    made or modified by others is replaced only with a clip of ``replaced``; otherwise it is reported. Returns
+    whether all files were written; those that were not are reported. The clips stay.
     """
     whole = True
     for series in joinable(manifest.clips()):
@@ -223,21 +223,21 @@ def join_series(
         stale = any(clip.id in replaced for clip in series)
         if (target / name).exists() and not stale:
             if known is None:
-                tell(
+                on_event(
                     first,
                     f"{name} was there before and is left alone; use overwrite=True, or remove it",
                 )
             if known is None or known.clips == clips:
                 continue
             if (target / name).stat().st_size != known.size_bytes:
-                tell(
+                on_event(
                     first,
-                    f"{name} lacks clips and is not as it was written; use overwrite=True, or remove it",
+                    f"{name} lacks clips and was modified since it was written; use overwrite=True, or remove it",
                 )
                 whole = False
                 continue
             stale = True
-        whole = _join(manifest, target, series, clips, tell, overwrite=stale) and whole
+        whole = _join(manifest, target, series, clips, on_event, overwrite=stale) and whole
     return whole
 
 
@@ -246,11 +246,11 @@ def _join(
     target: Path,
     series: list[ClipRow],
     clips: tuple[tuple[int, int], ...],
-    tell: Callable[[ClipRow, str], None],
+    on_event: Callable[[ClipRow, str], None],
     *,
     overwrite: bool,
 ) -> bool:
-    """Join a series and remember of which clips; whether all of it came through."""
+    """Join a series and record its clips; returns whether all of it was written without loss."""
     first = series[0]
     name = joined_name(first.output)
     parts = [str(target / clip.output) for clip in series]
@@ -258,23 +258,25 @@ def _join(
         check_inside((target / name).parent, target)
         report = join(parts, str(target / name), overwrite=overwrite)
     except VderainError as error:
-        tell(first, f"not joined with {len(series) - 1} clips after it: {error}")
+        on_event(first, f"not joined with {len(series) - 1} clips after it: {error}")
         return False
     with suppress(OSError):
-        # When the recording ended: what a camera that cuts nothing would have left.
+        # The end of the recording, as a camera that writes one file leaves it.
         os.utime(target / name, ns=(series[-1].mtime_ns, series[-1].mtime_ns))
     manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
-    tell(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
+    on_event(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
     return not report.losses
 
 
 def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
-    """What is there; once, or again whenever something new is complete."""
+    """Yields the clips that are there: once, or whenever new ones are complete."""
     if settled is None:
         yield list(archive.clips())
         return
     while True:
-        found = settled.new(archive.clips(lenient=True))  # one name that collides ends no watching
+        found = settled.new(
+            archive.clips(lenient=True)
+        )  # watching continues after names that collide
         if found:
             yield found
         else:
@@ -282,9 +284,9 @@ def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
 
 
 class Settled:
-    """Holds clips back that are still being written.
+    """Holds back clips that are still being written.
 
-    Whether a clip changes is seen by looking twice: clocks of cameras and file servers are often wrong.
+    A clip changes if two looks differ: clocks of cameras and file servers are often wrong.
     """
 
     def __init__(self, options: BatchOptions, clock: Callable[[], float] = time.monotonic) -> None:
@@ -294,7 +296,7 @@ class Settled:
         self._given: dict[Path, tuple[int, int]] = {}
 
     def new(self, found: Iterator[Found]) -> list[Found]:
-        """The clips that have not changed for ``settle_s`` and were not given out as they are now."""
+        """Clips unchanged for ``settle_s`` that were not yielded in this state before."""
         now_s = self._clock()
         ready = []
         there = set()

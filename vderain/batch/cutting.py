@@ -1,4 +1,4 @@
-"""Where a clip is cut: at keyframes, so that each part can be made, lost and made again by itself."""
+"""Cuts a clip into segments at keyframes, so that each segment can be derained independently."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ def cut(
 ) -> list[Segment]:
     """Segments over all GOPs, in order.
 
-    Neighbouring groups are derained together as long as they last no longer than ``segment_s``; one group
-    is never divided. ``dry`` names the groups to copy, of which those are copied that the ones around
-    them do not need: a group that others refer into cannot be separated from them.
+    Consecutive GOPs form a segment of at most ``segment_s`` seconds; a GOP is never divided. ``dry`` marks GOPs
+    to copy; those that frames of neighbouring GOPs refer to are derained, since they cannot be separated.
     """
     copied = [False] * len(gops) if dry is None else _separable(gops, dry)
     segments: list[Segment] = []
@@ -37,8 +36,8 @@ def cut(
 
 
 def _separable(gops: Sequence[Gop], dry: Sequence[bool]) -> list[bool]:
-    """Dry groups that are closed, and followed by a closed one: leading images of an open group are
-    shown in the time of the group before it.
+    """Dry GOPs that are closed and followed by a closed one: leading images of an open GOP are
+    shown in the time of the GOP before it.
     """
     closed_after = [gop.is_closed for gop in gops[1:]] + [True]
     return [

@@ -12,7 +12,7 @@ from vderain.errors import SinkError
 
 
 class BatchStoppedError(SinkError):
-    """The whole batch cannot go on; what is done stays done."""
+    """The whole batch must stop; finished clips and segments are kept."""
 
 
 def check_space(target: Path, work: Path, clip: ClipRow) -> None:

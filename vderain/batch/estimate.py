@@ -1,4 +1,4 @@
-"""How long a batch will take and how much room it needs, measured on a second of a few of its clips."""
+"""Estimates time and disk space of a batch by deraining a second of a few of its clips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLE_S = 1
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a batch will need, if its clips are like those that were tried.
+    """What a batch needs if its clips are like those that were tried.
 
     Attributes:
         sampled: how many clips were tried; the other figures are 0 where none could be.
@@ -38,9 +38,9 @@ class Estimate:
 def estimate(
     clips: Sequence[ClipRow], settings: Settings, engine: Engine, folder: Path, *, margin: int = 0
 ) -> Estimate:
-    """Derain a second from the middle of some clips, spread over the batch; ``folder`` holds the pieces meanwhile.
+    """Derain a second from the middle of some clips, spread over the batch; ``folder`` holds the trial outputs.
 
-    Clips that cannot be read are left out: the batch will name them.
+    Clips that cannot be read are left out; the batch reports them.
     """
     chosen = clips[:: max(1, len(clips) // _SAMPLES)][:_SAMPLES]
     tried = size_bytes = 0
@@ -67,7 +67,7 @@ def _sampled(
     folder: Path,
     margin: int,
 ) -> tuple[float, float]:
-    """Seconds and bytes that a frame of a clip takes."""
+    """Seconds and bytes for each frame of a clip."""
     middle = index.gops[len(index.gops) // 2]
     job = SegmentJob(
         clip=clip.id,

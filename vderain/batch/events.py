@@ -1,4 +1,4 @@
-"""What a batch reports while it works: events in words, and its progress."""
+"""Events and progress that a batch reports while it works."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vderain.batch.archive import Plan
 from vderain.batch.clips.clip_files import free_bytes
 from vderain.batch.jobs import SegmentJob
 from vderain.batch.manifest import ClipRow
-from vderain.batch.pace import Pace
 from vderain.batch.runner import Batch
+from vderain.batch.workload import Workload
 from vderain.errors import SinkError
 from vderain.pipeline import Progress
 
@@ -21,7 +21,7 @@ EventKind = Literal["clip", "notice", "left out", "interrupted", "error"]
 
 @dataclass(frozen=True, slots=True)
 class BatchEvent:
-    """What happened, in words for people; ``path`` is the clip's output, or a source that is left out."""
+    """An event, as text for people; ``path`` is the clip's output, or a source that is left out."""
 
     kind: EventKind
     text: str
@@ -30,9 +30,9 @@ class BatchEvent:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far a batch is; ``share`` of its work, ``eta_s`` None before anything is done.
+    """Progress of a batch; ``share`` is the finished share of the work, ``eta_s`` None before anything is done.
 
-    The rate and the limiting stage are those of the segment in work, "" between two.
+    Rate and limiting stage are those of the segment in work; between two segments they are 0 and "".
     """
 
     done: int
@@ -48,7 +48,7 @@ OnProgress = Callable[[BatchProgress], None]
 
 
 class Follower:
-    """Turns what the parts of a batch report into events and progress."""
+    """Turns reports of the parts of a batch into events and progress."""
 
     def __init__(
         self, target: Path, on_event: OnEvent | None, on_progress: OnProgress | None
@@ -58,14 +58,14 @@ class Follower:
         self._on_progress = on_progress or (lambda progress: None)
         self._clips = self._done_before = 0
         self._batch: Batch | None = None
-        self._pace = Pace()
+        self._workload = Workload()
 
-    def follow(self, batch: Batch, pace: Pace) -> None:
-        """Follow this batch."""
-        self._batch, self._pace = batch, pace
+    def follow(self, batch: Batch, workload: Workload) -> None:
+        """Report the progress of this batch."""
+        self._batch, self._workload = batch, workload
 
     def plan(self, ahead: Plan) -> None:
-        """So many clips lie ahead."""
+        """Report the number of clips ahead."""
         self._clips += len(ahead.waiting)
         self._done_before += len(ahead.done)
         if short := shortage(ahead, self._target):
@@ -78,24 +78,24 @@ class Follower:
             self._show(progress.frames_per_s, progress.limiting_stage)
 
     def clip(self, clip: ClipRow, text: str) -> None:
-        """What happened to a clip."""
+        """Report an event of a clip."""
         self._on_event(BatchEvent("clip", text, clip.output))
         self._show()
 
     def notice(self, text: str) -> None:
-        """What happened to the batch."""
+        """Report an event of the batch."""
         self._on_event(BatchEvent("notice", text))
 
     def left_out(self, path: Path, reason: str) -> None:
-        """A source cannot be taken."""
+        """Report a source that cannot be read."""
         self._on_event(BatchEvent("left out", reason, path))
 
     def error(self, error: SinkError) -> None:
-        """What else goes wrong when the batch ends."""
+        """Report an error at the end of the batch."""
         self._on_event(BatchEvent("error", str(error)))
 
     def interrupted(self) -> None:
-        """How far the batch came, for one who stopped it."""
+        """Report the interrupt, with how many clips are done."""
         done = self._done_before + self._done
         known = clips_in_words(self._done_before + self._clips)
         text = f"interrupted: {done} of {known} done; give the same command again to resume"
@@ -106,16 +106,21 @@ class Follower:
         return 0 if self._batch is None else len(self._batch.tally.done)
 
     def _show(self, frames_per_s: float = 0.0, limiting_stage: str = "") -> None:
-        pace = self._pace
+        workload = self._workload
         self._on_progress(
             BatchProgress(
-                self._done, self._clips, pace.share, pace.eta_s, frames_per_s, limiting_stage
+                self._done,
+                self._clips,
+                workload.share,
+                workload.eta_s,
+                frames_per_s,
+                limiting_stage,
             )
         )
 
 
 def shortage(ahead: Plan, target: Path, output_bytes: int | None = None) -> str:
-    """What is said where all outputs together may not fit; nothing where they do."""
+    """A warning where all outputs together may not fit on the disk; "" where they fit."""
     needed, free = ahead.room_bytes(output_bytes), free_bytes(target)
     if needed <= free:
         return ""

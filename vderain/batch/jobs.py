@@ -1,4 +1,4 @@
-"""The unit of work: one segment of a clip; and what carries jobs out, here in this process."""
+"""The unit of work, one segment of a clip, and the executor that derains it in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class SegmentJob:
-    """A stretch of a clip to be derained into a file of its own.
+    """A segment of a clip, to be derained into a file of its own.
 
     Attributes:
         clip: its id in the manifest.
@@ -34,10 +34,10 @@ class SegmentJob:
         output: the segment's file.
         start_pts: first time of the segment.
         end_pts: first time after it.
-        frames: how many it should hold, by the container.
-        margin: frames beyond both ends that the network may look at.
-        dry: spans [start, end) of times in which frames stay as they are.
-        seeks: False for a clip whose clock jumps, where no time is found by seeking.
+        frames: number of frames by the container.
+        margin: frames before and after the segment that the network may use.
+        dry: spans [start, end) of times whose frames are kept as they are.
+        seeks: False for a clip whose clock jumps, where seeking finds no times.
 
     """
 
@@ -57,7 +57,7 @@ class SegmentJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: a record for the manifest, or why there is none."""
+    """The result of a job: a record for the manifest, or an error."""
 
     job: SegmentJob
     record: dict[str, Any] | None = None
@@ -65,18 +65,18 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Carries jobs out, one or several at a time."""
+    """Derains jobs, one or several at a time."""
 
     def run(self, next_job: Callable[[], SegmentJob | None]) -> Generator[Outcome, None, None]:
-        """Ask for jobs and yield what became of them, in any order.
+        """Fetch jobs and yield their outcomes, in any order.
 
-        ``next_job`` returns None where nothing is to be done now; the iteration ends when it does so with
-        no job in flight. Closing the iterator stops what is in flight.
+        ``next_job`` returns None while there is no job; the iteration ends when it does so with no job in
+        flight. Closing the iterator stops the jobs in flight.
         """
 
 
 class InProcess:
-    """Executor with one engine, one job after the other."""
+    """Executor with one engine that derains one job after the other."""
 
     def __init__(
         self, engine: Engine, on_progress: Callable[[SegmentJob, Progress], None] | None = None
@@ -95,13 +95,13 @@ def attempt(
     engine: Engine,
     on_progress: Callable[[SegmentJob, Progress], None] | None = None,
 ) -> Outcome:
-    """Derain a segment; what goes wrong is part of the outcome, an interrupt is not."""
+    """Derain a segment; errors become part of the outcome, an interrupt does not."""
     try:
         return Outcome(job, record=derain_segment(job, engine, on_progress))
     except (VderainError, OSError) as error:
         return Outcome(job, error=error)
     finally:
-        give_back_memory()  # the segment's threads are gone
+        give_back_memory()  # the segment's threads have ended
 
 
 def derain_segment(
@@ -109,7 +109,7 @@ def derain_segment(
     engine: Engine,
     on_progress: Callable[[SegmentJob, Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Derain a segment into its file; returns the plain values that the manifest keeps.
+    """Derain a segment into its file; returns plain values for the manifest.
 
     Raises what the stages of the pipeline raise; the file then does not exist.
     """
@@ -126,7 +126,7 @@ def derain_segment(
             untouched=(lambda frame: _within(job.dry, frame)) if job.dry else None,
         )
     spec = next(iter(report.engines), None)
-    # Numbers, which the whole clip adds up.
+    # Counts are kept as numbers, since those of all segments are added up.
     damage = damage_losses(report.decode_failures, report.damaged_frames)
     return {
         "frames": report.frames_out,

@@ -1,4 +1,4 @@
-"""What a batch has done so far: a SQLite file (write-ahead log) in the target, safe against a kill at any moment."""
+"""The state of a batch: a SQLite file (write-ahead log) in the target, consistent after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Literal["planned", "done", "failed", "skipped"]
 Kind = Literal["derain", "copy"]
 
 _SCHEMA = 1
-_DAMAGED = ("not a database", "malformed", "Could not decode")  # in the words of SQLite
+_DAMAGED = ("not a database", "malformed", "Could not decode")  # in SQLite's messages
 _TABLES = """
 CREATE TABLE IF NOT EXISTS clip (
     id INTEGER PRIMARY KEY,
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS joined (
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
-    """A clip as the manifest knows it; ``record`` is what the report has of it."""
+    """A clip in the manifest; ``record`` has the values of its report."""
 
     id: int
     source: Path
@@ -68,9 +68,9 @@ class ClipRow:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a clip between two of its keyframes.
+    """A part of a clip between two of its keyframes.
 
-    ``end_pts`` is the first time that belongs to the next one. ``record`` is None until it is derained.
+    ``end_pts`` is the first time of the next segment. ``record`` is None until the segment is derained.
     """
 
     number: int
@@ -82,27 +82,27 @@ class Segment:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do before the clip is put together."""
+        """Whether the segment is ready to be assembled."""
         return self.kind == "copy" or self.record is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A file that clips were joined to: its size, and (id, size in bytes) of each clip in their order."""
+    """A joined file: its size, and (id, size in bytes) of each of its clips in their order."""
 
     size_bytes: int
     clips: tuple[tuple[int, int], ...]
 
 
 class Manifest:
-    """Clips, their segments, and what became of them.
+    """Clips, their segments and their states.
 
-    One process at a time: opening raises SinkError while another batch works on the same target, and where
-    the file cannot be made or read. Every change is on the disk when the call returns.
+    One process at a time: opening raises SinkError while another batch works on the same target, and where the
+    file cannot be made or read. Every change is on the disk when the call returns.
 
     Args:
-        path: the file, which is made if it is not there.
-        copy: a file to be made, in which all changes are kept instead; that at ``path`` stays as it is.
+        path: the file, which is made if missing.
+        copy: a new file that takes all changes instead; the file at ``path`` stays as it is.
 
     """
 
@@ -130,7 +130,7 @@ class Manifest:
             raise
 
     def close(self) -> None:
-        """Let the next batch in."""
+        """Close the file and release its lock."""
         self._db.close()
 
     def __enter__(self) -> Manifest:
@@ -140,7 +140,7 @@ class Manifest:
         self.close()
 
     def add(self, found: Found) -> ClipRow:
-        """The clip that was found; one that changed since it was planned or done is planned again."""
+        """The row of a clip; a clip that changed since it was planned or done is planned again."""
         source, output = os.fsencode(found.source.absolute()), os.fsencode(found.output)
         with self._changing():
             row = self._one(
@@ -163,7 +163,7 @@ class Manifest:
         return clip
 
     def clip(self, number: int) -> ClipRow:
-        """The clip of an id."""
+        """The clip with this id."""
         (clip,) = self._select("WHERE id = ?", number)
         return clip
 
@@ -172,7 +172,7 @@ class Manifest:
         return self._select("ORDER BY id")
 
     def set_state(self, clip: int, state: State, reason: str = "", **record: Any) -> None:
-        """What became of a clip; ``record`` is added to what is known of it."""
+        """Set a clip's state; ``record`` is merged into its record."""
         with self._changing():
             (text,) = self._one("SELECT record FROM clip WHERE id = ?", clip) or ("{}",)
             with self._reading():
@@ -185,7 +185,7 @@ class Manifest:
                 self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
 
     def begin_anew(self, clip: int, **record: Any) -> None:
-        """Plan a clip as if nothing had ever been done for it, and know only ``record`` of it."""
+        """Plan a clip from the beginning; of its record only ``record`` is kept."""
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
             self._db.execute(
@@ -195,20 +195,20 @@ class Manifest:
             )
 
     def count_attempt(self, clip: int) -> int:
-        """One more failed attempt; returns how many there were."""
+        """Count a failed attempt; returns the number of attempts."""
         with self._changing():
             self._db.execute("UPDATE clip SET attempts = attempts + 1 WHERE id = ?", (clip,))
         return self.clip(clip).attempts
 
     def forgive(self) -> None:
-        """Plan failed clips again, as if they had never been tried."""
+        """Plan failed clips again, with no attempts counted."""
         with self._changing():
             self._db.execute(
                 "UPDATE clip SET state = 'planned', attempts = 0, reason = '' WHERE state = 'failed'"
             )
 
     def segments(self, clip: int) -> list[Segment]:
-        """The segments of a clip in their order, none where it is not cut yet."""
+        """The segments of a clip in order; empty where it is not cut yet."""
         with self._reading():
             rows = self._db.execute(
                 "SELECT number, start_pts, end_pts, frames, kind, record FROM segment"
@@ -221,7 +221,7 @@ class Manifest:
             ]
 
     def cut(self, clip: int, segments: Sequence[Segment], settings: str, **record: Any) -> None:
-        """Fix where a clip is cut, and the settings that all of its segments are made with."""
+        """Store the segments of a clip, and the settings for all of them."""
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
             self._db.executemany(
@@ -235,7 +235,7 @@ class Manifest:
             )
 
     def finish_segment(self, clip: int, number: int, record: dict[str, Any]) -> None:
-        """A segment's file is complete."""
+        """Mark a segment as derained."""
         with self._changing():
             self._db.execute(
                 "UPDATE segment SET record = ? WHERE clip = ? AND number = ?",
@@ -243,20 +243,20 @@ class Manifest:
             )
 
     def discard_segment(self, clip: int, number: int) -> None:
-        """A segment must be derained again."""
+        """Mark a segment to be derained again."""
         with self._changing():
             self._db.execute(
                 "UPDATE segment SET record = NULL WHERE clip = ? AND number = ?", (clip, number)
             )
 
     def discard_cuts(self, clip: int) -> None:
-        """A clip must be cut and derained from the beginning."""
+        """Mark a clip to be cut and derained from the beginning."""
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
             self._db.execute("UPDATE clip SET settings = '' WHERE id = ?", (clip,))
 
     def joined(self, output: Path) -> Joined | None:
-        """What a joined file was made of; None where none of this name was made here."""
+        """The clips of a joined file; None where this batch has not written a file of that name."""
         row = self._one(
             "SELECT size_bytes, clips FROM joined WHERE output = ?", os.fsencode(output)
         )
@@ -265,7 +265,7 @@ class Manifest:
         return Joined(row[0], tuple((number, size) for number, size in json.loads(row[1])))
 
     def set_joined(self, output: Path, joined: Joined) -> None:
-        """Remember what a joined file was made of."""
+        """Store the clips of a joined file."""
         with self._changing():
             self._db.execute(
                 "INSERT OR REPLACE INTO joined (output, size_bytes, clips) VALUES (?, ?, ?)",
@@ -279,7 +279,7 @@ class Manifest:
                 closing(sqlite3.connect(copy)) as db,
             ):
                 held.execute("BEGIN")
-                # Raises where it is locked; backup would wait for ever.
+                # This raises where the file is locked; backup would wait forever.
                 held.execute("SELECT * FROM sqlite_master")
                 held.backup(db)
         except sqlite3.Error as error:
@@ -325,17 +325,17 @@ class Manifest:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What the file holds may be damaged anywhere, and is noticed where it is read."""
+        """Turn errors of a damaged file, which may occur in any query, into SinkError."""
         try:
             yield
         except sqlite3.Error as error:
             raise self._failure(error) from None
-        except (ValueError, TypeError):  # of what is no JSON, or no text, any more
+        except (ValueError, TypeError):  # from a field that is no JSON or no text
             raise self._damaged() from None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One transaction; a full disk leaves things as they were."""
+        """One transaction; it is rolled back where the disk is full."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -354,7 +354,7 @@ class Manifest:
             )
         if any(words in str(error) for words in _DAMAGED):
             return self._damaged()
-        # SQLite says "disk I/O error" for some of what it may not write.
+        # SQLite reports some files that it may not write as "disk I/O error".
         for path in (self._path.parent, *self._path.parent.glob(f"{self._path.name}*")):
             if not os.access(path, os.W_OK):
                 return SinkError(

@@ -1,4 +1,4 @@
-"""How a batch works through its clips: defaults and bounds, for the command line and the library."""
+"""Options of a batch: defaults and bounds, for the command line and the library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions, check_opti
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What a batch does besides deraining each clip."""
+    """Options of a batch besides those of deraining."""
 
     order: str = option(
         "name", "Order of the clips; chapters of a recording and cameras of one moment stay together.",
@@ -42,9 +42,9 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that decides what a batch's outputs look like.
+    """All settings that affect a batch's outputs.
 
-    ``weights_sha256`` distinguishes weights that had one path, as after an update.
+    ``weights_sha256`` tells weights apart that had the same path, for instance before and after an update.
     """
 
     batch: BatchOptions = field(default_factory=BatchOptions)
@@ -54,9 +54,9 @@ class Settings:
     weights_sha256: str = ""
 
     def identity(self) -> dict[str, Any]:
-        """What segments of one clip must agree on, as plain values.
+        """The settings that all segments of a clip must share, as plain values.
 
-        Speed is not part of it (threads, slots, queues), nor is what happens to whole clips.
+        Settings of speed (threads, slots, queues) and of whole clips are left out.
         """
         engine, run = asdict(self.engine), asdict(self.run)
         encode = asdict(self.encode)
@@ -72,5 +72,5 @@ class Settings:
         return {**cuts, **run, **engine, **encode, "weights_sha256": self.weights_sha256}
 
     def text(self) -> str:
-        """The identity, to be remembered and compared."""
+        """The identity as text, to be stored and compared."""
         return json.dumps(self.identity(), sort_keys=True)

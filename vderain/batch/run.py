@@ -1,4 +1,4 @@
-"""A whole batch as one call: find the clips, derain them, verify, report; or estimate that."""
+"""A whole batch as one call: find clips, derain, verify and report them; or estimate that."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from vderain.batch.events import BatchEvent, BatchProgress, Follower, OnEvent, O
 from vderain.batch.jobs import Executor, InProcess
 from vderain.batch.manifest import Manifest
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.pace import Pace
 from vderain.batch.rain.spans import RainGating
 from vderain.batch.ray.cluster import check_address, ray_module
 from vderain.batch.ray.executor import RayExecutor
 from vderain.batch.report.record import write_report
 from vderain.batch.runner import Batch
+from vderain.batch.workload import Workload
 from vderain.engines import open_engine
 from vderain.engines.tiers import with_tier
 from vderain.errors import OptionError, SinkError, SourceError
@@ -49,17 +49,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What a batch did in this call.
+    """The result of a batch.
 
     Attributes:
         target: the folder with the outputs, ``report.html`` and ``report.json``.
         done: outputs, relative to the target, that were written and verified.
-        lossy: those of them with something that did not come through.
-        skipped: outputs that were left alone, because something else was there before.
-        failed: outputs of clips that were set aside, also in an earlier call.
+        lossy: those of them with a loss.
+        skipped: outputs that were left alone, because another file had their name.
+        failed: outputs of clips that failed for good, also in an earlier call.
         left_out: sources that cannot be read, with the reason.
-        is_joined: False where a series of clips could not be joined as asked.
-        seconds: of work.
+        is_joined: False where a series of clips could not be joined.
+        seconds: that the batch worked.
         workers_died: of a Ray cluster.
 
     """
@@ -76,14 +76,14 @@ class BatchReport:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a clip or something of one is missing."""
+        """0, or 3 where a clip is missing or has a loss."""
         is_missing = self.failed or self.lossy or self.left_out or not self.is_joined
         return 3 if is_missing else 0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What a batch would do: the clips, the measured estimate, and a shortage of room, "" where it suffices."""
+    """What a batch would do: its clips, the measured estimate, and a warning, or "", on disk space."""
 
     clips: Plan
     estimate: Estimate
@@ -110,30 +110,30 @@ def derain_archive(
     on_progress: OnProgress | None = None,
     spell: Callable[[str], str] = str,
 ) -> BatchReport:
-    """Write every clip below ``sources`` without its rain to the folder ``target``, in the same tree.
+    """Derain every clip below ``sources`` into the folder ``target``, in the same tree.
 
-    Clips that are done are skipped. A batch that was stopped or killed goes on with the next call.
+    Clips that are done are skipped. A batch that was stopped or killed resumes with the next call.
 
     Args:
-        sources: folders, searched with all that lies below, and files.
-        target: the folder; made where it is missing.
+        sources: folders, searched recursively, and files.
+        target: the folder; made if missing.
         listed: more clips, which keep their folders below the target.
         include: patterns of which one must match a clip's name, or its path below the source.
         exclude: patterns of which none may match.
         batch: order, checkpoints, rain detector, retries.
-        run: what of each clip is derained; ``start_s`` and ``duration_s`` are ignored.
-        engine: which network runs, and on what.
-        encode: how outputs are written.
-        watch: go on with clips that arrive later, until KeyboardInterrupt.
-        retry_failed: try clips again that were set aside.
-        ray: address of a Ray cluster to work on, "local" for one on this machine.
-        on_event: is called with what happens to each clip and to the batch.
+        run: how each clip is derained; ``start_s`` and ``duration_s`` are ignored.
+        engine: the network, and the device it runs on.
+        encode: how outputs are encoded.
+        watch: continue with clips that arrive later, until KeyboardInterrupt.
+        retry_failed: try failed clips again.
+        ray: address of a Ray cluster, "local" for one on this machine.
+        on_event: is called with each event of a clip or of the batch.
         on_progress: is called with the progress of the batch.
-        spell: spells the options that messages in the report name; default: fields, as in this library.
+        spell: spells option names in the report's messages; by default as fields of this library.
 
     Raises SourceError where there is no clip, OptionError, SinkError, WeightsError, EngineBuildError,
-    EngineLoadError, and BatchStoppedError where the target is full. What goes wrong with one clip is in the
-    report. KeyboardInterrupt ends the batch, with an event; what is done is kept.
+    EngineLoadError, and BatchStoppedError where the target is full. Errors of single clips are in the
+    report. KeyboardInterrupt ends the batch with an event; finished work is kept.
 
     """
     if ray is not None:
@@ -155,7 +155,7 @@ def derain_archive(
             if isinstance(error, KeyboardInterrupt):
                 follower.interrupted()
             _report_anyway(manifest, target, work, follower, spell)
-            # Watching ends in no other way.
+            # The only end of watching.
             if isinstance(error, KeyboardInterrupt) and watch and settings.batch.join:
                 _join(manifest, request, work, follower)
             raise
@@ -178,9 +178,9 @@ def plan_archive(
     retry_failed: bool = False,
     on_event: OnEvent | None = None,
 ) -> BatchPlan:
-    """What ``derain_archive`` would do, with time and room, measured on a second of a few clips.
+    """What ``derain_archive`` would do, with time and disk space measured on a second of a few clips.
 
-    The target and its manifest stay as they are. Raises what ``derain_archive`` raises.
+    The target and its manifest are not changed. Raises what ``derain_archive`` raises.
     """
     request = _Request.of(sources, target, listed, include, exclude, batch, run, engine, encode)
     archive, found = request.look(Follower(request.target, on_event, None))
@@ -199,7 +199,7 @@ def plan_archive(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What was asked for, with the defaults filled in."""
+    """The arguments of a call, with the defaults filled in."""
 
     sources: tuple[Path, ...]
     target: Path
@@ -207,7 +207,7 @@ class _Request:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     settings: Settings
-    margin: int  # frames beyond a cut that the network looks at
+    margin: int  # frames before and after a cut that the network uses
 
     @classmethod
     def of(
@@ -222,7 +222,7 @@ class _Request:
         engine: EngineOptions | None,
         encode: EncodeOptions | None,
     ) -> _Request:
-        """Raises OptionError for a single path in place of a list, and what finding the weights raises."""
+        """Raises OptionError for a single path in place of a list, and errors of the weights."""
         if isinstance(sources, str | Path):
             raise OptionError(f"{sources}: give a list of sources")
         engine = with_tier(engine or EngineOptions())
@@ -245,7 +245,7 @@ class _Request:
         )
 
     def look(self, follower: Follower, *, watch: bool = False) -> tuple[Archive, list[Found]]:
-        """The archive and the clips in it. Raises SourceError where there is none, OptionError."""
+        """The archive and its clips. Raises SourceError where there is none, OptionError."""
         if not self.sources and not self.listed:
             raise SourceError(f"{self.target}: no clip is named; nothing is done")
         archive = Archive(
@@ -263,16 +263,16 @@ def _batch(
     *,
     ray: str | None,
 ) -> tuple[Batch, RayExecutor | None]:
-    """The batch with its engine, which ``stack`` closes; with the workers of a cluster, where there is one."""
+    """The batch with its engine, which ``stack`` closes, or with the workers of a cluster."""
     settings, target = request.settings, request.target
-    if ray is None:  # what workers can run, this machine does not know
+    if ray is None:  # this machine does not know which engines workers can run
         unpin(manifest, settings.engine, follower.clip)
     options = pinned(manifest, settings.engine)
     executor: Executor
     gating = crew = None
     is_gated = settings.batch.gate != "off"
     if ray is None or is_gated:
-        # Workers may have what a batch goes on with, and this machine, which only looks for rain, not.
+        # Workers may have the engine that a batch resumes with; this machine only detects rain and may lack it.
         asked = options if ray is None else settings.engine
         engine = stack.enter_context(closing(open_engine(asked)))
         if is_gated:
@@ -280,19 +280,19 @@ def _batch(
         executor = InProcess(engine, follower.update)
     if ray is not None:  # workers have engines of their own
         executor = crew = _cluster(ray, options, request, follower)
-    pace = Pace()
+    workload = Workload()
     batch = Batch(
         manifest, target, settings, executor,
-        gating=gating, margin=request.margin, pace=pace, on_event=follower.clip,
+        gating=gating, margin=request.margin, workload=workload, on_event=follower.clip,
     )  # fmt: skip
-    follower.follow(batch, pace)
+    follower.follow(batch, workload)
     return batch, crew
 
 
 def _cluster(
     address: str, options: EngineOptions, request: _Request, follower: Follower
 ) -> RayExecutor:
-    """Workers that see the sources and write to the work folder."""
+    """Workers that can read the sources and write to the work folder."""
     paths = (*request.sources, *request.listed)
     return RayExecutor(
         options,
@@ -311,7 +311,7 @@ def _report_anyway(
     follower: Follower,
     spell: Callable[[str], str],
 ) -> None:
-    """Write the report of a batch that is ending for another reason, which counts."""
+    """Write the report of a batch that is ending with another error, which has precedence."""
     try:
         write_report(target, target, manifest.clips(), seconds=work.tally.seconds, spell=spell)
     except SinkError as error:

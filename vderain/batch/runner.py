@@ -1,4 +1,4 @@
-"""Carries clips through a batch: cut, derain, put together, verify, name; and goes on where a killed one stopped."""
+"""The runner of a batch: cuts, derains, assembles, verifies and names clips, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vderain.batch.disk import check_space, stop_if_full
 from vderain.batch.jobs import Executor, Outcome, SegmentJob, Spans
 from vderain.batch.manifest import ClipRow, Manifest, Segment
 from vderain.batch.options import Settings
-from vderain.batch.pace import Pace
 from vderain.batch.rain.spans import Gated, Gating
 from vderain.batch.records import clip_record, damage
+from vderain.batch.workload import Workload
 from vderain.errors import SinkError, VderainError
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.edit.inspect import Inspected, inspect
@@ -38,40 +38,40 @@ from vderain.media.verify.problems import problems_of
 from vderain.options import decoding_beside
 
 _log = logging.getLogger(__name__)
-_OPEN = "its dry GOPs are open: frames of one need another, so none stands alone"
+_OPEN = "its dry GOPs are open: their frames need frames of other GOPs, so none can be copied alone"
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a batch did in this run, by clip."""
+    """Results of this run, by clip."""
 
     done: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)  # now, or in an earlier run and not tried again
+    failed: list[int] = field(default_factory=list)  # in this run, or before and not tried again
     skipped: list[int] = field(default_factory=list)
-    lossy: list[int] = field(default_factory=list)  # done, with something that did not come through
+    lossy: list[int] = field(default_factory=list)  # done, with a loss
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where a clip failed or lost something."""
+        """0, or 3 where a clip failed or has a loss."""
         return 3 if self.failed or self.lossy else 0
 
 
 class Batch:
-    """The clips of a manifest on their way to the target.
+    """Derains the clips of a manifest into the target.
 
     Args:
-        manifest: of this target; nobody else writes to it.
-        target: the folder that outputs are written below.
-        settings: how clips are derained; a clip that was begun with others begins anew.
+        manifest: of this target; no other process writes to it.
+        target: the folder of the outputs.
+        settings: how clips are derained; a clip begun with other settings starts again.
         executor: derains segments.
-        gating: says which stretches of a clip are dry; None derains everything.
-        margin: frames beyond a cut that the network looks at.
-        pace: is told how far the work is.
-        on_event: is told what happens to each clip, in words for people.
+        gating: finds the dry parts of a clip; None derains everything.
+        margin: frames before and after a cut that the network uses.
+        workload: measures the progress.
+        on_event: is called with a clip and what happens to it, as text for people.
 
     Attributes:
-        tally: what became of the clips so far.
+        tally: results so far.
 
     """
 
@@ -84,33 +84,33 @@ class Batch:
         *,
         gating: Gating | None = None,
         margin: int = 0,
-        pace: Pace | None = None,
+        workload: Workload | None = None,
         on_event: Callable[[ClipRow, str], None] | None = None,
     ) -> None:
         self.manifest, self.target, self.settings = manifest, target, settings
         self._executor, self._gating, self._margin = executor, gating, margin
-        self._pace = pace or Pace()
-        self._tell = on_event or (lambda clip, text: None)
+        self._workload = workload or Workload()
+        self._on_event = on_event or (lambda clip, text: None)
         self._work = target / WORK_FOLDER
         self._identity = settings.text()
         self._waiting: deque[int] = deque()
         self._jobs: deque[SegmentJob] = deque()
         self._in_flight: Counter[int] = Counter()
-        self._left_frames: dict[int, int] = {}  # of clips in work, when they were begun
+        self._left_frames: dict[int, int] = {}  # clip -> frames to derain when it was begun
         self._errors: dict[int, Exception] = {}
-        # Of clips that were cut in this run, until they are whole.
+        # Of clips that were cut in this run, until they are assembled.
         self._inspected: dict[int, Inspected] = {}
         self.tally = Tally()
 
     def run(self, clips: Iterable[ClipRow]) -> Tally:
-        """Work through clips; those that fail are tried again after the others.
+        """Derain clips; those that fail are tried again after the others.
 
         Raises BatchStoppedError where the target is full or cannot be written.
         """
         since = time.monotonic()
         self._sweep()
         waiting = list(clips)
-        self._pace.plan(waiting)
+        self._workload.plan(waiting)
         self._waiting.extend(clip.id for clip in waiting)
         try:
             with closing(self._executor.run(self._next_job)) as outcomes:
@@ -118,11 +118,11 @@ class Batch:
                     self._settle(outcome)
         finally:
             self.tally.seconds += time.monotonic() - since
-        self._sweep()  # of what workers left that died
+        self._sweep()  # files of workers that died
         return self.tally
 
     def _sweep(self) -> None:
-        """Remove what a killed batch or worker left unfinished; nobody else works here while the manifest is ours."""
+        """Remove unfinished files of a killed batch or worker; the manifest's lock keeps other batches out."""
         known = {
             self._segment_file(clip, segment)
             for clip in self.manifest.clips()
@@ -135,8 +135,8 @@ class Batch:
             shutil.rmtree(folder, ignore_errors=True)
 
     def progressed(self, job: SegmentJob, frames: int) -> None:
-        """So many frames of a segment in work are derained."""
-        self._pace.work(job.clip, job.number, frames / self._left_frames[job.clip])
+        """Report that a segment in work has this many derained frames."""
+        self._workload.advance(job.clip, job.number, frames / self._left_frames[job.clip])
 
     def _next_job(self) -> SegmentJob | None:
         while not self._jobs and self._waiting:
@@ -148,18 +148,18 @@ class Batch:
         return self._jobs.popleft() if self._jobs else None
 
     def _begin(self, clip: ClipRow) -> None:
-        """Queue the segments that are left to derain; a clip that has none is completed at once."""
+        """Queue the segments that are left to derain; without any, complete the clip at once."""
         if self._was_published(clip):
             return
         output = self.target / clip.output
         if os.path.lexists(output) and not self.settings.encode.overwrite:
             why = "an output of this name was there before"
             if "size_bytes" in clip.record:
-                why = "the output is not as it was written"
+                why = "the output was modified since it was written"
             self.manifest.set_state(clip.id, "skipped", why)
             self.tally.skipped.append(clip.id)
-            self._pace.end(clip.id)
-            self._tell(clip, f"skipped: {why}; overwrite=True replaces it")
+            self._workload.end(clip.id)
+            self._on_event(clip, f"skipped: {why}; overwrite=True replaces it")
             return
         clip = self._as_it_is_now(clip)
         check_place(output.parent, self.target)
@@ -172,17 +172,17 @@ class Batch:
             self._complete(clip)
             return
         derained = [segment for segment in segments if segment.kind == "derain"]
-        if len(left) < len(derained):  # those to copy are done from the beginning
+        if len(left) < len(derained):  # segments to copy count as done from the start
             done = len(derained) - len(left)
-            self._tell(clip, f"resumes: {done} of {len(derained)} segments are done")
+            self._on_event(clip, f"resumes: {done} of {len(derained)} segments are done")
         frames = [sum(s.frames for s in part) for part in (left, segments)]
         self._left_frames[clip.id] = max(1, frames[0])
-        self._pace.begin(clip, frames[0] / max(1, frames[1]))
+        self._workload.begin(clip, frames[0] / max(1, frames[1]))
         self._in_flight[clip.id] = len(left)
         self._jobs.extend(self._job(clip, segment) for segment in left)
 
     def _as_it_is_now(self, clip: ClipRow) -> ClipRow:
-        """The clip, planned again if its source changed since it was planned."""
+        """The clip, planned again if its source changed since."""
         about = look_at(clip)
         if (about.st_size, about.st_mtime_ns) == (clip.size_bytes, clip.mtime_ns):
             return clip
@@ -194,7 +194,7 @@ class Batch:
         return clip
 
     def _cut(self, clip: ClipRow) -> tuple[ClipRow, list[Segment]]:
-        """Look at a clip, and fix where it is cut."""
+        """Inspect a clip and cut it into segments."""
         for segment in self.manifest.segments(clip.id):
             self._segment_file(clip, segment).unlink(missing_ok=True)
         if self._gating is None:
@@ -223,7 +223,7 @@ class Batch:
     def _copied(
         self, index: VideoIndex, gated: Gated, output: Path
     ) -> tuple[str, list[bool] | None]:
-        """Why no packets can be copied, or which GOPs are."""
+        """Why no packets can be copied, or which GOPs are copied."""
         if self.settings.batch.gate != "smart-copy":
             return "", None
         obstacle = copy_obstacle(index, self.settings.encode, str(output))
@@ -247,13 +247,13 @@ class Batch:
         )
 
     def _settle(self, outcome: Outcome) -> None:
-        """Record what became of a segment; complete its clip with the last one."""
+        """Record the outcome of a segment; complete its clip with the last one."""
         job = outcome.job
         self._in_flight[job.clip] -= 1
         if outcome.record is not None:
             sync(job.output)
             self.manifest.finish_segment(job.clip, job.number, outcome.record)
-            self._pace.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
+            self._workload.finish(job.clip, job.number, job.frames / self._left_frames[job.clip])
         elif outcome.error is not None:
             stop_if_full(self.target, outcome.error)
             self._errors[job.clip] = outcome.error
@@ -270,13 +270,13 @@ class Batch:
             self._failed(clip, failure)
 
     def _drop_jobs(self, clip: int) -> None:
-        """Do not begin what is left of a clip in trouble."""
+        """Drop the queued jobs of a clip that failed."""
         kept = [job for job in self._jobs if job.clip != clip]
         self._in_flight[clip] -= len(self._jobs) - len(kept)
         self._jobs = deque(kept)
 
     def _complete(self, clip: ClipRow) -> None:
-        """Put a clip together in the work folder, verify it there, give it its name."""
+        """Assemble a clip in the work folder, verify it there, give it its name."""
         check_unchanged(clip)
         segments = self.manifest.segments(clip.id)
         folder = self._work / "clips" / str(clip.id)
@@ -294,7 +294,7 @@ class Batch:
         record = clip_record(clip, segments, made.report)
         problems = problems_of(made.contents, str(partial), frames=record["frames"])
         if problems and not damage(segments):  # damage may cost frames near it, and their times
-            self.manifest.discard_cuts(clip.id)  # what the output is made of cannot be trusted
+            self.manifest.discard_cuts(clip.id)  # the segments cannot be trusted
             raise SinkError(
                 f"{clip.output}: does not hold what its source does: {'; '.join(problems)}"
             )
@@ -312,18 +312,18 @@ class Batch:
         ]
 
     def _publish(self, clip: ClipRow, folder: Path, record: dict[str, Any]) -> None:
-        """Move a verified clip, and what lies beside it, to the target; the video comes last."""
+        """Move a verified clip and its sidecars to the target; the video is moved last."""
         place = (self.target / clip.output).parent
         partial = folder / clip.output.name
         os.utime(partial, ns=(clip.mtime_ns, clip.mtime_ns))
-        # After a kill between here and the end, the output is known to be ours.
+        # After a kill between here and the end, the next run knows that this output is its own.
         record["output_mtime_ns"] = partial.stat().st_mtime_ns
         self.manifest.set_state(clip.id, "planned", publishing=record["size_bytes"], **record)
         name_all(folder, partial, place, self.target, overwrite=self.settings.encode.overwrite)
         self._finish(clip, record)
 
     def _was_published(self, clip: ClipRow) -> bool:
-        """Whether a killed run had given the output its name already; finishes what it left undone."""
+        """Whether a killed run had already named the output; if so, finish what is left."""
         if clip.record.get("publishing") is None or not is_as_written(self.target, clip):
             return False
         self._finish(clip, clip.record)
@@ -337,29 +337,29 @@ class Batch:
         for file in files:
             file.unlink(missing_ok=True)
         shutil.rmtree(self._work / "clips" / str(clip.id), ignore_errors=True)
-        self._pace.end(clip.id)
+        self._workload.end(clip.id)
         self.tally.done.append(clip.id)
         if record["losses"]:
             self.tally.lossy.append(clip.id)
-        self._tell(clip, "; ".join(["done", *(f"loss: {loss}" for loss in record["losses"])]))
+        self._on_event(clip, "; ".join(["done", *(f"loss: {loss}" for loss in record["losses"])]))
 
     def _failed(self, clip: ClipRow, error: Exception) -> None:
-        """Try a clip again after the others, or set it aside with the reason."""
+        """Try a clip again after the others, or record its failure."""
         self._inspected.pop(clip.id, None)
         stop_if_full(self.target, error)
         reason = _reason(error)
         if self.manifest.count_attempt(clip.id) <= self.settings.batch.retries:
-            self._tell(clip, f"failed, and will be tried again: {reason}")
+            self._on_event(clip, f"failed, and will be tried again: {reason}")
             self._waiting.append(clip.id)
-            self._pace.plan([clip])
+            self._workload.plan([clip])
             return
-        self._pace.end(clip.id)
+        self._workload.end(clip.id)
         self.manifest.set_state(clip.id, "failed", reason)
         self.tally.failed.append(clip.id)
-        self._tell(clip, f"failed, and is set aside: {reason}")
+        self._on_event(clip, f"failed, and is set aside: {reason}")
 
     def _is_done(self, clip: ClipRow, segment: Segment) -> bool:
-        """Whether a segment's file is there as it was recorded."""
+        """Whether a segment's file exists as it was recorded."""
         if segment.kind == "copy" or segment.record is None:
             return segment.is_done
         with suppress(OSError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from footage import Sample
 
-from vderain.batch.rain.detector import DRY_CHANGE_LEVELS, WET_FROM, changed_levels, is_doubtful
+from vderain.batch.rain.detector import DRY_CHANGE, WET_FROM, is_doubtful, mean_change
 from vderain.clips import clips, upright_clip
 from vderain.engines import open_engine
 from vderain.frames import Frame
@@ -53,14 +53,14 @@ def _asked(sample: Sample, score: float, scores: list[float], engine: Engine) ->
         assert among is not None
         return Doubt(
             sample,
-            changed_levels(frame, upright_clip(frame, window.seen_frames), engine),
-            changed_levels(frame, among, engine),
+            mean_change(frame, upright_clip(frame, window.seen_frames), engine),
+            mean_change(frame, among, engine),
         )
 
 
 def show(rows: Sequence[tuple[Sample, list[float]]], asked: Sequence[Doubt]) -> None:
     """Tables of the clips in ``rows`` with and without the opinion, and of other limits."""
-    said_dry = {doubt.sample.path for doubt in asked if doubt.alone < DRY_CHANGE_LEVELS}
+    said_dry = {doubt.sample.path for doubt in asked if doubt.alone < DRY_CHANGE}
     for half in (0, 1):
         own = [(sample, np.median(scores)) for sample, scores in rows if sample.half == half]
         for name, dry in (("without", set()), ("with", said_dry)):

@@ -274,9 +274,8 @@ def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:
         yield list(archive.clips())
         return
     while True:
-        found = settled.new(
-            archive.clips(lenient=True)
-        )  # watching continues after names that collide
+        # Lenient, since watching continues after names that collide.
+        found = settled.new(archive.clips(lenient=True))
         if found:
             yield found
         else:

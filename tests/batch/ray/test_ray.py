@@ -209,7 +209,7 @@ def test_where_nobody_listens_is_one_clear_error():
 
 
 def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
-    monkeypatch.setattr("vderain.batch.ray.cluster._ANSWER_S", 4.0)
+    monkeypatch.setattr("vderain.batch.ray.cluster._REPLY_S", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(OptionError, match="nothing of Ray responds within 4 s"):

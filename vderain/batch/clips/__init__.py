@@ -1,1 +1,1 @@
-"""The clips of a batch: found, named and put in order."""
+"""The clips of a batch: found, named and sorted."""

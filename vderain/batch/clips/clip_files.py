@@ -1,4 +1,4 @@
-"""The files of a clip on the disk: whether they are as the manifest knows them, and how outputs get their names."""
+"""The files of a clip: whether they match the manifest, the disk space they need, and how outputs get their names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vderain.batch.manifest import ClipRow
 from vderain.errors import SinkError, SourceError
 from vderain.files import name_file
 
-_SPACE_FACTOR = 2.5  # of a clip's size: segments and output exist together for a while
+_SPACE_FACTOR = 2.5  # times a clip's size: segments and output exist at the same time
 _SPARE_BYTES = 64 << 20
 _TIME_STEP_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
 def is_as_written(target: Path, clip: ClipRow) -> bool:
-    """Whether a clip's output is there with the size and time that it was given."""
+    """Whether a clip's output exists with the size and time with which it was written."""
     try:
         about = (target / clip.output).stat()
     except OSError:
@@ -27,11 +27,11 @@ def is_as_written(target: Path, clip: ClipRow) -> bool:
 
 
 def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a video, and first its sidecars in ``folder``, their names in ``place``, which is made where needed.
+    """Move a clip's sidecars, then its video, from ``folder`` to ``place``, which is made if missing.
 
-    Where no video of the name is there, files named after it are what a killed attempt, or an output
-    that was removed, left behind, and are replaced. Raises SinkError for other files that are in the way,
-    and where ``place`` takes no files or lies outside of ``target``.
+    Without a video of that name, files named after it are leftovers of a killed attempt or a removed output,
+    and are replaced. Raises SinkError for other files of these names, and where ``place`` cannot be written or
+    lies outside of ``target``.
     """
     check_inside(place, target)
     try:
@@ -53,7 +53,7 @@ def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrit
 
 
 def check_inside(place: Path, target: Path) -> None:
-    """Raise SinkError where a link leads a place of the target, which may be still to be made, out of it."""
+    """Raise SinkError where a link leads a place of the target, which need not exist yet, out of the target."""
     real, inside = Path(os.path.realpath(place)), Path(os.path.realpath(target))
     if inside not in (real, *real.parents):
         raise SinkError(
@@ -63,7 +63,7 @@ def check_inside(place: Path, target: Path) -> None:
 
 
 def check_place(place: Path, target: Path) -> None:
-    """Raise SinkError where a folder, or that which it is to be made in, takes no files or lies outside the target."""
+    """Raise SinkError where a folder, or the one it is made in, cannot be written or lies outside the target."""
     check_inside(place, target)
     there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
     if not there.is_dir():
@@ -81,7 +81,7 @@ def _unwritable(place: Path, reason: str | None) -> SinkError:
 
 
 def look_at(clip: ClipRow) -> os.stat_result:
-    """What the disk says of a clip's source now. Raises SourceError where it is gone."""
+    """The current status of a clip's source. Raises SourceError where it is gone."""
     try:
         return clip.source.stat()
     except FileNotFoundError:
@@ -89,24 +89,24 @@ def look_at(clip: ClipRow) -> os.stat_result:
 
 
 def room_for(clip: ClipRow) -> float:
-    """Bytes that a clip in work may need, its output among them."""
+    """Disk space that deraining a clip may take, its output included, in bytes."""
     return clip.size_bytes * _SPACE_FACTOR + _SPARE_BYTES
 
 
 def free_bytes(target: Path) -> int:
-    """What is free where a folder is, or would be made."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     there = next(folder for folder in (target, *target.parents) if os.path.exists(folder))
     return shutil.disk_usage(there).free
 
 
 def check_unchanged(clip: ClipRow) -> None:
-    """Raise SourceError where a clip's source is not what was planned."""
+    """Raise SourceError where a clip's source changed since it was planned."""
     about = look_at(clip)
     if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
         raise SourceError(f"{clip.source}: changed while it was derained; it must begin again")
 
 
 def sync(path: Path) -> None:
-    """Have a file on the disk before the manifest relies on it."""
+    """Flush a file to the disk before the manifest relies on it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Which clips a batch works on, and what their outputs are called."""
+"""Finds the clips of a batch and names their outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIDEO_EXTENSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A clip as it was found: ``source`` to be read, ``output`` relative to the target."""
+    """A clip that was found: ``source`` to read, ``output`` relative to the target."""
 
     source: Path
     output: Path
@@ -34,13 +34,13 @@ class Found:
 
 
 class Archive:
-    """The sources of a batch: folders, files, and what patterns take of them.
+    """The sources of a batch: folders and files, filtered by patterns.
 
     Args:
-        sources: folders are searched with all that lies below; files are taken as they are.
-        target: the folder that outputs mirror the sources into; never searched.
-        listed: more of them, which keep their folders below the target, as ``places_of`` says; those that lie
-            in the target are left out.
+        sources: folders are searched recursively; files are taken as they are.
+        target: the folder of the outputs, in the tree of the sources; it is never searched.
+        listed: more sources, which keep their folders below the target, see ``places_of``; those that lie in the
+        target are left out.
         include: patterns such as ``*_F.mp4`` or ``2024/*``, of which one must match a file's name or its
             path below the source; all videos where empty.
         exclude: patterns of which none may match.
@@ -50,7 +50,7 @@ class Archive:
     Raises SourceError for a source that does not exist, OptionError for a target that is a source.
 
     Attributes:
-        left_out: what could not be taken so far, with the reason, besides what patterns exclude.
+        left_out: sources left out so far, with the reason; without those that patterns exclude.
 
     """
 
@@ -67,7 +67,7 @@ class Archive:
     ) -> None:
         self.left_out: dict[Path, str] = {}
         self._on_left_out = on_left_out or (lambda path, reason: None)
-        self._owners: dict[Path, Path] = {}  # of outputs, over all looks
+        self._owners: dict[Path, Path] = {}  # output -> source, over all searches
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._encode = encode or EncodeOptions()
         self._target = target
@@ -82,13 +82,13 @@ class Archive:
                 )
             if os.path.realpath(folder) == os.path.realpath(target):
                 raise OptionError(f"{target}: is the source itself; choose another target folder")
-        # One folder is mirrored into the target itself, several below it under their names.
+        # One folder is mirrored into the target itself, several into folders of their names below it.
         self._folders = {
             folder: Path(name) if len(folders) > 1 else Path()
             for name, folder in zip(names, folders, strict=True)
         }
         for path, place in places_of(listed):
-            if _lies_in(path, target):  # `find .` finds what was derained before, too
+            if _lies_in(path, target):  # `find .` lists outputs of earlier batches too
                 continue
             if _kind(path) == "folder":
                 self._folders[path] = place
@@ -96,17 +96,17 @@ class Archive:
                 self._files.append((path, place))
 
     def found(self) -> list[Found]:
-        """What ``clips`` gives. Raises SourceError where that is nothing, and what ``clips`` raises."""
+        """The result of ``clips``. Raises SourceError where that is empty, and what ``clips`` raises."""
         found = list(self.clips())
         if not found:
             raise SourceError(self._nothing())
         return found
 
     def clips(self, *, lenient: bool = False) -> Iterator[Found]:
-        """Every clip that is there now, in the order of the folders; files that vanish meanwhile are left out.
+        """Every clip that is there now, in the order of the folders; files that vanish during the search are left out.
 
-        Raises OptionError where two clips would have one output, or a clip would be its own; ``lenient``
-        leaves out the one that was found later.
+        Raises OptionError where two clips would have the same output, or a clip would be its own output;
+        ``lenient`` leaves out the one that was found later.
         """
         seen: dict[Path, Path] = {}
         for source, inside in self._candidates():
@@ -126,7 +126,7 @@ class Archive:
             yield found
 
     def _refusal(self, found: Found, other: Path | None) -> tuple[str, str] | None:
-        """Why a clip cannot have its output, of which ``other`` has the name too, and what to do."""
+        """Why a clip cannot have its output, whose name ``other`` may have too, and what to do."""
         if other is None:
             before = self._owners.get(found.output, found.source)
             is_another = before.absolute() != found.source.absolute()
@@ -140,7 +140,7 @@ class Archive:
         return None
 
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
-        """Files, and their places in the target."""
+        """Files with their places in the target."""
         for folder, place in self._folders.items():
             for path in self._files_below(folder):
                 inside = path.relative_to(folder)
@@ -152,14 +152,14 @@ class Archive:
         def fail(error: OSError) -> None:
             path = Path(os.fsdecode(error.filename or folder))
             inside = path.relative_to(folder)
-            # "lost+found/*" keeps its clips away, and so the folder too.
+            # "lost+found/*" excludes the folder's clips, so the folder is not reported either.
             if not self._is_excluded(path.name, str(inside), f"{inside}/"):
                 self._fail(path, error)
 
         return _walk(folder, Path(os.path.realpath(self._target)), fail)
 
     def _fail(self, path: Path, error: OSError) -> None:
-        """Remember what cannot be read; what is gone meanwhile is none of it."""
+        """Add a path that cannot be read; one that has vanished is ignored."""
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             self._leave_out(path, f"cannot be read ({error.strerror or type(error).__name__})")
 
@@ -169,7 +169,7 @@ class Archive:
             self._on_left_out(path, reason)
 
     def _nothing(self) -> str:
-        """Why there is no clip, and what to do."""
+        """The error where there is no clip, with what to do."""
         names = ", ".join(str(folder) for folder in self._folders)
         if not self._folders and not self.left_out:
             return f"{self._target}: there is no clip to derain outside of it; check what is named"
@@ -206,16 +206,16 @@ class Archive:
         except OSError as error:
             self._fail(source, error)
             return None
-        if not stat.S_ISREG(about.st_mode):  # who opens a pipe waits for ever
+        if not stat.S_ISREG(about.st_mode):  # opening a pipe would block forever
             self._leave_out(source, "is no regular file")
             return None
         return Found(source, output_name(inside, self._encode), about.st_size, about.st_mtime_ns)
 
 
 def output_name(inside: Path, encode: EncodeOptions) -> Path:
-    """The output of a clip at ``inside``: the same name, or with ``.mkv`` behind it.
+    """The output of a clip at ``inside``: its own name, or that name with ``.mkv`` appended.
 
-    The latter where its container cannot be written, cannot hold the codec, or stores no times.
+    ``.mkv`` is appended where the clip's container cannot be written, cannot hold the codec or stores no times.
     """
     with suppress(SinkError):
         if container_for(str(inside), encode).timestamps:
@@ -228,8 +228,8 @@ def output_name(inside: Path, encode: EncodeOptions) -> Path:
 def places_of(listed: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Listed files and folders, each with its place below the target.
 
-    Relative paths keep their folders. Absolute ones, and those that climb out of the current folder, keep
-    what lies below the deepest folder that all of them share.
+    Relative paths keep their folders. Absolute paths, and those that leave the current folder, keep their
+    folders below the deepest folder that contains all of them.
     """
     inside = {path: Path(os.path.normpath(path)) for path in listed}
     away = {
@@ -262,9 +262,9 @@ def _kind(source: Path) -> str:
 
 
 def _walk(folder: Path, target: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
-    """Every file below a folder, sorted, through links but never in circles, and not in the target.
+    """Every file below a folder, sorted; follows links, but no circles, and skips the target.
 
-    ``on_error`` is called for folders that cannot be read; the others are searched.
+    ``on_error`` is called for folders that cannot be read; the search continues in the others.
     """
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
@@ -295,6 +295,6 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _is_place_of(output: Path, source: Path) -> bool:
-    """Whether both are one entry of one folder; links to a source are not."""
+    """Whether both paths name the same entry of the same folder; a link to a source is another entry."""
     same = output.name == source.name
     return same and os.path.realpath(output.parent) == os.path.realpath(source.parent)

@@ -1,4 +1,4 @@
-"""Which clips of a finished batch are one unbroken recording, and what the joined file is called."""
+"""Finds the clips of a finished batch that are one unbroken recording, and names the joined file."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vderain.batch.clips.series import read_name, series_of
 from vderain.batch.manifest import ClipRow
 from vderain.files import fitted_name
 
-_TOUCH_S = 3.0  # names have whole seconds, and cameras need a moment between two clips
+_TOUCH_S = 3.0  # names have whole seconds, and cameras pause between two clips
 _JOINED = "-joined"
 
 
 def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
-    """The clips that go on where another one ends, two or more in a list, in the order of the recording.
+    """Lists of two or more clips that are one recording, in its order.
 
-    Only clips that are done count; one that is missing between two others parts them. Clips with dated
-    names touch where one begins within three seconds of the end of the other. Of others the chapter or
-    number must be the next one, and with plain numbers, which also count separate recordings, the files
-    must not have been written further apart than the second lasts.
+    Only finished clips count; a missing one ends a list. Clips with dated names touch where one begins within
+    three seconds of the end of the one before. For others the chapter or number must be the next one. Plain
+    numbers count separate recordings too, so these files must not have been written further apart than the
+    second one lasts.
     """
     done = {clip.output: clip for clip in clips if clip.state == "done"}
     found = [Found(c.source, c.output, c.size_bytes, c.mtime_ns) for c in done.values()]
@@ -39,12 +39,12 @@ def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
 
 
 def joined_name(first_output: Path) -> Path:
-    """The file that a recording becomes, next to its first clip."""
+    """The path of a joined file, next to its first clip."""
     return first_output.with_name(fitted_name(first_output.stem, _JOINED + first_output.suffix))
 
 
 def _touch(before: ClipRow, after: ClipRow) -> bool:
-    """Whether ``after`` begins where ``before`` ends; both are of one series."""
+    """Whether ``after`` begins where ``before`` ends; both belong to one series."""
     first, second = read_name(before.output), read_name(after.output)
     if first is None or second is None:
         return False
@@ -64,7 +64,7 @@ def _touch(before: ClipRow, after: ClipRow) -> bool:
 
 
 def _moment(digits: str) -> datetime | None:
-    """None for a day that no calendar has."""
+    """The moment of a name; None for an impossible date."""
     try:
         return datetime.strptime(digits, "%Y%m%d%H%M%S")
     except ValueError:

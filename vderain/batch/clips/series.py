@@ -1,4 +1,4 @@
-"""Recordings that a camera cut into clips: recognised by common patterns of names, kept in order."""
+"""Recordings that a camera wrote as several clips, recognised by common patterns of names and sorted."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _CHAPTER = re.compile(r"(?P<kind>G[HXL])(?P<chapter>\d{2})(?P<number>\d{4})$", r
 
 @dataclass(frozen=True, slots=True)
 class ClipName:
-    """What the name of a clip says.
+    """The parts of a clip's name.
 
     Attributes:
         camera: "front", "rear", "inside", another word of the name, or "".
-        recording: what the names of one recording have in common.
-        moment: orders the clips of a recording, compared as text; year to second where it ``is_dated``.
+        recording: the part that the names of one recording share.
+        moment: sorts the clips of a recording, compared as text; year to second where it ``is_dated``.
 
     """
 
@@ -49,7 +49,7 @@ class ClipName:
 
 
 def read_name(path: PurePath) -> ClipName | None:
-    """What a clip's name says, or None where it follows no pattern of cameras."""
+    """The parts of a clip's name; None where the name matches no pattern."""
     stem = path.stem
     chapter = _CHAPTER.fullmatch(stem)
     if chapter is not None:  # GoPro: the chapter comes before the recording's number
@@ -80,10 +80,10 @@ def _camera(rest: str) -> str:
 
 
 def series_of(clips: Iterable[Found]) -> list[list[Found]]:
-    """Clips grouped into recordings of one camera in one folder, each in its order.
+    """Clips grouped by recording, camera and folder; each group is sorted.
 
-    A clip of no known pattern is a recording of its own. Recordings stand in the order of their first
-    clip in ``clips``. A recording's clips may be hours apart: only their lengths show whether they touch.
+    A clip whose name matches no pattern is a group of its own. Groups are in the order of their first clip in
+    ``clips``. Clips of a group may be hours apart: only their lengths show whether they touch.
     """
     groups: dict[object, list[tuple[str, Found]]] = defaultdict(list)
     for clip in clips:
@@ -100,11 +100,11 @@ def series_of(clips: Iterable[Found]) -> list[list[Found]]:
 
 
 def ordered(clips: Iterable[Found], order: str) -> list[Found]:
-    """Clips by "name", or by when they were recorded, "oldest" or "newest" first.
+    """Clips by "name", or by the time of recording, "oldest" or "newest" first.
 
-    Clips of one recording follow each other as they were recorded, whatever their numbers look like, and
-    cameras of one moment stand together, in any order. The time is the name's, else that of the file's
-    last change, which copying may have lost; that of chapters is the first chapter's.
+    Clips of one recording stay together in their order, whatever their numbers are, and so do clips of several
+    cameras from the same moment. The time is that of the name, else that of the file's last change, which
+    copying may have overwritten; chapters have the time of the first one.
     """
     if order == "name":
         return sorted(clips, key=_by_name)
@@ -127,7 +127,7 @@ def _by_name(clip: Found) -> tuple[bytes, bytes, bytes]:
 
 
 def _timed(clips: Iterable[Found]) -> Iterator[tuple[str, Found]]:
-    """Clips, each after the moment that it is sorted by."""
+    """Clips, each with the moment that it is sorted by."""
     for series in series_of(clips):
         name = read_name(series[0].output)
         has_chapters = name is not None and not name.is_dated and len(name.moment) <= 2

@@ -1,1 +1,1 @@
-"""The rain detector: which parts of a clip are derained."""
+"""The rain detector: decides which parts of a clip are derained."""

@@ -1,7 +1,7 @@
-"""Which stretches of a clip show rain: a score for every frame becomes spans to derain; torch-free.
+"""Turns the scores of all frames of a clip into spans to derain; needs no torch.
 
-Two errors are possible. Rain that is missed stays in the footage; a dry stretch that is derained costs time
-only. So whatever is doubtful or unknown is wet, and thresholds are set for recall (`benchmarks/rain_detector`).
+Missed rain stays in the footage, whereas deraining a dry part only costs time. So doubtful frames count as wet,
+and thresholds are set for recall (`benchmarks/rain_detector`).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from vderain.interfaces import Engine
 Scores = npt.NDArray[np.float32]  # (N,)
 Flags = npt.NDArray[np.bool_]  # (N,)
 
-WET_FROM = 1.0  # the score from which it rains
-_RELEASE = 0.8  # of the threshold: where rain that has begun ends
+WET_FROM = 1.0  # a span of rain begins at this score
+_RELEASE = 0.8  # times the threshold: a span ends below this score
 _SMOOTHED_S = 1.0
-_MARGIN_S = 1.0  # on both sides of rain
-_SHORTEST_DRY_S = 4.0  # between rain: shorter, and it is derained too
-_SURELY_WET = 2.3  # the score from which nobody else is asked
+_MARGIN_S = 1.0  # added on both sides of rain
+_SHORTEST_DRY_S = 4.0  # shorter dry parts between rain are derained too
+_SURELY_WET = 2.3  # from this score on the network is not asked
 _ASKED_EVERY_S = 2.0
-_OPINION_REACH_S = 3.0  # how far in time the network's opinion is taken
-DRY_CHANGE_LEVELS = 0.3  # what the network changes of a dry frame's luma at most, on average
-_HELD = 16  # frames, since scores come a little later
+_OPINION_REACH_S = 3.0  # an opinion counts for frames at most this far away
+DRY_CHANGE = 0.3  # largest mean change of a dry frame's luma by the network, in 8-bit code values
+_HELD = 16  # frames, since scores come later than their frames
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the network makes of one frame: how much rain it would take away, on the scale of scores."""
+    """The network's opinion of one frame: how much rain it removes, on the scale of scores."""
 
     pts: int
     score: float
@@ -52,9 +52,9 @@ class RainTimeline:
     Attributes:
         pts: of every frame, ascending, in ``time_base`` units.
         time_base: seconds per unit.
-        scores: (N,) float32, larger is more rain; 1 is where rain is taken to begin. NaN where nothing can be
-            told, as of a clip of two frames.
-        opinions: of the network, where it was asked; they overrule scores that are doubtful.
+        scores: (N,) float32, more is more rain; rain begins at 1. NaN where no score can be computed, as for a
+        clip of two frames.
+        opinions: of the network, where it was asked; they override doubtful scores.
 
     """
 
@@ -74,13 +74,13 @@ class RainTimeline:
 
     @property
     def duration_s(self) -> float:
-        """From the first frame to the end of the last."""
+        """Seconds from the first frame to the end of the last."""
         if not self.pts:
             return 0.0
         return float((self.pts[-1] + self.step - self.pts[0]) * self.time_base)
 
     def smoothed(self, window_s: float = _SMOOTHED_S) -> Scores:
-        """The median of the scores around each frame; NaN where all of them are."""
+        """The median of the scores around each frame; NaN where all of them are NaN."""
         if not len(self.scores):
             return self.scores
         reach = min(self._frames_in(window_s) // 2, len(self.scores) - 1)
@@ -95,9 +95,8 @@ class RainTimeline:
     def wet(self, threshold: float = WET_FROM) -> Flags:
         """For every frame, whether to derain it: (N,) bool.
 
-        Rain begins at ``threshold`` and ends below 0.8 of it. It is widened by a second on both sides, dry
-        stretches of less than four seconds between rain are taken along, and frames of which nothing is
-        known are wet.
+        Rain begins at ``threshold`` and ends below 0.8 times that. It is widened by a second on both sides, dry
+        parts of less than four seconds between rain count as rain, and so do frames without a score.
         """
         if not self.pts:
             return np.zeros(0, np.bool_)
@@ -110,16 +109,16 @@ class RainTimeline:
         return _without_short_dry(wet, times_s, _SHORTEST_DRY_S)
 
     def wet_spans(self, threshold: float = WET_FROM) -> list[tuple[int, int]]:
-        """The stretches to derain, (first pts, pts after the last), in order."""
+        """Spans to derain, (first pts, pts after the last), in order."""
         ends = (*self.pts[1:], self.pts[-1] + self.step) if self.pts else ()
         return [(self.pts[first], ends[last]) for first, last in _runs(self.wet(threshold))]
 
     def wet_share(self, threshold: float = WET_FROM) -> float:
-        """The share of the frames that are to be derained, 0 to 1."""
+        """The share of frames that are derained, 0 to 1."""
         return float(self.wet(threshold).mean()) if self.pts else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` reads it."""
+        """Values for JSON; `from_dict` reads them."""
         return {
             "time_base": [self.time_base.numerator, self.time_base.denominator],
             "pts": list(self.pts),
@@ -145,7 +144,7 @@ class RainTimeline:
         return max(1, round(span_s / (self.step * float(self.time_base))))
 
     def _thought_dry(self, scores: Scores, threshold: float) -> Flags:
-        """The frames whose score is doubtful, where every opinion near in time says dry."""
+        """Frames with a doubtful score for which every opinion near in time is dry."""
         dry = np.zeros(len(scores), np.bool_)
         if not self.opinions:
             return dry
@@ -160,10 +159,10 @@ class RainTimeline:
 
 
 def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> RainTimeline:
-    """Measure the rain of every frame of a clip; all of them are read, two or three are held.
+    """Measure the rain of every frame of a clip; reads all frames and keeps two or three in memory.
 
-    ``engine`` gives a second opinion on frames whose score is doubtful, on one in two seconds at most, and
-    stays the caller's. Raises what the engine raises.
+    ``engine`` gives a second opinion on doubtful frames, at most one in two seconds; the caller closes it.
+    Raises what the engine raises.
     """
     pts: list[int] = []
     scores: list[float] = []
@@ -181,7 +180,7 @@ def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> R
 
     asked_s = -math.inf
     for score in RainMeter().measure(noted()):
-        behind = len(pts) - len(scores)  # how long ago this frame was read
+        behind = len(pts) - len(scores)  # frames that were read since this one
         scores.append(score)
         if engine is None or behind > len(held) or not is_doubtful(score):
             continue
@@ -193,21 +192,21 @@ def rain_timeline(frames: Iterable[Frame], *, engine: Engine | None = None) -> R
 
 
 def is_doubtful(score: float) -> bool:
-    """Whether the network is asked of a frame with that score."""
+    """Whether the network is asked about a frame with this score."""
     return WET_FROM <= score < _SURELY_WET
 
 
 def second_opinion(frame: Frame, engine: Engine) -> float:
-    """How much the network changes a frame's luma (of RGB: green); 1 is where rain is taken to begin.
+    """How much the network changes a frame's luma (of RGB: green); rain begins at 1.
 
-    What it removes and what it adds count alike, in any shape: on doubtful frames
-    neither separates rain from moving edges better than the plain mean does.
+    Brighter and darker count alike, in any shape: on doubtful frames no other measure tried separates rain
+    from moving edges better than this mean.
     """
     clip = upright_clip(frame, engine.window.seen_frames)
-    return changed_levels(frame, clip, engine) / DRY_CHANGE_LEVELS
+    return mean_change(frame, clip, engine) / DRY_CHANGE
 
 
-def changed_levels(frame: Frame, clip: Clip, engine: Engine) -> float:
+def mean_change(frame: Frame, clip: Clip, engine: Engine) -> float:
     """Mean |change| of a frame's luma (of RGB: green) by the network that sees this clip, in 8-bit code values."""
     change = engine.change(clip).result()
     luma = change[1] if frame.format.layout == "rgb" else change[0]
@@ -215,21 +214,21 @@ def changed_levels(frame: Frame, clip: Clip, engine: Engine) -> float:
 
 
 class Gop(Protocol):
-    """Frames that can be copied as packets without others: those shown from one cut to the next."""
+    """Frames whose packets can be copied without others: those shown from one cut to the next."""
 
     @property
     def start_pts(self) -> int:
-        """Of its first frame in the order of display, in the timeline's time base."""
+        """Time of the first frame shown, in the timeline's time base."""
 
     @property
     def end_pts(self) -> int:
-        """Where the next one begins."""
+        """First time of the next GOP."""
 
 
 def dry_gops(
     timeline: RainTimeline, gops: Sequence[Gop], threshold: float = WET_FROM
 ) -> list[bool]:
-    """For every GOP, whether all of its frames are dry; one without frames in the timeline is not."""
+    """For every GOP, whether all of its frames are dry; False without frames in the timeline."""
     wet = timeline.wet(threshold)
     pts = np.asarray(timeline.pts, np.int64)
     dry = []
@@ -240,7 +239,7 @@ def dry_gops(
 
 
 def _with_hysteresis(scores: npt.NDArray[Any], threshold: float) -> Flags:
-    """True from where scores reach the threshold until they fall below its release, and back in time alike."""
+    """True from the frame that reaches the threshold until scores fall below the release, in both directions."""
     above = scores >= threshold
     held = scores >= _RELEASE * threshold
     wet = np.zeros(len(scores), np.bool_)
@@ -259,7 +258,7 @@ def _widened(wet: Flags, times_s: npt.NDArray[np.float64], margin_s: float) -> F
 
 
 def _without_short_dry(wet: Flags, times_s: npt.NDArray[np.float64], shortest_s: float) -> Flags:
-    """Dry stretches between rain that are too short are wet; those at the ends of a clip stay."""
+    """Dry parts between rain that are too short count as wet; those at the ends of a clip stay dry."""
     result = wet.copy()
     for first, last in _runs(~wet):
         inside = first > 0 and last < len(wet) - 1

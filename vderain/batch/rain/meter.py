@@ -1,4 +1,4 @@
-"""How much it rains in a frame, from the frame and its neighbours in time; torch-free and cheap."""
+"""Scores the rain of a frame from the frame and its neighbours in time; cheap, and needs no torch."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ Luma = npt.NDArray[np.uint8]  # (h, w)
 UNKNOWN = float("nan")
 _MOST = 10.0
 _LINES = 720
-_MOST_PX = 130_000  # of them: what the time allows
+_MOST_PX = 130_000  # of luma; limits the time
 _BAND_PX = 24
-_THIN = np.ones((1, 9), np.uint8)  # what is narrower than this from side to side may be a streak
+_THIN = np.ones((1, 9), np.uint8)  # narrower structures may be streaks
 _NOTHING = np.log(
     0.02 + 0.056
 )  # 0.056 code values: less than in any measured frame with visible streaks
-# Logistic regression on one half of the clips of benchmarks/rain_detector: thin brightness and darkness in one frame
-# only, thin brightness and darkness at all, brightness less darkness where it is large (all five as
-# logarithms), their contrast there, and how much each is of one direction.
+# Logistic regression on one half of the clips of benchmarks/rain_detector. Features: thin brightness and thin
+# darkness in one frame only, both in any frame, brightness minus darkness where it is large (all five as
+# logarithms), the contrast there, and how much each is of one direction.
 _WEIGHTS = np.array([0.042, 0.289, 0.334, 0.46, 0.789, 5.414, 5.33, -2.149])
 _BIAS = 0.613
-_MOST_REPEATS = 5  # of a frame, shown again: more, and nothing moves there
+_MOST_REPEATS = 5  # of a frame; with more, the scene does not move
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A frame whose score is waited for."""
+    """A frame that waits for its score."""
 
     luma: Luma
     format: PlaneFormat
     score: float | None = None
-    repeats: int = 0  # frames after it that show the same
+    repeats: int = 0  # frames after it with the same image
 
 
 class RainMeter:
-    """Scores frames; holds two of them at most.
+    """Scores frames; keeps at most two of them.
 
-    A score needs the frame before and the one after. The first and the last frame of a scene take their
-    neighbour's, as do frames that are shown again; scenes of fewer than three frames have NaN.
+    A score needs the frame before and the one after. The first and the last frame of a scene, and repeated
+    frames, get their neighbour's score; scenes of fewer than three frames have NaN.
     """
 
     def measure(self, frames: Iterable[Frame]) -> Iterator[float]:
-        """A score for each frame, in order, up to a few frames later; 1 is where rain is taken to begin.
+        """A score for each frame, in order, up to a few frames later; rain begins at 1.
 
-        0 and more; NaN where it is unknown.
+        Scores are 0 and more; NaN where none can be computed.
         """
         seen: deque[_Seen] = deque()
         for frame in frames:
@@ -66,7 +66,7 @@ class RainMeter:
             if len(seen) == 3:
                 score = rain_score(seen[0].luma, seen[1].luma, seen[2].luma)
                 seen[1].score = score
-                yield from _told(seen.popleft(), score)
+                yield from _scored(seen.popleft(), score)
         yield from _ended(seen)
 
 
@@ -74,7 +74,7 @@ def _same(last: _Seen, fresh: _Seen) -> bool:
     return last.repeats < _MOST_REPEATS and np.array_equal(last.luma, fresh.luma)
 
 
-def _told(seen: _Seen, otherwise: float) -> Iterator[float]:
+def _scored(seen: _Seen, otherwise: float) -> Iterator[float]:
     score = otherwise if seen.score is None else seen.score
     yield from (score,) * (1 + seen.repeats)
 
@@ -83,13 +83,13 @@ def _ended(seen: deque[_Seen]) -> Iterator[float]:
     """The scores of the last two frames of a scene."""
     known = next((one.score for one in seen if one.score is not None), UNKNOWN)
     while seen:
-        yield from _told(seen.popleft(), known)
+        yield from _scored(seen.popleft(), known)
 
 
 def luma_bands(frame: Frame) -> Luma:
-    """What the score looks at: luma (of RGB: green), 8 bit, upright, some of its rows.
+    """The luma that is scored (of RGB: green): 8 bit, upright, some of its rows.
 
-    At most 720 lines, since streaks are a few pixels wide there, and of many only bands: rain is everywhere.
+    It has at most 720 lines, where streaks are a few pixels wide; of larger images only bands are used.
     """
     plane: Plane = frame.planes[1] if frame.format.layout == "rgb" else frame.planes[0]
     if frame.rotation % 360:
@@ -107,7 +107,7 @@ def luma_bands(frame: Frame) -> Luma:
 
 
 def rain_score(before: Luma, current: Luma, after: Luma) -> float:
-    """The score of the middle one of three images of one size; 0 to 10."""
+    """The score of the middle one of three images of one size, 0 to 10."""
     seen = evidence(before, current, after)
     if seen[0] <= _NOTHING:
         return 0.0
@@ -115,11 +115,11 @@ def rain_score(before: Luma, current: Luma, after: Luma) -> float:
 
 
 def evidence(before: Luma, current: Luma, after: Luma) -> npt.NDArray[np.float64]:
-    """What the score is made of, (8,): see ``_WEIGHTS``.
+    """The features of the score, (8,): see ``_WEIGHTS``.
 
-    Rain brightens; noise, compression and things that move darken as much. So thin brightness that is in
-    one frame only is held against thin darkness that is, all over the image, and in its upper quarter of
-    places, where the background lets rain be seen.
+    Rain brightens, whereas noise, compression and moving things darken as often. So thin brightness that is in
+    one frame only is compared with thin darkness in one frame only, over the whole image and in those
+    quarters of it where the background shows rain best.
     """
     opened, closed = (
         cv2.morphologyEx(current, how, _THIN) for how in (cv2.MORPH_OPEN, cv2.MORPH_CLOSE)
@@ -143,7 +143,7 @@ def _as_float(*images: Any) -> list[npt.NDArray[np.float32]]:
 
 
 def _one_way(image: Any) -> float:
-    """How much the edges of an image agree in their direction, 0 to 1."""
+    """How much the edges of an image share one direction, 0 to 1."""
     dx, dy = cv2.spatialGradient(cv2.blur(image, (3, 3)))
     dx, dy = (one.ravel() for one in _as_float(dx, dy))
     xx, yy, xy = float(dx @ dx), float(dy @ dy), float(dx @ dy)

@@ -1,4 +1,4 @@
-"""Which stretches of a clip are dry, in terms of where it can be cut."""
+"""Finds the dry parts of a clip, at places where it can be cut."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vderain.options import EncodeOptions, RunOptions
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What the gate found in a clip.
+    """The dry parts of a clip.
 
     Attributes:
-        dry: spans [start, end) of times in which no rain falls.
-        dry_gops: for each GOP whether all of it is dry; None where nobody looked.
+        dry: spans [start, end) of times without rain.
+        dry_gops: for each GOP whether all of it is dry; None without a rain detector.
         timeline: rain over time as plain values, for the report.
 
     """
@@ -34,18 +34,18 @@ class Gated:
 
 
 class Gating(Protocol):
-    """Looks at a whole clip before it is cut."""
+    """Inspects a whole clip before it is cut."""
 
     def look(self, path: str) -> tuple[Inspected, Gated]:
-        """Read and decode a clip once; what its packets tell, and where it rains. Raises SourceError."""
+        """Read and decode a clip once; returns its packets' index and its dry parts. Raises SourceError."""
 
 
 class RainGating:
-    """Gating by the rain gate, with the network's opinion of what is doubtful.
+    """Gating by the rain detector, with the network's opinion on doubtful frames.
 
     Args:
-        engine: asked for that opinion; None does without.
-        on_frame: is called for each frame that was looked at.
+        engine: gives that opinion; None for no opinion.
+        on_frame: is called for each frame that was scored.
 
     """
 
@@ -63,7 +63,7 @@ class RainGating:
     def look(self, path: str) -> tuple[Inspected, Gated]:
         """As Gating says."""
         with closing(Inspector(path)) as inspector:
-            # All tracks come, since only they together tell where the clock jumps.
+            # Reads all tracks, since jumps of the clock show only in all of them together.
             source = VideoSource(
                 path, run=self._run, encode=self._encode, span=FrameSpan(seeks=False),
                 on_packet=inspector.add,
@@ -89,7 +89,7 @@ class RainGating:
 
 
 def _between(spans: list[tuple[int, int]], start: int, end: int) -> Spans:
-    """What of [start, end) the spans leave, which are in order."""
+    """The parts of [start, end) outside of the spans, which are sorted."""
     left = []
     for from_pts, to_pts in spans:
         if from_pts > start:

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster that ends cleanly, responds in bounded time and prints nothing."""
+"""Connects to a Ray cluster within bounded time, ends cleanly and keeps Ray's messages off the terminal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 
 from vderain.errors import OptionError
 
-LOCAL = "local"  # a cluster of our own on this machine
-FOUND = "auto"  # the one that this machine is part of
+LOCAL = "local"  # a new cluster on this machine
+FOUND = "auto"  # the cluster that this machine is part of
 _CONNECT_S = 5.0
-_ANSWER_S = 45.0
-_STORE_BYTES = 80_000_000  # jobs and records are small; Ray takes no less than 75 MB
-# Ray itself tries for minutes, writes to the terminal meanwhile, and may end the process.
+_REPLY_S = 45.0
+_STORE_BYTES = 80_000_000  # jobs and records are small; Ray's minimum is 75 MB
+# Ray itself tries for minutes, writes to the terminal and may end the process.
 _KNOCK = """
 import logging, sys, ray
 try:
@@ -37,8 +37,8 @@ def ray_module(address: str = FOUND) -> Any:
     """The package; takes seconds. Raises OptionError where it is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise OptionError("Ray is not installed: pip install 'vderain[ray]'")
-    if address == LOCAL and "ray" not in sys.modules:  # it reads these once, when it is imported
-        # The ports of a cluster are open to the network: without this anybody there could run programs.
+    if address == LOCAL and "ray" not in sys.modules:  # Ray reads these when it is imported
+        # The ports of a cluster are open to the network: without this, anybody there could run programs.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
@@ -47,7 +47,7 @@ def ray_module(address: str = FOUND) -> Any:
 
 
 def check_address(address: str) -> None:
-    """Raise OptionError for what is no address of a cluster, or where nobody listens; needs no Ray."""
+    """Raise OptionError where an address is invalid or does not respond; needs no Ray."""
     if address in (LOCAL, FOUND):
         return
     host, colon, port = address.rpartition(":")
@@ -67,10 +67,10 @@ def check_address(address: str) -> None:
 
 @contextmanager
 def connected(address: str, cores: int | None = None) -> Iterator[None]:
-    """Be connected to a cluster; one of our own, of so many cores, ends with it.
+    """Connect to a cluster for the block; a new local one has this many cores and ends with the block.
 
-    A connection that the process has already is used, and left as it is. Raises OptionError where there
-    is no cluster that can be used.
+    A connection that the process already has is used and kept. Raises OptionError where there is no usable
+    cluster.
     """
     ray = ray_module(address)
     if ray.is_initialized():
@@ -78,7 +78,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[None]:
             yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    # Nothing is sent anywhere; and CPU workers need no variable for their GPUs.
+    # No usage reports are sent, and CPU workers need no variable for their GPUs.
     given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
@@ -98,7 +98,7 @@ def connected(address: str, cores: int | None = None) -> Iterator[None]:
 
 
 def first_sentence(reason: str) -> str:
-    """The first line that says something; Ray prints many."""
+    """The first line that is not empty; Ray writes many."""
     line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
     return line.partition(". ")[0].rstrip(".:")
 
@@ -107,9 +107,9 @@ def knock(address: str) -> None:
     """Connect from another process, which can be ended when it takes too long. Raises OptionError."""
     command = [sys.executable, "-c", _KNOCK, address]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_REPLY_S)
     except subprocess.TimeoutExpired:
-        raise _unusable(address, f"nothing of Ray responds within {_ANSWER_S:.0f} s") from None
+        raise _unusable(address, f"nothing of Ray responds within {_REPLY_S:.0f} s") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("no: ")]
         reason = said[-1].removeprefix("no: ") if said else "the connection failed"
@@ -124,7 +124,7 @@ def _unusable(address: str, reason: str) -> OptionError:
 
 @contextmanager
 def _surroundings(given: dict[str, str]) -> Iterator[None]:
-    """Variables for Ray's processes; afterwards they are as before."""
+    """Set variables for Ray's processes within the block."""
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     try:
@@ -150,7 +150,7 @@ def _same_signals() -> Iterator[None]:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Keep what Ray says of dead workers off the standard output; there is no public switch for it."""
+    """Keep Ray's messages on dead workers off the standard output; Ray has no public switch for it."""
     worker: Any = importlib.import_module("ray._private.worker")
     before = getattr(worker, "_worker_logs_enabled", True)
     worker._worker_logs_enabled = False

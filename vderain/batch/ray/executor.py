@@ -1,4 +1,4 @@
-"""Carries jobs out on the machines of a Ray cluster: one engine in each worker, which may die."""
+"""Derains jobs on the machines of a Ray cluster: one engine in each worker; workers may die."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from vderain.pipeline import Progress
 logger = logging.getLogger(__name__)
 
 DEFAULT_THREADS = 4
-_QUEUED = 2  # jobs that a worker has: one in work, one so that it need not wait for us
-_MAX_DEATHS = 3  # of workers on one segment, or in a row before they begin
-_LOOK_S = 2.0  # how often to ask how far the work is, and to look for machines that have joined
+_QUEUED = 2  # jobs of a worker: one in work, and the next one, so that the worker does not wait
+_MAX_DEATHS = 3  # of workers on one segment, or in a row before they start
+_LOOK_S = 2.0  # between requests of progress, and between searches for new machines
 _PATIENCE_S = 30.0  # before a notice that the cluster has no room
-_LOOKING = "look"  # what a worker answers while it works
+_LOOKING = "look"  # concurrency group of calls that a worker serves while it derains
 _CPU_ENGINES = ("openvino", "reference")
 
 OnProgress = Callable[[SegmentJob, Progress], None]
@@ -35,12 +35,12 @@ OnProgress = Callable[[SegmentJob, Progress], None]
 
 @dataclass(slots=True)
 class _Hand:
-    """A worker, and what it was given; its ``opened`` completes when it can begin."""
+    """A worker and its jobs; ``opened`` completes when its engine is open."""
 
     actor: Any
     opened: Any
     is_open: bool = False
-    jobs: dict[Any, SegmentJob] = field(default_factory=dict)  # by their reference, in their order
+    jobs: dict[Any, SegmentJob] = field(default_factory=dict)  # by their reference, in order
     at: tuple[Key, Progress] | None = None  # the segment in work
 
     @property
@@ -49,23 +49,23 @@ class _Hand:
 
 
 class RayExecutor:
-    """Executor of workers on a Ray cluster: one on each GPU, or where there is none, on so many cores.
+    """Executor with workers on a Ray cluster: one for each GPU, or without GPUs one for several cores.
 
-    The workers read sources and write segments themselves, by the same paths, so that all machines
-    must share these folders. A worker that dies is replaced, and what it had goes to another.
+    Workers read sources and write segments themselves, under the same paths, so all machines must share these
+    folders. A worker that dies is replaced, and another worker gets its jobs.
 
     Args:
-        options: for each worker's engine; ``threads`` is how many cores a worker takes, 0 for DEFAULT_THREADS.
-        address: ``local`` starts a cluster on this machine and ends it, ``auto`` finds the one that this
-            machine is part of, HOST:PORT is that of a cluster's head.
-        workers: at most so many; 0 takes what the cluster has.
-        shared: a folder that all workers write to; a hidden file lies in it during a run.
-        visible: other paths that every worker must see.
-        open_engine: makes a worker's engine; comes through a pickle.
+        options: for each worker's engine; ``threads`` is the number of cores of a worker, 0 for DEFAULT_THREADS.
+        address: ``local`` starts a cluster on this machine and ends it; ``auto`` finds the cluster that this
+        machine is part of; HOST:PORT is the address of a cluster's head.
+        workers: the largest number of workers; 0 uses the whole cluster.
+        shared: a folder that all workers write to; it holds a hidden file during a run.
+        visible: other paths that every worker must be able to read.
+        open_engine: makes a worker's engine; is pickled.
         on_progress: is called with the progress of a segment and the frame rate of all workers together.
-        on_notice: is called with a text when workers die, and while the cluster is waited for.
+        on_notice: is called with a text when workers die, and while the cluster has no room.
 
-    Raises OptionError for what cannot be used, at once.
+    Raises OptionError at once for options that cannot be used.
 
     Attributes:
         deaths: workers that died so far.
@@ -106,7 +106,7 @@ class RayExecutor:
 
         Raises OptionError where the cluster cannot be used, and what opening an engine raises.
         """
-        first = next_job()  # where there is none, no cluster is needed
+        first = next_job()  # without a job, no cluster is needed
         if first is None:
             return
         with connected(self._address, self._cores()), self._marker() as paths:
@@ -118,14 +118,14 @@ class RayExecutor:
                 crew.dismiss()
 
     def _cores(self) -> int | None:
-        """Of a cluster of our own; None for all that there are."""
+        """Cores of a new local cluster; None for all."""
         if not self._limit:
             return None
         return min(self._limit * self._threads, max(self._limit, os.cpu_count() or 1))
 
     @contextmanager
     def _marker(self) -> Iterator[list[Path]]:
-        """The paths to be seen by workers, with a new file, which no folder of the same name holds elsewhere."""
+        """Paths that workers must see, with a new file, so that another machine's folder of that name does not pass."""
         if self._shared is None:
             yield self._visible
             return
@@ -138,7 +138,7 @@ class RayExecutor:
                 marker.unlink(missing_ok=True)
 
     def _slots(self) -> tuple[int, dict[str, float]]:
-        """How many workers there should be now, and what each takes of its machine."""
+        """How many workers there should be now, and the resources of each."""
         nodes = [node["Resources"] for node in ray_module().nodes() if node["Alive"]]
         asked = self._options.device.lower()
         fits_gpu = asked in ("auto", "cuda") and self._options.engine not in _CPU_ENGINES
@@ -175,7 +175,7 @@ class RayExecutor:
 
 
 class _Crew:
-    """The workers, and the jobs they have."""
+    """The workers and their jobs."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class _Crew:
     def run(
         self, first: SegmentJob, next_job: Callable[[], SegmentJob | None]
     ) -> Iterator[Outcome]:
-        """What becomes of the jobs, as they come."""
+        """Yield the outcomes of the jobs as they arrive."""
         self._returned.append(first)
         self._staff()
         if not self._hands:
@@ -220,20 +220,20 @@ class _Crew:
                     )
 
     def dismiss(self) -> None:
-        """End all workers, and with them what is in work."""
+        """End all workers and their jobs."""
         for hand in self._hands:
             with suppress(Exception):  # the cluster may be gone
                 ray_module().kill(hand.actor)
         self._hands.clear()
 
     def _staff(self) -> None:
-        """Hire as many workers as there is room for; those that find none yet wait for it."""
+        """Start as many workers as there is room for; those without room wait for it."""
         wanted, needs = self._slots()
         while len(self._hands) < wanted:
             self._hands.append(self._hire(needs))
 
     def _hand_out(self, next_job: Callable[[], SegmentJob | None]) -> None:
-        """Give every worker a job, and then every one a second."""
+        """Give every worker a job, then every worker a second one."""
         for depth in range(_QUEUED):
             for hand in self._hands:
                 if hand.is_open and len(hand.jobs) == depth:
@@ -245,12 +245,12 @@ class _Crew:
                     hand.jobs[hand.actor.derain.remote(_anywhere(job))] = job
 
     def _taken_back(self) -> SegmentJob | None:
-        """A job that waits behind another, for a worker that has none."""
+        """A job that waits behind another one, for a worker without a job."""
         ray = ray_module()
         for hand in [hand for hand in self._hands if len(hand.jobs) > 1]:
             ref, job = list(hand.jobs.items())[-1]
             ask = hand.actor.release.options(concurrency_group=_LOOKING)
-            with suppress(ray.exceptions.RayError):  # a death shows in the job too
+            with suppress(ray.exceptions.RayError):  # the result of the job shows a death too
                 if ray.get(ask.remote((job.clip, job.number)), timeout=_LOOK_S):
                     del hand.jobs[ref]
                     return job
@@ -260,14 +260,14 @@ class _Crew:
         """Ask all workers for their progress, and report it."""
         ray = ray_module()
         busy = [hand for hand in self._hands if hand.jobs]
-        answers = {
+        replies = {
             hand.actor.progress.options(concurrency_group=_LOOKING).remote(): hand for hand in busy
         }
-        if not answers:
+        if not replies:
             return
-        for ref in ray.wait([*answers], num_returns=len(answers), timeout=_LOOK_S)[0]:
-            with suppress(ray.exceptions.RayError):  # a death shows in the job too
-                answers[ref].at = ray.get(ref)
+        for ref in ray.wait([*replies], num_returns=len(replies), timeout=_LOOK_S)[0]:
+            with suppress(ray.exceptions.RayError):  # the result of the job shows a death too
+                replies[ref].at = ray.get(ref)
         rate = sum(hand.frames_per_s for hand in self._hands)
         for hand in busy:
             for job in hand.jobs.values():
@@ -275,29 +275,29 @@ class _Crew:
                     self._on_progress(job, replace(hand.at[1], frames_per_s=rate))
 
     def _settle(self, ref: Any) -> Iterator[Outcome]:
-        """What a reply means."""
+        """Handle the reply to a job."""
         from ray.exceptions import RayError, RayTaskError
 
         hand = next((h for h in self._hands if ref in h.jobs or ref == h.opened), None)
         if hand is None:
             return
         try:
-            answer = ray_module().get(ref)
+            reply = ray_module().get(ref)
         except RayTaskError:
-            raise  # an error in the program; InProcess would not hide it either
+            raise  # an error of the program; InProcess raises it too
         except RayError as error:
             yield from self._bury(hand, first_sentence(str(error)))
             return
         if ref == hand.opened:
-            if answer is not None:
-                raise answer.error()
+            if reply is not None:
+                raise reply.error()
             hand.is_open, self._early_deaths = True, 0
             return
         job = hand.jobs.pop(ref)
-        if answer == (None, None):  # it was released, and that reply was lost
+        if reply == (None, None):  # it was released, and the reply to that was lost
             self._returned.append(job)
         else:
-            yield self._outcome(hand, job, *answer)
+            yield self._outcome(hand, job, *reply)
 
     def _outcome(self, hand: _Hand, job: SegmentJob, record: Any, failure: Any) -> Outcome:
         if failure is not None:
@@ -314,7 +314,7 @@ class _Crew:
         return Outcome(job, record)
 
     def _bury(self, hand: _Hand, reason: str) -> Iterator[Outcome]:
-        """Replace a worker that died; a segment on which several did is not tried again."""
+        """Replace a worker that died; a segment on which several died is not tried again."""
         self.deaths += 1
         self._hands.remove(hand)
         with suppress(Exception):
@@ -334,7 +334,7 @@ class _Crew:
         self._staff()
 
     def _lost(self, job: SegmentJob, reason: str) -> Iterator[Outcome]:
-        """A worker died on a segment."""
+        """Handle a worker's death on a segment."""
         where = f"segment {job.number} of {job.source}"
         key = (job.clip, job.number)
         self._deaths[key] += 1
@@ -350,7 +350,7 @@ class _Crew:
 
 
 def _anywhere(job: SegmentJob) -> SegmentJob:
-    """The job by paths that do not depend on the folder somebody is in."""
+    """The job with absolute paths."""
     return replace(job, source=job.source.absolute(), output=job.output.absolute())
 
 

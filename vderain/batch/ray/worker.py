@@ -1,4 +1,4 @@
-"""What runs in a worker of a cluster, and what comes back from it; needs no Ray itself."""
+"""The program of a worker on a cluster, and the values that it returns; needs no Ray."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vderain.interfaces import Engine
 from vderain.options import EngineOptions
 from vderain.pipeline import Progress
 
-MARKER = ".ray-"  # how the file begins that a worker must see
+MARKER = ".ray-"  # prefix of the file that a worker must see
 EngineFactory = Callable[[EngineOptions], Engine]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as plain values: what is chained to an exception does not come through a pickle."""
+    """An error as plain values: chained exceptions cannot be pickled."""
 
     kind: type[Exception]
     args: tuple[Any, ...]
-    errno: int | None = None  # of what lies behind it
+    errno: int | None = None  # of the error's cause
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """What is to be known of an error."""
+        """The values of an error."""
         if isinstance(error, OSError):
             return cls(OSError, (error.errno, error.strerror or str(error), error.filename))
         behind: BaseException | None = error
@@ -40,7 +40,7 @@ class Failure:
         return cls(type(error), (str(error),), getattr(behind, "errno", None))
 
     def error(self) -> Exception:
-        """The error again."""
+        """The error, made again."""
         error = self.kind(*self.args)
         if self.errno is not None and not isinstance(error, OSError):
             error.__cause__ = OSError(self.errno, os.strerror(self.errno))
@@ -51,7 +51,7 @@ Key = tuple[int, int]  # clip and number of a segment
 
 
 class Worker:
-    """An engine, and the segment that it is at; all but ``open`` and ``derain`` may come from another thread."""
+    """An engine and the segment in work; methods but ``open`` and ``derain`` may be called from another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class Worker:
     def open(
         self, factory: EngineFactory, options: EngineOptions, paths: list[Path], version: str
     ) -> Failure | None:
-        """Look whether work is possible here, and make the engine."""
+        """Check that this machine can work, and open the engine."""
         machine = socket.gethostname()
         if vderain.__version__ != version:
             other = f"{machine}: has vderain {vderain.__version__}, not {version}"
@@ -79,7 +79,7 @@ class Worker:
         return None
 
     def derain(self, job: SegmentJob) -> tuple[dict[str, Any] | None, Failure | None]:
-        """A record, or why there is none; neither where the job was released."""
+        """A record, or an error; neither where the job was released."""
         key = job.clip, job.number
         with self._lock:
             if key in self._released:
@@ -91,14 +91,14 @@ class Worker:
         return outcome.record, None if outcome.error is None else Failure.of(outcome.error)
 
     def release(self, key: Key) -> bool:
-        """Leave a job that waits behind another to somebody else; False where it is begun."""
+        """Give back a job that waits behind another one; False where it has begun."""
         with self._lock:
             if self._begun != key:
                 self._released.add(key)
             return self._begun != key
 
     def progress(self) -> tuple[Key, Progress] | None:
-        """The segment in work, and how far it is."""
+        """The segment in work and its progress."""
         return self._at
 
     def _note(self, job: SegmentJob, progress: Progress) -> None:
@@ -106,9 +106,9 @@ class Worker:
 
 
 def open_default(options: EngineOptions) -> Engine:
-    """The engine that a batch in one process has.
+    """The engine of a batch in one process.
 
-    Raises EngineLoadError for one asked for by name that cannot run here: else every clip would fail.
+    Raises EngineLoadError at once for an engine, chosen by name, that cannot run here.
     """
     from vderain.engines import open_engine
     from vderain.engines.registry import obstacle

@@ -1,1 +1,1 @@
-"""What a batch did: report.html and report.json."""
+"""The report of a batch: report.html and report.json."""

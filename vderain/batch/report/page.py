@@ -22,7 +22,7 @@ class _Clip:
 
 
 def page_of(totals: Totals, clips: Sequence[ClipFacts], *, target: str, written: str) -> str:
-    """The whole page: totals, then what failed, what lost something, and the others."""
+    """The whole page: totals, then clips that failed, clips with losses, and the others."""
     sections = [
         ("failed", "Failed", [c for c in clips if c.state == "failed"]),
         ("losses", "Done, with losses", [c for c in clips if c.state == "done" and c.losses]),
@@ -45,7 +45,7 @@ def page_of(totals: Totals, clips: Sequence[ClipFacts], *, target: str, written:
 
 
 def _tiles(totals: Totals) -> list[tuple[str, str, str]]:
-    """Text, label and style of each."""
+    """Text, label and style of each tile."""
     tiles = [(f"{totals.done} of {totals.clips}", "clips done", "")]
     if totals.failed:
         tiles.append((str(totals.failed), "failed", "bad"))

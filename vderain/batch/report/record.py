@@ -1,4 +1,4 @@
-"""What a batch did, for people and programs: report.html and report.json."""
+"""Collects and writes the report of a batch: report.html and report.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Images = Callable[[str, str, float], tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Rain:
-    """Rain of one clip: the share of its frames that were judged wet, and where there is most of it."""
+    """Rain of one clip: the share of its wet frames, and the moment of most rain."""
 
     wet_share: float
     wet_spans_s: list[tuple[float, float]]
@@ -43,7 +43,7 @@ class Rain:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """One clip of the report; what is not known is None. Files are relative to the report."""
+    """One clip of the report; unknown values are None. Paths are relative to the report."""
 
     source: str
     output: str
@@ -72,10 +72,10 @@ class ClipFacts:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the clips; frames and times are those of clips that are done.
+    """Sums over the clips; frames and times are those of finished clips.
 
-    ``work_s`` adds up what was spent on segments, in all runs and on all machines; ``frames_per_s`` and
-    ``times_real_time`` are of it. ``run_s`` is how long the last run lasted, None where it is not over.
+    ``work_s`` is the time spent on segments, in all runs and on all machines; ``frames_per_s`` and
+    ``times_real_time`` refer to it. ``run_s`` is the duration of the last run, None until it is over.
     """
 
     clips: int
@@ -104,19 +104,18 @@ def write_report(
     images: Images | None = None,
     spell: Callable[[str], str] = str,
 ) -> Totals:
-    """Write report.json and report.html for a batch into a folder, replacing older ones.
+    """Write report.json and report.html of a batch into a folder, replacing older ones.
 
-    Images before and after and timelines of rain are in a folder next to them, as files that
-    are made once for each clip, so that writing a report again is cheap. An image that cannot be made is
-    left out.
+    Images before and after, and timelines of rain, are files in a folder next to them. They are made once for
+    each clip, so that writing a report again is cheap. An image that cannot be made is left out.
 
     Args:
         folder: where the report goes, which must exist; usually the target.
-        target: that outputs are relative to.
-        clips: all of the manifest.
-        seconds: the run lasted.
-        images: makes thumbnails; those of ``vderain.media.moment`` where None.
-        spell: puts the options that a reason, loss or note names into the words of whoever reads the report.
+        target: the folder that outputs are relative to.
+        clips: all clips of the manifest.
+        seconds: duration of the run.
+        images: makes thumbnails; None for those of ``vderain.media.moment``.
+        spell: spells option names in reasons, losses and notes as the reader of the report knows them.
 
     Raises SinkError where the report cannot be written.
 
@@ -221,7 +220,7 @@ def _since(pts: int, first: int, unit: Fraction) -> float:
 def _images(
     clip: ClipRow, folder: Path, target: Path, at_s: float, images: Images
 ) -> dict[str, str]:
-    """The files before and after, made where they are not there yet."""
+    """The files before and after; made where they are missing."""
     stem = f"{IMAGES_FOLDER}/{clip.id}-{_digest(clip, at_s)}"
     files = {name: f"{stem}-{name}.jpg" for name in ("before", "after")}
     if all((folder / file).exists() for file in files.values()):
@@ -236,7 +235,7 @@ def _images(
 
 
 def _rain_of(clip: ClipRow, folder: Path, known: dict[str, Rain]) -> tuple[Rain | None, str]:
-    """A clip's rain and the file of its timeline, from the report before where nothing changed."""
+    """A clip's rain and the file of its timeline, from the last report where nothing changed."""
     if not clip.record.get("rain"):
         return None, ""
     copied = [(int(start), int(end)) for start, end in clip.record.get("copied", ())]
@@ -253,7 +252,7 @@ def _rain_of(clip: ClipRow, folder: Path, known: dict[str, Rain]) -> tuple[Rain 
 
 
 def _known(folder: Path) -> dict[str, Rain]:
-    """What the previous report says of rain, by the files of timelines."""
+    """The rain in the previous report, by the files of timelines."""
     try:
         clips = json.loads((folder / "report.json").read_bytes())["clips"]
         return {clip["timeline"]: Rain(**clip["rain"]) for clip in clips if clip["rain"]}
@@ -262,7 +261,7 @@ def _known(folder: Path) -> dict[str, Rain]:
 
 
 def _digest(clip: ClipRow, *what: object) -> str:
-    """Changes with all that a clip's images are made of."""
+    """A digest of everything that a clip's images depend on."""
     record = clip.record
     facts = (
         os.fsencode(clip.source), os.fsencode(clip.output), clip.size_bytes, clip.mtime_ns, clip.settings,
@@ -303,7 +302,7 @@ def _sum(values: Iterable[float | None]) -> float:
 
 
 def _clear(place: Path, kept: set[str]) -> None:
-    """Remove the images of clips that were derained again, or are gone."""
+    """Remove the images of clips that were derained again or removed."""
     for file in place.iterdir():
         if file.suffix in (".jpg", ".svg") and f"{IMAGES_FOLDER}/{file.name}" not in kept:
             file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A plot of a clip's rain over time, as SVG: where it rained, and what was copied untouched."""
+"""A plot of a clip's rain over time, as SVG, with the parts that were copied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vderain.pages.plots import Axes
 
 _SIZE = (720, 170)
 _MARGINS = {"left": 44, "right": 12, "top": 26, "bottom": 54}
-_MOST_POINTS = 660  # of the curve: one for each pixel across
+_MOST_POINTS = 660  # of the curve: one for each pixel of the width
 _MOST_SCORE = 3.0  # at the upper edge, in thresholds
 
 
@@ -28,9 +28,9 @@ def timeline_svg(
 
     Args:
         timeline: the clip's rain.
-        spans_copied: (first pts, pts after the last) of what was copied as packets, in its time base.
+        spans_copied: (first pts, pts after the last) of parts copied as packets, in the timeline's time base.
         duration_s: of the clip, for the axis; the timeline's where that is longer.
-        threshold: the score from which it was taken to rain.
+        threshold: the score from which rain is derained.
         title: of the image, the clip's name.
 
     """
@@ -49,7 +49,7 @@ def timeline_svg(
 
 
 class _Drawing:
-    """Places of times and scores; scores are in thresholds."""
+    """Coordinates of times and scores; scores are in thresholds."""
 
     def __init__(self, timeline: RainTimeline, duration_s: float, threshold: float) -> None:
         self.axes = Axes(*_SIZE, (0.0, duration_s), (0.0, _MOST_SCORE), **_MARGINS)
@@ -57,7 +57,7 @@ class _Drawing:
         self._first = timeline.pts[0] if timeline.pts else 0
 
     def seconds(self, pts: float) -> float:
-        """Since the beginning, within the clip."""
+        """Seconds since the beginning, within the clip."""
         seconds = (pts - self._first) * float(self._timeline.time_base)
         return min(max(seconds, 0.0), self._duration_s)
 
@@ -67,7 +67,7 @@ class _Drawing:
         return left, right - left
 
     def curve(self) -> list[str]:
-        """Lines through the smoothed scores; of many frames the most in each pixel. Gaps where unknown."""
+        """Lines through the smoothed scores; each pixel shows the highest of its frames. Gaps where unknown."""
         scores = self._timeline.smoothed()
         lines: list[list[tuple[float, float]]] = [[]]
         for part in np.array_split(np.arange(len(scores)), min(len(scores), _MOST_POINTS) or 1):
@@ -80,7 +80,7 @@ class _Drawing:
         return [self.axes.path(line) for line in lines if line]
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Some six times below the axis."""
+        """About six times, as labels of the axis."""
         steps = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
         step = next((s for s in steps if self._duration_s / s <= 7), self._duration_s / 6)
         return [

@@ -1,6 +1,6 @@
-"""Video, images and pipes as sources and sinks of frames; the only importer of PyAV.
+"""Video, images and pipes as sources and sinks of frames; the only package that imports PyAV.
 
-Nothing heavy is imported before one of these functions is called.
+PyAV is imported when one of these functions is called.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["open_sink", "open_source", "probe_encoders"]
 def open_source(path: str, *, run: RunOptions, encode: EncodeOptions) -> FrameSource:
     """Open a video file, a URL, standard input (``-``), an image or a folder of images.
 
-    ``encode`` decides on interlaced and HDR video. Raises SourceError and OptionError.
+    ``encode`` decides how interlaced and HDR video is treated. Raises SourceError and OptionError.
     """
     from vderain.media.stills.paths import is_image_path
     from vderain.media.stills.source import ImageSource
@@ -52,7 +52,7 @@ def open_sink(path: str, source: FrameSource, options: EncodeOptions) -> FrameSi
 
 
 def probe_encoders() -> list[tuple[str, bool, str]]:
-    """For every encoder of ``EncodeOptions.codec``: its name, whether it opens here, and "" or why not."""
+    """(name, whether it opens here, "" or the reason) of every encoder of ``EncodeOptions.codec``."""
     from vderain.media.io.encoders import probe_encoders as probe_all
 
     return probe_all()

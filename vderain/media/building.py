@@ -1,4 +1,4 @@
-"""Decoded images become frames; the first of them tells what the output mirrors."""
+"""Makes frames of decoded images, and reads from the first image what the output keeps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FrameBuilder:
 
     Attributes:
         mastering, display_matrix, timecode: of the first image.
-        views: the names of its side data.
+        views: the names of the first image's side data.
 
     """
 
@@ -40,7 +40,7 @@ class FrameBuilder:
         self._name, self._stats, self._hdr = name, stats, hdr
         self._reader = PlaneReader(functools.partial(_note_copy, stats.notes))
         self._chroma_location = chroma_location(stream)
-        self._learnt = False
+        self._has_first = False
         self.display_matrix: tuple[int, ...] | None = None
         self.mastering = Mastering()
         self.timecode: str | None = None
@@ -48,7 +48,7 @@ class FrameBuilder:
 
     @property
     def note(self) -> str:
-        """What was converted, for the report; "" for nothing."""
+        """The conversion, for the report; "" where nothing was converted."""
         return self._reader.note
 
     def build(
@@ -56,8 +56,8 @@ class FrameBuilder:
     ) -> Frame:
         """The frame of an image."""
         tags = color_tags(image, self._chroma_location)
-        if not self._learnt:
-            self._learn(image, tags)
+        if not self._has_first:
+            self._read_first(image, tags)
         side_data = side_data_of(image)
         if image.key_frame:
             self._stats.lose(side_data_losses(side_data))
@@ -75,11 +75,11 @@ class FrameBuilder:
             messages=messages_of(side_data),
         )
 
-    def _learn(self, image: av.VideoFrame, tags: ColorTags) -> None:
+    def _read_first(self, image: av.VideoFrame, tags: ColorTags) -> None:
         kind = hdr_name(tags)
         if kind and self._hdr == "refuse":
             raise SourceError(hdr_refusal(self._name, kind))
-        self._learnt = True
+        self._has_first = True
         self.mastering = mastering(image)
         self.display_matrix = display_matrix(image)
         side_data = side_data_of(image)
@@ -88,14 +88,14 @@ class FrameBuilder:
 
 
 def _note_copy(notes: list[str]) -> None:
-    """An image was copied from the GPU to the host, by any stage and perhaps after the end."""
+    """Note that an image was copied from the GPU to the host; called by any stage, even after the end."""
     note = "NVDEC's images were copied to the host, where the engine, the encoder or the alignment wants them"
     if note not in notes:
         notes.append(note)
 
 
 def _quarter_turns(image: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise that the display matrix asks for."""
+    """Quarter turns counter-clockwise by the display matrix."""
     return round(image.rotation / 90) % 4
 
 
@@ -110,7 +110,7 @@ def stream_info(
     length_s: Fraction | None,
     pix_fmt: str,
 ) -> StreamInfo:
-    """What is known of a video before its run, from its container and its first frame."""
+    """Properties of a video before its run, from its container and its first frame."""
     return StreamInfo(
         path=shown(path),
         width=first.format.width,

@@ -1,7 +1,6 @@
-"""Before and after in one image, side by side or split by a line; composed from the planes.
+"""Before and after in one image, side by side or split by a line; made from the planes.
 
-Everything is composed upright, as it is displayed, and turned back to how the rainy frame is
-stored.
+Images are composed upright, as they are displayed, and turned back as the rainy frame is stored.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from vderain.options import EncodeOptions, RunOptions
 Mode = Literal["side", "split"]
 
 _ROUNDING_S = Fraction(2, 1000)  # containers round time, Matroska to whole milliseconds
-_SWEEP_S = 6.0  # the line of a split goes right, left and back in this time
-_LATEST_S = 1e7  # the latest start that RunOptions take
-_SEEK_BACK_S = 10.0  # how far before a still the reading begins, to find a frame at or before it
+_SWEEP_S = 6.0  # the line of a split moves right, left and back in this time
+_LATEST_S = 1e7  # the latest start that RunOptions accept
+_SEEK_BACK_S = 10.0  # reading begins this long before a still, to find a frame at or before it
 
 
 class ComparisonSource:
-    """FrameSource of the composed frames, with the other tracks of ``rainy``; closes no source.
+    """FrameSource of the composed frames, with the other tracks of ``rainy``; the caller closes both sources.
 
-    Frames are paired by their time, and end with the shorter source; ``stats.notes`` says how many
-    had no partner before that. Raises SourceError where no times agree, OptionError where frames
-    differ in size or format.
+    Frames are paired by their time, until the shorter source ends; ``stats.notes`` has the number of frames
+    without a partner. Raises SourceError where no times agree, OptionError where frames differ in size or
+    format.
     """
 
     def __init__(self, rainy: FrameSource, dry: FrameSource, mode: Mode) -> None:
@@ -59,7 +58,7 @@ class ComparisonSource:
 
     @property
     def info(self) -> StreamInfo:
-        """That of the rainy source, at the composed size."""
+        """The rainy source's, at the composed size."""
         return self._info
 
     @property
@@ -69,7 +68,7 @@ class ComparisonSource:
 
     @property
     def template(self) -> Any:
-        """That of the rainy source."""
+        """The rainy source's."""
         return self._rainy.template
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
@@ -82,7 +81,7 @@ class ComparisonSource:
         self._dry.cancel()
 
     def close(self) -> None:
-        """Nothing of its own to release."""
+        """Do nothing: the caller closes the sources."""
 
     def _compose(self) -> Iterator[Frame | PassedPacket]:
         start_s: float | None = None
@@ -109,10 +108,10 @@ class ComparisonSource:
 def pairs(
     rainy: FrameSource, dry: FrameSource, stats: SourceStats
 ) -> Iterator[tuple[Frame, Frame] | PassedPacket]:
-    """Frames of two sources that are shown at the same time, and the packets of ``rainy``.
+    """Pairs of frames that two sources show at the same time, and the packets of ``rainy``.
 
-    Ends with the shorter source. ``stats.notes`` says how many had no partner before that, and
-    whether one video begins later, as after a change of container that moved all times.
+    Ends with the shorter source. ``stats.notes`` has the number of frames without a partner, and whether one
+    video begins later, as after a change of container that moved all times.
     """
     tolerance = _tolerance(rainy.info, dry.info)
     candidates = (item for item in dry if isinstance(item, Frame))
@@ -125,7 +124,7 @@ def pairs(
             continue
         if candidate is not None and not begun:
             late_s = _time(candidate) - _time(item)
-            if abs(late_s) >= FAR_S or _time(item) < 0:  # moved to where players show it
+            if abs(late_s) >= FAR_S or _time(item) < 0:  # moved so that players show it
                 shift_s = late_s
             stats.notes.extend(_late_start(late_s - shift_s, tolerance))
             begun = True
@@ -170,7 +169,7 @@ def compare_files(
 ) -> SinkReport:
     """Write the comparison of two videos or two images, with the other tracks of ``rainy``.
 
-    ``on_frame`` is called after each frame with how many are expected, None where that is unknown.
+    ``on_frame`` is called after each frame with the expected number of frames, None where it is unknown.
     Raises what ComparisonSource raises, SourceError and SinkError; no partial output stays.
     """
     encode = encode or EncodeOptions()
@@ -200,7 +199,7 @@ def compare_still(
 ) -> Image:
     """Before and after, upright, (H, W, 3) uint8 RGB, of the last frame at or before ``at_s``.
 
-    The line of a split stands in the middle. Raises SourceError where no two frames are paired, and
+    The line of a split is in the middle. Raises SourceError where no two frames are paired, and
     OptionError for a time that is negative, infinite or not a number.
     """
     if not 0 <= at_s < math.inf:
@@ -209,7 +208,7 @@ def compare_still(
     start_s = min(max(0.0, at_s - _SEEK_BACK_S), _LATEST_S)
     pair = None
     if start_s:
-        with suppress(SourceError):  # a time behind the end; from the beginning there is one
+        with suppress(SourceError):  # behind the end there is none; from the beginning there is one
             pair = _last_pair(rainy, dry, start_s, at_s, encode)
     pair = pair or _last_pair(rainy, dry, 0.0, at_s, encode)
     if pair is None:
@@ -222,8 +221,8 @@ def compare_still(
 def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> Frame:
     """Rainy on the left and dry on the right of a white line; all but the samples as in ``rainy``.
 
-    ``side`` shows both whole; ``split`` shows both in one place, with the line at ``position``, a
-    share of the width in [0, 1]. A last row or column that only one has, as encoders add to odd
+    ``side`` shows both frames whole; ``split`` shows both in the same place, with the line at ``position``, a
+    share of the width in [0, 1]. A last row or column that only one frame has, which encoders add to odd
     sizes, is left out. Raises OptionError where size or format differ.
     """
     if rainy.rotation == dry.rotation:
@@ -234,11 +233,11 @@ def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> F
     before = turned(_with_alpha(rainy), turns)
     after = turned(_with_alpha(dry), dry.rotation // 90)
     sx, _ = fmt.subsampling
-    line = 2 * max(1, round(fmt.width / 1000))  # in samples of luma; wider where the image is
+    line = 2 * max(1, round(fmt.width / 1000))  # in samples of luma; wider in wider images
     cut = None if mode == "side" else int(position * fmt.width) // sx * sx
     composed = []
     for left, right, white, step in zip(before, after, *_white(fmt), strict=False):
-        padding = -fmt.width % sx if step == 1 else 0  # whole chroma samples on both sides
+        padding = -fmt.width % sx if step == 1 else 0  # to whole chroma samples on both sides
         seam = None if cut is None else cut // step
         composed.append(_join(left, right, white, line=line // step, seam=seam, padding=padding))
     planes = turned(tuple(composed), -turns)
@@ -251,7 +250,7 @@ def compose(rainy: Frame, dry: Frame, mode: Mode, *, position: float = 0.5) -> F
 
 
 def _cropped(frame: Frame, other: Frame) -> Frame:
-    """A frame without the one row and column by which it is larger than the other."""
+    """A frame without the row and column by which it is larger than the other."""
     width = min(frame.format.width, other.format.width)
     height = min(frame.format.height, other.format.height)
     larger = frame.format.width - width, frame.format.height - height
@@ -293,7 +292,7 @@ def _with_alpha(frame: Frame) -> tuple[Plane, ...]:
 
 
 def _white(fmt: PlaneFormat) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each plane, and alpha after them: white, and how many samples of luma one spans."""
+    """For each plane, and alpha after them: the value of white, and samples of luma for one of its samples."""
     white = fmt.peak if fmt.full_range else 235 << (fmt.bit_depth - 8)
     if fmt.layout == "gray":
         return (white, fmt.peak), (1, 1)
@@ -315,9 +314,9 @@ def _refuse_difference(rainy: PlaneFormat, dry: PlaneFormat) -> None:
 
 
 def refuse_inputs(output: str, *inputs: str) -> None:
-    """Raise SinkError where ``output`` is one of the inputs, or a folder where it would replace one.
+    """Raise SinkError where ``output`` is an input, or a folder in which it would replace one.
 
-    To be called before anything is read; an image in a folder is named as the first input.
+    Call it before anything is read; an image in a folder is named as the first input.
     """
     for target in (Path(output), Path(output, Path(inputs[0]).stem + ".png")):
         for path in inputs:
@@ -328,7 +327,7 @@ def refuse_inputs(output: str, *inputs: str) -> None:
 def _last_pair(
     rainy: str, dry: str, start_s: float, at_s: float, encode: EncodeOptions
 ) -> tuple[Frame, Frame] | None:
-    """The last pair at or before ``at_s``, which counts from the beginning of the videos."""
+    """The last pair at or before ``at_s``, in seconds from the beginning of the videos."""
     run = RunOptions(start_s=start_s)
     found = None
     with (
@@ -339,7 +338,7 @@ def _last_pair(
             if isinstance(item, PassedPacket):
                 continue
             if found is None and not start_s:
-                at_s += item[0].time_s  # sources keep the time of a first frame that is not at zero
+                at_s += item[0].time_s  # sources keep a first time other than zero
             if item[0].time_s > at_s - start_s:
                 break
             found = item
@@ -347,7 +346,7 @@ def _last_pair(
 
 
 def _tolerance(*infos: StreamInfo) -> Fraction:
-    """How far two times of one frame may lie apart, in seconds: rounding, never half a frame."""
+    """How far two times of one frame may differ, in seconds: by rounding, never by half a frame."""
     rates = [info.frame_rate for info in infos if info.frame_rate]
     return min(_ROUNDING_S, Fraction(1, 3) / max(rates)) if rates else _ROUNDING_S
 

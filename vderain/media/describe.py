@@ -1,4 +1,4 @@
-"""What a file holds, how the network will see it, and what of it an output would carry."""
+"""Describes a file for ``vderain info``: its contents, its format for the network, and what an output would keep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")
 
 @dataclass(frozen=True, slots=True)
 class TrackFate:
-    """A track other than the video, and what becomes of it in an output of the same container."""
+    """A track other than the video, and whether an output of the same container holds it."""
 
     track: str
     copied: bool
@@ -36,14 +36,14 @@ class TrackFate:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What ``vderain info`` shows of an input.
+    """The contents of an input for ``vderain info``.
 
-    ``network_format`` is what the network would take, matrix and range included;
-    ``refusal`` says why ``vderain run`` would want a further option, or is empty. ``tracks`` are all
-    other than the video, judged for the container ``output``, and ``notes`` what is known to be lost or changed.
+    ``network_format`` is the format that the network takes, with matrix and range. ``refusal`` is why
+    ``vderain run`` would need a further option, or "". ``tracks`` are all tracks other than the video, for an
+    output in the container ``output``, and ``notes`` are known losses and changes.
 
-    ``boxes`` are what an MP4 or MOV file holds besides its tracks; ``losses`` are what such an output would not
-    keep of its frames.
+    ``boxes`` are the contents of an MP4 or MOV file besides its tracks; ``losses`` are properties of its frames
+    that such an output would not keep.
     """
 
     info: StreamInfo
@@ -62,7 +62,7 @@ class Description:
 
 
 def describe(path: str) -> Description:
-    """Look into a video, an image or a folder of images. Raises SourceError."""
+    """Describe a video, an image or a folder of images. Raises SourceError."""
     refusal = _refusal(path)
     with closing(open_source(path, run=RunOptions(), encode=_ACCEPT_ALL)) as source:
         first = next(item for item in source if isinstance(item, Frame))
@@ -81,7 +81,7 @@ def describe(path: str) -> Description:
 
 
 def _refusal(path: str) -> str:
-    if not can_reopen(path):  # what was read from a pipe does not come again
+    if not can_reopen(path):  # a pipe cannot be read twice
         return ""
     try:
         open_source(path, run=RunOptions(), encode=EncodeOptions()).close()
@@ -91,7 +91,7 @@ def _refusal(path: str) -> str:
 
 
 def _same_container(path: str) -> Container:
-    """The container of the input, by its extension; Matroska where that is not written."""
+    """The container of the input, by its extension; Matroska where that cannot be written."""
     try:
         return container_for(path, _ACCEPT_ALL)
     except SinkError:
@@ -99,7 +99,7 @@ def _same_container(path: str) -> Container:
 
 
 def _losses(template: Template, container: Container, belongings: Belongings) -> Iterator[str]:
-    """What an output would not keep of how frames are seen, and when."""
+    """Losses of an output by how and when its frames are shown."""
     told = belongings.frame_losses
     yield from told
     if template.timecode and container.muxer not in TIMECODES:
@@ -110,7 +110,7 @@ def _losses(template: Template, container: Container, belongings: Belongings) ->
     )
     left = template.leftovers
     if left is not None and any(track.of_frames for track in left.tracks.values()):
-        return  # the boxes say so, and are carried or named above
+        return  # the boxes include them, and are carried or named above
     yield from (
         line for word, line in differences(facts, Facts(facts.tags), None) if word in VIEW_WORDS
     )
@@ -119,7 +119,7 @@ def _losses(template: Template, container: Container, belongings: Belongings) ->
 def _fates(
     template: Template, container: Container
 ) -> tuple[tuple[TrackFate, ...], tuple[str, ...]]:
-    """What an output in memory, which nothing is written to, takes of the input's tracks."""
+    """The tracks of the input that an output in memory accepts."""
     with av.open(io.BytesIO(), "w", format=container.muxer) as trial:
         tracks = mirror(template, Muxer(trial), container, None, lambda: None)
     fates = (TrackFate(name, index in tracks.copied) for index, name in tracks.names.items())

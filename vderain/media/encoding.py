@@ -1,4 +1,4 @@
-"""Frames become the packets of a video stream."""
+"""Encodes frames into the packets of a video stream."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from vderain.options import EncodeOptions
 class Encoding:
     """Encodes frames for one video stream of an output.
 
-    The encoder gets its size and pixel format from the first frame (``begin``); a later frame of another
-    size or format ends the run. Raises SinkError and OptionError, and what FFmpeg raises.
+    The first frame sets the encoder's size and pixel format (``begin``); a later frame of another size or
+    format ends the run. Raises SinkError and OptionError, and FFmpeg's errors.
 
     Args:
         options: codec, quality and bit depth.
         container: of the output.
         info: the source.
-        template: what only a decoded image tells; None for images.
+        template: properties of the first decoded image; None for images.
         report: gets notes and losses.
-        shift_s: what is added to all times.
+        shift_s: is added to all times.
         closed_gops: whether no GOP refers to the one before.
-        threads: of the encoder; None for as many as it likes. Some decide otherwise with others.
+        threads: of the encoder; None leaves the number to it. Some encoders' output depends on the number.
 
     Attributes:
-        encoder: the one that runs.
-        time_base: of the times that frames get.
+        encoder: the encoder in use.
+        time_base: of the times of frames.
 
     """
 
@@ -76,7 +76,7 @@ class Encoding:
 
     @cached_property
     def takes_device_planes(self) -> bool:
-        """Whether frames may come on the GPU, to be encoded there; tried when it is first asked."""
+        """Whether frames may be on the GPU and are encoded there; tried at the first access."""
         if not self.encoder.name.endswith("_nvenc"):
             return False
         reason = why_not_from_device(self.encoder)
@@ -97,13 +97,13 @@ class Encoding:
         return self._first is not None
 
     def add_to(self, container: Any) -> Any:
-        """The stream in an output's container."""
+        """Add the stream to an output's container."""
         rate = self._info.frame_rate or DEFAULT_RATE
         self._stream = container.add_stream(self.encoder.name, rate=rate)
         return self._stream
 
     def begin(self, frame: Frame) -> bool:
-        """Set the encoder up for frames like this one. Returns whether they keep their size."""
+        """Set up the encoder for frames like this one. Returns whether they keep their size."""
         fitted = fit(
             self.encoder,
             frame.format,
@@ -125,7 +125,7 @@ class Encoding:
         self.time_base = frame.time_base
         if not self._format.timestamps:
             self.time_base = 1 / (self._info.frame_rate or DEFAULT_RATE)
-            context.max_b_frames = 0  # without times, frames must be stored as they are shown
+            context.max_b_frames = 0  # without times, frames must be stored in the order of display
         context.time_base = self.time_base
         self._configure(context, written_tags(frame, fitted.target.pix_fmt))
         self._drop_alpha_tag(frame)
@@ -133,7 +133,7 @@ class Encoding:
         return (context.width, context.height) == (frame.format.width, frame.format.height)
 
     def complete_header(self) -> None:
-        """Let the stream itself tell its frame rate too, before the container's header is written."""
+        """Write the frame rate into the stream too, before the container's header is written."""
         rate = self._info.frame_rate
         if rate is None or self.encoder.name != "libx264":
             return
@@ -141,11 +141,11 @@ class Encoding:
         if not context.is_open:
             context.open()
         self._ticks = Ticks(rate)
-        if context.extradata:  # else each keyframe brings the parameter sets
+        if context.extradata:  # otherwise each keyframe has the parameter sets
             context.extradata = self._ticks.header(context.extradata)
 
     def image(self, frame: Frame) -> Any:
-        """The frame as an image with its time; one that cannot stay on the GPU goes by the host."""
+        """The frame as an image with its time; one that cannot stay on the GPU is copied to the host."""
         assert self._first is not None
         _check_same(self._report.path, self._first, frame, self._template)
         if self._surfaces is not None and self._surfaces.takes(frame.planes):
@@ -161,16 +161,16 @@ class Encoding:
         return image
 
     def encode(self, image: Any) -> list[Any]:
-        """The packets that an image completes, not finished yet; None completes what is held back."""
+        """The packets that an image completes, unfinished; None completes the images held back."""
         packets: list[Any] = self._stream.encode(image)
         self._frames += image is not None
         return packets
 
     def finished(self, packets: list[Any]) -> list[Any]:
-        """Packets as the output gets them, with the messages of their frames; its header is written by now."""
+        """Finish packets with the messages of their frames, after the output's header is written."""
         made = []
         for packet in packets:
-            # x265 4.2 leaves the decoding time unset in videos too short for reordering to begin.
+            # x265 4.2 leaves the decoding time unset in videos too short for reordering.
             if self.encoder.name == "libx265" and self._frames <= 2:
                 packet.dts = packet.pts
             if self._ticks is not None:
@@ -179,7 +179,7 @@ class Encoding:
         return made
 
     def conclude(self) -> None:
-        """Report what did not come through, when all frames are encoded."""
+        """Report losses and notes, after all frames are encoded."""
         report = self._report
         report.losses.extend(self._messages.losses)
         if self._alpha_lost:
@@ -195,7 +195,7 @@ class Encoding:
             )
 
     def _configure(self, context: Any, tags: ColorTags) -> None:
-        """Colour tags, HDR metadata, quality, threads."""
+        """Set colour tags, HDR metadata, quality and threads."""
         context.color_range, context.colorspace = tags.range, tags.matrix
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
         hdr = self._template.mastering if self._template else Mastering()
@@ -207,7 +207,7 @@ class Encoding:
         if self._options.bitrate is not None:
             context.bit_rate = self._options.bitrate * 1000
         if self.encoder.name == "libx264":
-            context.thread_type = "FRAME"  # PyAV's slices take more space
+            context.thread_type = "FRAME"  # PyAV's default, slices, gives larger files
         if self._threads is not None:
             context.thread_type, context.thread_count = "FRAME", self._threads
         if hdr != Mastering() and self.encoder.name not in ("libx265", "libsvtav1"):
@@ -217,13 +217,13 @@ class Encoding:
             )
 
     def _drop_alpha_tag(self, frame: Frame) -> None:
-        """Matroska's word for transparency that the output does not hold."""
+        """Remove Matroska's tag of transparency where the output has none."""
         for key in [key for key in self._stream.metadata if key.lower() == "alpha_mode"]:
             if not self._keeps_alpha or frame.alpha is None:
                 del self._stream.metadata[key]
 
     def _time_of(self, frame: Frame) -> int:
-        """The frame's time in the output's units, its own unless only a frame rate is stored."""
+        """The frame's time in the output's units: its own, unless the container stores a frame rate alone."""
         if self._format.timestamps:
             return frame.pts + round(self.shift_s / frame.time_base)
         assert self._first is not None
@@ -241,7 +241,7 @@ class Encoding:
 
 
 def written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
-    """The frame's tags; full range is always tagged, since players take untagged for limited."""
+    """The frame's tags; full range is always tagged, since players take untagged video for limited."""
     tags = tags_after(frame.tags, frame.format, pix_fmt)
     if tags.range == 0 and frame.format.full_range and frame.format.layout != "rgb":
         return ColorTags(
@@ -251,7 +251,7 @@ def written_tags(frame: Frame, pix_fmt: str) -> ColorTags:
 
 
 def _check_same(path: str, first: Frame, frame: Frame, template: Template | None) -> None:
-    """Raise SinkError where the image changes, which one video stream cannot follow."""
+    """Raise SinkError where size or format of the image change, which one video stream cannot hold."""
     if _shape(frame.format) == _shape(first.format):
         return
     if template is None:
@@ -260,7 +260,7 @@ def _check_same(path: str, first: Frame, frame: Frame, template: Template | None
             f" {first.format}, and one video cannot hold both; put images of one size and format"
             " into a folder of their own, or write a folder of images"
         )
-    # Rounded down, so that the frame of the change is the first of the second part.
+    # Rounded down, so that the second part begins with the frame of the change.
     since_ms = math.floor((frame.pts * frame.time_base - template.zero_s) * 1000)
     start_s = float(template.start_s + Fraction(since_ms, 1000))
     raise SinkError(

@@ -1,4 +1,4 @@
-"""A moment of a video before and after, small, as JPEG: what reports show of a clip."""
+"""Small JPEG images of a moment of a video before and after, for reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vderain.media.frames.rgb import Image, planes_to_rgb
 from vderain.options import EncodeOptions, RunOptions
 
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
-# What a run may refuse can still be looked at.
+# Video that a run would refuse can still be shown.
 _ANYTHING = EncodeOptions(hdr="keep", interlaced="deinterlace")
 
 
@@ -24,8 +24,8 @@ def before_and_after(
 ) -> tuple[bytes, bytes]:
     """JPEG files of the first frame at or after ``at_s``, counted from the beginning, in both videos.
 
-    Where one of them has none, the first frame is shown of both. Images stand upright with square
-    pixels, ``width_px`` wide at most and twice as high at most. Raises SourceError.
+    Where one video has no such frame, both show their first one. Images are upright with square pixels, at
+    most ``width_px`` wide and twice as high. Raises SourceError.
     """
     try:
         images = [_frame_at(path, at_s) for path in (rainy, dry)]
@@ -53,7 +53,7 @@ def _frame_at(path: str, at_s: float) -> Image:
     turns = frame.rotation // 90
     image = planes_to_rgb(turned(frame.planes, turns), frame.format.rotated(turns))
     height, width = image.shape[:2]
-    # The shape of pixels is that of the stored image, before it is turned.
+    # The pixel shape is that of the stored image, before it is turned.
     size = (width, round(height * shape)) if turns % 2 else (round(width * shape), height)
     return image if size == (width, height) else _resized(image, size)
 

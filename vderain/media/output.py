@@ -1,4 +1,4 @@
-"""A video file while it is written: its place, container, tags, tracks and report; frames are encoded elsewhere."""
+"""A video file while it is written: its name, container, tags, tracks and report; frames are encoded elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
 from vderain.media.carry.template import Template
-from vderain.media.carry.timecode import TIMECODES, tags_behind, told_timecode
+from vderain.media.carry.timecode import TIMECODES, container_timecode, tags_after_cut
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.timing import shift_to_show
 from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
@@ -31,26 +31,26 @@ from vderain.media.verify.expected import Expected
 
 
 class Output:
-    """All of an output but how the packets of its video are made.
+    """An output, except for the encoding of its video.
 
-    In this order: ``open`` makes the streams, ``begin`` writes the header, ``mux`` and ``carry`` take packets,
-    ``finish`` completes, verifies and names the file. After a failure ``abort`` leaves nothing behind.
+    Call ``open`` to make the streams, ``begin`` to write the header, ``mux`` and ``carry`` for packets, and
+    ``finish`` to complete, verify and name the file. After a failure ``abort`` removes everything.
     Raises SinkError and OptionError.
 
     Args:
         path: of the file, or ``-`` for standard output.
         container: its format.
         info: the source; its frame rate is that of the output.
-        template: what of the source goes with the output; None for nothing.
+        template: properties and tracks of the source that the output keeps; None for none.
         overwrite: whether a file of that name is replaced.
-        compares: whether ``finish`` compares the packets that went in with those of the file.
+        compares: whether ``finish`` compares the packets of the file with those that went in.
 
     Attributes:
-        report: what was written so far.
-        shift_s: what is added to all times.
+        report: filled while the file is written.
+        shift_s: is added to all times.
         stream: the video, once it is open.
-        muxer: takes its packets.
-        frames_stay: whether frames have the size that they had.
+        muxer: takes the packets of ``stream``.
+        frames_stay: whether frames keep their size.
 
     """
 
@@ -79,7 +79,7 @@ class Output:
         else:
             self._destination = Destination(path)
             self._destination.check(info.path, overwrite=overwrite)
-        self._made: Any = None
+        self._container: Any = None
         self._tracks = Tracks()
         self._belongings = Belongings(None, {}, container.muxer)
         self._grafts = self._begun = self._closed = False
@@ -91,7 +91,7 @@ class Output:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Turn what FFmpeg and the system say into a SinkError; an interrupt behind it is raised itself."""
+        """Turn errors of FFmpeg and the system into SinkError; an interrupt that caused one is raised itself."""
         try:
             yield
         except (av.FFmpegError, OSError) as error:
@@ -105,7 +105,7 @@ class Output:
         Args:
             codec: of the video, as ``EncodeOptions.codec`` names it.
             add_video: makes its stream in the container that it is given.
-            holds_pixel_shape: whether the video stream itself tells the shape of pixels.
+            holds_pixel_shape: whether the video stream itself stores the pixel shape.
 
         """
         self._holds_pixel_shape = holds_pixel_shape
@@ -117,11 +117,11 @@ class Output:
             raise
 
     def begin(self) -> None:
-        """Write the header, and let the packets go that wait for it."""
+        """Write the header, then the packets that wait for it."""
         if self._template is not None:
             self._turn(self._template)
             self._lose_pixel_shape()
-        self._made.start_encoding()
+        self._container.start_encoding()
         self._begun = True
         for packet in self._waiting:
             self._pass(packet)
@@ -134,22 +134,22 @@ class Output:
 
     @property
     def tracks(self) -> Tracks:
-        """The tracks beside the video."""
+        """The tracks other than the video."""
         return self._tracks
 
     def tag(self, key: str, value: str) -> None:
-        """Give the container a tag, before it begins."""
-        self._made.metadata[key] = value
+        """Set a tag of the container, before the header is written."""
+        self._container.metadata[key] = value
 
     def carry(self, item: PassedPacket) -> None:
-        """Write a packet of another track, moved as all are; it waits where the header is not written yet."""
+        """Write a packet of another track, moved by ``shift_s``; until the header is written it waits."""
         if not self._begun:
             self._waiting.append(item)
         else:
             self._pass(item)
 
     def note_frame(self, pts: int, duration: int, unit: Fraction) -> None:
-        """Count a frame that goes in, with the time that it should have, in units of ``unit`` seconds."""
+        """Count a frame that is encoded, with its time in the output, in units of ``unit`` seconds."""
         self.report.frames += 1
         if self._expected is not None:
             self._expected.frame(pts, duration, unit)
@@ -164,7 +164,7 @@ class Output:
         with self.failing():
             self._tracks.flush()
             numbers = self._track_numbers() if self._grafts else {}
-            self._made.close()
+            self._container.close()
             self._look_for_timecode()
             if self._destination is not None:
                 self._tracks.mend(self._destination.partial)
@@ -186,14 +186,14 @@ class Output:
         return self._complete_report()
 
     def abort(self) -> None:
-        """Drop what was written; does nothing after ``finish``."""
+        """Remove what was written; does nothing after ``finish``."""
         if self._closed:
             return
         self._closed = True
-        # A container that failed cannot be completed, and need not be.
+        # A container that failed cannot be completed, and is removed anyway.
         with suppress(av.FFmpegError, OSError, ValueError):
-            if self._made is not None:
-                self._made.close()
+            if self._container is not None:
+                self._container.close()
         self._tracks.abort()
         self._belongings.abort()
         if self._destination is not None:
@@ -210,7 +210,7 @@ class Output:
                 is_file=self._pipe is None,
             )
         self._grafts = self._belongings.grafts(MP4_KEYS)
-        self._made = av.open(
+        self._container = av.open(
             file,
             "w",
             format=self._format.muxer,
@@ -219,15 +219,15 @@ class Output:
             ),
             metadata_errors="surrogateescape",
         )
-        self._made.metadata.update(metadata)
-        self.muxer = Muxer(self._made)
+        self._container.metadata.update(metadata)
+        self.muxer = Muxer(self._container)
         if self._template is None:
             add_video()
         else:
             self._add_streams(self._template, add_video)
 
     def _add_streams(self, template: Template, add_video: Callable[[], None]) -> None:
-        self._made.set_chapters([self._moved(chapter) for chapter in template.chapters])
+        self._container.set_chapters([self._moved(chapter) for chapter in template.chapters])
         is_file = self._destination is not None
         self._tracks = mirror(
             *(template, self.muxer, self._format, self._sidecar if is_file else None, add_video),
@@ -237,7 +237,7 @@ class Output:
         self._belongings.keep_beside(self._box_sidecar if is_file else None)
 
     def _add_video(self, codec: str, add: Callable[[Any], Any]) -> None:
-        self.stream = add(self._made)
+        self.stream = add(self._container)
         self.stream.metadata.clear()
         if self._template is not None:
             original = self._template.container.streams[self._template.video_index]
@@ -248,10 +248,10 @@ class Output:
 
     def _tags(self, metadata: dict[str, str]) -> dict[str, str]:
         assert self._template is not None
-        return tags_behind(metadata, self._template.cut_s, self._info.frame_rate)
+        return tags_after_cut(metadata, self._template.cut_s, self._info.frame_rate)
 
     def _to_show(self) -> Fraction:
-        """What is added to all times, because players would not show all frames, or only after hours."""
+        """What is added to all times: otherwise players would skip frames, or begin hours later."""
         if self._template is None or not self._format.timestamps:
             return Fraction(0)
         shift_s = shift_to_show(
@@ -288,9 +288,9 @@ class Output:
         return Sidecar(place, header, source=self._info.path, overwrite=self._overwrite)
 
     def _track_numbers(self) -> dict[int, int]:
-        """Where tracks of an MP4 or MOV source are in an output of that kind, by their numbers."""
+        """Numbers of the source's tracks -> their indices in the output, both MP4 or MOV."""
         assert self._template is not None
-        streams = self._made.streams
+        streams = self._container.streams
         covers = [s.index for s in streams if s.disposition & Disposition.attached_pic]
         places = {**self._tracks.places, self._template.video_index: self.stream.index}
         return {
@@ -300,7 +300,7 @@ class Output:
         }
 
     def _write_timecode(self, template: Template) -> None:
-        """Let the container tell the timecode that stands inside the video stream, where it can."""
+        """Write the timecode inside the video stream as the container's, where that is possible."""
         timecode = template.timecode
         known = {template.container.metadata.get("timecode"), self.stream.metadata.get("timecode")}
         if timecode is None or known != {None}:
@@ -317,17 +317,17 @@ class Output:
             )
 
     def _look_for_timecode(self) -> None:
-        """Report a timecode of the source that the complete container does not tell."""
+        """Report a timecode of the source that the complete container does not have."""
         if self._template is None:
             return
         source = self._template.container
-        timecode = told_timecode(source, source.streams[self._template.video_index])
+        timecode = container_timecode(source, source.streams[self._template.video_index])
         if timecode is None:
             return
         holds = self._format.muxer in TIMECODES
         if holds and self._destination is not None:
             with closing(open_container(str(self._destination.partial))) as made:
-                holds = told_timecode(made, made.streams[self.stream.index]) is not None
+                holds = container_timecode(made, made.streams[self.stream.index]) is not None
         if not holds:
             self.report.losses.append(f"timecode {timecode}: lost, {self._format.muxer} has none")
 
@@ -342,7 +342,7 @@ class Output:
             )
 
     def _lose_pixel_shape(self) -> None:
-        """PyAV hands the shape of pixels to encoders and to MP4, but to no other muxer."""
+        """Report the loss: PyAV passes the pixel shape to encoders and to MP4, but to no other muxer."""
         shape = self._info.sample_aspect_ratio
         if shape != 1 and not self._holds_pixel_shape and self._format.muxer not in MP4_FAMILY:
             self.report.losses.append(
@@ -382,7 +382,7 @@ class Output:
         return report
 
     def _failure(self, error: Exception) -> SinkError:
-        """What to raise for ``error``; an interrupt behind it is raised itself."""
+        """The SinkError for ``error``; an interrupt that caused it is raised itself."""
         if self._pipe is not None:
             self._pipe.reraise()
         reason = redact(getattr(error, "strerror", None) or str(error))

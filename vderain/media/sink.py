@@ -1,4 +1,4 @@
-"""Video out: frames are encoded, other packets pass, and the file appears when it is complete."""
+"""Video out: encodes frames, passes other packets on, and names the file when it is complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vderain.options import EncodeOptions
 
 
 class VideoSink:
-    """FrameSink that encodes frames into an output, and hands it the packets that pass.
+    """FrameSink that encodes frames into an output and passes other packets on.
 
     Raises SinkError and OptionError.
 
@@ -37,8 +37,8 @@ class VideoSink:
     def to(cls, path: str, source: FrameSource, options: EncodeOptions) -> VideoSink:
         """A sink that writes a video file, or a stream to standard output (``-``).
 
-        All that can be known is checked here: the place, the container and its codec, whether the
-        encoder opens, which tracks the container holds.
+        Everything known in advance is checked here: name, container, codec, whether the encoder opens, and
+        which tracks the container holds.
         """
         refuse_name(path, SinkError)
         container = container_for(path, options)
@@ -50,7 +50,7 @@ class VideoSink:
 
     @property
     def takes_device_planes(self) -> bool:
-        """Whether frames may come on the GPU, to be encoded there."""
+        """Whether frames may be on the GPU, to be encoded there."""
         return self._encoding.takes_device_planes
 
     def write(self, item: Frame | PassedPacket) -> None:
@@ -62,7 +62,7 @@ class VideoSink:
                 self._encode(item)
 
     def finish(self) -> SinkReport:
-        """Flush, complete the container, give it its name."""
+        """Flush the encoder, complete the container, give it its name."""
         output, encoding = self._output, self._encoding
         if not output.report.frames:
             raise SinkError(f"{output.report.path}: not one frame came, so no output was made")
@@ -72,7 +72,7 @@ class VideoSink:
         return output.finish()
 
     def abort(self) -> None:
-        """Drop what was written; does nothing after ``finish``."""
+        """Remove what was written; does nothing after ``finish``."""
         self._output.abort()
 
     def _encode(self, frame: Frame) -> None:

@@ -1,4 +1,4 @@
-"""Video in: a container becomes frames and passed packets."""
+"""Video in: reads frames and other packets from a container."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ from vderain.media.io.variants import left_out
 from vderain.media.span import Entry, FrameSpan, Span, exact_entry, leave_out_others, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 
-_TRACKS_APART_S = (
-    1  # about how far apart a container stores packets of two tracks with the same time
-)
+_TRACKS_APART_S = 1  # about how far apart a container stores packets of one time
 _CLOSE_WAIT_S = 1.0  # for a read in another thread that ``cancel`` could not end
 _LOOK_AHEAD = 4  # frames decoded at opening, enough to see that a video is interlaced
 _LOOK_AHEAD_FOR_RATE = 9  # where the rate follows from the distances of frames alone
@@ -74,7 +72,7 @@ class VideoSource:
         self._pipe = StandardInput() if path == STANDARD_STREAM else None
         self._reading = threading.Lock()
         self._closed = False
-        stay = encode.interlaced != "deinterlace"  # the filter works on the host
+        stay = encode.interlaced != "deinterlace"  # the deinterlacer works on the host
         self._container, software = open_for(
             run.decoder, path, self._pipe, stay=stay, gpu=run.decoder_gpu or 0
         )
@@ -146,7 +144,7 @@ class VideoSource:
         self._entry.go(self._container, self._stream)
 
     def _find_entry(self, path: str) -> Entry:
-        """Where decoding begins for the span."""
+        """The packet at which decoding begins for the span."""
         span = self._frame_span
         if span.start_pts is None:
             return Entry()
@@ -158,7 +156,7 @@ class VideoSource:
                 *(path, self._stream.index, span.start_pts, needed, self._rate), seeks=span.seeks
             )
         is_steady = self._survey is None or not self._survey.jumps
-        if self._span.start_s is None or not is_steady:  # no time is found by seeking
+        if self._span.start_s is None or not is_steady:  # seeking finds no times in this file
             return Entry()
         return tried_entry(path, self._stream, self._span.start_s)
 
@@ -274,7 +272,7 @@ class VideoSource:
             try:
                 for packet in self._container.demux():
                     self._raise_interrupt()
-                    if packet.size:  # empty ones mark the end
+                    if packet.size:  # empty packets mark the end
                         yield from self._continuity.push(packet)
                 self._raise_interrupt()
                 yield from self._continuity.flush()
@@ -294,7 +292,7 @@ class VideoSource:
             self._pipe.reraise()
 
     def _frames(self, image: av.VideoFrame) -> Iterator[Frame]:
-        """The frame of an image, or nothing where it lies outside the span.
+        """The frame of an image; nothing where it lies outside the span.
 
         Frames before the span are held back until it begins, since only the last of them are needed.
         """
@@ -320,7 +318,7 @@ class VideoSource:
         yield frame
 
     def _is_over(self, pts: int) -> bool:
-        """Whether reading ends with an image behind the span.
+        """Whether reading ends with this image, which is behind the span.
 
         Images arrive in the order of their times, but other tracks may still have packets of the span.
         """
@@ -329,7 +327,7 @@ class VideoSource:
         return self._span.after(pts - round(_TRACKS_APART_S / self._time_base), self._time_base)
 
     def _passed(self, packet: av.Packet[Any]) -> Iterator[PassedPacket]:
-        """A packet of another track, moved with the span; nothing for one outside, or empty."""
+        """A packet of another track, moved with the span; nothing where it is empty or outside the span."""
         if not packet.size or not packet.time_base:
             return
         unit = Fraction(packet.time_base)

@@ -1,4 +1,4 @@
-"""The part of an input that a source reads, and where in the file decoding begins for it."""
+"""The part of an input that a source reads, and the packet at which decoding begins."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from vderain.media.io.index import nal_format, packets_of
 from vderain.media.io.open import can_reopen, codec_name, open_container
 from vderain.options import RunOptions
 
-_TRIAL_MARGINS_S = (1, 10, 60)  # the first lets sound that lies before its image come
-_MARGINS_S = (0, 2, 10, 60, 600)  # how far before its first frame an exact entry is looked for
-_REORDER = 16  # packets; no codec lets an image come later than that behind its turn
+_TRIAL_MARGINS_S = (1, 10, 60)  # the first one includes sound stored before its image
+_MARGINS_S = (0, 2, 10, 60, 600)  # before its first frame, in which an exact entry is searched
+_REORDER = 16  # packets; the most by which a codec stores an image late
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The part of the input that a run takes, in seconds of the container's own time.
+    """The part of the input that a run reads, in seconds of the container's time.
 
-    With a start, every track begins there and moves by the same ``shift``, so that the output
-    begins near zero; without one nothing is moved, whatever the first time is.
+    With a start, all tracks begin there and are moved by the same ``shift``, so that the output begins near
+    zero; without a start nothing is moved.
     """
 
     start_s: Fraction | None = None
@@ -34,7 +34,7 @@ class Span:
 
     @classmethod
     def of(cls, run: RunOptions, origin_s: Fraction) -> Span:
-        """The span that was asked for, in a container whose time begins at ``origin_s``."""
+        """The span that the options ask for, in a container whose time begins at ``origin_s``."""
         begin = origin_s + Fraction(run.start_s).limit_denominator(1_000_000)
         end = None
         if run.duration_s is not None:
@@ -43,7 +43,7 @@ class Span:
 
     @property
     def shift_s(self) -> Fraction:
-        """What is subtracted from every time."""
+        """Is subtracted from every time."""
         return self.start_s or Fraction(0)
 
     def shift(self, time_base: Fraction) -> int:
@@ -62,7 +62,7 @@ class Span:
 
     def after(self, pts: int, time_base: Fraction) -> bool:
         """Whether a time lies behind the span."""
-        return self.end_s is not None and pts >= round(self.end_s / time_base)
+        """Whether a time lies behind the span."""
 
     def frames(self, time_base: Fraction) -> FrameSpan:
         """The frames of the span, in a video with this unit."""
@@ -72,7 +72,7 @@ class Span:
         )
 
     def chapters(self, container: Any) -> Iterator[Any]:
-        """The chapters of a container, as far as they lie in the span, moved with it."""
+        """The chapters of a container inside the span, moved with it."""
         for chapter in container.chapters():
             unit = Fraction(chapter["time_base"] or Fraction(1, 1000))
             start, end = chapter["start"], chapter["end"]
@@ -86,9 +86,9 @@ class Span:
 class FrameSpan:
     """The frames with ``start_pts <= pts < end_pts``, in units of the video; None is the first frame, or the end.
 
-    Up to ``before`` frames come earlier and ``after`` later, so that clips at the cut are those of an
-    uninterrupted run. ``seeks`` is False for a file whose clock jumps: what lies before the span is then
-    read, since no time is to be found by seeking.
+    Up to ``before`` earlier and ``after`` later frames are included, so that clips at the cut equal those of an
+    uninterrupted run. ``seeks`` is False for a file whose clock jumps, where seeking finds no times: it is read
+    from the beginning.
     """
 
     start_pts: int | None = None
@@ -111,11 +111,11 @@ class FrameSpan:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where decoding begins.
+    """The place in the file at which decoding begins.
 
     Attributes:
         seek_pts: the time to seek to; None reads from the beginning.
-        key_pts: of the keyframe that is decoded first; None takes the first that comes.
+        key_pts: of the first keyframe to decode; None for the first in the file.
 
     """
 
@@ -128,26 +128,26 @@ class Entry:
             container.seek(self.seek_pts, stream=stream)
 
     def is_before(self, packet: Any) -> bool:
-        """Whether a packet of the video comes before the keyframe, so that it is not decoded."""
+        """Whether a packet of the video comes before that keyframe, so that it is not decoded."""
         return self.key_pts is not None and not (packet.is_keyframe and packet.pts == self.key_pts)
 
     def leads(self, pts: int | None) -> bool:
-        """Whether an image was decoded without what it refers to, before the keyframe."""
+        """Whether an image comes before the keyframe and was decoded without its references."""
         return self.key_pts is not None and pts is not None and pts < self.key_pts
 
 
 def leave_out_others(container: Any, stream: Any) -> None:
-    """Let FFmpeg pass over the packets of all tracks but one."""
+    """Let FFmpeg skip the packets of all tracks but one."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
 
 
 def tried_entry(path: str, stream: Any, start_s: Fraction) -> Entry:
-    """An entry from which an image before ``start_s`` is decoded; where that cannot be, the beginning.
+    """An entry from which an image before ``start_s`` is decoded; the beginning where there is none.
 
-    Some containers seek to a packet that decodes only later, and there may be no image before
-    the start, so a second container tries first.
+    Some containers seek to a packet that decodes only later, and there may be no image before the start, so
+    it is tried with a second container.
     """
     unit = Fraction(stream.time_base or Fraction(1, 90_000))
     for margin_s in _TRIAL_MARGINS_S if can_reopen(path) else ():
@@ -173,9 +173,9 @@ def exact_entry(
     *,
     seeks: bool = True,
 ) -> Entry:
-    """The entry for images from ``start_pts`` on, with at least ``needed`` frames between both.
+    """The entry for images from ``start_pts`` on, with at least ``needed`` frames before them.
 
-    It is the beginning of the file where no later keyframe will do. ``seeks`` as FrameSpan has it.
+    It is the beginning of the file where no later keyframe serves. ``seeks`` is that of FrameSpan.
     """
     with closing(open_container(path)) as container:
         stream: Any = container.streams[stream_index]

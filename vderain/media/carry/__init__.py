@@ -1,1 +1,1 @@
-"""What an output carries of its source besides the frames: tracks, tags, boxes, messages in the video."""
+"""What an output keeps of its source besides the frames: tracks, tags, boxes, messages in the video."""

@@ -1,8 +1,8 @@
-"""Sound in Matroska by the tags of WAV: for codecs that Matroska has no name of its own for.
+"""Sound in Matroska under the tags of WAV, for codecs without a Matroska name.
 
-G.711, ADPCM, WMA and AMR are written as ``A_MS/ACM``, with the header that a WAV file would have. FFmpeg
-can, but PyAV 18 asks it only for names that Matroska defines. So the track is made as unsigned 8-bit PCM,
-which passes packets as they are, and gets its right name when the file is complete.
+G.711, ADPCM, WMA and AMR are written as ``A_MS/ACM`` with the header of a WAV file. FFmpeg can do this, but PyAV
+18 accepts only codecs that Matroska names. So the track is made as unsigned 8-bit PCM, which passes packets
+unchanged, and gets its own name when the file is complete.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 import av
 
-_MADE_AS = b"\x86\x8dA_PCM/INT/LIT"  # element CodecID with its size
-_MEANT = b"\x86\x88A_MS/ACM\xec\x83\0\0\0"  # the same length, with an empty element behind it
+_MADE_AS = b"\x86\x8dA_PCM/INT/LIT"  # the element CodecID with its size
+_MEANT = b"\x86\x88A_MS/ACM\xec\x83\0\0\0"  # the same length, with an empty element after it
 _SEGMENT, _TRACKS = 0x18538067, 0x1654AE6B
 _CRC = b"\xbf\x84"
-_HEADER_BYTES = 1 << 20  # of the file; the tracks are described in its beginning
-_ENTRY_BYTES = 160  # behind the name of a codec, within which its header stands
-_WAVE_HEADER = 18  # bytes: with the size of what follows, which PCM leaves out
+_HEADER_BYTES = 1 << 20  # of the file, which include the descriptions of tracks
+_ENTRY_BYTES = 160  # after the name of a codec, which include its header
+_WAVE_HEADER = 18  # bytes, with the size of the extension, which PCM leaves out
 
 
 def wave_header(stream: Any) -> bytes | None:
-    """What a WAV file says of this sound; None where a WAV file cannot hold it."""
+    """The header of this sound in a WAV file; None where a WAV file cannot hold it."""
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="wav") as trial:
@@ -43,7 +43,7 @@ def wave_header(stream: Any) -> bytes | None:
 
 
 def add_acm(output: Any, stream: Any) -> Any:
-    """Make the output's stream for a sound. Raises ValueError where it cannot be described so."""
+    """Make the output's stream for a sound. Raises ValueError where no WAV header describes it."""
     header = wave_header(stream)
     if header is None:
         raise ValueError(f"a WAV header cannot describe {stream.name}")
@@ -57,7 +57,7 @@ def add_acm(output: Any, stream: Any) -> Any:
 
 
 def named(beginning: bytes, headers: Collection[bytes]) -> bytes:
-    """The beginning of a Matroska file with the tracks that have one of these headers under their right name."""
+    """The beginning of a Matroska file, in which the tracks with one of these headers have their own name."""
     content = bytearray(beginning)
     for match in re.finditer(re.escape(_MADE_AS), beginning):
         behind = beginning[match.end() : match.end() + _ENTRY_BYTES]
@@ -73,7 +73,7 @@ def named(beginning: bytes, headers: Collection[bytes]) -> bytes:
 
 
 def name_tracks(path: Path, headers: Collection[bytes]) -> None:
-    """Give the tracks of a complete file their right names, in place. Raises OSError."""
+    """Give the tracks of a complete file their own names, in place. Raises OSError."""
     with path.open("r+b") as file:
         beginning = file.read(_HEADER_BYTES)
         changed = named(beginning, headers)
@@ -83,20 +83,20 @@ def name_tracks(path: Path, headers: Collection[bytes]) -> None:
 
 
 def _tracks(content: bytearray) -> tuple[int, int] | None:
-    """Where the content of the element Tracks begins and ends; None where it is not found."""
+    """Start and end of the content of the element Tracks; None where it is not found."""
     at = 0
     while at + 12 < len(content):
         name, at = _number(content, at, marked=True)
         size, at = _number(content, at, marked=False)
         if name == _TRACKS:
             return at, at + size
-        if name != _SEGMENT:  # whose elements follow
+        if name != _SEGMENT:  # whose content are further elements
             at += size
     return None
 
 
 def _number(content: bytearray, at: int, *, marked: bool) -> tuple[int, int]:
-    """A number of variable length, with its mark of the length or without, and what follows it."""
+    """A number of variable length, with or without the mark of its length, and the position after it."""
     length = max(1, 9 - content[at].bit_length())
     value = int.from_bytes(content[at : at + length], "big")
     return value if marked else value & ((1 << 7 * length) - 1), at + length

@@ -17,13 +17,13 @@ _FAMILY = ("mp4", "mov")
 
 
 class Belongings:
-    """Carries what FFmpeg's muxers leave out where the output is MP4 or MOV, and keeps it next to others.
+    """Adds tags and boxes that FFmpeg does not write to MP4 and MOV; keeps boxes next to other outputs.
 
     Args:
-        leftovers: of the source, None where it is no MP4 or MOV, or cannot be opened again.
-        tags: of the source's container, as FFmpeg reads them, without those of the old file.
+        leftovers: of the source; None where it is no MP4 or MOV, or cannot be read twice.
+        tags: of the source's container, as FFmpeg reads them, without those of the writer.
         muxer: FFmpeg's name of the output's container.
-        is_file: whether the output can be changed when it is complete, which a pipe takes away.
+        is_file: whether the complete output can be changed, which a pipe cannot.
 
     Attributes:
         losses, notes: for the report.
@@ -49,7 +49,7 @@ class Belongings:
             self.losses.append("second view (MV-HEVC): lost, only the first is derained")
 
     def grafts(self, known: frozenset[str]) -> bool:
-        """Whether the complete output is to be changed; ``known`` are the tags that FFmpeg writes itself."""
+        """Whether the complete output is changed; ``known`` are the tags that FFmpeg writes itself."""
         if not self._can_graft:
             return False
         unusual = {key.lower() for key in self._tags} - known
@@ -57,7 +57,7 @@ class Belongings:
 
     @property
     def boxes(self) -> str:
-        """What the source holds that FFmpeg does not read, for people; "" for nothing."""
+        """The source's boxes that FFmpeg does not read, as text; "" for none."""
         if self._left is None:
             return ""
         names = [path for path, _ in self._boxes(self._left)]
@@ -65,11 +65,11 @@ class Belongings:
 
     @property
     def can_graft(self) -> bool:
-        """Whether the output takes the boxes."""
+        """Whether the output holds the boxes."""
         return self._can_graft
 
     def keep_beside(self, open_sidecar: Callable[[], Sidecar] | None) -> None:
-        """Keep what the output's container cannot hold in a file next to it, or name it as lost."""
+        """Keep boxes that the output's container cannot hold in a file next to it, or report them as lost."""
         if self._can_graft or self._left is None:
             return
         if not self.boxes:
@@ -88,8 +88,8 @@ class Belongings:
 
         Args:
             path: of the file.
-            tracks: number of a track in the source -> place of its track in the output, from 0.
-            frames_stay: whether frames have the size that they had.
+            tracks: number of a track in the source -> index of its track in the output, from 0.
+            frames_stay: whether frames keep their size.
 
         """
         left = self._left
@@ -107,7 +107,7 @@ class Belongings:
             self._sidecar.finish()
 
     def publish(self) -> None:
-        """Give the file next to the output its name; a failure is a loss."""
+        """Give the file next to the output its name; a failure is reported as a loss."""
         try:
             if self._sidecar is not None:
                 self._sidecar.publish()
@@ -116,7 +116,7 @@ class Belongings:
             self.abort()
 
     def abort(self) -> None:
-        """Remove what is not published."""
+        """Remove files that have no name yet."""
         if self._sidecar is not None:
             self._sidecar.abort()
 
@@ -137,7 +137,7 @@ class Belongings:
         return bool(left.outside or left.movie or left.user_data or left.tags or of_tracks)
 
     def _boxes(self, left: Leftovers) -> list[tuple[str, Box]]:
-        """Boxes of the index that FFmpeg does not read, with where they stand."""
+        """Boxes of the index that FFmpeg does not read, with their paths."""
         found = [(path_of(box.kind, "moov"), box) for box in left.movie]
         found += [(path_of(box.kind, "moov", "udta"), box) for box in left.unread_user_data]
         for number, track in left.tracks.items():
@@ -148,7 +148,7 @@ class Belongings:
 
     @property
     def frame_losses(self) -> list[str]:
-        """What the boxes say of how frames are seen, and an output without them lacks."""
+        """Losses in how frames are seen, in an output without the boxes."""
         left, losses = self._left, list[str]()
         if left is None or self._can_graft:
             return losses

@@ -1,4 +1,4 @@
-"""Puts into a complete MP4 or MOV file what FFmpeg's muxer does not write, and its index to the front."""
+"""Adds to a complete MP4 or MOV file what FFmpeg's muxer does not write, and moves its index to the front."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import IO
 from vderain.media.carry.leftovers import Leftovers, TrackBoxes
 from vderain.media.io.boxes import Box, Place, entry_boxes, places, read_movie, sample_entries
 
-_BLOCK = 1 << 22  # bytes that are moved at once
+_BLOCK = 1 << 22  # bytes that are copied at once
 _CHAPTERS = b"chpl"
 _OFFSETS = {b"stco": ">I", b"co64": ">Q"}
 _SMALL_OFFSET = 0xFFFF_FFFF
-# QuickTime's user data that phones and photo tools read, by FFmpeg's names of tags.
+# FFmpeg's tag -> QuickTime's user data, which phones and photo tools read.
 PLAIN_TAGS = {"location": b"\xa9xyz", "make": b"\xa9mak", "model": b"\xa9mod"}
 _LANGUAGE = 0x55C4  # undetermined, packed
 _TEXT = 1  # type of a value: UTF-8
@@ -24,12 +24,12 @@ _TEXT = 1  # type of a value: UTF-8
 
 @dataclass(frozen=True, slots=True)
 class Graft:
-    """What is put into a file.
+    """The additions to a file.
 
     Attributes:
         leftovers: of the source; None where it is no MP4 or MOV.
-        tracks: number of a track in the source -> place of its track in the output, from 0.
-        frames_stay: whether frames have the size that they had, so that crops still fit.
+        tracks: number of a track in the source -> index of its track in the output, from 0.
+        frames_stay: whether frames keep their size, so that crops still fit.
         tags: tags that FFmpeg did not write.
         is_quicktime: whether the output is MOV.
 
@@ -43,7 +43,7 @@ class Graft:
 
 
 def graft(path: Path, what: Graft) -> None:
-    """Change a file in place; afterwards its index stands in front of its samples.
+    """Change a file in place; afterwards its index is before its samples.
 
     Raises OSError, and BoxError for a file that FFmpeg did not write.
     """
@@ -58,7 +58,7 @@ def graft(path: Path, what: Graft) -> None:
             movie.children.extend(what.leftovers.movie)
         end = file.seek(0, os.SEEK_END) - index.size
         before = index.start < found[-1].start
-        if before:  # FFmpeg has put it to the front already: take it out
+        if before:  # FFmpeg has moved the index to the front; take it out
             _move(file, index.end, end + index.size, -index.size)
         _widen_offsets(movie, end + len(bytes(movie)))
         shift = len(bytes(movie))
@@ -74,20 +74,20 @@ def graft(path: Path, what: Graft) -> None:
 
 
 class _Extras:
-    """What is written behind the samples: boxes of the source, and what an index of positions names."""
+    """Data behind the samples: boxes of the source, and the data that an index of positions refers to."""
 
     def __init__(self, leftovers: Leftovers | None, start: int) -> None:
         self._leftovers = leftovers
-        self._moved: list[tuple[Place, int]] = []  # where a piece of the source goes
+        self._moved: list[tuple[Place, int]] = []  # a piece of the source, and its new position
         self._at = start
         outside = leftovers.outside if leftovers is not None else ()
         named = _regions(leftovers) if leftovers is not None else []
         inside = [r for r in named if not any(_holds(place, r) for place in outside)]
-        # What is no box stays last, since some look for it from the end.
+        # Data that is no box stays last, since some readers search it from the end.
         for place in sorted((*outside, *inside), key=lambda place: (not place.kind, place.start)):
             if place.header or not place.kind:
                 self._append(place, 0)
-            else:  # not a box of its own: it gets one, which readers pass over
+            else:  # data without a box gets one of a kind that readers skip
                 self._append(place, 8)
 
     def _append(self, place: Place, wrapped: int) -> None:
@@ -95,7 +95,7 @@ class _Extras:
         self._at += wrapped + place.size
 
     def relocate(self, movie: Box) -> None:
-        """Give the index of positions the new ones."""
+        """Write the new positions into the index of positions."""
         end = os.path.getsize(self._leftovers.path) if self._leftovers is not None else 0
         for box in movie.all(b"gps ") if end else ():
             if not _is_index(box, end):
@@ -111,7 +111,7 @@ class _Extras:
         return start
 
     def write(self, file: IO[bytes]) -> None:
-        """Append everything."""
+        """Append all of it."""
         if self._leftovers is None or not self._moved:
             return
         with open(self._leftovers.path, "rb") as source:
@@ -126,13 +126,13 @@ class _Extras:
 
 
 def _entries(box: Box) -> list[tuple[int, int]]:
-    """Positions and sizes in the file: of pieces of GPS data, as dashcams write them."""
+    """Positions and sizes of pieces of GPS data in the file, as dashcams write them."""
     count = (len(box.data) - 8) // 8
     return [struct.unpack_from(">II", box.data, 8 + 8 * number) for number in range(count)]
 
 
 def _is_index(box: Box, end: int) -> bool:
-    """Whether a box is an index of positions in a file of this length, rather than the data itself."""
+    """Whether a box is an index of positions in a file of this length; it may hold the data itself."""
     if box.kind != b"gps " or len(box.data) < 16 or len(box.data) % 8:
         return False
     entries = _entries(box)
@@ -141,7 +141,7 @@ def _is_index(box: Box, end: int) -> bool:
 
 
 def _regions(leftovers: Leftovers) -> list[Place]:
-    """What an index of positions names, as far as it lies within the file."""
+    """The data that an index of positions refers to, inside the file."""
     end = os.path.getsize(leftovers.path)
     found = {}
     for box in leftovers.movie:
@@ -164,7 +164,7 @@ def _holds(outer: Place, inner: Place) -> bool:
 
 
 def _put_tags(movie: Box, what: Graft) -> None:
-    """The source's own tags in the place of FFmpeg's, or those that FFmpeg did not write next to them."""
+    """The source's own tags instead of FFmpeg's, or next to them the tags that FFmpeg did not write."""
     left = what.leftovers
     if left is not None and (left.user_data or left.tags):
         chapters = [box for udta in movie.all(b"udta") for box in udta.all(_CHAPTERS)]
@@ -190,7 +190,7 @@ def _plain_tag(kind: bytes, value: str) -> Box:
 
 
 def _keyed_tags(tags: Mapping[str, str], *, is_quicktime: bool) -> Box:
-    """Tags by their names, as QuickTime has them."""
+    """The source's QuickTime tags by name."""
     handler = Box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
     keys = b"".join(bytes(Box(b"mdta", _encoded(key))) for key in tags)
     values = b"".join(
@@ -221,7 +221,7 @@ def _put_track(track: Box, source: TrackBoxes, *, frames_stay: bool) -> None:
     track.children.extend(own)
     media = track.find(b"mdia")
     if source.language is not None and media is not None and not media.all(b"elng"):
-        media.children.insert(1, source.language)  # behind the header
+        media.children.insert(1, source.language)  # after the header
     for entry in sample_entries(track)[:1] if source.of_frames else ():
         known = {box.kind for box in entry_boxes(entry)}
         entry.data += b"".join(
@@ -238,7 +238,7 @@ def _tables(movie: Box) -> Iterable[Box]:
 
 
 def _widen_offsets(movie: Box, largest: int) -> None:
-    """Make room for positions beyond 4 GiB, where the file will have some."""
+    """Change to 64-bit positions where the file exceeds 4 GiB."""
     for table in _tables(movie) if largest > _SMALL_OFFSET else ():
         if table.kind == b"stco":
             offsets = struct.unpack_from(f">{(len(table.data) - 8) // 4}I", table.data, 8)
@@ -247,7 +247,7 @@ def _widen_offsets(movie: Box, largest: int) -> None:
 
 
 def _shift_offsets(movie: Box, shift: int) -> None:
-    """Correct the offsets of the samples when all of them are moved."""
+    """Correct the offsets of the samples after all of them were moved."""
     for table in _tables(movie):
         code = _OFFSETS[table.kind][1]
         count = (len(table.data) - 8) // struct.calcsize(code)
@@ -257,7 +257,7 @@ def _shift_offsets(movie: Box, shift: int) -> None:
 
 
 def _move(file: IO[bytes], start: int, end: int, shift: int) -> None:
-    """Move a part of a file, in place."""
+    """Move a part of a file in place."""
     size = end - start
     steps = range(0, size, _BLOCK)
     for step in reversed(steps) if shift > 0 else steps:

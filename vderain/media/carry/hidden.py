@@ -1,21 +1,21 @@
-"""What an edit list hides of a track: players do not show it, and some containers cannot hide it."""
+"""Packets that an edit list hides: players do not show them, and some containers cannot hide them."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any
 
-# A decoder's run-up (1024 samples of AAC, 80 ms of Opus) is hidden too, and is needed.
+# The run-up of a decoder (1024 samples of AAC, 80 ms of Opus) is hidden too, but needed.
 _RUN_UP_S = Fraction(1, 10)
 
 
 class Hidden:
-    """Decides on the packets of one track; ``left_out_s`` is how long those are that are left out.
+    """Decides which packets of one track an output keeps; ``left_out_s`` is the duration of the others.
 
     Args:
         can_hide: whether the output hides what lies before zero, as MP4 and MOV do.
-        needs_key: whether packets can be shown only behind a keyframe, as those of video.
-        is_cut: whether the beginning of the track was cut off, where it may not begin with a keyframe.
+        needs_key: whether packets can only be decoded after a keyframe, as those of video.
+        is_cut: whether the beginning of the track was cut off, so that it may begin without a keyframe.
 
     """
 
@@ -24,11 +24,11 @@ class Hidden:
         self._needs_key = needs_key
         self._waits_for_key = False
         self._waits_for_first = needs_key and is_cut
-        self._first_pts: int | None = None  # of the first keyframe behind a cut
-        self.before_key = 0  # packets before it, by their place or their time
+        self._first_pts: int | None = None  # of the first keyframe after a cut
+        self.before_key = 0  # packets before it, by position or by time
         self._keeps_run_up: bool | None = None  # unknown until the first hidden packet
         self.left_out_s = Fraction(0)
-        self.unshown = 0  # packets that are not hidden, but need some that are left out
+        self.unshown = 0  # packets that are not hidden, but need packets that are left out
 
     def takes(self, packet: Any) -> bool:
         """Whether a packet goes into the output."""
@@ -46,7 +46,7 @@ class Hidden:
         return True
 
     def _precedes_key(self, packet: Any) -> bool:
-        """Whether a packet behind a cut cannot be decoded without what was cut off."""
+        """Whether a packet after a cut needs packets before the cut."""
         if self._waits_for_first and packet.is_keyframe:
             self._waits_for_first, self._first_pts = False, packet.pts
         early = (

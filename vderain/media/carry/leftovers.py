@@ -1,4 +1,4 @@
-"""What an MP4 or MOV file holds that FFmpeg's demuxer does not hand out: boxes around and inside its index."""
+"""What FFmpeg's demuxer does not read of an MP4 or MOV file: boxes around and inside its index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vderain.media.io.boxes import (
     tracks_of,
 )  # fmt: skip
 
-# What every muxer writes itself.
+# Boxes that every muxer writes itself.
 _FILE_STRUCTURE = frozenset(
     {
         b"ftyp",
@@ -39,7 +39,7 @@ _MOVIE_STRUCTURE = frozenset({b"mvhd", b"trak", b"mvex", b"iods", b"udta", b"met
 _FILLERS = frozenset({b"free", b"skip", b"wide"})
 _WRITER = frozenset({b"\xa9too", b"\xa9swr", b"\xa9enc"})  # the program that wrote the file
 _CHAPTERS = b"chpl"
-# Of user data, what FFmpeg reads as tags; all other is for MP4 and MOV alone.
+# Of user data, the boxes that FFmpeg reads as tags; the others exist in MP4 and MOV alone.
 _READ = frozenset(
     {
         b"meta",
@@ -57,16 +57,16 @@ _READ = frozenset(
     }
 )
 _OF_TRACK = (b"udta", b"meta", b"uuid", b"tapt")
-# Of the description of a video: what belongs to its frames, not to their codec.
+# Of the description of a video, the boxes that belong to its frames and not to their codec.
 SPHERICAL, CROP = frozenset({b"sv3d", b"st3d", b"uuid", b"vexu", b"hfov"}), b"clap"
 _SECOND_VIEW = frozenset({b"lhvC", b"lvcC"})
 _OF_FRAMES = SPHERICAL | {CROP}
-_LOOK_BYTES = 1 << 20  # of a filler, to see whether it holds anything
+_LOOK_BYTES = 1 << 20  # of a filler that are checked for content
 
 
 @dataclass(frozen=True, slots=True)
 class TrackBoxes:
-    """Of one track: the boxes of its own, the descriptions of its samples, and what they say of frames."""
+    """Boxes of one track: its own, the descriptions of its samples, and those about its frames."""
 
     own: tuple[Box, ...] = ()
     language: Box | None = None
@@ -77,11 +77,11 @@ class TrackBoxes:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What is left of a file when its tracks, chapters and usual tags are read.
+    """The boxes of a file without its tracks, chapters and usual tags.
 
     Attributes:
         path: of the file.
-        outside: boxes at the top of the file, and what stands behind the last one.
+        outside: boxes outside of the index, and data behind the last box.
         movie: boxes of the index that are neither tracks nor tags.
         user_data: the boxes of ``udta`` in the index; chapters and the writer's name are left out.
         tags: the ``meta`` boxes of the index.
@@ -98,23 +98,23 @@ class Leftovers:
 
     @property
     def unread_user_data(self) -> tuple[Box, ...]:
-        """Of the user data, what FFmpeg does not read as tags."""
+        """User data that FFmpeg does not read as tags."""
         return tuple(
             box for box in self.user_data if box.kind not in _READ and box.kind[:1] != b"\xa9"
         )
 
     def of(self, number: int) -> TrackBoxes:
-        """What belongs to a track; nothing for an unknown one."""
+        """The boxes of a track; none for an unknown one."""
         return self.tracks.get(number, TrackBoxes())
 
     def entry(self, number: int) -> bytes | None:
-        """What describes the samples of a track, None for an unknown one."""
+        """The description of a track's samples; None for an unknown track."""
         entries = self.of(number).entries
         return bytes(entries[0]) if entries else None
 
 
 def read_leftovers(path: str) -> Leftovers | None:
-    """Look into a file; None for one that is no MP4 or MOV, or that cannot be read. Raises nothing."""
+    """Read the boxes of a file; None for one that is no MP4 or MOV, or that cannot be read. Raises nothing."""
     try:
         with open(path, "rb") as file:
             found = list(places(file))
@@ -140,7 +140,7 @@ def read_leftovers(path: str) -> Leftovers | None:
 
 
 def _is_content(file: IO[bytes], place: Place) -> bool:
-    """Whether a box at the top is more than structure or room."""
+    """Whether a box outside of the index is more than structure or free space."""
     if place.kind in _FILE_STRUCTURE:
         return False
     if place.kind not in _FILLERS and place.kind:
@@ -150,13 +150,13 @@ def _is_content(file: IO[bytes], place: Place) -> bool:
 
 
 def _is_of_the_writer(box: Box) -> bool:
-    """Whether user data holds chapters or the old file's writer only, which the output's replaces."""
+    """Whether user data holds only chapters or the writer's name, which the output replaces."""
     if box.kind == _CHAPTERS or box.kind in _WRITER:
         return True
     if box.kind != b"meta":
         return not box.data and not box.children
     listed = box.data.find(b"ilst")
-    # FFmpeg's own: a list of one item, the name of the writer.
+    # FFmpeg's own: a list of one item, the writer's name.
     return (
         b"mdir" in box.data
         and listed > 0
@@ -184,7 +184,7 @@ def _track(track: Box) -> TrackBoxes:
 
 
 def summary(paths: Iterator[str] | list[str]) -> str:
-    """Boxes for people, each kind once with its number: ``2 free, moov/gps``."""
+    """Boxes as text, each kind once with its count: ``2 free, moov/gps``."""
     counted = Counter(paths)
     return ", ".join(
         f"{count} {path}" if count > 1 else path for path, count in sorted(counted.items())
@@ -192,5 +192,5 @@ def summary(paths: Iterator[str] | list[str]) -> str:
 
 
 def path_of(kind: bytes, *parents: str) -> str:
-    """Where a box stands, as text; what is no box is called data behind the last box."""
+    """The path of a box as text; data that is no box is called data behind the last box."""
     return "/".join([*parents, printable(kind).strip()]) if kind else "data behind the last box"

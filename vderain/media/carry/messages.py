@@ -1,7 +1,7 @@
-"""Messages inside a video stream: read with each frame, written with the same one again.
+"""Messages inside a video stream: read with each frame, and written with the same frame.
 
-Cameras put speed, position and time into user data of H.264 and HEVC, broadcasters captions. FFmpeg's
-encoders would write some of them, but PyAV gives frames no side data; so they are put into the packets.
+Cameras write speed, position and time into user data of H.264 and HEVC, broadcasters captions. FFmpeg's encoders
+could write some of them, but PyAV gives frames no side data; so they are inserted into the packets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import av
 from vderain.media.bitstream.nal import NalFormat, annex_b, escaped
 
 _REGISTERED, _UNREGISTERED = 4, 5  # payload types of ITU-T H.274
-# What x264 and x265 say of their settings, which are not those of the output.
+# x264's and x265's descriptions of their settings, which are not those of the output.
 _SETTINGS = (
     bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
     bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
@@ -36,7 +36,7 @@ class Message:
 
 
 def messages_of(side_data: Iterable[Any]) -> tuple[Message, ...]:
-    """The messages among what came with a decoded frame that can be written again."""
+    """The messages in a decoded frame's side data that can be written again."""
     found = []
     for data in side_data:
         name = data.type.name
@@ -51,7 +51,7 @@ def messages_of(side_data: Iterable[Any]) -> tuple[Message, ...]:
 
 
 def _captions(sets: bytes) -> Iterable[Message]:
-    """Closed captions, sets of three bytes, as A/53 has them."""
+    """Closed captions in sets of three bytes, in the format of A/53."""
     for start in range(0, len(sets), 3 * _MOST_CAPTIONS):
         part = sets[start : start + 3 * _MOST_CAPTIONS]
         count = 0x40 | len(part) // 3
@@ -64,7 +64,7 @@ def can_hold_messages(codec: str) -> bool:
 
 
 def with_messages(packet: bytes, codec: str, messages: Iterable[Message]) -> bytes:
-    """An encoder's packet (Annex B) with messages before its image."""
+    """An encoder's packet (Annex B) with messages inserted before its image."""
     name = codec.removesuffix("_nvenc")
     form = NalFormat(name)
     units = form.split(packet)
@@ -82,9 +82,9 @@ def _number(value: int) -> bytes:
 
 
 def timecode_of(side_data: Iterable[Any]) -> str | None:
-    """The timecode inside the stream, as ``10:20:30:04``, of what came with a frame; ``;`` where frames are dropped.
+    """The timecode in a frame's side data, as ``10:20:30:04``; with ``;`` in drop-frame timecode.
 
-    None where there is none, and where it is zero, from which streams count that have no timecode.
+    None where there is none, and where it is zero, which streams without a timecode count from.
     """
     for data in side_data:
         content = bytes(data)
@@ -106,7 +106,7 @@ def _smpte(code: int) -> str:
 
 
 def _of_group(code: int) -> str:
-    """MPEG-2's 25 bits: drop flag, hours, minutes, a mark, seconds, frames."""
+    """MPEG-2's 25 bits: drop flag, hours, minutes, marker, seconds, frames."""
     parts = [code >> 19 & 31, code >> 13 & 63, code >> 6 & 63, code & 63]
     return _written(parts, dropped=bool(code >> 24 & 1))
 
@@ -117,9 +117,9 @@ def _written(parts: list[int], *, dropped: bool) -> str:
 
 
 class Messages:
-    """The messages of frames on their way through an encoder, which gives packets in another order.
+    """The messages of frames in an encoder, which returns packets in another order.
 
-    ``losses`` say what the codec cannot hold.
+    ``losses`` has those that the codec cannot hold.
     """
 
     def __init__(self, codec: str) -> None:
@@ -129,7 +129,7 @@ class Messages:
         self._lost_frames = 0
 
     def keep(self, time_s: Fraction, messages: tuple[Message, ...]) -> None:
-        """Remember what belongs to the frame of a time."""
+        """Store the messages of the frame with this time."""
         if messages and self._can:
             self._waiting[time_s] = messages
         self._lost_frames += bool(messages) and not self._can
@@ -149,7 +149,7 @@ class Messages:
 
     @property
     def losses(self) -> list[str]:
-        """For the report."""
+        """Losses, for the report."""
         if not self._lost_frames:
             return []
         return [

@@ -1,4 +1,4 @@
-"""What the output's container cannot hold, kept in files next to it."""
+"""Files next to an output, for tracks and boxes that its container cannot hold."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _BLOCK = 1 << 20
 
 
 def place_beside(output: Path, index: int, codec: str) -> Path:
-    """Where the payloads of a track are kept; the output's name is cut where there is no room for both."""
+    """The path of a track's sidecar; the output's name is shortened where both together are too long."""
     ending = f".{index}.{codec}.bin"
     return output.parent / fitted_name(output.name, ending, spare=len(_TIMES))
 
 
 def boxes_beside(output: Path) -> Path:
-    """Where the boxes of an MP4 or MOV source are kept that another container cannot hold."""
+    """The path of the sidecar for boxes of an MP4 or MOV source."""
     return output.parent / fitted_name(output.name, ".boxes.bin", spare=len(_TIMES))
 
 
 def track_header(stream: Any, codec: str, entry: bytes | None = None) -> dict[str, Any]:
-    """What the first line of a sidecar says of a track; ``entry`` describes its samples in MP4 and MOV."""
+    """The first line of a track's sidecar; ``entry`` describes the track's samples in MP4 and MOV."""
     about = {
         "codec": codec,
         "kind": stream.type,
@@ -39,11 +39,11 @@ def track_header(stream: Any, codec: str, entry: bytes | None = None) -> dict[st
 class Sidecar:
     """Two files: ``<output>.<index>.<codec>.bin`` and the same name with ``.jsonl``.
 
-    The ``.bin`` holds the payloads of all packets one after the other. The first line of the
-    ``.jsonl`` describes the track (``track_header``); every further line is one packet: pts, dts and duration
-    in time_base units, its size in bytes. For boxes, a line says where one was in the source.
-    Both get their names after the output. The constructor checks the places and raises SinkError;
-    writing raises OSError where the disk does not take it.
+    The ``.bin`` has the payloads of all packets in sequence. The first line of the ``.jsonl`` describes the
+    track (``track_header``); each further line is one packet: pts, dts and duration in time_base units, and its
+    size in bytes. For boxes, a line has the path of the box in the source. Both files get their names after the
+    output. The constructor raises SinkError where a file cannot be made; writing raises OSError where the
+    disk is full.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Sidecar:
 
     @property
     def path(self) -> Path:
-        """Where the payloads will be."""
+        """The path of the payloads."""
         return self._places[0].path
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing came, so that there will be no files."""
+        """Whether there was no packet, so that no files are made."""
         return self._files is None
 
     def write(self, packet: Any) -> None:
@@ -72,12 +72,12 @@ class Sidecar:
         self.write_bytes(bytes(packet), line)
 
     def write_bytes(self, payload: bytes, line: dict[str, Any]) -> None:
-        """Append one payload and its line; the files are made with the first."""
+        """Append one payload and its line; the first call makes the files."""
         self._begin().write(payload)
         self._line({**line, "size": len(payload)})
 
     def write_from(self, file: IO[bytes], size: int, line: dict[str, Any]) -> None:
-        """Append so many bytes of a file, and their line."""
+        """Append a part of a file, and its line."""
         out, left = self._begin(), size
         while left and (block := file.read(min(left, _BLOCK))):
             out.write(block)
@@ -94,19 +94,19 @@ class Sidecar:
         return self._files[0]
 
     def finish(self) -> None:
-        """Complete both files, still under their hidden names."""
+        """Complete both files under their hidden names."""
         for file in self._files or ():
             file.close()
 
     def publish(self) -> None:
-        """Give both files their names, if there was anything to keep. Raises SinkError."""
+        """Give both files their names, if they exist. Raises SinkError."""
         for place in self._places if self._files else ():
             place.publish()
 
     def abort(self) -> None:
         """Remove both files, unless they have their names."""
         for file in self._files or ():
-            with suppress(OSError):  # what is still in the buffer may not fit on the disk
+            with suppress(OSError):  # the rest of the buffer may not fit on the disk
                 file.close()
         for place in self._places:
             place.discard()

@@ -1,4 +1,4 @@
-"""Subtitles between SubRip (Matroska) and MP4's timed text, where the container forces a change."""
+"""Converts subtitles between SubRip (Matroska) and MP4's timed text, where the container requires it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_mov_text(payload: bytes) -> bytes:
 
 
 def to_subrip(payload: bytes) -> bytes:
-    """MP4 timed text as a SubRip text, b"" for samples that fill gaps; style boxes are dropped."""
+    """MP4 timed text as a SubRip text; b"" for samples that fill gaps. Style boxes are dropped."""
     if len(payload) < 2:
         return b""
     (length,) = struct.unpack_from(">H", payload)
@@ -24,7 +24,7 @@ def to_subrip(payload: bytes) -> bytes:
 
 
 def conversion(codec: str, muxer: str) -> tuple[str, Callable[[bytes], bytes]] | None:
-    """The codec that a container takes instead of ``codec``, and what turns payloads into it."""
+    """The codec that a container holds instead of ``codec``, and the conversion of payloads."""
     if codec == "subrip" and muxer in ("mp4", "mov"):
         return "mov_text", to_mov_text
     if codec == "mov_text" and muxer == "matroska":

@@ -1,4 +1,4 @@
-"""What an output mirrors of its input."""
+"""The properties of an input that an output keeps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from vderain.media.io.urls import is_url
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What the sink mirrors: the open input container, and what only a decoded picture tells.
+    """The open input container, and properties of its first decoded image, for the sink.
 
-    ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input,
-    where frames have the time ``zero_s``; the first frame has ``first_s``, and the video lost
-    ``cut_s`` at its beginning. ``display_matrix`` holds FFmpeg's nine integers, or is None where nothing
-    turns the picture. ``samples`` are some packets of the tracks beside the video, by their index, as far
-    as they are known; they may be copied only. ``timecode`` is that of the first frame where it stands inside
-    the video stream. ``leftovers`` are what a local MP4 or MOV file holds besides, ``views`` the
-    names of the first frame's side data. ``left_out`` are tracks that do not go with the output, by their index.
+    ``chapters`` are cut to the run's span, which begins ``start_s`` after the beginning of the input, where
+    frames have the time ``zero_s``; the first frame has ``first_s``, and ``cut_s`` were cut off the video's
+    beginning. ``display_matrix`` has FFmpeg's nine integers; None for images that are not turned.
+    ``samples`` are some packets of each other track, by its index; they may be copied only. ``timecode`` is
+    that of the first frame where it is inside the video stream. ``leftovers`` are boxes of a local MP4 or MOV
+    file, ``views`` the names of the first frame's side data. ``left_out`` are indices of tracks that the
+    output does not get.
     """
 
     container: Any
@@ -46,7 +46,7 @@ class Template:
 
 
 def leftovers_of(path: str, container: Any) -> Leftovers | None:
-    """What FFmpeg does not hand out of a local MP4 or MOV file."""
+    """Boxes of a local MP4 or MOV file that FFmpeg does not read."""
     is_movie = container.format.name.startswith("mov,")
     is_local = not is_url(path) and os.path.isfile(path)
     return read_leftovers(path) if is_movie and is_local else None
@@ -55,7 +55,7 @@ def leftovers_of(path: str, container: Any) -> Leftovers | None:
 def samples_of(
     path: str, container: Any, video_index: int, known: Iterable[PassedPacket]
 ) -> dict[int, tuple[Any, ...]]:
-    """Some packets of every track, of what is known already or else of the file's beginning."""
+    """Some packets of every track, of those known already or from the file's beginning."""
     found: dict[int, list[Any]] = {}
     for item in known:
         found.setdefault(item.stream_index, []).append(item.payload)

@@ -1,4 +1,4 @@
-"""Timecode of a container: read, checked, and moved on where the beginning is cut off."""
+"""The timecode of a container: read, checked, and advanced where the beginning is cut off."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from vderain.media.io.formats import portable_metadata
 
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d+)")
-TIMECODES = ("mp4", "mov", "matroska", "webm")  # the muxers that write a timecode
+TIMECODES = ("mp4", "mov", "matroska", "webm")  # muxers that write a timecode
 _DAY_S = 24 * 3600
 
 
-def told_timecode(container: Any, video: Any) -> str | None:
-    """The timecode that an open file has for its video; None where there is none that can be used.
+def container_timecode(container: Any, video: Any) -> str | None:
+    """The timecode of an open file's video; None where there is none that can be used.
 
-    That of MP4 and MOV stands in a track, which FFmpeg shows as a tag of the video; elsewhere it is a tag.
+    MP4 and MOV store it in a track, which FFmpeg shows as a tag of the video; elsewhere it is a tag.
     """
     tags = [video.metadata]
     if "mp4" not in container.format.name.split(","):
@@ -32,8 +32,10 @@ def _drops(match: re.Match[str]) -> bool:
     return match[4] != ":"
 
 
-def tags_behind(metadata: dict[str, str], cut_s: Fraction, rate: Fraction | None) -> dict[str, str]:
-    """The tags that an output gets whose first ``cut_s`` seconds are cut off, at ``rate`` frames per second."""
+def tags_after_cut(
+    metadata: dict[str, str], cut_s: Fraction, rate: Fraction | None
+) -> dict[str, str]:
+    """The tags of an output whose first ``cut_s`` seconds are cut off, at ``rate`` frames per second."""
     tags = portable_metadata(metadata)
     if cut_s and rate:
         for key in [key for key in tags if key.lower() == "timecode"]:
@@ -42,10 +44,10 @@ def tags_behind(metadata: dict[str, str], cut_s: Fraction, rate: Fraction | None
 
 
 def later(timecode: str, frames: int, rate: Fraction) -> str:
-    """The timecode so many frames later; text that is none stays.
+    """The timecode advanced by this many frames; other text is returned unchanged.
 
-    Behind ``;`` and ``.`` numbers are dropped as SMPTE ST 12 has it: two of 30, four of 60, at each minute
-    but every tenth.
+    After ``;`` and ``.`` numbers are dropped by SMPTE ST 12: two of 30, four of 60, at each minute except every
+    tenth.
     """
     match = _TIMECODE.fullmatch(timecode.strip())
     if match is None:

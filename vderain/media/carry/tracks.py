@@ -1,4 +1,4 @@
-"""The tracks other than the video: copied, converted, or kept next to the output; none ends a run."""
+"""Tracks other than the video: copied, converted, or kept next to the output; none of them ends a run."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 @dataclass(slots=True)
 class Muxer:
-    """The output container; ``negative_s`` is how far before zero its packets begin, 0 or more."""
+    """The output container; its packets begin ``negative_s`` before zero, 0 or more."""
 
     container: OutputContainer
     negative_s: float = 0.0
 
     def mux(self, packet: Any) -> None:
-        """Hand one packet to FFmpeg, which interleaves. Raises av.FFmpegError."""
+        """Pass one packet to FFmpeg, which interleaves. Raises av.FFmpegError."""
         if packet.dts is not None and packet.dts < 0:
             self.negative_s = max(self.negative_s, float(-packet.dts * packet.time_base))
         self.container.mux_one(packet)
 
 
 class TrackWriter(Protocol):
-    """Where the packets of one track go."""
+    """Writes the packets of one track."""
 
     def write(self, packet: Any) -> None:
-        """Take one packet."""
+        """Write one packet."""
 
 
 @dataclass(slots=True)
 class CopiedTrack:
-    """A track whose packets pass as they are; ``repaired`` counts times that went backwards."""
+    """Writes packets unchanged; ``repaired`` counts times that went backwards."""
 
     muxer: Muxer
     stream: Any
@@ -73,14 +73,14 @@ class CopiedTrack:
             self._mux(ready)
 
     def flush(self) -> None:
-        """Mux the packets that are held back. Raises av.FFmpegError."""
+        """Mux the packets that were held back. Raises av.FFmpegError."""
         for packet in [] if self.order is None else self.order.flush():
             self._mux(packet)
 
     def _mux(self, packet: Any) -> None:
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else 0  # a cover image has no time
-        # Muxers refuse times that go backwards, as after damage or a concatenation; only text and
+        # Muxers refuse times that go backwards, which damage or concatenation causes; only text and
         # data may have the same time twice.
         twice = packet.dts == self._last_dts and self.stream.type in ("audio", "video")
         if self._last_dts is not None and (packet.dts < self._last_dts or twice):
@@ -103,11 +103,11 @@ def _with_payload(packet: Any, payload: bytes) -> Any:
 
 @dataclass(slots=True)
 class Tracks:
-    """All tracks other than the video, by their index in the input, and what is reported of them.
+    """All tracks other than the video, by their index in the input, and their reports.
 
-    ``sidecars`` come with the loss that is reported where they are published. ``wave_headers`` are those
-    of sound that Matroska holds under the tags of WAV. ``shift_s`` is added to all times.
-    ``places`` are the streams of the output, by their index in the input.
+    ``sidecars`` have the loss that is reported when they are published. ``wave_headers`` are those of sound
+    that Matroska holds under the tags of WAV. ``shift_s`` is added to all times. ``places`` has the index of
+    a track's stream in the output, by its index in the input.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -122,9 +122,9 @@ class Tracks:
     shift_s: Fraction = Fraction(0)
 
     def write(self, index: int, packet: Any) -> None:
-        """Pass a packet on; a track that fails ends here, with a line in the report.
+        """Write a packet; a track that fails ends here, and is reported as a loss.
 
-        Raises av.FFmpegError and OSError where the disk or the pipe is at fault, not the track.
+        Raises av.FFmpegError and OSError where the disk or the pipe failed, and not the track.
         """
         writer, hidden = self.writers.get(index), self.hidden.get(index)
         if writer is None or (hidden is not None and not hidden.takes(packet)):
@@ -137,7 +137,7 @@ class Tracks:
             self._end(index, f"at {packet.pts}", error)
 
     def flush(self) -> None:
-        """Pass on what tracks hold back, before the container is completed; raises as ``write``."""
+        """Write packets that were held back, before the container is completed; raises as ``write``."""
         for index, writer in list(self.writers.items()):
             if isinstance(writer, CopiedTrack):
                 try:
@@ -152,12 +152,12 @@ class Tracks:
         self.losses.append(f"{self.names[index]}: ends {where}, could not be written on ({reason})")
 
     def mend(self, path: Path) -> None:
-        """What FFmpeg leaves to do in a complete file. Raises OSError."""
+        """Change a complete file where FFmpeg could not write it as needed. Raises OSError."""
         if self.wave_headers:
             name_tracks(path, self.wave_headers)
 
     def finish(self) -> None:
-        """Complete the sidecars, still under hidden names, and the report."""
+        """Complete the sidecars, under their hidden names, and the report."""
         for sidecar, _ in self.sidecars:
             sidecar.finish()
         for index, hidden in self.hidden.items():
@@ -181,7 +181,7 @@ class Tracks:
                 )
 
     def publish(self) -> None:
-        """Give the sidecars their names; the output has its own by now, so a failure is a loss."""
+        """Give the sidecars their names; since the output has its name, a failure is a loss."""
         for sidecar, loss in self.sidecars:
             try:
                 sidecar.publish()
@@ -192,7 +192,7 @@ class Tracks:
                 sidecar.abort()
 
     def abort(self) -> None:
-        """Remove the sidecars that are not published."""
+        """Remove sidecars that have no name yet."""
         for sidecar, _ in self.sidecars:
             sidecar.abort()
 
@@ -201,19 +201,19 @@ def mirror(
     template: Template,
     muxer: Muxer,
     container: Container,
-    keep_beside: Callable[[Any, str], Sidecar] | None,
+    make_sidecar: Callable[[Any, str], Sidecar] | None,
     add_video: Callable[[], None],
     *,
     is_file: bool = True,
 ) -> Tracks:
-    """Make every track of the input in the output, in the same order.
+    """Make a stream in the output for each track of the input, in the same order.
 
-    ``add_video`` is called at the place of the video stream. ``keep_beside`` makes the sidecar of a
-    stream and its codec where the output cannot hold the track; it is None where there is none.
-    ``is_file`` says that ``mend`` can be called for the complete output, which a pipe takes away. Raises
-    what the two raise, and av.FFmpegError and OSError; no sidecar is left then.
+    ``add_video`` is called at the position of the video stream. ``make_sidecar`` makes the sidecar of a stream
+    and its codec where the output cannot hold the track; None for no sidecars. ``is_file`` is False for a
+    pipe, where ``mend`` cannot change the complete output. Raises what ``add_video`` and ``make_sidecar`` raise,
+    av.FFmpegError and OSError; sidecars are then removed.
     """
-    builder = _Mirror(template, muxer, container, keep_beside, is_file)
+    builder = _Mirror(template, muxer, container, make_sidecar, is_file)
     try:
         for stream in template.container.streams:
             if stream.index == template.video_index:
@@ -227,14 +227,14 @@ def mirror(
 
 
 class _Mirror:
-    """Finds a place for one track after the other."""
+    """Makes the output's tracks one by one."""
 
     def __init__(
         self,
         template: Template,
         muxer: Muxer,
         container: Container,
-        keep_beside: Callable[[Any, str], Sidecar] | None,
+        make_sidecar: Callable[[Any, str], Sidecar] | None,
         is_file: bool,
     ) -> None:
         self.tracks = Tracks()
@@ -242,10 +242,10 @@ class _Mirror:
         self._is_file = is_file
         self._muxer = muxer
         self._container = container
-        self._sidecar = keep_beside
+        self._sidecar = make_sidecar
 
     def add(self, stream: Any) -> None:
-        """Copy a track, else convert it, else keep it next to the output."""
+        """Copy a track, or convert it, or keep it next to the output."""
         name, codec = track_name(stream), describe_track(stream).codec
         self.tracks.names[stream.index] = name
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
@@ -266,7 +266,7 @@ class _Mirror:
             self._keep_beside(stream, codec, reason)
 
     def _obstacle(self, stream: Any) -> str | None:
-        """Why the output's container cannot hold a track, or None."""
+        """Why the output's container cannot hold a track; None where it can."""
         muxer = self._container.muxer
         if stream.type == "attachment":
             return None if self._container.attachments else f"{muxer} cannot hold it"
@@ -275,7 +275,7 @@ class _Mirror:
         return obstacle(stream, muxer, self._samples(stream), entry=self._entry(stream))
 
     def _entry(self, stream: Any) -> bytes | None:
-        """What describes the samples of a data track, which readers look for."""
+        """The description of a data track's samples, which readers need."""
         leftovers = self._template.leftovers
         if leftovers is None or stream.type != "data" or self._container.muxer not in _MP4_FAMILY:
             return None

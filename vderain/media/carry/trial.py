@@ -1,4 +1,4 @@
-"""What becomes of a track in a container: a small file is written to memory and read back."""
+"""Tries whether a container holds a track: writes a small file to memory and reads it back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import av
 from vderain.media.io.boxes import ENTRY_HEADER, first_sample_entry
 from vderain.media.io.open import codec_name, open_container
 
-SAMPLES = 16  # packets; enough for FFmpeg's parsers to distinguish MP2 from MP3
-_LOOK_BYTES = 4 << 20  # how much of a file is read for them
+SAMPLES = 16  # packets; enough for FFmpeg's parsers to tell MP2 from MP3
+_LOOK_BYTES = 4 << 20  # of a file that are read for them
 _PLACEHOLDER = bytes(64)
 
 Add = Callable[[Any, Any], Any]
@@ -21,7 +21,7 @@ Add = Callable[[Any, Any], Any]
 
 
 def add_copy(output: Any, stream: Any) -> Any:
-    """The usual way to make an output's stream: as FFmpeg's muxer wants it. Raises ValueError, av.FFmpegError."""
+    """Make an output's stream as FFmpeg's muxer does it. Raises ValueError, av.FFmpegError."""
     return output.add_stream_from_template(stream, opaque=True)
 
 
@@ -34,24 +34,24 @@ def obstacle(
     add: Add = add_copy,
     mend: Callable[[bytes], bytes] = bytes,
 ) -> str | None:
-    """Why a track would not come out of a container as it went in; None where it would.
+    """Why a container does not return a track as it was written; None where it does.
 
-    Tables of containers do not say: MPEG-TS, for example, takes every codec and writes most of them
-    as data that nothing plays.
+    Tables of containers do not show this: MPEG-TS, for example, takes every codec and writes most of them as data
+    that nothing plays.
 
     Args:
         stream: the track of the input.
         muxer: FFmpeg's name of the output's container.
-        samples: some of the track's packets; they are copied. None asks the muxer alone, for what it writes
-            elsewhere, as a cover.
-        entry: what describes the samples of a data track in MP4 or MOV, which players look for.
+        samples: some of the track's packets; they are copied. None asks only the muxer, for tracks that it
+        writes in another place, such as covers.
+        entry: the description of a data track's samples in MP4 or MOV, which players need.
         add: makes the output's stream.
-        mend: what is done to the file after it is written.
+        mend: changes the file after it is written.
 
     """
     refusal = f"{muxer} cannot hold it"
     if not samples and codec_name(stream).startswith("aac"):
-        samples = None  # of AAC, muxers look into the packets, and all hold it
+        samples = None  # muxers need packets of AAC, and all of them hold it
     try:
         written = mend(_written(stream, muxer, samples, add))
     except (av.FFmpegError, ValueError):
@@ -73,12 +73,12 @@ def obstacle(
 
 
 def family(codec: str) -> str:
-    """The codec's name, one for the layers of MPEG audio, which FFmpeg distinguishes only by some packets."""
+    """The codec's name, one for the layers of MPEG audio, which FFmpeg tells apart only by some packets."""
     return "mpeg audio" if codec in ("mp1", "mp2", "mp3") else codec
 
 
 def _written(stream: Any, muxer: str, samples: Sequence[Any] | None, add: Add) -> bytes:
-    """A file of this track alone. Raises ValueError and av.FFmpegError."""
+    """A file with this track alone. Raises ValueError and av.FFmpegError."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=muxer) as output:
         added = add(output, stream)
@@ -90,7 +90,7 @@ def _written(stream: Any, muxer: str, samples: Sequence[Any] | None, add: Add) -
 
 
 def first_packets(path: str, wanted: Collection[int]) -> dict[int, list[Any]]:
-    """The first packets of some tracks of a file, as far as they stand in its beginning."""
+    """The first packets of some tracks, read from the beginning of a file."""
     found: dict[int, list[Any]] = {index: [] for index in wanted}
     with closing(open_container(path)) as container, suppress(av.FFmpegError):
         read = 0
@@ -104,7 +104,7 @@ def first_packets(path: str, wanted: Collection[int]) -> dict[int, list[Any]]:
 
 
 def _copies(stream: Any, samples: Sequence[Any]) -> list[Any]:
-    """Packets with times that rise from zero; one that holds nothing where no packet is known."""
+    """Packets with times that rise from zero; an empty one where no packet is known."""
     if not samples:
         packet: Any = av.Packet(_PLACEHOLDER)
         packet.pts, packet.dts, packet.time_base = 0, 0, stream.time_base

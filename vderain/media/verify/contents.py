@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from vderain.media.carry.timecode import told_timecode
+from vderain.media.carry.timecode import container_timecode
 from vderain.media.io.index import packets_of
 from vderain.media.io.open import (
     codec_name,
@@ -72,7 +72,7 @@ class Contents:
         """Of an open file, before its first packet."""
         video = pick_video(container, path)
         contents = cls(path, video.index, Fraction(video.time_base))
-        contents.timecode = told_timecode(container, video)
+        contents.timecode = container_timecode(container, video)
         contents.holds_timecode = not {"mp4", "matroska"}.isdisjoint(
             container.format.name.split(",")
         )

@@ -13,7 +13,7 @@ from typing import Any
 import av
 
 from vderain.media.carry.leftovers import Leftovers, path_of, read_leftovers
-from vderain.media.carry.timecode import told_timecode
+from vderain.media.carry.timecode import container_timecode
 from vderain.media.frames.color import side_data_of
 from vderain.media.io.formats import portable_metadata
 from vderain.media.io.open import is_container_track, open_container, pick_video
@@ -91,7 +91,7 @@ class Facts:
         return cls(
             {key: value for key, value in tags.items() if key not in _OTHER_TAGS},
             chapters,
-            told_timecode(container, video),
+            container_timecode(container, video),
             Fraction(rate) if rate else None,
             Fraction(video.sample_aspect_ratio or 1),
             turned,

@@ -19,7 +19,7 @@ from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.template import Template
-from vderain.media.carry.timecode import tags_behind
+from vderain.media.carry.timecode import tags_after_cut
 from vderain.media.carry.trial import Add, add_copy, obstacle
 from vderain.media.frames.timing import DecodingTimes, move
 from vderain.media.io.formats import Container
@@ -336,6 +336,6 @@ class _Mirror:
 def _copy_description(stream: Any, added: Any, cut_s: Fraction) -> None:
     added.metadata.clear()
     added.metadata.update(
-        tags_behind(stream.metadata, cut_s, getattr(stream, "average_rate", None))
+        tags_after_cut(stream.metadata, cut_s, getattr(stream, "average_rate", None))
     )
     added.disposition = stream.disposition

@@ -1,1 +1,1 @@
-"""Inside an H.264 or HEVC stream: its units, and the rate in its header."""
+"""Inside an H.264 or HEVC stream: its NAL units, and the rate in its header."""

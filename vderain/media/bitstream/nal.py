@@ -1,4 +1,4 @@
-"""NAL units of H.264 and HEVC: split, joined, classified, and given other numbers."""
+"""NAL units of H.264 and HEVC: split, joined, classified and renumbered."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _HEVC_BLA, _HEVC_CRA, _HEVC_IRAP = 18, 21, range(16, 22)  # BLA without leading 
 _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = 32, 33, 34
 _SETS = {"h264": (_H264_SPS, _H264_PPS), "hevc": (_HEVC_SPS, _HEVC_PPS)}
 _RECOVERY_POINT = 6
-_HEAD = 256  # bytes that hold all that is read of a unit
+_HEAD = 256  # bytes of a unit that hold all fields read here
 
 
 @dataclass(frozen=True, slots=True)
 class NalFormat:
-    """How a stream of ``codec`` (h264 or hevc) packs its NAL units.
+    """The packing of NAL units in a stream of ``codec`` (h264 or hevc).
 
-    ``length_size`` is how many bytes before each hold its length, 0 for start codes (Annex B);
-    ``sets`` are the parameter sets of the stream's header.
+    ``length_size`` is the number of bytes of the length before each unit, 0 for start codes (Annex B); ``sets`` are
+    the parameter sets of the stream's header.
     """
 
     codec: str
@@ -30,7 +30,7 @@ class NalFormat:
 
     @classmethod
     def of(cls, codec: str, extradata: bytes | None) -> NalFormat:
-        """Read off the header of a stream: avcC, hvcC or Annex B. Raises ValueError for a broken one."""
+        """From the header of a stream: avcC, hvcC or Annex B. Raises ValueError for a damaged one."""
         data = extradata or b""
         if data[:1] != b"\1":
             plain = cls(codec)
@@ -63,7 +63,7 @@ class NalFormat:
         return self.kind(unit) in (h264 if self.codec == "h264" else range(_HEVC_VPS, 35))
 
     def number(self, unit: bytes) -> int:
-        """The number of a parameter set, by which others refer to it; -1 for a broken one."""
+        """The id of a parameter set, by which others refer to it; -1 for a damaged one."""
         bits = _bits(unescaped(unit))
         if self.codec == "hevc" and self.kind(unit) == _HEVC_VPS:
             return int(bits[16:20] or "0", 2)
@@ -77,13 +77,13 @@ class NalFormat:
         return 1 <= self.kind(unit) <= 5 if self.codec == "h264" else self.kind(unit) < 32
 
     def is_delimiter(self, unit: bytes) -> bool:
-        """Whether a unit is an access unit delimiter, which must come first."""
+        """Whether a unit is an access unit delimiter, which must be first."""
         return self.kind(unit) == (9 if self.codec == "h264" else 35)
 
     def is_reset(self, units: Iterable[bytes]) -> bool:
-        """Whether nothing behind this keyframe in the stream refers to what lies before it.
+        """Whether no frame after this keyframe refers to a frame before it.
 
-        HEVC's CRA counts: what may refer back, its leading images, shows by the times.
+        HEVC's CRA counts: its leading images, which may refer back, are recognised by their times.
         """
         kinds = {self.kind(unit) for unit in units}
         if self.codec == "h264":
@@ -97,13 +97,13 @@ class NalFormat:
         )
 
     def number_place(self, unit: bytes, bits: str) -> int:
-        """Where the number of an SPS or PPS stands, in bits."""
+        """The position of the id of an SPS or PPS, in bits."""
         if self.codec == "h264":
             return 32 if self.kind(unit) == _H264_SPS else 8
         return _hevc_sps_number_at(bits) if self.kind(unit) == _HEVC_SPS else 16
 
     def number_of_pps(self, unit: bytes) -> tuple[int, int]:
-        """For a slice: the number of its PPS, and the bit where that stands. Raises ValueError."""
+        """The id of a slice's PPS, and its position in bits. Raises ValueError."""
         bits = _bits(unescaped(unit[:_HEAD]))
         if self.codec == "hevc":
             place = 17 + (self.kind(unit) in range(16, 24))
@@ -112,10 +112,10 @@ class NalFormat:
         return _golomb(bits, place)[0], place
 
     def cut_off(self, units: Iterable[bytes]) -> list[bytes]:
-        """A keyframe's units, made to begin a sequence of their own behind another encoder's.
+        """A keyframe's units, changed to begin a new sequence after another encoder's packets.
 
-        IDRs do. HEVC's CRA would take its order and parameters from what lies before it; renamed
-        to BLA, as the standard has it for cut streams, it does not. Nothing else of it changes.
+        An IDR does so. HEVC's CRA would continue the sequence before it; renamed to BLA, as the standard has it for
+        spliced streams, it does not.
         """
         if self.codec == "h264":
             return list(units)
@@ -128,7 +128,7 @@ class NalFormat:
 
 
 def annex_b(units: Iterable[bytes]) -> bytes:
-    """NAL units behind start codes, which every muxer takes and turns into its own form."""
+    """NAL units with start codes, which every muxer takes and converts to its own form."""
     return b"".join(_START + unit for unit in units)
 
 
@@ -164,7 +164,7 @@ def _take(data: bytes, place: int, count: int, sets: list[bytes]) -> int:
 
 
 def _is_recovery_point(unit: bytes) -> bool:
-    """Whether an H.264 SEI says that images are exact from its own on."""
+    """Whether an H.264 SEI marks images as exact from this one on."""
     if unit[0] & 31 != _H264_SEI:
         return False
     data, place = unescaped(unit), 1
@@ -183,7 +183,7 @@ def _is_recovery_point(unit: bytes) -> bool:
 
 
 def _hevc_sps_number_at(bits: str) -> int:
-    """Behind the profile and level, whose length depends on the layers."""
+    """The data behind profile and level, whose length depends on the layers."""
     layers = int(bits[20:23], 2)
     place = 24 + 96
     if layers:
@@ -193,13 +193,13 @@ def _hevc_sps_number_at(bits: str) -> int:
 
 
 def _bits(data: bytes) -> str:
-    """The first bytes as a text of 0 and 1; numbers stand near the beginning."""
+    """The first bytes as a text of 0 and 1; ids are near the beginning."""
     head = data[:_HEAD]
     return f"{int.from_bytes(head, 'big'):0{8 * len(head)}b}"
 
 
 def _golomb(bits: str, place: int) -> tuple[int, int]:
-    """The Exp-Golomb number at a place, and the place behind it. Raises ValueError."""
+    """The Exp-Golomb number at a position, and the position behind it. Raises ValueError."""
     zeros = bits.index("1", place) - place
     end = place + 2 * zeros + 1
     return int(bits[place + zeros : end] or "0", 2) - 1, end
@@ -207,10 +207,10 @@ def _golomb(bits: str, place: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Renumbering:
-    """Gives the parameter sets of one encoder numbers that another's do not have, and its slices these.
+    """Gives the parameter sets of one encoder ids that another's do not have, and its slices these ids.
 
-    One header can then hold the sets of both, as MP4 asks: samples may not bring their own. All
-    sets of the encoder must have the number 0, and be one of each kind.
+    One header can then hold the sets of both, as MP4 requires: its samples may not have sets of their own. All sets
+    of the encoder must have the id 0, and there must be one of each kind.
     """
 
     nals: NalFormat
@@ -220,31 +220,31 @@ class Renumbering:
 
     @classmethod
     def away_from(cls, others: Iterable[bytes], nals: NalFormat) -> Renumbering:
-        """Numbers that no set in ``others`` has. Raises ValueError where ``nals`` cannot be changed."""
+        """With ids that no set in ``others`` has. Raises ValueError where ``nals`` cannot be changed."""
         kinds = [nals.kind(unit) for unit in nals.sets]
         if len(kinds) != len(set(kinds)) or any(map(nals.number, nals.sets)):
-            raise ValueError("the encoder's parameter sets have unusual numbers")
+            raise ValueError("the encoder's parameter sets have unusual ids")
         taken = {(nals.kind(unit), nals.number(unit)) for unit in others}
         sps, pps = _SETS[nals.codec]
 
         def free(kind: int, numbers: Iterable[int]) -> int:
             found = next((number for number in numbers if (kind, number) not in taken), None)
             if found is None:
-                raise ValueError("its parameter sets have all numbers that there are")
+                raise ValueError("no free parameter-set id")
             return found
 
         most = range(15, 0, -1)
-        # A PPS from 15 to 30 takes nine bits instead of the one of zero: slices then grow by a whole
-        # byte, and nothing behind that moves within its byte.
+        # A PPS id from 15 to 30 takes nine bits instead of the one bit of zero: slices then grow by a whole byte,
+        # and no bit behind the id moves within its byte.
         return cls(nals, free(_HEVC_VPS, most), free(sps, most), free(pps, range(15, 31)))
 
     @property
     def sets(self) -> tuple[bytes, ...]:
-        """The parameter sets with their new numbers."""
+        """The parameter sets with their new ids."""
         return tuple(map(self._of_set, self.nals.sets))
 
     def applied(self, units: Iterable[bytes]) -> list[bytes]:
-        """The NAL units of a packet with the new numbers. Raises ValueError."""
+        """The NAL units of a packet with the new ids. Raises ValueError."""
         changed = []
         for unit in units:
             if self.nals.is_parameter_set(unit):
@@ -275,7 +275,7 @@ class Renumbering:
             if self.nals.codec == "hevc":
                 bits = bits[:16] + f"{self.vps:04b}" + bits[20:]
             return _unit(bits[:place] + _code(self.sps) + bits[place + 1 :])
-        # The number of its SPS follows its own.
+        # The id of its SPS follows its own.
         return _unit(bits[:place] + _code(self.pps) + _code(self.sps) + bits[place + 2 :])
 
 
@@ -286,14 +286,14 @@ def _code(number: int) -> str:
 
 
 def _unit(bits: str) -> bytes:
-    """A NAL unit of bits that may have any number, ended as NAL units are."""
+    """A NAL unit of any number of bits, with the trailing bits of NAL units."""
     bits = bits.rstrip("0")
     bits += "0" * (-len(bits) % 8)
     return escaped(int(bits, 2).to_bytes(len(bits) // 8, "big"))
 
 
 def unescaped(unit: bytes) -> bytes:
-    """A NAL unit without the bytes that keep start codes out of it."""
+    """A NAL unit without its emulation prevention bytes."""
     return unit.replace(b"\0\0\3", b"\0\0")
 
 

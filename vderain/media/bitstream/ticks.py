@@ -10,10 +10,10 @@ from av.bitstream import BitStreamFilterContext
 
 
 class Ticks:
-    """Sets the rate of ticks, two a frame, in parameter sets of H.264.
+    """Sets the rate of ticks, two for each frame, in parameter sets of H.264.
 
-    x264 writes its time base there where frames bring their own times, so that players and editors which
-    go by it would take video of 25 frames per second for one of 12800.
+    x264 writes the time base there where frames have times of their own. Players and editors that use it would take
+    video of 25 frames per second for one of 12800.
     """
 
     def __init__(self, rate: Fraction) -> None:
@@ -27,7 +27,7 @@ class Ticks:
         return b"".join(map(bytes, made))
 
     def packet(self, packet: Any) -> Any:
-        """A packet that may bring parameter sets."""
+        """A packet that may have parameter sets."""
         if not packet.is_keyframe:
             return packet
         (made,) = self._filter.filter(packet)

@@ -15,7 +15,7 @@ from vderain.frames import ColorTags
 
 FULL_RANGE = 2
 _HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
-# Colour siting in a Matroska header, (horizontal, vertical), and FFmpeg's code point for it.
+# Chroma siting in a Matroska header, (horizontal, vertical) -> FFmpeg's code point.
 _SITING = {(1, 2): 1, (2, 2): 2, (1, 1): 3, (2, 1): 4}
 _NOT_WRITTEN = {
     "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
@@ -30,7 +30,7 @@ _NOT_WRITTEN = {
 
 @dataclass(frozen=True, slots=True)
 class Mastering:
-    """Static HDR metadata in the integers of the bitstream.
+    """Static HDR metadata as integers of the bitstream.
 
     ``display`` holds x and y of red, green, blue and white in units of 0.00002, then the largest
     and the smallest luminance in 0.0001 cd/m2; ``light`` the largest and the average content light
@@ -54,15 +54,15 @@ def color_tags(image: av.VideoFrame, chroma_location: int) -> ColorTags:
 
 
 def hdr_name(tags: ColorTags) -> str | None:
-    """What kind of HDR the transfer function says, or None."""
+    """The kind of HDR by the transfer function; None for SDR."""
     return _HDR_TRANSFERS.get(tags.transfer)
 
 
 def chroma_location(stream: Any) -> int:
-    """Where chroma samples sit, as FFmpeg's code point, 0 where unknown.
+    """The position of chroma samples as FFmpeg's code point, 0 where unknown.
 
-    PyAV 18 shows this neither on frames nor on streams, but its Matroska muxer writes it into the
-    header: ChromaSitingHorz and ChromaSitingVert, one byte each.
+    PyAV 18 shows it neither on frames nor on streams, but its Matroska muxer writes it into the header:
+    ChromaSitingHorz and ChromaSitingVert, one byte each.
     """
     buffer = io.BytesIO()
     try:
@@ -79,15 +79,15 @@ def chroma_location(stream: Any) -> int:
 
 
 def side_data_of(image: Any) -> list[Any]:
-    """What came with an image.
+    """The side data of an image.
 
-    An image asked itself keeps the answer, which holds the image in turn: both stay in memory until the
-    garbage collector comes by, which may be after hundreds of images.
+    ``image.side_data`` keeps the list, which refers to the image in turn: both stay in memory until the
+    garbage collector runs, which may be after hundreds of images.
     """
-    container: Any = SideDataContainer  # is declared without arguments
+    container: Any = SideDataContainer  # PyAV declares it without arguments
     try:
         return list(container(image))
-    except ValueError:  # some of it is of a kind that PyAV has no name for
+    except ValueError:  # PyAV has no name for one of the kinds
         return []
 
 
@@ -103,7 +103,7 @@ def mastering(image: Any) -> Mastering:
 
 
 def _display(data: bytes) -> tuple[int, ...] | None:
-    """From AVMasteringDisplayMetadata: ten fractions, then two flags, colours and luminance set."""
+    """From AVMasteringDisplayMetadata: ten fractions, then two flags, for colours and luminance."""
     numbers = struct.unpack_from("=22i", data)
     fractions, known = numbers[:20], numbers[20:]
     if not all(known) or not all(fractions[1::2]):
@@ -118,13 +118,13 @@ def _display(data: bytes) -> tuple[int, ...] | None:
 
 
 def side_data_losses(side_data: Iterable[Any]) -> list[str]:
-    """What came with a decoded frame and cannot be written again."""
+    """Losses: side data of a decoded frame that cannot be written again."""
     kinds = {data.type.name for data in side_data}
     return sorted({text for kind, text in _NOT_WRITTEN.items() if kind in kinds})
 
 
 def x265_parameters(hdr: Mastering) -> list[str]:
-    """Static HDR metadata in the words of x265."""
+    """Static HDR metadata in the syntax of x265."""
     words = []
     if hdr.display:
         rx, ry, gx, gy, bx, by, wx, wy, brightest, darkest = hdr.display
@@ -138,7 +138,7 @@ def x265_parameters(hdr: Mastering) -> list[str]:
 
 
 def svt_parameters(hdr: Mastering) -> list[str]:
-    """Static HDR metadata in the words of SVT-AV1, which takes decimal numbers."""
+    """Static HDR metadata in the syntax of SVT-AV1, which takes decimal numbers."""
     words = []
     if hdr.display:
         x = [value / 50_000 for value in hdr.display[:8]]

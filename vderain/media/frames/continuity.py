@@ -1,4 +1,4 @@
-"""One clock for all tracks: where the time of a container jumps, every track goes on without a gap."""
+"""One clock for all tracks: where a container's time jumps, every track continues without a gap."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from av.stream import Disposition
 
 from vderain.media.frames.timing import move
 
-_AHEAD_S = Fraction(10)  # of all tracks: longer than any pause between two frames of a recording
-_AHEAD_ALONE_S = Fraction(60)  # of a video without sound, where a frame may really last so long
-_AHEAD_STEPS = 20  # in a video of one frame every few seconds
+_AHEAD_S = Fraction(10)  # jump of all tracks; longer than a pause between two frames of a recording
+_AHEAD_ALONE_S = Fraction(60)  # the same of a video without sound, whose frames may last long
+_AHEAD_STEPS = 20  # the same in distances of frames, for video of one frame every few seconds
 _BACK_S = Fraction(1, 5)
-_REORDER = 17  # frames; no codec lets one come later than that behind its turn
-_APART_S = Fraction(3)  # tracks of one moment lie no further apart in a file
-_JOIN_S = Fraction(
-    5
-)  # a track that jumps later follows an offset that brings it so near to its end
+_REORDER = 17  # frames; the most by which a codec stores a frame late
+_APART_S = Fraction(3)  # the most by which a file stores packets of one time apart
+_JOIN_S = Fraction(5)  # a track that jumps later takes an offset that puts it this near to its end
 _MOST_HELD = 20_000  # packets
 # Counters of MPEG-TS and RTP at 90 kHz, of FLV at 1 kHz.
 _WRAPS_S = (Fraction(2**33, 90_000), Fraction(2**32, 90_000), Fraction(2**32, 1000))
 _WRAP_TOLERANCE_S = Fraction(1)
-_VOTERS = ("video", "audio")  # whose packets come so regularly that a gap means something
+_VOTERS = ("video", "audio")  # kinds whose packets are regular, so that a gap is a jump
 _TS_DISCONT = 0x200  # FFmpeg's AVFMT_TS_DISCONT: times of the format may jump
 
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """A place where the clock of a container was set, restarted or ran over.
+    """A jump of a container's clock: it was set, restarted, or its counter wrapped.
 
     Attributes:
-        at_s: when it happens, in seconds of the time that goes on.
-        by_s: how far the container's clock jumps, negative backwards.
-        is_wrap: whether only a counter ran over, so that nothing is missing and no scene is cut.
+        at_s: its time, in seconds of the continued clock.
+        by_s: the jump of the container's clock, negative for backwards.
+        is_wrap: whether only a counter wrapped, so that nothing is missing and no scene ends.
 
     """
 
@@ -57,10 +55,10 @@ class Jump:
 
 @dataclass(slots=True)
 class _Track:
-    """What the packets of one track told of its time, in its own units, as the container has them."""
+    """The times of one track so far, in its own units, as the container has them."""
 
     unit: Fraction
-    votes: bool  # whether a gap in it means something
+    votes: bool  # whether a gap in it is a jump
     offset_s: Fraction = Fraction(0)
     offset: int = 0  # the same in units
     first: int = 0
@@ -68,7 +66,7 @@ class _Track:
     end: int = 0  # latest end
     last_dts: int | None = None
     count: int = 0
-    is_back: bool = False  # whether fragments follow whose clock was set back
+    is_back: bool = False  # whether fragments with an earlier clock follow
 
     @property
     def step(self) -> Fraction:
@@ -77,12 +75,12 @@ class _Track:
 
     @property
     def end_s(self) -> Fraction:
-        """Where it ends by now, in the time that goes on."""
+        """End of the track so far, in the continued clock."""
         end = self.end if self.end > self.top else self.top + self.step
         return end * self.unit + self.offset_s
 
     def see(self, packet: Any) -> None:
-        """Take the time of the next packet."""
+        """Note the time of the next packet."""
         time = _time(packet)
         if time is None or packet.is_discard:
             return
@@ -95,7 +93,7 @@ class _Track:
         self.count += 1
 
     def shown(self, packet: Any) -> Any:
-        """The packet, or one like it that is shown: FFmpeg hides fragments behind a clock that was set back."""
+        """The packet, or a copy that is shown: FFmpeg hides fragments after a clock was set back."""
         if not packet.is_discard or packet.dts is None:
             self.is_back = False
             return packet
@@ -103,7 +101,7 @@ class _Track:
         return shown(packet) if self.is_back else packet
 
     def jump(self, packet: Any) -> int:
-        """How far a packet lies before or behind what can be; 0 where it goes on."""
+        """By how much a packet's time exceeds what is possible without a jump; 0 where it continues."""
         time = _time(packet)
         if time is None or not self.count or packet.is_discard:
             return 0
@@ -116,7 +114,7 @@ class _Track:
         if dts is not None and last is not None and dts < last - max(back, 3 * self.step):
             return time - self.end
         if time < self.top - back:
-            # Pictures come out of order between keyframes only.
+            # Images are out of order only between keyframes.
             late = back if packet.is_keyframe else max(5 * back, _REORDER * self.step)
             if time < self.top - late:
                 return time - self.end
@@ -128,60 +126,59 @@ class _Track:
         self.offset = round(offset_s / self.unit)
 
     def begun_anew(self, offset_s: Fraction) -> _Track:
-        """The same track behind a jump."""
+        """A new state of the same track, after a jump."""
         anew = _Track(self.unit, self.votes)
         anew.move_to(offset_s)
         anew.is_back = self.is_back
         return anew
 
     def go_on(self, other: _Track) -> None:
-        """Take what another saw of the same track."""
+        """Adopt another state of the same track."""
         self.top, self.end = max(self.top, other.top), max(self.end, other.end)
         self.last_dts, self.count = other.last_dts, self.count + other.count
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A jump while it is not clear yet which tracks it is of.
+    """A jump of which it is not known yet which tracks it concerns.
 
-    ``held`` are packets in their order; those of tracks that have not jumped have their times already,
-    and the others are in ``moving``.
+    ``held`` are packets in their order; those of tracks that have not jumped have their times already, and the
+    others are in ``moving``.
     """
 
     index: int  # of the track that jumped first
     by: int  # in its units
-    alive: set[int]  # tracks that were going on
-    fresh: dict[int, _Track] = field(default_factory=dict)  # those that jumped, from there on
+    alive: set[int]  # tracks that had not ended
+    fresh: dict[int, _Track] = field(default_factory=dict)  # states after the jump
     went_on: set[int] = field(default_factory=set)
     held: list[Any] = field(default_factory=list)
     moving: list[Any] = field(default_factory=list)
 
     @property
     def is_clear(self) -> bool:
-        """Whether all tracks have jumped, or the others had the time to."""
+        """Whether all tracks have jumped, or the others had time to."""
         first = self.fresh[self.index]
         if len(self.held) > _MOST_HELD or (first.top - first.first) * first.unit > _APART_S:
             return True
-        # A few packets of each, since pictures come out of order.
+        # A few packets of each, since images are out of order.
         enough = all(track.count > _REORDER for track in self.fresh.values())
         return enough and self.alive <= set(self.fresh)
 
 
 class Continuity:
-    """Moves the packets of a container so that the times of every track go on where its clock jumps.
+    """Changes the times of a container's packets so that every track continues where its clock jumps.
 
-    A jump back, a counter that runs over, and a jump ahead of all tracks by many seconds become one
-    offset for all tracks, each from its own first packet behind the jump on. A gap in one track while
-    others go on stays. Packets are changed in place; those around a jump are held back until it is clear
-    what it is of.
+    A jump back, a wrapped counter, and a jump ahead of all tracks by many seconds give one offset for all
+    tracks, which applies to each from its first packet after the jump. A gap in one track while others continue
+    is kept. Packets are changed in place; those near a jump are held back until its tracks are known.
 
     Args:
         container: an open input.
-        steady: whether a reading of all tracks has found that the clock does not jump; none is looked for
-            then, which some tracks alone might seem to show.
+        steady: whether a reading of all tracks has found no jump; jumps are then not looked for, since some
+        tracks alone might seem to have one.
 
     Attributes:
-        jumps: those found so far.
+        jumps: found so far.
 
     """
 
@@ -195,21 +192,21 @@ class Continuity:
         self._tracks: dict[int, _Track] = {}
         self._offset_s = self._before_s = Fraction(0)  # since the latest jump, and before it
         self._pending: _Pending | None = None
-        self._scenes = 0  # that have begun
+        self._scenes = 0  # number of jumps passed
 
     def begins(self, time_s: Fraction) -> bool:
-        """Whether the picture of a time is the first behind a jump; asked of one picture after the other."""
+        """Whether the image with this time is the first after a jump; called for one image after the other."""
         begun = sum(jump.at_s <= time_s for jump in self.jumps if not jump.is_wrap)
         begins, self._scenes = begun > self._scenes, begun
         return begins
 
     @property
     def offset_s(self) -> Fraction:
-        """What is added to times behind the latest jump."""
+        """The offset of times after the latest jump."""
         return self._offset_s
 
     def push(self, packet: Any) -> list[Any]:
-        """The packets that can go on, in their order."""
+        """The packets that are released, in order."""
         index = packet.stream.index
         track = self._tracks.get(index)
         if track is None:
@@ -236,7 +233,7 @@ class Continuity:
         return [packet]
 
     def flush(self) -> list[Any]:
-        """What is still held back, at the end."""
+        """The packets still held back, at the end."""
         return [] if self._pending is None else self._settle(self._pending)
 
     def _new_track(self, packet: Any) -> _Track:
@@ -247,20 +244,20 @@ class Continuity:
         return track
 
     def _alive(self) -> set[int]:
-        """The tracks with sound and pictures that have not ended before."""
+        """Tracks of sound and video that have not ended."""
         ends_s = {index: t.end_s for index, t in self._tracks.items() if t.votes and t.count}
         head_s = max(ends_s.values())
         return {index for index, end_s in ends_s.items() if end_s >= head_s - _APART_S}
 
     def _joins(self, track: _Track, packet: Any) -> bool:
-        """Whether a track jumps as others did before, so that their offset fits it."""
+        """Whether a track jumps as others did before, so that their offset fits."""
         time = _time(packet)
         if track.offset_s == self._offset_s or time is None:
             return False
         return abs(time * track.unit + self._offset_s - track.end_s) <= _JOIN_S
 
     def _hold(self, packet: Any, track: _Track) -> list[Any]:
-        """Keep a packet back, unless the jump is clear now."""
+        """Hold a packet back, unless the jump is clear now."""
         pending, index = self._pending, packet.stream.index
         assert pending is not None
         pending.held.append(packet)
@@ -270,7 +267,10 @@ class Continuity:
         if fresh is not None and fresh.jump(packet):
             pending.held.pop()
             ready = self._settle(pending)
-            return [*ready, *self._take(packet, index, self._tracks[index])]  # jumps once more
+            return [
+                *ready,
+                *self._take(packet, index, self._tracks[index]),
+            ]  # the track jumps again
         if fresh is None and track.votes and track.jump(packet):
             fresh = pending.fresh[index] = track.begun_anew(track.offset_s)
             _forget_old_dts(packet)
@@ -286,7 +286,7 @@ class Continuity:
         return self._settle(pending) if pending.is_clear else []
 
     def _settle(self, pending: _Pending) -> list[Any]:
-        """Decide what the jump was, and let the packets that were held back go."""
+        """Decide which tracks jumped, and release the packets held back."""
         self._pending = None
         old_end_s = self._tracks[pending.index].end_s
         others_go_on = bool(pending.went_on - set(pending.fresh))
@@ -304,7 +304,7 @@ class Continuity:
         return pending.held
 
     def _is_gap(self, pending: _Pending, others_go_on: bool) -> bool:
-        """Whether the tracks that jumped ahead only had nothing for a while."""
+        """Whether the tracks that jumped ahead only had a pause."""
         if pending.by < 0:
             return False
         if others_go_on:
@@ -313,7 +313,7 @@ class Continuity:
         return len(pending.alive) == 1 and not self._may_jump and gap_s < _AHEAD_ALONE_S
 
     def _begin_anew(self, pending: _Pending, others_go_on: bool) -> None:
-        """Give the tracks that jumped the offset by which none begins before its own end."""
+        """Give the tracks that jumped the smallest offset with which none begins before its own end."""
         first = self._tracks[pending.index]
         needed_s = max(
             self._tracks[index].end_s - fresh.first * fresh.unit
@@ -327,7 +327,7 @@ class Continuity:
         for index, fresh in pending.fresh.items():
             fresh.move_to(self._offset_s)
             self._tracks[index] = fresh
-        if not others_go_on:  # those that are late follow when they jump
+        if not others_go_on:  # late tracks follow when they jump
             for index, track in self._tracks.items():
                 if index not in pending.alive:
                     track.move_to(self._offset_s)
@@ -335,7 +335,7 @@ class Continuity:
         self.jumps.append(Jump(at_s, by_s, is_wrap))
 
     def _nearest(self, packet: Any, track: _Track, near_s: Fraction) -> int:
-        """Of a track of texts or data the offset, old or new, that brings a packet nearest to the jump."""
+        """For a track of text or data, the old or new offset with which a packet is nearest to the jump."""
         time = _time(packet)
         old = round(self._before_s / track.unit)
         if time is None:
@@ -345,7 +345,7 @@ class Continuity:
 
 
 def _wrap_near(offset_s: Fraction) -> Fraction:
-    """The length of a counter that explains an offset, 0 for none."""
+    """The length of a counter that explains an offset; 0 for none."""
     return next((s for s in _WRAPS_S if abs(offset_s - s) < _WRAP_TOLERANCE_S), Fraction(0))
 
 
@@ -355,7 +355,7 @@ def _time(packet: Any) -> int | None:
 
 
 def shown(packet: Any) -> Any:
-    """A copy of a packet without the mark that it is not to be shown."""
+    """A copy of a packet without the flag that hides it."""
     made: Any = av.Packet(bytes(packet))
     made.stream, made.time_base = packet.stream, packet.time_base
     made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
@@ -364,7 +364,7 @@ def shown(packet: Any) -> Any:
 
 
 def _forget_old_dts(packet: Any) -> None:
-    """Of Matroska, FFmpeg makes decoding times from presentation times before and behind the jump."""
+    """Correct decoding times that FFmpeg derives, for Matroska, from presentation times on both sides of a jump."""
     if packet.pts is None or packet.dts is None:
         return
     if abs(packet.pts - packet.dts) * packet.time_base > _APART_S:

@@ -1,4 +1,4 @@
-"""Packets to images: a decoder that survives damage, and a deinterlacer."""
+"""Decodes packets into images, also damaged ones, and deinterlaces."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from vderain.media.frames.planes import (
 from vderain.media.frames.timing import FrameClock
 
 MAX_CONSECUTIVE_FAILURES = 500
-_BLANK = 32  # pixels; the size of an image that asks the filter what it takes
+_BLANK = 32  # pixels; size of an image that tests which formats the filter takes
 
 
 class Decoder:
-    """Decodes one stream; damaged packets are counted and passed over, and the decoder lives on.
+    """Decodes one stream; counts damaged packets and continues behind them.
 
-    Damaged images are counted and come all the same, since most of such an image is often sound.
+    Damaged images are counted and returned, since most of such an image is often sound.
 
-    ``take_gap`` tells whether images were lost or damaged since it was asked last. Raises SourceError after
+    ``take_gap`` returns whether images were lost or damaged since its last call. Raises SourceError after
     MAX_CONSECUTIVE_FAILURES packets in a row without an image. Frames of more than ``most_pixels`` count as damaged.
     """
 
@@ -51,7 +51,7 @@ class Decoder:
             self._context.thread_type, self._context.thread_count = "NONE", 1
         else:
             self._context.thread_type = "AUTO"
-        # Without it, a crop on the left that is no multiple of the alignment is left out.
+        # Without it, FFmpeg ignores a crop on the left that is no multiple of the alignment.
         self._context.flags |= Flags.unaligned
         self._name = name
         self._stats = stats
@@ -61,7 +61,7 @@ class Decoder:
         self._counted: tuple[int | None, int | None] = (None, None)
 
     def count_within(self, start_pts: int | None, end_pts: int | None) -> None:
-        """Count only damage with ``start_pts <= pts < end_pts``; what lies around it, others count."""
+        """Count damage with ``start_pts <= pts < end_pts`` alone; other sources count the rest."""
         self._counted = start_pts, end_pts
 
     def decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
@@ -69,19 +69,19 @@ class Decoder:
         if packet is not None:
             self._clock.sent(packet.dts)
         try:
-            pictures: list[av.VideoFrame] = self._context.decode(packet)
+            images: list[av.VideoFrame] = self._context.decode(packet)
         except av.FFmpegError as error:
             self.failed(error, None if packet is None else packet.pts)
             self._clock.lost()
             return []
-        if pictures:
+        if images:
             self._failures = 0
-        corrupt = [image.pts for image in pictures if image.is_corrupt]
+        corrupt = [image.pts for image in images if image.is_corrupt]
         counted = sum(map(self._counts, corrupt))
         self._stats.decode_failures += counted
         self._stats.damaged_frames += counted
         self._gap = self._gap or bool(corrupt)
-        return pictures
+        return images
 
     def failed(self, error: av.FFmpegError, pts: int | None = None) -> None:
         """Count a failure of the decoder at a packet, or of the demuxer before it."""
@@ -108,12 +108,12 @@ class Decoder:
 
 
 class Images:
-    """What a decoder makes of packets, deinterlaced where there is a filter for it.
+    """The images of a decoder, deinterlaced where there is a filter for it.
 
     Attributes:
-        interlaced: how many came in fields.
-        on_gpu: how many came on a GPU.
-        pix_fmt: FFmpeg's name of the first one's pixel format, "" before that.
+        interlaced: number of interlaced images.
+        on_gpu: number of images on a GPU.
+        pix_fmt: FFmpeg's name of the first image's pixel format; "" before it.
 
     """
 
@@ -124,11 +124,11 @@ class Images:
 
     @property
     def note(self) -> str:
-        """What was converted for the filter, for the report; "" for nothing."""
+        """The filter's conversion, for the report; "" for none."""
         return "" if self._filter is None else self._filter.note
 
     def push(self, packet: av.Packet[Any] | None) -> Iterator[av.VideoFrame]:
-        """What a packet completes; None completes what is held back."""
+        """The images that a packet completes; None completes those held back."""
         for image in self._decoder.decode(packet):
             self.interlaced += image.interlaced_frame
             self.pix_fmt = self.pix_fmt or pix_fmt_of(image)
@@ -142,10 +142,10 @@ class Images:
 
 
 class Deinterlacer:
-    """libavfilter's bwdif: one image for one, times kept; progressive images keep their samples.
+    """libavfilter's bwdif: one image for each image, times kept; progressive images keep their samples.
 
-    A pixel format that bwdif does not take is first converted to the nearest that it takes, which
-    ``note`` says where it is more than another order of the same samples, "" for nothing.
+    A pixel format that bwdif does not take is converted to the nearest that it takes. ``note`` names the
+    conversion; "" where samples are at most rearranged.
     """
 
     def __init__(self, time_base: Fraction) -> None:
@@ -177,7 +177,7 @@ class Deinterlacer:
         self._graph = self._shape = None
 
     def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
-        """The image in a format that bwdif takes, its colour tags as they came."""
+        """The image in a format that bwdif takes, with unchanged colour tags."""
         name = image.format.name
         if name not in self._taken:
             self._taken[name] = _nearest_taken(name)
@@ -196,13 +196,13 @@ class Deinterlacer:
                 image: Any = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            # The filter counts in fields, at half the unit.
+            # The filter counts in fields, so that its unit is half as long.
             ratio = image.time_base / self._time_base
             image.pts = round(image.pts * ratio) if image.pts is not None else None
             image.duration = round(image.duration * ratio)
             image.time_base = self._time_base
             assert self._shape is not None
-            image.color_range, image.colorspace = self._shape[3:]  # it tags RGB itself
+            image.color_range, image.colorspace = self._shape[3:]  # the filter changes tags of RGB
             yield image
 
 
@@ -220,7 +220,7 @@ def _nearest_taken(name: str) -> str:
 
 
 def _takes(name: str) -> bool:
-    """Whether bwdif gives back this pixel format; for others libavfilter inserts a conversion."""
+    """Whether bwdif returns this pixel format; for others libavfilter inserts a conversion."""
     try:
         graph = _build(_BLANK, _BLANK, name, Fraction(1, 25))
         blank = av.VideoFrame(_BLANK, _BLANK, name)
@@ -228,7 +228,7 @@ def _takes(name: str) -> bool:
         graph.push(blank)
         graph.push(None)
         image: Any = graph.pull()
-    except (av.FFmpegError, ValueError):  # not every name that can be made is a format
+    except (av.FFmpegError, ValueError):  # not every name made here is a format
         return False
     return bool(image.format.name == name)
 

@@ -1,4 +1,4 @@
-"""Between PyAV's images and planes: views on the way in, one copy per plane on the way out."""
+"""Converts between PyAV's images and planes: views when reading, one copy per plane when writing."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _PLANAR = re.compile(r"(yuvj?|yuva|gray|gbr|gbra)(420|422|440|444)?p?(9|10|12|14
 _LIMITED_RANGE = 1
 _BT709 = 1
 SURFACES = {8: "nv12", 10: "p010le"}  # bit depth -> how GPUs lay out a 4:2:0 image
-_BLOCK = 16  # pixels; a size at which every subsampling shows
-# Formats that hold the same samples in another order: no word about them is needed in a report.
+_BLOCK = 16  # pixels; a size that every subsampling divides
+# Formats with the same samples in another order; reports do not mention their conversion.
 _REPACKED = re.compile(r"(nv12|nv16|nv24|p[024]1[0-6]|yuyv422|uyvy422|yvyu422|y210|.*be)(le|be)?")
 
 
 def display_matrix(image: av.VideoFrame) -> tuple[int, ...] | None:
-    """FFmpeg's nine integers that say how an image stands; None where it says nothing."""
+    """FFmpeg's nine integers of the display matrix; None where an image has none."""
     for data in side_data_of(image):
         if data.type.name == "DISPLAYMATRIX":
             return tuple(memoryview(bytes(data)).cast("i"))
@@ -43,10 +43,10 @@ def display_matrix(image: av.VideoFrame) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A pixel format whose planes are what a Frame holds.
+    """A pixel format whose planes a Frame can hold.
 
-    ``order`` names FFmpeg's planes that become the frame's planes; ``alpha`` the plane of the
-    transparency, or None.
+    ``order`` has the indices of FFmpeg's planes for the frame's planes; ``alpha`` is the plane of transparency,
+    or None.
     """
 
     pix_fmt: str
@@ -120,27 +120,27 @@ class Scaler:
         self._reformatter = VideoReformatter()
 
     def repacked(self, image: av.VideoFrame, pix_fmt: str, span: int) -> av.VideoFrame:
-        """The image in another pixel format; ``span``, its range, stays, 0 being limited."""
+        """The image in another pixel format; ``span``, its range, is kept; 0 is limited."""
         span = span or _LIMITED_RANGE
         return self.convert(image, format=pix_fmt, src_color_range=span, dst_color_range=span)
 
     def convert(self, image: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
-        """The image in another format or range, in the words of ``VideoFrame.reformat``."""
-        # More threads write over each other's first rows: rows are padded less than they need.
+        """The image in another format or range, with the arguments of ``VideoFrame.reformat``."""
+        # Several threads would overwrite each other's first rows, since rows have too little padding.
         return self._reformatter.reformat(image, threads=1, **wanted)
 
 
 def pix_fmt_of(image: av.VideoFrame) -> str:
-    """The format of an image's samples, also of one on a GPU."""
+    """The pixel format of an image's samples, also of an image on a GPU."""
     return image.format.name if image.sw_format is None else image.sw_format.name
 
 
 def as_device_planes(
     image: av.VideoFrame, layout: PlaneFormat, download: Callable[[], tuple[Plane, ...]]
 ) -> DevicePlanes | None:
-    """The planes of a decoded image where they lie; None where they must be copied to the host.
+    """The planes of a decoded image on the GPU; None where they must be copied to the host.
 
-    That is: an image in the host's memory, of another layout than NV12 and P010, or of an odd size, whose last
+    They must be for an image in host memory, for other layouts than NV12 and P010, and for odd sizes, whose last
     chroma samples PyAV leaves out.
     """
     if image.sw_format is None or image.sw_format.name != SURFACES.get(layout.bit_depth):
@@ -152,10 +152,10 @@ def as_device_planes(
 
 
 class PlaneReader:
-    """Turns decoded images into planes.
+    """Converts decoded images to planes.
 
-    ``note`` says what was converted, "" for nothing. ``on_copy`` is called, by any thread, with every image that
-    comes down from a GPU, which may be long after it was read.
+    ``note`` names the conversion, "" for none. ``on_copy`` is called, by any thread, for every image that is
+    copied from a GPU, which may be long after it was read.
     """
 
     def __init__(self, on_copy: Callable[[], None] = lambda: None) -> None:
@@ -168,7 +168,7 @@ class PlaneReader:
     ) -> tuple[Sequence[Plane], Plane | None, PlaneFormat]:
         """Planes (H, W), alpha (H, W) or None, and their format; read-only views where possible.
 
-        An image on a GPU stays there where it can.
+        An image on a GPU stays there where that is possible.
         """
         name = pix_fmt_of(image)
         carrier = carrier_of(name)
@@ -199,7 +199,7 @@ class PlaneReader:
     def _downloaded(
         self, image: av.VideoFrame, carrier: Carrier, tags: ColorTags, layout: PlaneFormat
     ) -> tuple[Plane, ...]:
-        """The planes of an image that lies on a GPU; may be called by any thread."""
+        """The planes of an image on a GPU, copied to the host; any thread may call it."""
         self._on_copy()
         try:
             host = Scaler().repacked(image, carrier.pix_fmt, tags.range)
@@ -219,7 +219,7 @@ def _planes(image: av.VideoFrame, carrier: Carrier, layout: PlaneFormat) -> tupl
 
 
 def conversion_note(name: str, carrier: Carrier) -> str:
-    """What the report says of a conversion, "" where the samples stay as they are."""
+    """The note on a conversion, "" where samples are at most rearranged."""
     if _REPACKED.fullmatch(name) and carrier == carrier_of(name):
         return ""
     alpha = " with alpha" if carrier.alpha is not None else ""
@@ -233,13 +233,13 @@ def _samples(
     plane: Any = image.planes[index]
     rows: Plane = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     view = rows[: shape[0], : shape[1]]
-    view.flags.writeable = False  # decoders go on reading from the images they have given out
+    view.flags.writeable = False  # decoders still read from images that they returned
     return view
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an encoder takes: pixel format, and a size of at least the frame's."""
+    """The input of an encoder: pixel format, and a size of at least the frame's."""
 
     pix_fmt: str
     width: int
@@ -247,7 +247,7 @@ class Target:
 
 
 class PlaneWriter:
-    """Turns planes into images of one format, by copying where the encoder takes the layout."""
+    """Converts planes to images of one format; copies where the encoder takes the layout."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -289,7 +289,7 @@ class PlaneWriter:
 
 
 def tags_after(tags: ColorTags, layout: PlaneFormat, pix_fmt: str) -> ColorTags:
-    """The tags to write: as they came, but RGB that becomes YUV is BT.709, limited range."""
+    """The tags to write: unchanged, but RGB that becomes YUV is BT.709, limited range."""
     if layout.layout == "rgb" and carrier_of(pix_fmt).layout != "rgb":
         return replace(tags, range=_LIMITED_RANGE, matrix=_BT709)
     return tags

@@ -1,4 +1,4 @@
-"""Time in integers: presentation and decoding times for every frame."""
+"""Times in integers: presentation and decoding times for every frame."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-FAR_S = 10  # from where on the beginning of a clock is not that of a recording
-_REORDER = 16  # frames; no codec lets one wait for more before it is shown
+FAR_S = 10  # a clock that begins later than this did not begin with the recording
+_REORDER = 16  # frames; the most by which a codec stores a frame early
 
 
 class FrameClock:
-    """Gives every decoded picture a presentation time, strictly increasing, in ``time_base`` units.
+    """Gives every decoded image a presentation time, strictly increasing, in ``time_base`` units.
 
-    Times are carried as they came. Only a missing one is made up from the frame rate, and one that
-    does not increase is moved behind its predecessor; ``notes`` tells how many.
+    Times are kept. A missing one follows from the frame rate, and one that does not increase is moved behind the
+    one before; ``notes`` has the number of both.
 
     Args:
         sort_dts: for AVI, which stores one time per frame in decoding order: the times are right,
-            but belong to the frames in the order of their presentation.
+        but belong to the frames in the order of their presentation.
 
     """
 
@@ -31,23 +31,23 @@ class FrameClock:
         self._sort_dts = sort_dts
         self._waiting: list[int] = []
         self._last: int | None = None
-        self._anchor = 0  # the time that made-up times are counted from
+        self._anchor = 0  # estimated times count from this one
         self._since_anchor = 0
         self._made_up = 0
         self._moved = 0
 
     def sent(self, dts: int | None) -> None:
-        """A packet with this decoding time went into the decoder."""
+        """Note that a packet with this decoding time went into the decoder."""
         if self._sort_dts and dts is not None:
             heapq.heappush(self._waiting, dts)
 
     def lost(self) -> None:
-        """The decoder gave no picture for a packet."""
+        """Note that the decoder returned no image for a packet."""
         if self._waiting:
             heapq.heappop(self._waiting)
 
     def stamp(self, pts: int | None) -> int:
-        """The presentation time of the next picture, whose own is ``pts``."""
+        """The presentation time of the next image, whose own is ``pts``."""
         if self._sort_dts:
             pts = heapq.heappop(self._waiting) if self._waiting else None
         if pts is None:
@@ -65,7 +65,7 @@ class FrameClock:
 
     @property
     def notes(self) -> list[str]:
-        """What was made up or moved, for the report."""
+        """Estimated and moved times, for the report."""
         notes = []
         if self._sort_dts:
             notes.append("AVI stores no presentation times; they follow its frame rate")
@@ -81,14 +81,14 @@ class FrameClock:
 class DecodingTimes:
     """Gives copied video packets the decoding times that Matroska does not store.
 
-    Presentation times stay as they are; the decoding times are the same times in rising order, begun
-    so much earlier that none lies behind its own packet. Tracks that come with decoding times pass.
+    Presentation times are kept. The decoding times are the same times in rising order, moved so far back that
+    none is later than its packet's presentation time. Packets that have decoding times are passed on.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[Any] = deque()
         self._times: list[int] = []
-        self._made_up: bool | None = None  # unknown until the first packets have come
+        self._made_up: bool | None = None  # unknown until the first packets were seen
 
     def push(self, packet: Any) -> list[Any]:
         """The packets that are complete; as many as may be out of order are held back."""
@@ -104,13 +104,13 @@ class DecodingTimes:
         return [self._next()]
 
     def flush(self) -> list[Any]:
-        """What is still held back."""
+        """The packets held back."""
         if self._waiting and self._made_up is None:
             self._begin()
         return [self._next() for _ in range(len(self._waiting))]
 
     def _begin(self) -> None:
-        """Learn from the first packets, one or more, how far they are out of order."""
+        """Find from the first packets, one or more, how far they are out of order."""
         self._made_up = any(packet.dts is None for packet in self._waiting)
         times = sorted(packet.pts for packet in self._waiting)
         step = min((b - a for a, b in pairwise(times) if b > a), default=1)
@@ -122,7 +122,7 @@ class DecodingTimes:
     def _next(self) -> Any:
         packet = self._waiting.popleft()
         if self._made_up:
-            # Where later packets are further out of order than the first were.
+            # Later packets may be further out of order than the first ones.
             latest = min((other.pts for other in self._waiting), default=packet.pts)
             packet.dts = min(heapq.heappop(self._times), packet.pts, latest)
         return packet
@@ -141,7 +141,7 @@ def move(packet: Any, offset: int) -> None:
 def shift_to_show(
     first_s: Fraction, origin_s: Fraction, *, late_start: bool, early_start: bool
 ) -> Fraction:
-    """What is to be added to all times so that players show every frame, and soon.
+    """The offset of all times with which players show every frame, and begin soon.
 
     Args:
         first_s: the time of the first frame.

@@ -1,6 +1,6 @@
-"""Pictures that lie on a GPU, on their way to its encoder: handed over by DLPack, without a copy.
+"""Passes frames on a GPU to its encoder by DLPack, without a copy.
 
-Not yet run on a GPU; the tests run it on pictures of the same layout in the host's memory.
+Not yet run on a GPU; the tests run it on frames of the same layout in host memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PROBE_PX = 256
 
 
 class SurfaceWriter:
-    """Hands pictures that lie on a GPU to its encoder; ``pix_fmt`` is what the encoder is to be told."""
+    """Passes frames on a GPU to its encoder; ``pix_fmt`` is the encoder's pixel format."""
 
     def __init__(self, planes: DevicePlanes) -> None:
         kind, number = planes.device
@@ -35,18 +35,18 @@ class SurfaceWriter:
         self.written = 0
 
     def takes(self, planes: object) -> TypeGuard[DevicePlanes]:
-        """Whether ``write`` does."""
+        """Whether ``write`` passes frames without a copy."""
         return isinstance(planes, DevicePlanes) and planes.device == self._device
 
     def write(self, planes: DevicePlanes) -> av.VideoFrame:
-        """A picture over the same memory, which it keeps alive until the encoder is done with it."""
+        """An image over the same memory, which it keeps alive until the encoder has read it."""
         self.written += 1
         parts: tuple[Any, Any] = (planes.luma, planes.chroma)
         return av.VideoFrame.from_dlpack(parts, format=self._name, cuda_context=self._context)
 
 
 def fits_surface(planes: object, target: Target) -> TypeGuard[DevicePlanes]:
-    """Whether pictures may go to the encoder from where they lie, without padding or another bit depth."""
+    """Whether the encoder can read frames on the GPU, without padding or another bit depth."""
     if not isinstance(planes, DevicePlanes) or planes.format.bit_depth not in SURFACES:
         return False
     names = {8: ("yuv420p", "nv12"), 10: ("yuv420p10le", "p010le")}
@@ -55,7 +55,7 @@ def fits_surface(planes: object, target: Target) -> TypeGuard[DevicePlanes]:
 
 
 def why_not_from_device(encoder: Encoder) -> str | None:
-    """Open the encoder for pictures on the GPU: None where that works, else the reason."""
+    """Open the encoder for frames on the GPU: None where that works, else the reason."""
     if not encoder.name.endswith("_nvenc"):
         return "it is no encoder of a GPU"
     words: list[tuple[int, str, str]] = []

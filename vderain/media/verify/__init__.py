@@ -1,1 +1,1 @@
-"""Whether an output holds what its source held: frames, tracks, and what else a file holds."""
+"""Verifies that an output holds what its source held: frames, tracks, tags, boxes."""

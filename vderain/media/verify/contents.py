@@ -1,4 +1,4 @@
-"""What the packets of a file show: the times of its frames, its tracks and their content."""
+"""The contents of a file by its packets: times of its frames, and its other tracks."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from vderain.media.io.open import (
 
 @dataclass(slots=True)
 class Other:
-    """A track other than the video; ``digest`` is fed with all payloads of sound, ``shown`` with those that play."""
+    """A track other than the video; ``digest`` is of all payloads of sound, ``shown`` of those that are played."""
 
     index: int
     kind: str
     codec: str
     name: str
     packets: int = 0
-    begin_s: Fraction | None = None  # of what plays
+    begin_s: Fraction | None = None  # of the packets that are played
     end_s: Fraction = Fraction(0)
     digest: Any = field(default_factory=hashlib.blake2b)
     shown: Any = field(default_factory=hashlib.blake2b)
 
     def play(self, packet: Any) -> None:
-        """Learn when the track begins and ends."""
+        """Note when the track begins and ends."""
         if packet.pts is None or packet.is_discard or not packet.time_base:
             return
         begin_s = packet.pts * Fraction(packet.time_base)
@@ -44,19 +44,19 @@ class Other:
         self.end_s = max(end_s, self.end_s)
 
     def move(self, shift_s: Fraction) -> None:
-        """All times are to be later by as much."""
+        """Move all times later by this much."""
         self.begin_s = None if self.begin_s is None else self.begin_s + shift_s
         self.end_s += shift_s
 
     @property
     def contents(self) -> set[bytes]:
-        """What its sound is, with and without what an edit list hides, which outputs may leave out."""
+        """Digests of its sound, with and without packets that an edit list hides, which outputs may leave out."""
         return {self.digest.digest(), self.shown.digest()}
 
 
 @dataclass(slots=True)
 class Contents:
-    """What the packets of a file show: ``times`` of the video in ``unit`` seconds, and of each other track."""
+    """The contents of a file: ``times`` of the video in ``unit`` seconds, and each other track."""
 
     path: str
     video_index: int
@@ -95,7 +95,7 @@ class Contents:
         return contents
 
     def add(self, packet: Any, index: int | None = None) -> None:
-        """Take the next packet, of the track ``index`` where that is not its own."""
+        """Add the next packet; ``index`` is its track where the packet has another one."""
         index = packet.stream.index if index is None else index
         if index == self.video_index:
             if packet.pts is not None and not packet.is_discard:
@@ -111,12 +111,12 @@ class Contents:
                     other.shown.update(payload)
 
     def sorted(self) -> Contents:
-        """With the times in the order in which the frames are shown."""
+        """With the times in the order of display."""
         return replace(self, times=array("q", sorted(self.times)))
 
 
 def _sound(payload: bytes, codec: str) -> bytes:
-    """A packet of sound without the header that MPEG-TS puts before each of AAC."""
+    """A packet of sound without the header that MPEG-TS puts before AAC."""
     if codec == "aac" and len(payload) > 7 and payload[0] == 0xFF and payload[1] >> 4 == 0xF:
         return payload[7 if payload[1] & 1 else 9 :]
     return payload

@@ -1,4 +1,4 @@
-"""What a file holds besides its packets, so that a source and its output can be compared."""
+"""Properties of a file besides its packets, for the comparison of a source and its output."""
 
 from __future__ import annotations
 
@@ -19,41 +19,39 @@ from vderain.media.io.formats import portable_metadata
 from vderain.media.io.open import is_container_track, open_container, pick_video
 
 _CROP = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # Matroska: bottom, top, left, right
-# Of the side data of frames, what belongs to the view and not to the coding, with words for people.
+# Side data of frames that belongs to the view and not to the coding, with words for reports.
 _VIEWS = {
     "SPHERICAL": "spherical view",
     "STEREO3D": "stereo view",
     "ICC_PROFILE": "colour profile (ICC)",
     "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment of HDR",
 }
-# By what words ``differences`` calls what belongs to the view.
+# Words by which ``differences`` names properties of the view.
 VIEW_WORDS = frozenset({"crop", "transparency", *(text.split()[0] for text in _VIEWS.values())})
-# Tags that are compared as something else, or that each container writes itself.
+# Tags that are compared as other properties, or that each container writes itself.
 _OTHER_TAGS = frozenset(
     {"timecode", "alpha_mode", "stereo_mode", "rotate", "service_name", "service_provider"}
 )
 _UNKNOWN_LANGUAGES = frozenset({"", "und"})
-_RATE_APART = (
-    8  # how many times a nominal frame rate may differ from the real one, which is uneven in some
-)
+_RATE_APART = 8  # factor between a nominal and the real frame rate, which is uneven in some files
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file holds besides its packets.
+    """The properties of a file besides its packets.
 
     Attributes:
-        tags: of the container, by their names in small letters, without those of its writer.
+        tags: of the container, by names in lower case, without those of its writer.
         chapters: how many.
         timecode: of the container or its video, None where there is none.
         nominal_rate: frames per second that the container names.
         pixel_shape: width by height of a pixel.
         turned: whether a display matrix turns the frames.
         crop: columns and rows that players hide, by sides.
-        views: kinds of side data of the first frame that say how it is seen.
+        views: kinds of the first frame's side data that belong to the view.
         transparent: whether the container says that frames have an alpha channel.
         languages: kind and language of the tracks that have one.
-        boxes: what an MP4 or MOV file holds besides, by kinds.
+        boxes: boxes of an MP4 or MOV file that FFmpeg does not read, counted by kind.
 
     """
 
@@ -83,7 +81,7 @@ class Facts:
     ) -> Facts:
         """Of an open input; ``views`` are the names of the first frame's side data.
 
-        ``tracks`` are those other than the video that count, by their index; None for all.
+        ``tracks`` are the indices of tracks that count besides the video; None for all.
         """
         tags = {key.lower(): value for key, value in portable_metadata(container.metadata).items()}
         rate = video.guessed_rate or video.average_rate
@@ -126,9 +124,9 @@ class Facts:
 def differences(
     source: Facts, output: Facts, real_rate: Fraction | None
 ) -> Iterator[tuple[str, str]]:
-    """What an output lacks that its source has: a word that a loss has which names it, and a line.
+    """Properties that an output lacks: a word by which losses name the property, and a line.
 
-    ``real_rate`` is that of the frames, by their times.
+    ``real_rate`` is the frame rate by the frames' times.
     """
     lost = [key for key, value in source.tags.items() if not _is_held(key, value, output.tags)]
     if lost:
@@ -137,10 +135,10 @@ def differences(
         yield "chapter", f"chapters: {source.chapters - output.chapters} of {source.chapters}"
     if source.timecode and not output.timecode:
         yield "timecode", f"timecode {source.timecode}"
-    told = output.nominal_rate
+    named = output.nominal_rate
     is_right = real_rate and _is_near(source.nominal_rate, real_rate)
-    if told and real_rate and is_right and not _is_near(told, real_rate):
-        yield "frame rate", f"frame rate {float(real_rate):.5g}, the output says {float(told):.5g}"
+    if named and real_rate and is_right and not _is_near(named, real_rate):
+        yield "frame rate", f"frame rate {float(real_rate):.5g}, the output says {float(named):.5g}"
     if source.pixel_shape != output.pixel_shape:
         yield "shape of pixels", f"shape of pixels {source.pixel_shape}"
     if source.turned and not output.turned:
@@ -164,7 +162,7 @@ def differences(
 
 
 def _is_held(key: str, value: str, tags: Mapping[str, str]) -> bool:
-    """Whether a tag is among those of an output, be it with the language behind its name."""
+    """Whether an output has a tag, also with a language appended to its name."""
     plain = key.rpartition("-")[0] or key
     return value in (tags.get(key), tags.get(plain)) or (key == "creation_time" and key in tags)
 
@@ -186,7 +184,7 @@ def _languages(
 
 
 def _crop(video: Any) -> tuple[int, ...]:
-    """What players hide at the four sides; PyAV shows it only in what its Matroska muxer writes."""
+    """Rows and columns that players hide at the four sides, read from what PyAV's Matroska muxer writes."""
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="matroska") as container:

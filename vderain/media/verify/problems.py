@@ -1,4 +1,4 @@
-"""Whether an output holds all that its source held; read from the packets, decoded only where asked."""
+"""Compares an output with its source, by their packets; decodes only where asked."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from vderain.media.io.open import open_container, pick_video
 from vderain.media.verify.contents import Contents, Other
 from vderain.media.verify.facts import Facts, differences
 
-_SYNC_S = Fraction(1, 10)  # more than containers round, and than the run-up of a decoder
-_SHOWN = 3  # times that differ, in a message
+_SYNC_S = Fraction(1, 10)  # more than rounding of containers, and than the run-up of a decoder
+_SHOWN = 3  # number of differing frames that a message names
 
 
 def problems_of(
     source: str | Contents, output_path: str, *, frames: int | None = None, decode: bool = False
 ) -> list[str]:
-    """What an output lacks of its source, one line each; an empty list is a verified output.
+    """What an output lacks of its source, one line each; an empty list for a verified output.
 
-    Compared are the number of video frames (``frames``, where the source's packets are not what
-    counts), the time of each as exactly as the container holds it, the end, the other tracks, which
-    may stand beside the output, the content of all sound, and whether there is a timecode. Where the
-    source has another number of packets, each frame must have the time of one of them. ``decode`` also
-    decodes all video. Where a container holds no negative times, all may begin later by as much; a clock
-    that begins far from zero may begin there instead.
-    ``source`` is a path, or its contents where somebody has read it already.
+    It compares the number of video frames (with ``frames``, where that is given), the time of each as exactly as the
+    container stores it, the end, the other tracks, which may be in sidecars, the content of all sound, and whether
+    there is a timecode. Where the source has another number of packets, each frame must have the time of one of
+    them. ``decode`` also decodes all video. In a container without negative times, all times may be later by the
+    same amount; a clock that begins far from zero may begin at zero instead.
+    ``source`` is a path, or its contents where it was read before.
     """
     try:
         known = source if isinstance(source, Contents) else Contents.read(source)
@@ -65,12 +64,12 @@ def verified(
     """What an output lacks that no loss names yet, one line each.
 
     Args:
-        source: what the source holds besides its packets.
-        given: the frames and packets that went into the output; None where others compare them.
+        source: properties of the source besides its packets.
+        given: frames and packets that went into the output; None where others compare them.
         output_path: a complete file.
-        frames: how many went in.
+        frames: number of frames that went in.
         timed: whether the container stores times.
-        losses: what is named already.
+        losses: losses named so far.
 
     """
     try:
@@ -91,7 +90,7 @@ def verified(
 
 
 def _rate(contents: Contents) -> Fraction | None:
-    """Frames per second by their times, None for fewer than two."""
+    """Frames per second by their times; None for fewer than two."""
     if len(contents.times) < 2 or max(contents.times) == min(contents.times):
         return None
     lasts_s = (max(contents.times) - min(contents.times)) * contents.unit
@@ -99,7 +98,7 @@ def _rate(contents: Contents) -> Fraction | None:
 
 
 def _rising(times: array[int]) -> Iterator[int]:
-    """Times as frames get them: one that another frame had before lies behind it."""
+    """Times as frames get them: a repeated time is moved behind the one before."""
     last: int | None = None
     for time in times:
         last = time if last is None else max(time, last + 1)
@@ -122,7 +121,7 @@ def _frame_problems(source: Contents, output: Contents, frames: int | None) -> I
     if late > tolerance or (late < 0 and begun >= FAR_S):
         shifts.append((late, tolerance + output.unit))
     if len(output.times) != len(source.times):
-        # The first frame may be one of those that are missing, so a late one alone shows no shift.
+        # The first frame may be one of the missing ones, so a late first frame alone shows no shift.
         wrong = min(_strangers(source, output, *shift) for shift in shifts)
         if wrong:
             yield f"{wrong} video frames have a time that no frame of the source has"
@@ -147,7 +146,7 @@ def _time_problems(
 
 
 def _strangers(source: Contents, output: Contents, shift: Fraction, tolerance: Fraction) -> int:
-    """How many frames of the output no frame of the source, each taken once, has the time of."""
+    """Number of the output's frames with a time that no frame of the source, each counted once, has."""
     strangers = place = 0
     for ours in output.times:
         at = ours * output.unit - shift
@@ -161,7 +160,7 @@ def _strangers(source: Contents, output: Contents, shift: Fraction, tolerance: F
 
 
 def _end_problems(source: Contents, output: Contents, shift: Fraction) -> Iterator[str]:
-    """Whether the last frame stays as long; containers that store no durations guess them."""
+    """Whether the last frame lasts as long; containers without durations estimate it."""
     count = len(source.times)
     if count < 2:
         return
@@ -174,7 +173,7 @@ def _end_problems(source: Contents, output: Contents, shift: Fraction) -> Iterat
 def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
     left = list(output.others.values())
     for track in source.others.values():
-        # A codec may have been converted for its container, but not that of sound.
+        # A container may have forced another codec, except for sound.
         found = next(
             (
                 other
@@ -198,7 +197,7 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
 
 
 def _sync_problems(source: Contents, output: Contents, track: Other, found: Other) -> Iterator[str]:
-    """Whether a track begins and ends where it did against the first frame."""
+    """Whether a track begins and ends at the same time relative to the first frame."""
     if track.begin_s is None or found.begin_s is None:
         return
     began_s = min(source.times) * source.unit
@@ -213,7 +212,7 @@ def _sync_problems(source: Contents, output: Contents, track: Other, found: Othe
 
 
 def _failures(path: str) -> int:
-    """Packets of the video that do not decode; negative, how many images are missing otherwise."""
+    """Number of video packets that fail to decode; negative, the number of images missing otherwise."""
     failures = sent = shown = 0
     with closing(open_container(path)) as container:
         stream = pick_video(container, path)
@@ -232,5 +231,5 @@ def _failures(path: str) -> int:
     return failures or min(0, shown - sent)
 
 
-def _intact(pictures: list[Any]) -> int:
-    return sum(not image.is_corrupt for image in pictures)
+def _intact(images: list[Any]) -> int:
+    return sum(not image.is_corrupt for image in images)

@@ -300,7 +300,7 @@ class VideoSource:
             return
         span = self._frame_span
         pts = self._clock.stamp(image.pts)
-        self._length.picture(pts * self._time_base, (image.duration or 0) * self._time_base)
+        self._length.image(pts * self._time_base, (image.duration or 0) * self._time_base)
         if span.is_late(pts):
             self._late += 1
             self._ended = self._is_over(pts)

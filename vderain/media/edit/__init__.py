@@ -1,1 +1,1 @@
-"""Video in segments: cut, assembled, verified and joined without encoding again."""
+"""Video in segments: cut, assembled and joined without encoding again."""

@@ -1,4 +1,4 @@
-"""The whole video from its parts: segments that were encoded, and packets copied from the source."""
+"""Assembles a video from encoded segments and from packets copied from the source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Copied", "Encoded", "Piece", "assemble", "copy_obstacle"]
 
 
 def copy_obstacle(index: VideoIndex, encode: EncodeOptions, output_path: str) -> str | None:
-    """Why packets of a source cannot stand beside encoded ones in this output; None where they can.
+    """Why packets of a source cannot be mixed with encoded ones in this output; None where they can.
 
     GOPs that are not closed cannot be copied either; ``assemble`` refuses them one by one.
     """
@@ -75,7 +75,7 @@ def _other_images(index: VideoIndex, encode: EncodeOptions) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What was written, and what the source held on the way, so that nobody needs to read it again to verify."""
+    """The report, and the source's contents read on the way, so that verifying needs no further reading."""
 
     report: SinkReport
     contents: Contents
@@ -89,11 +89,11 @@ def assemble(
     encode: EncodeOptions,
     known: Inspected | None = None,
 ) -> Assembled:
-    """Write the video of all pieces, in order, with all else that the source holds.
+    """Write the video of all pieces, in order, with everything else of the source.
 
-    Other tracks, chapters, tags, rotation come through as with a run; times stay. ``known`` is
-    what the source's packets tell, where somebody has read them already. The output has its name only
-    when it is complete. Raises SourceError, OptionError, and SinkError also for pieces that do not fit together.
+    Other tracks, chapters, tags and rotation are kept as in a run; times stay. ``known`` are the source's
+    packets, where they were read before. The output gets its name when it is complete. Raises SourceError,
+    OptionError, and SinkError also for pieces that do not fit together.
     """
     known = known or inspect(source_path)
     index = known.index
@@ -111,7 +111,7 @@ def assemble(
             info=source.info,
             template=template,
             overwrite=encode.overwrite,
-            compares=False,  # the caller compares what the source holds
+            compares=False,  # the caller compares with the source's contents
         )
         try:
             _begin(output, encode, container, source, parts)
@@ -175,7 +175,7 @@ def _begin(
 
 
 def _fill(output: Output, known: Inspected, packets: Iterator[Any]) -> None:
-    """Write the video, and between it the packets of all other tracks of a file, in the order of time."""
+    """Write the video, and the packets of all other tracks of a file in between, in the order of time."""
     unit = known.index.time_base
     shift = round(output.shift_s / unit)
 
@@ -200,7 +200,7 @@ def _fill(output: Output, known: Inspected, packets: Iterator[Any]) -> None:
 
 
 def _others(known: Inspected) -> Iterator[Any]:
-    """The packets of the other tracks; the video is passed over where the clock does not need it."""
+    """The packets of the other tracks; video is skipped where the clock does not need it."""
     path, video_index = known.index.path, known.contents.video_index
     is_steady = not known.index.jumps
     with closing(open_container(path)) as container:

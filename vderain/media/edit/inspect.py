@@ -1,4 +1,4 @@
-"""A source read once, before it is cut: what its packets tell serves to cut it and to verify the output."""
+"""Reads the packets of a source once; the result serves to cut it and to verify its output."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vderain.media.io.open import open_container, pick_video
 from vderain.media.io.survey import Survey, believable_rate, rate_of
 from vderain.media.verify.contents import Contents
 
-_FIRST = 120  # frames whose distances tell the rate, where the container does not
-_REORDER = 16  # the latest of them may still have others before them
+_FIRST = 120  # frames whose distances give the rate, where the container has none
+_REORDER = 16  # of these frames, the latest may lack earlier ones
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What one reading of all packets of a source told.
+    """The result of reading all packets of a source.
 
     Attributes:
-        index: where its video can be cut.
-        contents: what an output must hold.
+        index: the places where its video can be cut.
+        contents: the contents that an output must hold.
         rate: frames per second.
-        losses: what is missing at its end.
+        losses: parts missing at its end.
 
     """
 
@@ -38,7 +38,7 @@ class Inspected:
 
     @property
     def survey(self) -> Survey:
-        """The same in the words of a source that is opened."""
+        """The same as a survey, for opening the source."""
         return Survey(self.index.frames, self._length_s, self.rate, self.index.jumps)
 
     @property
@@ -48,9 +48,9 @@ class Inspected:
 
 
 def inspect(path: str) -> Inspected:
-    """Read all packets of a file; decodes nothing.
+    """Read all packets of a file, without decoding.
 
-    Raises SourceError for what cannot be read, or whose frames have no times of their own.
+    Raises SourceError where it cannot be read, or its frames have no times.
     """
     with closing(open_container(path)) as container, closing(Inspector(path)) as inspector:
         clock = Continuity(container)
@@ -60,7 +60,7 @@ def inspect(path: str) -> Inspected:
 
 
 class Inspector:
-    """Learns from the packets that somebody reads of a file, all of them. Raises as ``inspect``."""
+    """Inspects packets of a file that the caller reads, all of them. Raises as ``inspect``."""
 
     def __init__(self, path: str) -> None:
         self._container = open_container(path)  # for its header
@@ -74,7 +74,7 @@ class Inspector:
         self._ends = _Ends()
 
     def add(self, packet: Any) -> None:
-        """Take the next packet."""
+        """Add the next packet."""
         of_video = packet.stream.index == self._stream.index
         self._contents.add(packet)
         self._ends.add(packet, of_video=of_video)
@@ -82,7 +82,7 @@ class Inspector:
             self._indexer.add(packet)
 
     def result(self, jumps: Sequence[Jump]) -> Inspected:
-        """At the end, where the file's clock made these jumps."""
+        """The result, after the last packet, with these jumps of the file's clock."""
         index = self._indexer.index(jumps)
         rate = believable_rate(self._stream) or _rate(self._contents)
         length = Length(self._container, self._stream, rate)
@@ -95,7 +95,7 @@ class Inspector:
 
 
 class _Ends:
-    """Where the tracks end."""
+    """The end of the last track."""
 
     def __init__(self) -> None:
         self._frames = 0
@@ -115,7 +115,7 @@ class _Ends:
         self._end_s = max(self._end_s, end_s)
 
     def losses(self, length: Length, rate: Fraction | None) -> list[str]:
-        """What the container promised and did not hold."""
+        """Losses: parts that the container announced and did not have."""
         is_known = self._end_s > self._last_s
         length.add(
             self._frames, self._end_s if is_known else self._last_s + 1 / (rate or Fraction(25))
@@ -125,6 +125,6 @@ class _Ends:
 
 
 def _rate(contents: Contents) -> Fraction | None:
-    """By the first frames, without those that may have others before them."""
+    """The rate by the first frames, without those that may lack earlier ones."""
     first = sorted(contents.times[:_FIRST])
     return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, contents.unit)

@@ -1,4 +1,4 @@
-"""Files of one recording become one file: packets are copied, times moved, nothing is encoded again."""
+"""Joins files of one recording to one file: copies packets and moves their times, without encoding."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ from vderain.media.io.urls import redact
 from vderain.media.output import Output
 from vderain.options import EncodeOptions
 
-_CODECS = ("h264", "hevc", "av1", "ffv1")  # what is written here
-_OVERLAP_S = 0.1  # of sound between neighbours: more than that is told as a loss
+_CODECS = ("h264", "hevc", "av1", "ffv1")  # those that vderain writes
+_OVERLAP_S = 0.1  # of sound between parts; a longer one is reported as a loss
 
 
 def join(parts: Sequence[str], output: str, *, overwrite: bool = False) -> SinkReport:
-    """Write the videos ``parts``, in this order, to ``output`` as one without a gap.
+    """Write the videos ``parts``, in this order, to ``output`` as one video without gaps.
 
-    All tracks that every part has are copied packet by packet. The times of each part are moved so that
-    its video begins where that of the part before ends; chapters move along. Tags are those of the first.
-    The parts stay. Where sound of two parts overlaps, as far as packets reach over the cut, what comes
-    second is left out.
+    Tracks that every part has are copied packet by packet. The times of each part are moved so that its video
+    begins where that of the part before ends; chapters move along. Tags are those of the first part. The parts
+    are kept. Where sound of two parts overlaps, the second part's is left out.
 
-    Raises OptionError for fewer than two parts, SourceError for one that cannot be read, and SinkError
-    where parts differ in codec, size, pixel format, parameter sets, time base or the kind of a track, or
-    where the output cannot be written; nothing is left under its name then.
+    Raises OptionError for fewer than two parts, SourceError for one that cannot be read, and SinkError where
+    parts differ in codec, size, pixel format, parameter sets, time base or the kind of a track, or where the
+    output cannot be written; no file is left under its name then.
     """
     if len(parts) < 2:
         raise OptionError(f"{output}: is to be joined of {len(parts)} files; name two or more")
@@ -69,7 +68,7 @@ def _codec_of(part: _Part) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """What must be the same in all parts, in words of messages."""
+    """Properties that must be the same in all parts, in words for messages."""
 
     codec: str
     size: str
@@ -80,10 +79,10 @@ class _Video:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part as its packets tell; times in units of its video.
+    """A part by its packets; times in units of its video.
 
-    ``tracks`` are those beside the video, by what they are and the how many-th of that kind: their
-    indexes and what decoders need to know of them. ``shift`` is added to its times.
+    ``tracks`` are the other tracks, keyed by (kind, index within the kind): their indices and the parameters
+    that decoders need. ``shift`` is added to its times.
     """
 
     path: str
@@ -154,13 +153,13 @@ def _extent(container: Any, stream: Any, path: str) -> tuple[int, int, int]:
     if not times:
         raise SourceError(f"{path}: holds not one frame of video; leave it out")
     times.sort()
-    if last_end <= times[-1]:  # the container does not say how long its last frame is shown
+    if last_end <= times[-1]:  # the container has no duration of its last frame
         last_end = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1)
     return len(times), times[0], last_end
 
 
 def _placed(parts: list[_Part]) -> list[_Part]:
-    """The parts with their shifts; the first stays where it is."""
+    """The parts with their shifts; the first is not moved."""
     placed: list[_Part] = []
     end = parts[0].start_pts
     for part in parts:
@@ -196,14 +195,14 @@ def _refuse(part: _Part, first: _Part, differs: str) -> None:
 
 @dataclass(slots=True)
 class _Sound:
-    """One audio track so far: which packets of the next part go on from its end."""
+    """An audio track of the output; decides which packets of the next part continue it."""
 
-    left_out_s: Fraction = Fraction(0)  # of the part in work
+    left_out_s: Fraction = Fraction(0)  # of the current part
     _end: int | None = None  # in the track's time base
     _at_cut: bool = False
 
     def begin(self) -> None:
-        """The packets of another part come now."""
+        """Begin with the packets of another part."""
         self.left_out_s = Fraction(0)
         self._at_cut = self._end is not None
 
@@ -212,8 +211,8 @@ class _Sound:
         duration = packet.duration or 0
         if self._at_cut and self._end is not None:
             if packet.is_discard:
-                return False  # the run-up of an encoder, which nobody is to hear
-            if packet.pts + duration / 2 < self._end:  # most of it lies beside the sound before
+                return False  # the run-up of an encoder, which is not played
+            if packet.pts + duration / 2 < self._end:  # most of it overlaps with copied sound
                 self.left_out_s += duration * packet.time_base
                 return False
             self._at_cut = False
@@ -222,7 +221,7 @@ class _Sound:
 
 
 class _Joining:
-    """One output while parts are copied into it; ``first`` is the first part, open."""
+    """The output while parts are copied into it; ``first`` is the first part, open."""
 
     def __init__(self, parts: list[_Part], first: Any, output: str, *, overwrite: bool) -> None:
         self._parts = parts
@@ -291,14 +290,14 @@ class _Joining:
         self._report_sound(part)
 
     def _copy_frame(self, packet: Any, unit: Fraction) -> None:
-        packet.dts = None  # computed again, so that it rises over the cut too
-        packet.stream = self._output.stream  # its own is gone before it is written
+        packet.dts = None  # computed again, so that it rises across the cut too
+        packet.stream = self._output.stream  # its own is closed before it is written
         pts, duration = packet.pts, packet.duration or 0
         self._video.write(packet)
         self._output.note_frame(pts, duration, unit)
 
     def _takes(self, packet: Any, place: int) -> bool:
-        """Whether a packet of a track beside the video is copied: all but sound that overlaps."""
+        """Whether a packet of another track is copied: all packets but those of overlapping sound."""
         if packet.stream.type != "audio" or packet.pts is None:
             return True
         return self._sounds.setdefault(place, _Sound()).takes(packet)
@@ -313,7 +312,7 @@ class _Joining:
 
 
 def _info(part: _Part, container: Any) -> StreamInfo:
-    """What an output learns of its first part."""
+    """The properties that an output takes from its first part."""
     stream = container.streams[part.video_index]
     context = stream.codec_context
     return StreamInfo(
@@ -324,7 +323,7 @@ def _info(part: _Part, container: Any) -> StreamInfo:
 
 
 def _template(parts: list[_Part], container: Any, losses: list[str]) -> Template:
-    """What goes with the output: tags of the first part, chapters of all, tracks that all parts have."""
+    """Contents of the output besides the video: tags of the first part, chapters of all, tracks that all parts have."""
     first = parts[0]
     left_out = frozenset(
         stream.index for stream in container.streams if not _is_common(parts, stream, losses)
@@ -339,15 +338,15 @@ def _template(parts: list[_Part], container: Any, losses: list[str]) -> Template
 
 
 def _is_common(parts: list[_Part], stream: Any, losses: list[str]) -> bool:
-    """Whether a track of the first part is in all of them; ``losses`` gets the others."""
+    """Whether all parts have a track of the first part; ``losses`` gets the others."""
     if stream.index == parts[0].video_index or stream.type == "attachment":
         return True
     if stream.disposition & Disposition.attached_pic:
-        return True  # a cover: that of the first part
+        return True  # a cover of the first part
     keys = {index: key for key, (index, _) in parts[0].tracks.items()}
     key = keys.get(stream.index)
     if key is None:
-        return True  # bookkeeping, which mirror knows
+        return True  # bookkeeping, which mirror leaves out
     about = parts[0].tracks[key][1]
     for part in parts[1:]:
         if key not in part.tracks or part.tracks[key][1] != about:
@@ -369,7 +368,7 @@ def _chapters(parts: list[_Part]) -> Iterator[dict[str, Any]]:
 
 
 def _without_place(parts: list[_Part]) -> Iterator[str]:
-    """A loss for every track that the first part lacks, with the part where it begins."""
+    """A loss for every track that the first part lacks, with the part in which it begins."""
     known = set(parts[0].tracks)
     for part in parts[1:]:
         for key, (index, about) in part.tracks.items():
@@ -380,7 +379,7 @@ def _without_place(parts: list[_Part]) -> Iterator[str]:
 
 
 def _packets(packets: Iterator[Any], path: str) -> Iterator[Any]:
-    """Those that hold something. Raises SourceError where reading fails: what is joined is whole."""
+    """The packets that hold something. Raises SourceError where reading fails: parts are joined whole."""
     try:
         for packet in packets:
             if packet.size and packet.time_base:

@@ -1,4 +1,4 @@
-"""Encoded segments and copied GOPs as one sequence of video packets, with one header."""
+"""Encoded segments and copied GOPs as one sequence of video packets with one header."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """Whole closed GOPs of the source; times in its video's ``time_base``, the end exclusive."""
+    """Whole closed GOPs of the source; times in its video's ``time_base``, end exclusive."""
 
     start_pts: int
     end_pts: int
@@ -39,7 +39,7 @@ Piece = Encoded | Copied
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How packets are packed, and what is to be done to them; ``nals`` is None for other codecs."""
+    """The packing of packets, and the changes to make in them; ``nals`` is None for other codecs."""
 
     nals: NalFormat | None
     renumbering: Renumbering | None = None
@@ -52,9 +52,9 @@ class _Form:
         return () if self.nals is None else self.nals.sets
 
     def payload(self, packet: Any, *, sets: tuple[bytes, ...], begins: bool) -> bytes:
-        """The packet as the output gets it; keyframes bring ``sets``. Raises ValueError.
+        """The packet for the output; keyframes get ``sets``. Raises ValueError.
 
-        ``begins`` where another encoder's packets are ahead of this one.
+        ``begins`` where the packets before this one come from another encoder.
         """
         if self.nals is None:
             return bytes(packet)
@@ -72,14 +72,14 @@ class _Form:
 
 
 class Parts:
-    """The pieces of an output, checked; ``close`` closes the first of them, the ``template``.
+    """The checked pieces of an output; ``close`` closes the first of them, the ``template``.
 
     Raises SinkError for pieces that do not fit together, SourceError for one that cannot be read.
 
     Attributes:
         template: a stream with the size and format of the output's.
         extradata: the header of the output's video, with the parameter sets of all pieces.
-        copied_frames: how many packets came from the source so far.
+        copied_frames: number of packets copied from the source so far.
 
     """
 
@@ -127,7 +127,7 @@ class Parts:
                 first = packet.pts if latest is None else first
                 latest = packet.pts if latest is None else max(latest, packet.pts)
                 heapq.heappush(waiting, packet.pts)
-                # The times of presentation in order, as late as the deepest reordering asks.
+                # Presentation times in order, as late as the deepest reordering requires.
                 early = self._reorder - count
                 packet.dts = first - step * early if early > 0 else heapq.heappop(waiting)
                 if packet.pts == self._index.last_pts:
@@ -186,14 +186,14 @@ class Parts:
         return SinkError(f"{self._output}: cannot be assembled: {reason}")
 
     def _check(self, piece: Copied) -> None:
-        """Raise SinkError unless a piece is made of whole closed groups."""
+        """Raise SinkError unless a piece consists of whole closed GOPs."""
         gops = [g for g in self._index.gops if piece.start_pts <= g.start_pts < piece.end_pts]
         whole = gops and (gops[0].start_pts, gops[-1].end_pts) == (piece.start_pts, piece.end_pts)
         if not whole or not all(gop.is_closed for gop in gops):
-            raise self._misfit(f"{piece} is not made of whole closed groups of pictures")
+            raise self._misfit(f"{piece} is not made of whole closed GOPs")
 
     def _learn(self, segments: Sequence[str]) -> None:
-        """Settle how packets are changed, and what the header holds."""
+        """Decide how packets are changed, and what the header holds."""
         self._form = self._source_form = _Form(None)
         for path in segments:
             found = index_video(path)
@@ -214,11 +214,11 @@ class Parts:
         sets = dict.fromkeys((*self._source_form.sets, *self._form.sets))
         if sets:
             self.extradata = annex_b(sets)
-        # All of them: a player may land between two keyframes, and learn its sets from elsewhere.
+        # All of them: a player may seek between two keyframes, and needs the sets from the header then.
         self._repeated = tuple(sets) if self._repeat_sets else ()
 
     def _reconcile(self) -> None:
-        """Give the encoder's parameter sets numbers of their own where they would clash."""
+        """Give the encoder's parameter sets ids of their own where they would clash."""
         theirs, nals = self._source_form.sets, self._form.nals
         if nals is None or not theirs:
             return

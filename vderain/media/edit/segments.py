@@ -1,4 +1,4 @@
-"""Segments of a video in files of their own, until the whole is assembled."""
+"""Writes segments of a video to files of their own, until the whole is assembled."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vderain.media.sink import VideoSink
 from vderain.media.span import FrameSpan
 from vderain.options import EncodeOptions
 
-# Holds every time base and time exactly, and all that is encoded here.
+# NUT holds every time base and time exactly, and all codecs of vderain.
 _INTERMEDIATE = Container(
     *("nut", ("h264", "hevc", "av1", "ffv1")), rotates=True, negative_times=True, early_start=True
 )
-OFFSET_TAG = "pts_offset"  # what is to be added to the times in an intermediate file
-# By itself x264 takes as many as the machine has, and with them other decisions.
+OFFSET_TAG = "pts_offset"  # is added to the times in an intermediate file
+# By default x264 uses all cores of the machine, and its output depends on their number.
 _ENCODER_THREADS = 4
 
 
 class SegmentSink:
-    """FrameSink of one segment: its frames go into an intermediate file, all else is dropped.
+    """FrameSink of one segment: writes its frames to an intermediate file and drops everything else.
 
-    The file keeps times exactly, those before zero moved by its tag OFFSET_TAG, whatever its own
-    ``time_base``, and replaces one of the same name when it is complete. It begins with an image that
-    refers to nothing before, and all its groups are closed. What the source holds besides goes into the
-    assembled output. Raises SinkError and OptionError.
+    The file keeps times exactly, whatever its ``time_base``; times before zero are moved by its tag OFFSET_TAG. It
+    replaces one of the same name when it is complete. It begins with an image that refers to none before, and
+    all its GOPs are closed. Everything else of the source goes into the assembled output. Raises SinkError and
+    OptionError.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SegmentSink:
 
     @property
     def takes_device_planes(self) -> bool:
-        """Whether frames may come on the GPU, to be encoded there."""
+        """Whether frames may be on the GPU, to be encoded there."""
         return self._sink.takes_device_planes
 
     def write(self, item: Frame | PassedPacket) -> None:
@@ -66,5 +66,5 @@ class SegmentSink:
         return self._sink.finish()
 
     def abort(self) -> None:
-        """Drop what was written; does nothing after ``finish``."""
+        """Remove what was written; does nothing after ``finish``."""
         self._sink.abort()

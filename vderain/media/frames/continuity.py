@@ -267,10 +267,8 @@ class Continuity:
         if fresh is not None and fresh.jump(packet):
             pending.held.pop()
             ready = self._settle(pending)
-            return [
-                *ready,
-                *self._take(packet, index, self._tracks[index]),
-            ]  # the track jumps again
+            # The track may jump again.
+            return [*ready, *self._take(packet, index, self._tracks[index])]
         if fresh is None and track.votes and track.jump(packet):
             fresh = pending.fresh[index] = track.begun_anew(track.offset_s)
             _forget_old_dts(packet)

@@ -1,1 +1,1 @@
-"""Containers: opening, formats, encoders and the tracks that are copied."""
+"""Containers: opening, formats, encoders, the index of a video, and properties of inputs."""

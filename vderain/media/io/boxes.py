@@ -1,4 +1,4 @@
-"""Boxes of MP4 and MOV files, as far as they are needed to carry what FFmpeg does not read."""
+"""Boxes of MP4 and MOV files, as far as vderain copies what FFmpeg does not read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-_LARGEST_MOVIE = 1 << 30  # bytes; the index of days of video
-# Kind -> how many bytes stand before its children.
+_LARGEST_MOVIE = 1 << 30  # bytes; enough for the index of days of video
+# Kind -> number of bytes before its children.
 _PARENTS = {
     b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0, b"udta": 0, b"stsd": 8,
 }  # fmt: skip
@@ -18,12 +18,12 @@ ENTRY_HEADER = 16  # bytes of every sample entry: size, kind, reserved, index of
 
 
 class BoxError(ValueError):
-    """What is no box, or none that ends within its parent."""
+    """Data that is no box, or a box that does not end within its parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a box stands in a file: ``start`` and ``size`` in bytes, its header of ``header`` bytes included."""
+    """Position of a box in a file: ``start`` and ``size`` in bytes; its header of ``header`` bytes is included."""
 
     kind: bytes
     start: int
@@ -32,13 +32,13 @@ class Place:
 
     @property
     def end(self) -> int:
-        """The first byte behind it."""
+        """The first byte after it."""
         return self.start + self.size
 
 
 @dataclass(slots=True)
 class Box:
-    """A box in memory: ``data`` is all behind its header, or what stands before its ``children``."""
+    """A box in memory: ``data`` is all after its header, or the part before its ``children``."""
 
     kind: bytes
     data: bytes = b""
@@ -56,7 +56,7 @@ class Box:
         return [child for child in self.children if child.kind in kinds]
 
     def find(self, *path: bytes) -> Box | None:
-        """The first box below along a path of kinds."""
+        """The first box at a path of kinds below this one."""
         found = self
         for kind in path:
             below = found.all(kind)
@@ -67,7 +67,7 @@ class Box:
 
 
 def places(file: IO[bytes]) -> Iterator[Place]:
-    """The boxes of a file at its top, and as kind ``b""`` what stands behind the last one and is no box."""
+    """The top boxes of a file; as kind ``b""`` the data after the last one that is no box."""
     end = file.seek(0, 2)
     start = 0
     while start < end:
@@ -91,7 +91,7 @@ def read_movie(file: IO[bytes], place: Place) -> Box:
 
 
 def parse(kind: bytes, content: bytes) -> Box:
-    """A box of its content; of those that hold others and are needed, the children too. Raises BoxError."""
+    """A box with this content; its children are parsed where they are needed. Raises BoxError."""
     prefix = _PARENTS.get(kind)
     if prefix is None or len(content) < prefix:
         return Box(kind, content)
@@ -99,7 +99,7 @@ def parse(kind: bytes, content: bytes) -> Box:
 
 
 def children(content: bytes) -> Iterator[Box]:
-    """The boxes that follow each other in a content; zeros at its end are left out. Raises BoxError."""
+    """The boxes in a content, one after the other; zeros at its end are ignored. Raises BoxError."""
     start = 0
     while len(content) - start >= 8:
         if not any(content[start:]):
@@ -138,13 +138,13 @@ def tracks_of(movie: Box) -> dict[int, Box]:
 
 
 def sample_entries(track: Box) -> list[Box]:
-    """What describes the samples of a track."""
+    """The description of a track's samples."""
     table = track.find(b"mdia", b"minf", b"stbl", b"stsd")
     return table.children if table is not None else []
 
 
 def first_sample_entry(content: bytes) -> bytes:
-    """What describes the samples of the first track of a file in memory; b"" where nothing does."""
+    """The description of the samples of a file's first track, in memory; b"" without one."""
     file = io.BytesIO(content)
     for place in places(file):
         if place.kind == b"moov":
@@ -162,7 +162,7 @@ def entry_boxes(entry: Box) -> list[Box]:
 
 
 def with_entry_boxes(entry: Box, added: list[Box]) -> None:
-    """Put more boxes behind those of a visual sample entry."""
+    """Append boxes to those of a visual sample entry."""
     entry.data += b"".join(map(bytes, added))
 
 

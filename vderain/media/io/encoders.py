@@ -1,4 +1,4 @@
-"""The video encoders: names, defaults, limits, which open here, and what fits a frame."""
+"""The video encoders: names, defaults, limits, whether they open here, and what fits a frame."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _NVENC_PRESETS = tuple(f"p{number}" for number in range(1, 8))
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One of FFmpeg's encoders and what is to be known of it.
+    """An encoder of FFmpeg and its properties.
 
     Attributes:
         name: FFmpeg's name.
         codec: value of ``EncodeOptions.codec``.
         crf, max_crf: default and largest quality value, None where there is none.
         preset, presets: default and possible presets.
-        min_size: smallest width and height in pixels that opens.
+        min_size: smallest width and height in pixels.
         odd_sizes: whether 4:2:0 and 4:2:2 may have odd widths and heights.
         alpha: whether transparency is kept.
-        pixel_shape: whether the stream itself has the shape of pixels.
+        pixel_shape: whether the stream itself stores the pixel shape.
 
     """
 
@@ -53,7 +53,7 @@ class Encoder:
     pixel_shape: bool = False
 
 
-# The defaults of crf and preset; the help of EncodeOptions repeats them, and a test compares.
+# Defaults of crf and preset; the help of EncodeOptions repeats them, and a test compares both.
 ENCODERS = {
     encoder.codec: encoder
     for encoder in (
@@ -61,18 +61,18 @@ ENCODERS = {
         Encoder("libx265", "hevc", 19, 51, "fast", _X26X_PRESETS, min_size=16, pixel_shape=True),
         Encoder(
             *("libsvtav1", "av1", 24, 63, "8", tuple(str(number) for number in range(-1, 14))),
-            min_size=32,  # SVT-AV1 4.1 crashes now and then below about 25
+            min_size=32,  # SVT-AV1 4.1 sometimes crashes below about 25
             odd_sizes=True,
         ),
         Encoder("ffv1", "ffv1", odd_sizes=True, alpha=True),
         Encoder("rawvideo", "rawvideo", odd_sizes=True),
-        # Smaller images do not open on every generation of the hardware.
+        # Some generations of the hardware do not open for smaller images.
         Encoder("h264_nvenc", "h264_nvenc", 17, 51, "p5", _NVENC_PRESETS, min_size=160),
         Encoder("hevc_nvenc", "hevc_nvenc", 19, 51, "p5", _NVENC_PRESETS, min_size=160),
         Encoder("av1_nvenc", "av1_nvenc", 24, 63, "p5", _NVENC_PRESETS, min_size=192),
     )
 }
-# What may stand in for a layout, nearest first; those that hold less come last.
+# Replacements of a layout, nearest first; those that hold less come last.
 _LAYOUTS: dict[Layout, tuple[Layout, ...]] = {
     "yuv420": ("yuv420", "yuv422", "yuv444"),
     "yuv422": ("yuv422", "yuv444", "yuv420"),
@@ -94,7 +94,7 @@ _Y4M_PIX_FMTS = tuple(
 def encoder_for(options: EncodeOptions, muxer: str) -> tuple[Encoder, list[str]]:
     """The encoder that will run, opened once to be sure, and notes on a fallback.
 
-    A hardware encoder that does not open is replaced by the software encoder of the same codec.
+    A hardware encoder that does not open falls back to the software encoder of the same codec.
     Raises OptionError for a preset or quality that does not fit.
     """
     if muxer == "yuv4mpegpipe":
@@ -155,20 +155,20 @@ def why_closed(encoder: Encoder) -> str | None:
         otherwise = redact(error.strerror or type(error).__name__)
         if not encoder.name.endswith("_nvenc"):
             return otherwise
-        # Where the driver is too old FFmpeg names the version that it needs.
+        # For a driver that is too old, FFmpeg names the version that it needs.
         return f"no NVIDIA driver with this encoder: {said(words, otherwise)}"
     return None
 
 
 def quiet_svt() -> None:
-    """Let SVT-AV1 report errors only; it has no option for it but reads this variable."""
+    """Let SVT-AV1 report errors only; it reads this variable, and has no option for it."""
     os.environ.setdefault("SVT_LOG", "1")
 
 
 def codec_options(
     encoder: Encoder, options: EncodeOptions, hdr: Mastering, width: int, height: int
 ) -> dict[str, str]:
-    """The encoder's private options, in FFmpeg's words; the bit rate is set on the context."""
+    """The encoder's private options; the bit rate is set on the context."""
     if encoder.name == "ffv1":  # its slices, of level 3, do not fit into the smallest images
         return {"level": "3" if min(width, height) >= 16 else "1"}
     if encoder.crf is None:
@@ -181,7 +181,7 @@ def codec_options(
     if encoder.name == "libx265":
         words = ["log-level=none", *x265_parameters(hdr)]
         if width < 64:
-            words.append("cutree=0")  # x265 4.2 writes beyond its memory with it in narrow images
+            words.append("cutree=0")  # with it, x265 4.2 writes beyond its memory in narrow images
         chosen["x265-params"] = ":".join(words)
     elif encoder.name == "libsvtav1" and svt_parameters(hdr):
         chosen["svtav1-params"] = ":".join(svt_parameters(hdr))
@@ -190,7 +190,7 @@ def codec_options(
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The target that an encoder gets for a frame, and what that changes."""
+    """The encoder's input for a frame, with notes and losses of the conversion."""
 
     target: Target
     notes: tuple[str, ...] = ()
@@ -204,9 +204,8 @@ def fit(
 
     Args:
         bit_depth: the depth that was asked for, None for the frame's own.
-        alpha: whether frames carry transparency.
-        images: whether the frames come from images: RGB then becomes 4:2:0, which plays
-            everywhere.
+        alpha: whether frames have transparency.
+        images: whether the frames are images: RGB then becomes 4:2:0, which all players support.
 
     """
     accepted = _accepted(encoder.name)
@@ -238,7 +237,7 @@ def _candidates(layout: Layout, depth: int, flat: bool) -> Iterator[tuple[Layout
     depths = [bits for bits in (8, 9, 10, 12, 14, 16) if bits >= depth]
     depths += [bits for bits in (14, 12, 10, 9, 8) if bits < depth]
     fuller = [kind for kind in layouts if _CHROMA_SHARE[kind] >= _CHROMA_SHARE[layout]]
-    # A lower bit depth costs less than thrown-away chroma, so that is what is given up first.
+    # Fewer bits lose less than fewer chroma samples, so bits are dropped first.
     for kinds in (fuller, [kind for kind in layouts if kind not in fuller]):
         for bits in depths:
             for kind in kinds:
@@ -275,7 +274,7 @@ def _changes(
     losses: list[str] = []
     if kind != layout.layout:
         text = f"{layout.layout} was written as {kind}, which {encoder.name} accepts"
-        # From images a video plays everywhere only with thinned-out chroma; else it is a loss.
+        # A video of images plays everywhere only with subsampled chroma; for other sources it is a loss.
         smaller = _CHROMA_SHARE[kind] < _CHROMA_SHARE[layout.layout]
         (losses if smaller and not images else notes).append(text)
     if bits != layout.bit_depth:

@@ -1,4 +1,4 @@
-"""Which FFmpeg came with PyAV, and what it says where something fails."""
+"""The version of FFmpeg in PyAV, and FFmpeg's messages on failures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def ffmpeg_version() -> str:
 
 @contextlib.contextmanager
 def heard() -> Iterator[list[tuple[int, str, str]]]:
-    """FFmpeg's errors of this thread meanwhile, (level, who, words) each; only for what ends soon."""
+    """FFmpeg's errors of this thread within the block, (level, origin, text) each; for short blocks only."""
     before, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # or the second failure would have no words
+    av.logging.set_skip_repeated(False)  # otherwise a second failure would have no message
     try:
         with av.logging.Capture() as words:
             yield words
@@ -33,6 +33,6 @@ def heard() -> Iterator[list[tuple[int, str, str]]]:
 
 
 def said(words: Sequence[tuple[int, str, str]], otherwise: str) -> str:
-    """The last of FFmpeg's words in one line, without passwords; ``otherwise`` where it said nothing."""
+    """FFmpeg's last messages in one line, without passwords; ``otherwise`` where there are none."""
     lines = dict.fromkeys(line.strip() for _, _, line in words if line.strip())
     return redact("; ".join([*lines][-_MOST_LINES:])) or otherwise

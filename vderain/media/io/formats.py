@@ -1,4 +1,4 @@
-"""The containers that can be written, and what each of them holds."""
+"""The containers that can be written, and what each can hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vderain.options import EncodeOptions
 
 STANDARD_STREAM = "-"
 _MAX_TIMESCALE = 2**31 - 1
-# The keys that players read from MP4; others need the key-value store, which few players read.
+# Keys that players read from MP4; other keys need the key-value store, which few players read.
 MP4_KEYS = frozenset(
     {
         *("title", "artist", "album_artist", "composer", "album", "date", "year", "comment"),
@@ -38,9 +38,9 @@ class Container:
     Attributes:
         codecs: values of ``EncodeOptions.codec`` that it holds and that players expect in it.
         rotates: whether the display matrix is written.
-        negative_times: whether a track may begin before zero; else all tracks are moved.
+        negative_times: whether a track may begin before zero; otherwise all tracks are moved.
         timestamps: False where it stores a frame rate and no times.
-        late_start: whether players begin at the first time, however late that is; else they wait for it.
+        late_start: whether players begin at the first time, however late; otherwise they wait for it.
         early_start: whether video before zero is shown.
 
     """
@@ -78,7 +78,7 @@ _BY_EXTENSION = {
 
 
 def container_for(path: str, options: EncodeOptions) -> Container:
-    """The container of an output, by its extension; ``-`` follows ``options.pipe_format``.
+    """The container of an output, by its extension; for ``-``, ``options.pipe_format``.
 
     Raises SinkError for an extension that is no video container, or one that cannot hold the codec.
     """
@@ -108,12 +108,12 @@ def _extensions_for(codec: str) -> list[str]:
 def muxer_options(
     container: Container, metadata: dict[str, str], time_base: Fraction, *, is_changed: bool = False
 ) -> dict[str, str]:
-    """Options of the muxer; in MP4 for an index in front, and a store for keys that are unusual.
+    """Options of the muxer; in MP4 for an index at the front, and a store for unusual keys.
 
-    ``is_changed`` says that the complete file gets tags, and its index to the front, by other means.
+    ``is_changed`` where the complete file gets its tags, and its index at the front, by other means.
     """
     if container.muxer in ("matroska", "nut"):
-        # Sound that begins before zero (the run-up of AAC) stays there; else all tracks would move.
+        # Sound that begins before zero (the run-up of AAC) stays there; otherwise all tracks would be moved.
         return {"avoid_negative_ts": "disabled"}
     if container.muxer == "yuv4mpegpipe":
         return {"strict": "-1"}  # more than 8 bits are an extension of the format
@@ -122,7 +122,7 @@ def muxer_options(
     flags = "" if is_changed else "+faststart"
     if not is_changed and not {key.lower() for key in metadata} <= MP4_KEYS:
         flags += "+use_metadata_tags"
-    # Where a track begins is stored in units of the movie, by default in milliseconds.
+    # The unit of a track's start is that of the movie, by default a millisecond.
     unit = lcm(1000, time_base.denominator)
     return {
         "movflags": flags or "0",

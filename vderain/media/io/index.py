@@ -1,4 +1,4 @@
-"""Where a video can be cut: its groups of pictures, read from the packets without decoding."""
+"""The places where a video can be cut: its GOPs, read from the packets without decoding."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from vderain.media.frames.decoding import MAX_CONSECUTIVE_FAILURES
 from vderain.media.io.open import codec_name, input_name, open_container, pick_video
 from vderain.media.io.urls import redact
 
-# Of these the NAL types tell whether a keyframe stands alone; containers flag more as keyframes.
+# Codecs whose NAL types tell whether a keyframe is independent; containers flag more as keyframes.
 NAL_CODECS = ("h264", "hevc")
 
 
 @dataclass(frozen=True, slots=True)
 class Gop:
-    """A keyframe and what is decoded after it, up to the next; times in the video's ``time_base``.
+    """A keyframe and the packets decoded after it, up to the next; times in the video's ``time_base``.
 
-    The groups of a video follow each other without a gap. ``is_closed`` where nothing shown belongs
-    to, or refers to, the group before, so that the packets can be copied without that group.
+    The GOPs of a video are contiguous. ``is_closed`` where no frame of it is shown in the time of the GOP before or
+    refers to it, so that its packets can be copied without that GOP.
     """
 
     start_pts: int
@@ -39,17 +39,17 @@ class Gop:
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
-    """What the packets of a video tell.
+    """Properties of a video by its packets.
 
     Attributes:
         codec: FFmpeg's name.
         gops: at least one, in order of time.
         size_bytes: of the whole file.
-        width, height, pix_fmt: of the stored pictures, as the stream's header says.
+        width, height, pix_fmt: of the stored images, by the stream's header.
         last_pts: the time of the last frame.
-        reorder: packets that a picture may be decoded ahead of its turn.
-        sets_change: whether parameter sets change in mid-file, so that headers cannot hold them.
-        jumps: of the file's clock, so that no time in it is found by seeking.
+        reorder: the most packets by which an image is decoded early.
+        sets_change: whether parameter sets change within the file, so that a header cannot hold them.
+        jumps: of the file's clock, with which seeking finds no times.
 
     """
 
@@ -70,9 +70,9 @@ class VideoIndex:
 
 
 def index_video(path: str) -> VideoIndex:
-    """Read all packets of the video that ``open_source`` would take; decodes nothing.
+    """Read all packets of the video that ``open_source`` would read; decodes nothing.
 
-    Raises SourceError for what cannot be read, or whose frames have no times of their own.
+    Raises SourceError where it cannot be read, or its frames have no times.
     """
     with closing(open_container(path)) as container:
         stream = pick_video(container, path)
@@ -92,11 +92,11 @@ class Indexer:
         self._scan = _Scan(nal_format(stream, self._codec, path))
 
     def add(self, packet: Any) -> None:
-        """Take the next packet. Raises SourceError for one without a time."""
+        """Add the next packet. Raises SourceError for one without a time."""
         self._scan.add(packet, self._path)
 
     def index(self, jumps: Iterable[Jump]) -> VideoIndex:
-        """The index of a file whose clock made these jumps. Raises SourceError where there is no keyframe."""
+        """The index, with these jumps of the file's clock. Raises SourceError where there is no keyframe."""
         scan, path = self._scan, self._path
         gops = scan.gops()
         if not gops:
@@ -122,7 +122,7 @@ class Indexer:
 
 
 def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
-    """How the NAL units of a stream are packed; None where its codec has none. Raises SourceError."""
+    """The packing of a stream's NAL units; None for codecs without them. Raises SourceError."""
     if codec not in NAL_CODECS:
         return None
     try:
@@ -134,12 +134,12 @@ def nal_format(stream: Any, codec: str, path: str) -> NalFormat | None:
 def packets_of(
     container: Any, path: str, stream: Any = None, *, clock: Continuity | None = None
 ) -> Iterator[Any]:
-    """The packets of one stream, or of all, on one clock; reading goes on behind damage.
+    """The packets of one stream, or of all, on one clock; reading continues behind damage.
 
-    ``clock`` tells afterwards where that of the container jumped.
+    Afterwards ``clock`` has the jumps of the container's clock.
 
-    Raises SourceError where it stops, and after MAX_CONSECUTIVE_FAILURES in a row without a packet:
-    FFmpeg steps back from a place of an MP4 that it cannot read, and comes to it again for ever.
+    Raises SourceError where reading stops, and after MAX_CONSECUTIVE_FAILURES in a row without a packet: FFmpeg
+    steps back from a place of an MP4 that it cannot read, and would return to it forever.
     """
     clock = clock or Continuity(container)
     index = None if stream is None else stream.index
@@ -169,18 +169,18 @@ def packets_of(
 
 @dataclass(slots=True)
 class _Group:
-    """A group while its packets come; ``times`` in the order of decoding."""
+    """A GOP while its packets are read; ``times`` in the order of decoding."""
 
     key_pts: int
     is_reset: bool
     times: list[int]
     size_bytes: int = 0
     end_pts: int = 0
-    hides: bool = False  # whether an edit list keeps packets of it from being shown
+    hides: bool = False  # whether an edit list hides packets of it
 
 
 class _Scan:
-    """Turns packets into groups; holds the times of one group only."""
+    """Collects packets into GOPs; keeps the times of one GOP only."""
 
     def __init__(self, nals: NalFormat | None) -> None:
         self.reorder = 0
@@ -193,7 +193,7 @@ class _Scan:
         self._sets_in(nals.sets if nals else ())
 
     def add(self, packet: Any, path: str) -> None:
-        """Take the next packet; those before the first keyframe cannot be decoded."""
+        """Add the next packet; those before the first keyframe cannot be decoded."""
         if packet.pts is None:
             raise SourceError(
                 f"{input_name(path)}: its frames have no times of their own, so it cannot be cut;"
@@ -216,7 +216,7 @@ class _Scan:
         group.end_pts = max(group.end_pts, packet.pts + (packet.duration or 0), packet.pts + 1)
 
     def gops(self) -> tuple[Gop, ...]:
-        """All groups, each up to the beginning of the next."""
+        """All GOPs, each up to the beginning of the next."""
         self._close()
         found = []
         last = None
@@ -249,7 +249,7 @@ class _Scan:
         self.reorder = max(self.reorder, late)
 
     def _sets_in(self, units: Iterable[bytes]) -> None:
-        """Whether a parameter set of the same kind and number has another content than before."""
+        """Whether a parameter set has another content than the last one of the same kind and id."""
         for unit in units:
             if self._nals is not None and self._nals.is_parameter_set(unit):
                 key = (self._nals.kind(unit), self._nals.number(unit))

@@ -1,4 +1,4 @@
-"""MP4 files put one behind the other, as ``cat`` does: FFmpeg reads the first and says nothing of the next."""
+"""Concatenated MP4 files, as ``cat`` makes them: FFmpeg reads the first and does not mention the second."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BEGINNINGS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"
 
 @dataclass(frozen=True, slots=True)
 class NextMovie:
-    """A movie behind the first of a file: where it begins, in bytes.
+    """A movie behind the first one of a file; ``start`` is its position in bytes.
 
-    ``mixes`` where FFmpeg would take its fragments for those of the first, whose settings are others.
+    ``mixes`` where FFmpeg would read its fragments with the first movie's settings, which differ.
     """
 
     start: int
@@ -30,10 +30,10 @@ class NextMovie:
 
 
 def next_movie(path: str) -> NextMovie | None:
-    """The movie behind the first of a local file; None for one movie, and for what is no MP4 or MOV.
+    """The movie behind the first one of a local file; None for one movie, and for a file that is no MP4 or MOV.
 
-    None also for fragments that go on with the settings of the first movie, as when a recorder begins
-    anew: they are read.
+    None also for fragments with the settings of the first movie, as when a recorder starts again: FFmpeg reads
+    them.
     """
     if not os.path.isfile(path):  # a pipe can be read only once
         return None
@@ -63,7 +63,7 @@ def next_movie(path: str) -> NextMovie | None:
 
 
 def _beginning(found: list[Place], index: Place) -> int:
-    """Where the movie of the second index begins."""
+    """The position of the movie of the second index."""
     heads = [
         place.start for place in found[1:] if place.kind == b"ftyp" and place.start < index.start
     ]

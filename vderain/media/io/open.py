@@ -1,4 +1,4 @@
-"""Files, URLs and standard input become containers, and what is not video an explanation."""
+"""Opens files, URLs and standard input as containers, and explains why an input is no video."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vderain.media.io.urls import check_slashes, escaped_login, input_options, i
 from vderain.media.io.variants import choose_variant, is_left_out
 
 _NETWORK_TIMEOUT_S = 15.0
-# FFmpeg takes text files of some extensions for ANSI art, and draws them.
+# FFmpeg takes text files with some extensions for ANSI art, and draws them.
 _TEXT_FORMATS = {"tty", "ansi", "bin", "xbin", "adf", "idf"}
 _KINDS: dict[str, TrackKind] = {
     "video": "video", "audio": "audio", "subtitle": "subtitle", "attachment": "attachment",
@@ -78,7 +78,7 @@ def open_container(
 
 
 def check_file(path: str) -> None:
-    """Raise SourceError where there is no such file, or none that can be read; OptionError for half a URL."""
+    """Raise SourceError for a missing or unreadable file; OptionError for an incomplete URL."""
     refuse_name(path, SourceError)
     try:
         os.stat(path)
@@ -94,14 +94,14 @@ def check_file(path: str) -> None:
 
 
 def can_reopen(path: str) -> bool:
-    """Whether opening an input once more gives the same again: not for pipes, whichever name they have."""
+    """Whether an input can be opened again from its beginning; a pipe cannot, whatever its name."""
     if path == STANDARD_STREAM:
         return False
     return is_url(path) or os.path.isfile(path) or os.path.isdir(path)
 
 
 def input_name(path: str) -> str:
-    """What messages call an input."""
+    """The name of an input in messages."""
     return "standard input" if path == STANDARD_STREAM else shown(path)
 
 
@@ -155,7 +155,7 @@ def is_container_track(stream: Any) -> bool:
 
 
 def describe_track(stream: Any) -> Track:
-    """One stream, in words for people."""
+    """The description of a stream, for people."""
     context = stream.codec_context
     codec = codec_name(stream)
     kind = _KINDS.get(stream.type, "data")
@@ -170,7 +170,7 @@ def describe_track(stream: Any) -> Track:
 
 
 def track_name(stream: Any) -> str:
-    """What reports call a track."""
+    """The name of a track in reports."""
     track = describe_track(stream)
     detail = f" ({track.detail})" if track.detail else ""
     return f"#{track.index} {track.kind} {track.codec}{detail}"
@@ -184,5 +184,5 @@ def codec_name(stream: Any) -> str:
 
 
 def seconds(value: int | None, time_base: Fraction | None) -> float | None:
-    """A time in units as seconds, None where it is unknown."""
+    """A time in units as seconds; None where it is unknown."""
     return None if value is None or not time_base else float(value * time_base)

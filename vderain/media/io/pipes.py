@@ -1,7 +1,7 @@
-"""Standard input and output as FFmpeg wants them: readable or writable, not seekable.
+"""Standard input and output for FFmpeg: readable or writable, not seekable.
 
-PyAV calls these from inside FFmpeg, where it swallows what is not an Exception. An interrupt thus
-ends the stream, is kept, and comes out again with ``reraise``.
+PyAV calls them from inside FFmpeg, where it swallows exceptions such as an interrupt. So an interrupt ends the
+stream, is kept, and is raised again by ``reraise``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 from vderain.errors import SinkError, SourceError
 
-_POLL_S = 0.1  # how soon a read that waits notices ``stop``
+_POLL_S = 0.1  # after which a waiting read notices ``stop``
 
 
 class StandardInput:
@@ -24,7 +24,7 @@ class StandardInput:
             raise SourceError("standard input: is closed; give it a video, or name a file")
         self._interrupt: BaseException | None = None
         self._stopped = False
-        self.begun = False  # whether anything came
+        self.begun = False  # whether any data was read
         try:
             self._handle = sys.stdin.fileno()
         except (OSError, ValueError):
@@ -42,7 +42,7 @@ class StandardInput:
             return b""
 
     def stop(self) -> None:
-        """End the stream here, for a read that waits too; may be called from another thread."""
+        """End the stream, also for a read that waits; may be called from another thread."""
         self._stopped = True
 
     def reraise(self) -> None:
@@ -51,7 +51,7 @@ class StandardInput:
             raise self._interrupt
 
     def _wait(self) -> bool:
-        """Whether to read: there is something, or the end; False once stopped."""
+        """Whether to read, with data or the end available; False once stopped."""
         while not self._stopped:
             try:
                 if select.select([self._handle], [], [], _POLL_S)[0]:
@@ -70,7 +70,7 @@ class StandardOutput:
         self._interrupt: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        """Take all of ``data``; after an interrupt nothing more, or the reader would block again."""
+        """Write all of ``data``; after an interrupt write nothing more, since the reader may block again."""
         try:
             self.reraise()
             return sys.stdout.buffer.write(data)
@@ -79,7 +79,7 @@ class StandardOutput:
             raise OSError(errno.EINTR, "interrupted") from None
 
     def flush(self) -> None:
-        """Hand on what is still buffered."""
+        """Write the buffered data."""
         sys.stdout.buffer.flush()
 
     def reraise(self) -> None:

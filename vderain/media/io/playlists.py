@@ -1,4 +1,4 @@
-"""Local files that name other files: playlists are read under their own name only, and stay in their folder."""
+"""Local files that name other files: playlists need their own extension, and may name files of their folder only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from av.format import ContainerFormat
 
 from vderain.errors import SourceError
 
-# Demuxers that open what a file names; FFmpeg chooses them by a file's first bytes.
+# Demuxers that open the files that a file names; FFmpeg chooses them by a file's first bytes.
 _LISTS = {"concat", "dash", "hls", "imf", "sdp"}
 _HEADS = (b"#EXTM3U", b"ffconcat", b"v=0\r", b"v=0\n", b"<?xml", b"<MPD")
 NO_LIST = "is a list of other files, which are opened for a playlist named .m3u8 only; name the video itself"
@@ -25,14 +25,14 @@ _MOST_BYTES = 16 << 20
 
 
 def local_options(path: str) -> dict[str, str]:
-    """FFmpeg's options for a local file or a pipe (``-``): it then reads that, and for an ``.m3u8`` its folder.
+    """FFmpeg's options for a local file or a pipe (``-``): it may read that alone, and for an ``.m3u8`` its folder.
 
-    Raises SourceError for a playlist that names anything else.
+    Raises SourceError for a playlist that names other files.
     """
     is_playlist = path.lower().endswith(".m3u8") and os.path.isfile(path)
     if is_playlist:
         _check_playlist(path)
-    # Crypto is what FFmpeg calls a segment with a key.
+    # FFmpeg opens an encrypted segment by the protocol crypto.
     return {
         "format_whitelist": _formats(with_hls=is_playlist),
         "protocol_whitelist": "file,crypto",
@@ -52,7 +52,7 @@ def is_list(path: str) -> bool:
 
 @functools.cache
 def _formats(*, with_hls: bool) -> str:
-    """All demuxers but those of lists."""
+    """All demuxers except those of lists."""
     left_out = _LISTS - {"hls"} if with_hls else _LISTS
     inputs = {name for name in av.formats_available if _is_input(name)}
     return ",".join(sorted(inputs - left_out))
@@ -66,7 +66,7 @@ def _is_input(name: str) -> bool:
 
 
 def _check_playlist(path: str) -> None:
-    """Follow a playlist through the playlists that it names."""
+    """Check a playlist and the playlists that it names."""
     folder = Path(os.path.realpath(path)).parent
     waiting, seen = [Path(path)], set()
     while waiting:
@@ -86,14 +86,14 @@ def _check_playlist(path: str) -> None:
 
 
 def _uris(playlist: Path) -> Iterator[str]:
-    """What a playlist names; nothing for a file that is none. Raises SourceError for what is not understood."""
+    """The files that a playlist names; none for other files. Raises SourceError for lines it cannot read."""
     try:
         with playlist.open("rb") as file:
             if file.read(7) != b"#EXTM3U":
                 return
             data = file.read(_MOST_BYTES + 1)
     except OSError:
-        return  # FFmpeg says so, or goes on behind it
+        return  # FFmpeg reports the file, or skips it
     if len(data) > _MOST_BYTES:
         raise SourceError(f"{playlist}: is too long for a playlist")
     for line in _LINE_ENDS.split(data)[1:]:

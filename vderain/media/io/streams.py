@@ -1,4 +1,4 @@
-"""The video stream of an output, however its packets are made."""
+"""The video stream of an output, whether its packets are encoded or copied."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ DEFAULT_RATE = Fraction(25)  # of frames per second, where an input has none
 def add_copied_video(container: Any, template: Any, rate: Fraction | None) -> Any:
     """A stream for packets that were encoded before.
 
-    ``rate`` is that of the output in frames per second: ``template`` knows of its own only what its container
-    tells, which may be the unit of time. Muxers write it down, and need it for a timecode.
+    ``rate`` is that of the output in frames per second. ``template`` has only the container's value, which may be the
+    unit of time; muxers write the rate, and need it for a timecode.
     """
     stream = container.add_stream_from_template(template, opaque=True)
     stream.codec_context.framerate = rate or DEFAULT_RATE
@@ -21,6 +21,6 @@ def add_copied_video(container: Any, template: Any, rate: Fraction | None) -> An
 
 
 def tag_video(stream: Any, codec: str, muxer: str) -> None:
-    """Give HEVC in MP4 and MOV the tag that Apple's players take; they refuse FFmpeg's default, hev1."""
+    """Give HEVC in MP4 and MOV the tag that Apple's players need; they refuse FFmpeg's default, hev1."""
     if codec.startswith("hevc") and muxer in MP4_FAMILY:
         stream.codec_tag = "hvc1"

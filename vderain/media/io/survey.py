@@ -1,4 +1,4 @@
-"""What the packets of a file show before its run: how many frames, how fast, how long; nothing is decoded."""
+"""Properties of a file by its packets before its run: number of frames, rate and length; decodes nothing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.io.index import packets_of
 from vderain.media.io.open import open_container
 
-_MOST_BYTES = 64 << 20  # read at most: a fraction of a second
-_FIRST = 120  # frames whose distances show the rate
-_REORDER = 16  # the latest of them may still have others before them
-_ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by more is not believed
-_FASTEST = 120  # frames per second that are believed without looking
+_MOST_BYTES = 64 << 20  # read at most, in a fraction of a second
+_FIRST = 120  # frames whose distances give the rate
+_REORDER = 16  # of these frames, the latest may lack earlier ones
+_ASTRAY = Fraction(
+    3, 2
+)  # an announced number of frames is ignored where it is wrong by this factor
+_FASTEST = 120  # frames per second; a higher announced rate is measured
 _USUAL_RATES = tuple(
     sorted(
         {
@@ -32,19 +34,19 @@ _USUAL_RATES = tuple(
         }
     )
 )
-_PAUSE = 3  # usual distances: what is longer is no step from frame to frame
+_PAUSE = 3  # usual distances; a longer one is not that of two consecutive frames
 _NEAR_USUAL = Fraction(1, 40)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found; estimates where the file was not read to its end.
+    """The properties; estimates where the file was not read to its end.
 
     Attributes:
-        frames: how many; None where only the container can say.
-        length_s: from the first frame to the end of the last, gaps left out that the clock's jumps make.
-        rate: frames per second, by the distances of the first ones.
-        jumps: of the clock, as far as was read.
+        frames: their number; None where only the container has it.
+        length_s: from the first frame to the end of the last, without gaps by jumps of the clock.
+        rate: frames per second, by the distances of the first frames.
+        jumps: of the clock, in the part that was read.
 
     """
 
@@ -55,28 +57,27 @@ class Survey:
 
 
 def survey(path: str, stream: Any) -> Survey | None:
-    """Read the packets of a file's beginning, or all of a small one; None where that shows nothing new.
+    """Read the packets of a file's beginning, or of all of a small one; None where that is needless.
 
-    That is where the header of a container counts its frames, and for what cannot be read
-    twice.
+    It is needless where the container's header counts its frames, and impossible for pipes.
     """
     if not os.path.isfile(path) or _counts_frames(stream):
         return None
     try:
         with closing(open_container(path)) as container:
             return _read(container, path, stream.index)
-    except SourceError:  # the run will say it, and go on as far as it comes
+    except SourceError:  # the run will report it, and read as far as possible
         return None
 
 
 def believable_rate(stream: Any) -> Fraction | None:
-    """The frame rate that a container announces; None where it has none, or gives its time base for one."""
+    """The frame rate that a container announces; None without one, or where that is its time base."""
     rate = stream.average_rate or stream.guessed_rate
     return Fraction(rate) if rate and rate <= _FASTEST else None
 
 
 def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:
-    """Frames per second by the usual distance of frames; near a usual rate it is that one."""
+    """Frames per second by the usual distance of frames, rounded to a usual rate where that is near."""
     steps = [b - a for a, b in pairwise(sorted(times)) if b > a]
     if not steps:
         return None
@@ -89,7 +90,7 @@ def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:
 
 
 def _counts_frames(stream: Any) -> bool:
-    """Whether the header's count is that of the whole file, not of the part in front of fragments."""
+    """Whether the header's count is that of the whole file, not of the part before fragments."""
     rate, length = stream.average_rate, stream.duration
     if not stream.frames:
         return False
@@ -99,23 +100,23 @@ def _counts_frames(stream: Any) -> bool:
 
 
 def announced_length_s(container: Any, stream: Any) -> Fraction | None:
-    """How long a container says that its video is, without the time before its beginning."""
+    """The length of a video by its container, without the time before its beginning."""
     start, length, unit = stream.start_time or 0, stream.duration, stream.time_base
     is_fragmented = container.format.name.startswith("mov,") and not stream.frames
     if length is not None and unit:
-        # Of fragments FFmpeg takes the end for the length.
+        # For fragments FFmpeg reports the end as the length.
         length -= start if is_fragmented and start <= length else 0
         return Fraction(length * unit)
     if container.duration is None:
         return None
     length_s = Fraction(container.duration, av.time_base)
     begin_s = Fraction(container.start_time or 0, av.time_base)
-    ends = container.format.name.startswith("matroska")  # written in one go, its length is its end
+    ends = container.format.name.startswith("matroska")  # as a stream, it has its end as length
     return length_s - begin_s if ends and 0 < begin_s < length_s else length_s
 
 
 class _Tally:
-    """What the packets of the video showed."""
+    """Collects times of the video's packets."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -124,7 +125,7 @@ class _Tally:
         self._end = 0
 
     def add(self, packet: Any) -> None:
-        """Take the next packet."""
+        """Add the next packet."""
         self.count += 1
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
@@ -135,12 +136,12 @@ class _Tally:
             self.first.append(time)
 
     def rate(self, unit: Fraction) -> Fraction | None:
-        """By the first frames, without those that may have others before them."""
+        """The rate by the first frames, without those that may lack earlier ones."""
         first = sorted(self.first)
         return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, unit)
 
     def length(self) -> int | None:
-        """In units of the video."""
+        """The length in units of the video."""
         return None if self._begin is None else max(0, self._end - self._begin)
 
 
@@ -163,7 +164,7 @@ def _read(container: Any, path: str, index: int) -> Survey:
     share = min(Fraction(1), Fraction(read_bytes, max(1, os.path.getsize(path))))
     announced_s, fast = announced_length_s(container, stream), believable_rate(stream) or rate
     frames = tally.count / share
-    if path.lower().endswith(".m3u8"):  # its size says nothing
+    if path.lower().endswith(".m3u8"):  # its size is not that of the video
         return Survey(None, announced_s, rate, jumps)
     if announced_s is not None and fast:
         announced = announced_s * fast

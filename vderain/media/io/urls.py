@@ -1,4 +1,4 @@
-"""What is a URL, how one is opened, and how its secrets stay out of texts."""
+"""Recognises URLs, prepares them for FFmpeg, and keeps their secrets out of messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)\S*@", re.IGNORECASE)
 _SECRET = r"(?:token|key|pas|pw|psw|secret|auth|sig|user|usr|login|credential)"
 _SECRET_PARAMETER = re.compile(rf"([?&;][^=&;\s]*{_SECRET}[^=&;\s]*=)[^&;\s'\"]+", re.IGNORECASE)
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
-# Some cameras take them in the path, as in /user=admin_password=..._channel=1.sdp: a value ends
-# where the next name begins, since it may hold '_' itself.
+# Some cameras take them in the path, as in /user=admin_password=..._channel=1.sdp: a value ends where the next
+# name begins, since it may hold '_' itself.
 _SECRET_IN_PATH = re.compile(
     rf"([a-z0-9.-]*{_SECRET}[\w.-]*=)(?:(?!_[a-z]+=)[^&/;?\s'\"])+", re.IGNORECASE
 )
@@ -43,9 +43,9 @@ def is_live_url(path: str) -> bool:
 
 
 def check_slashes(path: str) -> None:
-    """Raise OptionError for what looks like a URL that lacks a slash: ``rtmp:/host/app``."""
+    """Raise OptionError for a URL that lacks a slash: ``rtmp:/host/app``."""
     match = _LACKS_SLASH.match(path)
-    if match is not None:  # what follows may hold a password
+    if match is not None:  # the rest may hold a password
         begun = match[1].rstrip("/") + "//"
         raise OptionError(
             f"{match[1]}...: looks like a URL that lacks a slash; write {begun}..., or ./{match[1]}... for"
@@ -70,10 +70,10 @@ def redact(text: str) -> str:
 
 
 def escaped_login(url: str) -> str:
-    """The URL with user and password written so that FFmpeg finds their end: ``p@ss/w`` as ``p%40ss%2Fw``.
+    """The URL with user and password escaped so that FFmpeg finds their end: ``p@ss/w`` as ``p%40ss%2Fw``.
 
-    What is written so already stays. The password ends at the last ``@`` that a host can follow, unless
-    the address is plain up to its path: ``rtsp://host:554/a@b`` has no password.
+    Escaped characters stay. The password ends at the last ``@`` before a host, unless the address is plain up to
+    its path: ``rtsp://host:554/a@b`` has no password.
     """
     match = None if _PLAIN_ADDRESS.match(url) else _WITH_LOGIN.fullmatch(url)
     if match is None:
@@ -84,7 +84,7 @@ def escaped_login(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A whole URL for people: as ``redact``, also where its password holds blanks."""
+    """A whole URL for messages: as ``redact``, also where its password holds spaces."""
     return redact(escaped_login(url))
 
 
@@ -93,7 +93,7 @@ def _quoted(part: str) -> str:
 
 
 def input_options(url: str) -> dict[str, str]:
-    """Options that keep FFmpeg from waiting forever for a server (times in microseconds)."""
+    """Options that limit how long FFmpeg waits for a server (times in microseconds)."""
     scheme = url.split("://", 1)[0].lower()
     if scheme in ("rtsp", "rtsps"):
         return {"rtsp_transport": "tcp", "timeout": _TIMEOUT_US}

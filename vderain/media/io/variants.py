@@ -1,4 +1,4 @@
-"""A stream offered in several qualities, as HLS does: the best one is read, with the sound that belongs to it."""
+"""A stream in several qualities, as HLS offers it: the best one is read, with its sound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from av.stream import Discard, Disposition
 
 
 def choose_variant(container: Any) -> None:
-    """Have FFmpeg leave out all variants of an HLS stream but the best: the largest image, the highest rate."""
+    """Let FFmpeg skip all variants of an HLS stream but the best: the largest image, the highest rate."""
     if not container.format.name.startswith("hls"):
         return
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -22,12 +22,12 @@ def choose_variant(container: Any) -> None:
 
 
 def is_left_out(stream: Any) -> bool:
-    """Whether FFmpeg does not read a stream."""
+    """Whether FFmpeg skips a stream."""
     return bool(stream.discard == Discard.all)
 
 
 def left_out(container: Any) -> list[str]:
-    """What reports call the streams of other variants."""
+    """Names of the streams of other variants, for reports."""
     if not container.format.name.startswith("hls"):
         return []
     return [_name(stream) for stream in container.streams if is_left_out(stream)]
@@ -39,23 +39,23 @@ def _quality(stream: Any) -> tuple[int, float, int]:
 
 
 def _bit_rate(stream: Any) -> int | None:
-    """That of the one variant which a stream is of; None where several share it."""
+    """The bit rate of the variant of a stream; None where several variants share the stream."""
     text = stream.metadata.get("variant_bitrate", "")
     return int(text) if text.isdecimal() else None
 
 
 def _belongs(stream: Any, best: Any, videos: list[Any]) -> bool:
-    """Whether a stream is played with the best video: sound or text of its variant, or of all."""
+    """Whether a stream is played with the best video: sound or text of its variant, or of all variants."""
     if stream.type == "video":
         return False
     if _bit_rate(stream) is None:
         return True
-    if _bit_rate(best) is None:  # shared by variants that differ in their sound
+    if _bit_rate(best) is None:  # shared by variants whose sound differs
         rates = (_bit_rate(s) or 0 for s in best.container.streams if s.type == stream.type)
         return _bit_rate(stream) == max(rates)
     if _bit_rate(stream) != _bit_rate(best):
         return False
-    # Of variants with one rate the streams of each stand together.
+    # Streams of variants with the same rate follow each other.
     alike = sorted(v.index for v in videos if _bit_rate(v) == _bit_rate(best))
     later = next((index for index in alike if index > best.index), None)
     return best.index < stream.index < (later or stream.index + 1) or alike == [best.index]

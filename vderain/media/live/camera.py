@@ -59,7 +59,7 @@ class CameraSource:
 
     @property
     def info(self) -> StreamInfo:
-        """What is known before the first frame."""
+        """Properties of the stream, known before the first frame."""
         return self._info
 
     @property
@@ -69,11 +69,11 @@ class CameraSource:
 
     @property
     def audio(self) -> Any:
-        """The stream of the sound, None where there is none."""
+        """The audio stream; None where there is none."""
         return self._audio
 
     def __iter__(self) -> Iterator[LiveFrame | PassedPacket]:
-        """Frames and packets of the sound, as they come."""
+        """Frames and packets of sound, as they arrive."""
         for packet in self._packets():
             if self._stop.is_set():
                 return
@@ -114,8 +114,8 @@ class CameraSource:
             self._video, self._name, self._stats, self._clock, most_pixels=self._most_pixels()
         )
         context = self._video.codec_context
-        # Threads over frames would hold back as many of them; with threads over slices FFmpeg neither
-        # conceals damage nor reports it. One core decodes 1080p at several times real time.
+        # Frame threads would hold back one frame each; with slice threads FFmpeg neither conceals damage nor
+        # reports it. One core decodes 1080p at several times real time.
         context.thread_type, context.thread_count = "NONE", 1
         if self.is_live:
             context.flags |= Flags.low_delay
@@ -144,7 +144,7 @@ class CameraSource:
     def _most_pixels(self) -> int:
         try:
             return check_memory(self._video, self._name, self._options.max_memory, live=True)
-        except SourceError as error:  # no waiting makes its images smaller
+        except SourceError as error:  # its images will not become smaller
             raise UnusableError(str(error)) from None
 
     def _packets(self) -> Iterator[av.Packet[Any]]:

@@ -1,4 +1,4 @@
-"""Connects to cameras, and says in plain words why that fails: RTSP, HTTP, UDP, RTMP, V4L2 devices, files."""
+"""Connects to cameras (RTSP, HTTP, UDP, RTMP, V4L2 devices, files), and explains failures in plain words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import escaped_login, is_device, is_url, redact
 from vderain.media.live.reach import tls_options
 
-_BACKSTOP_S = 2.0  # PyAV's own timeout, for where FFmpeg's option does not fire
+_BACKSTOP_S = 2.0  # added for PyAV's own timeout, where FFmpeg's option has no effect
 _ANALYSE_US = "2000000"
 _DEVICE_ERRORS = {
     errno.ENOENT: "there is no such device; v4l2-ctl --list-devices shows what there is",
@@ -45,9 +45,9 @@ class CameraOptions:
 
 
 def check_source(url: str) -> None:
-    """Raise an error for what no waiting helps: a file that is not there, a protocol that is not known.
+    """Raise an error that waiting does not cure: a missing file, or an unknown protocol.
 
-    Nothing is connected to: FFmpeg looks for the protocol first, and then finds that it may use none.
+    Makes no connection: FFmpeg looks up the protocol first, and then finds that it may use none.
     """
     if is_device(url):
         return
@@ -66,7 +66,7 @@ def check_source(url: str) -> None:
 def connect(url: str, options: CameraOptions) -> Any:
     """The open container of a camera or a file.
 
-    Raises LoginError, UnusableError where no waiting helps, and SourceError.
+    Raises LoginError, SourceError, and UnusableError where waiting does not help.
     """
     name = input_name(url)
     if is_device(url):
@@ -74,7 +74,7 @@ def connect(url: str, options: CameraOptions) -> Any:
     if not is_url(url):
         try:
             return _open(url, local_options(url), None, name, options.timeout_s)
-        except SourceError as error:  # nobody mends a file meanwhile
+        except SourceError as error:  # a file does not change while it is waited for
             raise UnusableError(str(error)) from None
     if url.split("://", 1)[0].lower() not in ("rtsp", "rtsps"):
         return _open_stream(url, name, options)
@@ -83,12 +83,12 @@ def connect(url: str, options: CameraOptions) -> Any:
     except _TransportRefusedError:
         if options.transport != "auto":
             raise
-    # Of a server that refuses in words that FFmpeg does not know.
+    # The server refuses TCP with a reply that FFmpeg does not recognise.
     return _open_rtsp(url, name, options, "udp")
 
 
 def _open_stream(url: str, name: str, options: CameraOptions) -> Any:
-    # FFmpeg's protocol udp calls it timeout, tcp and what lies above it rw_timeout.
+    # The protocol udp has the option timeout, tcp and those above it rw_timeout.
     is_datagrams = url.split("://", 1)[0].lower() in ("udp", "rtp")
     return _open(
         url,
@@ -106,7 +106,7 @@ def _open_rtsp(url: str, name: str, options: CameraOptions, transport: str) -> A
 
 
 def _network_options(url: str, options: CameraOptions, *, timeout: str) -> dict[str, str]:
-    """FFmpeg's options for a connection; ``timeout`` is what the protocol calls that."""
+    """FFmpeg's options for a connection; ``timeout`` is the name of the protocol's option."""
     return {
         timeout: str(round(options.timeout_s * 1e6)),
         "analyzeduration": _ANALYSE_US,
@@ -115,7 +115,7 @@ def _network_options(url: str, options: CameraOptions, *, timeout: str) -> dict[
 
 
 class _TransportRefusedError(SourceError):
-    """The server speaks, but not over the transport that was asked for."""
+    """The server responds, but refuses the transport."""
 
 
 def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeout_s: float) -> Any:
@@ -144,7 +144,7 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
             ) from None
         if kind is None and not is_url(url) and is_list(url):
             raise SourceError(f"{name}: {NO_LIST}") from None
-        # A name server that does not respond is not waited for again.
+        # Where the name server did not respond in time, it is not asked again.
         if time.monotonic() - began_s < timeout_s and _lacks_address(url, error):
             raise SourceError(
                 f"{name}: the name of its host is not known; check the address and the network"
@@ -154,7 +154,7 @@ def _open(url: str, options: dict[str, str], kind: str | None, name: str, timeou
 
 
 def _lacks_address(url: str, error: Exception) -> bool:
-    """Whether it failed since the name of the host leads nowhere, which FFmpeg calls an I/O error."""
+    """Whether the cause is an unknown host name, which FFmpeg reports as an I/O error."""
     if not is_url(url) or getattr(error, "errno", None) != errno.EIO:
         return False
     with suppress(ValueError, OSError):
@@ -167,7 +167,7 @@ def _lacks_address(url: str, error: Exception) -> bool:
 
 
 def _open_device(path: str, name: str, timeout_s: float) -> Any:
-    """A V4L2 camera, with what the system says where it is none."""
+    """A V4L2 camera; where it cannot be opened, the error has the system's reason."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     except OSError as error:
@@ -182,13 +182,13 @@ def _open_device(path: str, name: str, timeout_s: float) -> Any:
 
 
 def _refuses_transport(error: Exception) -> bool:
-    """RTSP's 461, or a server that offers nothing else."""
+    """Whether the server sent RTSP's 461, or offers nothing else."""
     other = getattr(error, "errno", None) == errno.EPROTONOSUPPORT
     return other or isinstance(error, av.HTTPOtherClientError)
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's error in words, without the address that it may hold."""
+    """FFmpeg's error in plain words, without the address, which may hold a password."""
     if isinstance(error, av.HTTPNotFoundError):
         return "there is no such stream on that server; check the path of the address"
     if isinstance(error, av.ExitError | av.TimeoutError):

@@ -1,4 +1,4 @@
-"""Live encoding: one video encoder and one sound for all outlets, with packets that any of them can mux."""
+"""Live encoding: one encoder for video and one for sound, whose packets all outlets can mux."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vderain.media.live.types import EncodedPacket, PacketKind
 from vderain.options import EncodeOptions
 
 UNIT = Fraction(1, 90_000)  # of all video times in a session
-KEY_INTERVAL_S = 2.0  # how soon a viewer who joins sees an image
+KEY_INTERVAL_S = 2.0  # a new viewer sees an image after at most this time
 LIVE_CODECS = ("h264", "hevc", "h264_nvenc", "hevc_nvenc")
 _PRESETS = {"h264": "veryfast", "hevc": "ultrafast"}
-_QUALITY = {"h264": 20, "hevc": 23}  # a stream costs bandwidth all day; files get more by default
+_QUALITY = {"h264": 20, "hevc": 23}  # lower than for files, since a stream takes bandwidth all day
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +39,10 @@ class Packed:
     is_key: bool
 
     def packet(self) -> Any:
-        """A new av.Packet; muxers change those that they get.
+        """A new av.Packet, since muxers change their packets.
 
-        Its memory is FFmpeg's. A packet over ``bytes`` can only be freed with Python's lock, for which a muxer's own
-        thread would wait in vain while a close that holds it waits for that thread.
+        FFmpeg owns its memory. A packet over ``bytes`` can only be freed with Python's lock; a muxer's own thread
+        would wait for the lock while a close that holds it waits for that thread.
         """
         packet: Any = av.Packet(len(self.data))
         packet.update(self.data)
@@ -73,7 +73,7 @@ def live_encoder(options: EncodeOptions) -> tuple[Encoder, EncodeOptions, list[s
 class LiveVideoEncoder:
     """Encodes upright frames of one format without delay; ``stream`` is the template for muxers.
 
-    The stream carries ``pixel_shape``, width by height. Raises SinkError where the encoder does not
+    The stream has ``pixel_shape``, width by height. Raises SinkError where the encoder does not open
     open or fails.
     """
 
@@ -95,7 +95,7 @@ class LiveVideoEncoder:
         rate = rate or Fraction(25)
         self._step = round(1 / rate / UNIT)
         self._last_pts: int | None = None
-        # The null muxer opens nothing; it makes the encoder a stream, which muxers take as a model.
+        # The null muxer opens no file; it makes the encoder's stream, which muxers use as a template.
         self._container: Any = av.open(os.devnull, "w", format="null")
         self.stream: Any = self._container.add_stream(self._encoder.name, rate=rate)
         context: Any = self.stream.codec_context
@@ -105,7 +105,7 @@ class LiveVideoEncoder:
         context.time_base = UNIT
         context.gop_size = max(1, round(KEY_INTERVAL_S * rate))
         context.max_b_frames = 0
-        context.flags |= Flags.global_header  # in front for files, repeated by MPEG-TS and RTSP
+        context.flags |= Flags.global_header  # MPEG-TS and RTSP repeat the parameter sets
         tags = tags_after(first.tags, first.format, fitted.target.pix_fmt)
         full = first.format.full_range and first.format.layout != "rgb"
         context.color_range = FULL_RANGE if full else tags.range
@@ -120,7 +120,7 @@ class LiveVideoEncoder:
             raise SinkError(f"{self._encoder.name} does not open: {_text(error)}") from None
 
     def encode(self, frame: Frame, time_s: Fraction, *, key: bool = False) -> list[EncodedPacket]:
-        """The packets of one frame at a time in seconds of the session; ``key`` asks for a keyframe."""
+        """The packets of a frame, at a time in seconds of the session; ``key`` forces a keyframe."""
         pts = round(time_s / UNIT)
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
@@ -159,10 +159,10 @@ def _live_options(
 
 
 class LiveAudio:
-    """The sound of one connection: as it came, and as AAC where ``transcode`` is set.
+    """The sound of one connection: unchanged, and as AAC where ``transcode`` is set.
 
-    ``stream`` and ``aac_stream`` are templates for muxers. Sound that cannot be decoded is counted in
-    ``failures`` and left out. Times get ``offset_s`` added, that of the video.
+    ``stream`` and ``aac_stream`` are templates for muxers. Sound that cannot be decoded is counted in ``failures``
+    and left out. ``offset_s``, which is the video's, is added to times.
     """
 
     def __init__(self, stream: Any, *, transcode: bool) -> None:
@@ -170,7 +170,7 @@ class LiveAudio:
         self.codec = str(context.codec.canonical_name)
         self.failures = 0
         self._decoder = context
-        # Outlets open later, when the connection may be gone: they get a copy of its description.
+        # Outlets may open after the connection has ended, so they get a copy of its description.
         self._containers: list[Any] = [av.open(os.devnull, "w", format="null")]
         self.stream = self._containers[0].add_stream_from_template(stream, opaque=True)
         self._containers[0].start_encoding()
@@ -183,7 +183,7 @@ class LiveAudio:
         )
 
     def packets(self, packet: Any, offset_s: Fraction) -> Iterator[EncodedPacket]:
-        """What the outlets get for one packet of the camera."""
+        """The outlets' packets for one packet of the camera."""
         if packet.pts is None or not packet.size:
             return
         unit = Fraction(packet.time_base)

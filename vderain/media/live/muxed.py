@@ -1,4 +1,4 @@
-"""One output container of a live session: streams from templates, times that rise."""
+"""One output container of a live session: streams from templates, with increasing times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import av
 from vderain.media.io.urls import redact
 from vderain.media.live.types import EncodedPacket, PacketKind, Streams
 
-# What players find in each container; the rest of the sound goes there as AAC.
+# Codecs of sound that players support in each container; other sound is written as AAC.
 SOUNDS = {
     "rtsp": ("aac", "mp3", "opus", "pcm_mulaw", "pcm_alaw", "adpcm_g722", "ac3"),
     "flv": ("aac", "mp3"),
@@ -25,7 +25,7 @@ SOUNDS = {
 
 
 class Muxed:
-    """One output container over the templates of a session, its times made to rise."""
+    """One output container with the streams of a session's templates; makes times increase."""
 
     def __init__(self, file: Any, muxer: str, streams: Streams, options: dict[str, str]) -> None:
         kind = muxer
@@ -45,7 +45,7 @@ class Muxed:
             raise
 
     def write(self, packet: EncodedPacket) -> None:
-        """Mux a packet; one of sound that this output does not take is left out."""
+        """Mux a packet; sound of another track than this output's is left out."""
         stream = self._streams.get(packet.kind)
         if stream is None:
             return
@@ -59,7 +59,7 @@ class Muxed:
         self.container.mux_one(media)
 
     def close(self) -> None:
-        """Write what completes the container."""
+        """Complete the container."""
         self.container.close()
 
     def _add_sound(self, muxer: str, streams: Streams) -> None:
@@ -79,9 +79,9 @@ class Muxed:
 
 
 def _in_a_thread(muxer: str, options: dict[str, str]) -> dict[str, str]:
-    """Options for FFmpeg's own thread, which connects while Python goes on, and heeds ``rw_timeout``.
+    """Options for a connection in FFmpeg's own thread, which obeys ``rw_timeout`` while Python goes on.
 
-    PyAV passes no options on when it connects, and holds Python's lock meanwhile, for ever if need be.
+    PyAV itself connects without options and holds Python's lock meanwhile, without a time limit.
     """
     inner = ":".join(
         f"{name}=" + re.sub(r"([^\w./-])", r"\\\1", value) for name, value in options.items()

@@ -1,4 +1,4 @@
-"""Where a live stream goes: a URL to publish to, an HLS folder, a recording in segments."""
+"""Outputs of a live stream: a URL to publish to, an HLS folder, a recording in chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vderain.media.live.types import EncodedPacket, Outlet, Streams
 _SEGMENT_S = "2"
 _LIST_SIZE = "10"
 _INTERLEAVE_US = "500000"
-_CONFIRMED_S = 2.0  # of media: more than FFmpeg holds while an RTMP connection is made
+_CONFIRMED_S = 2.0  # of media; more than FFmpeg buffers while an RTMP connection is made
 _RTP_INTERLEAVE_US = "10000000"
 _MUXERS = {
     "rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv",
@@ -32,8 +32,8 @@ _MUXERS = {
 def open_outlet(path: str, *, timeout_s: float, length_s: float, ca_file: str | None) -> Outlet:
     """The outlet of a path or URL: by its scheme, ``.m3u8``, by one of RECORDINGS, or as a folder of MP4 recordings.
 
-    A URL is given up after ``timeout_s`` of silence and checked against ``ca_file``; files of a recording
-    have ``length_s``. Nothing is opened yet. Raises OptionError for what cannot be an output.
+    A URL fails after ``timeout_s`` without a response, and is checked against ``ca_file``; the files of a
+    recording last ``length_s``. Nothing is opened yet. Raises OptionError for a path that cannot be an output.
     """
     if is_url(path):
         scheme = path.split("://", 1)[0].lower()
@@ -60,7 +60,7 @@ def open_outlet(path: str, *, timeout_s: float, length_s: float, ca_file: str | 
 
 
 def make_folder(path: str) -> None:
-    """Make the folder that a local output lies in, and try to write there. Raises SinkError."""
+    """Make the folder of a local output, and check that it can be written. Raises SinkError."""
     if is_url(path):
         return
     is_file = Path(path).suffix.lower() in (".m3u8", *RECORDINGS)
@@ -77,7 +77,7 @@ def make_folder(path: str) -> None:
 
 
 def takes_sound(path: str, codec: str) -> bool:
-    """Whether an output holds sound of this codec as it is."""
+    """Whether an output holds sound of this codec unchanged."""
     if is_url(path):
         muxer = _MUXERS.get(path.split("://", 1)[0].lower(), "")
     else:
@@ -87,7 +87,7 @@ def takes_sound(path: str, codec: str) -> bool:
 
 
 class _MuxedOutlet:
-    """What the outlets share: an open container or none, and errors that name the place."""
+    """Base of the outlets: an open container or none, and errors with the outlet's name."""
 
     is_network = False
     confirmed = True
@@ -112,7 +112,7 @@ class _MuxedOutlet:
             raise SinkError(f"{self.name}: {reason_of(error)}") from None
 
     def close(self) -> None:
-        """Complete the container; a peer that is gone gets nothing."""
+        """Complete the container; a lost connection is ignored."""
         self._end()
 
     def _end(self) -> None:
@@ -122,7 +122,7 @@ class _MuxedOutlet:
                 muxed.close()
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to complete."""
 
     def _begin(self, file: Any, muxer: str, streams: Streams, options: dict[str, str]) -> None:
         self._end()
@@ -149,10 +149,10 @@ class PublishOutlet(_MuxedOutlet):
         self._first_s: float | None = None
 
     def open(self, streams: Streams) -> None:
-        """Connect; over RTMP that goes on while the first packets are written."""
+        """Connect; RTMP connects while the first packets are written."""
         self.confirmed, self._first_s = self._muxer != "flv", None
         timeout_us = str(round(self._timeout_s * 1e6))
-        # Sound is not held back for longer than this for an image that does not come.
+        # The longest time that sound waits for a frame.
         options = {"max_interleave_delta": _INTERLEAVE_US}
         if self._muxer == "rtsp":
             options |= {"rtsp_transport": "tcp", "timeout": timeout_us}
@@ -161,7 +161,7 @@ class PublishOutlet(_MuxedOutlet):
         elif self._muxer == "mpegts":
             options |= {"muxdelay": "0", "flush_packets": "1"}
         elif self._muxer == "rtp_mpegts":
-            # RTP sends both tracks as one, whose times must rise: a late image would end it.
+            # RTP sends both tracks as one, whose times must increase: a late frame would end it.
             options |= {"max_interleave_delta": _RTP_INTERLEAVE_US}
         url = self._url
         if url.startswith("udp://") and "pkt_size" not in url:
@@ -199,7 +199,7 @@ class PublishOutlet(_MuxedOutlet):
 
 
 class HlsOutlet(_MuxedOutlet):
-    """An HLS playlist with the last segments of two seconds next to it, for any web server."""
+    """An HLS playlist with its last segments of two seconds next to it, for any web server."""
 
     def __init__(self, playlist: Path) -> None:
         super().__init__(str(playlist))
@@ -208,7 +208,7 @@ class HlsOutlet(_MuxedOutlet):
         self._before: tuple[int, int] | None = None
 
     def open(self, streams: Streams) -> None:
-        """Begin a playlist, or go on with it after a discontinuity."""
+        """Begin a playlist, or continue it after a discontinuity."""
         self.confirmed, self._before = False, self._stamp()
         flags = "delete_segments+independent_segments+temp_file+program_date_time+omit_endlist"
         if self._began:
@@ -222,7 +222,7 @@ class HlsOutlet(_MuxedOutlet):
             "hls_list_size": _LIST_SIZE,
             "hls_flags": flags,
             "hls_segment_filename": str(self._playlist.with_suffix("")) + "-%d.ts",
-            # Numbers that no earlier run has used: browsers keep segments by their name.
+            # Numbers that no earlier run has used, since browsers cache segments by name.
             "hls_start_number_source": "epoch",
             "max_interleave_delta": _INTERLEAVE_US,
         }
@@ -230,12 +230,12 @@ class HlsOutlet(_MuxedOutlet):
         self._began = True
 
     def write(self, packet: EncodedPacket) -> None:
-        """Take one packet; FFmpeg writes none before the first segment is complete."""
+        """Write one packet; FFmpeg writes no file before the first segment is complete."""
         super().write(packet)
         self.confirmed = self.confirmed or self._stamp() != self._before
 
     def close(self) -> None:
-        """Write the last segment. Raises SinkError where nothing at all could be written."""
+        """Write the last segment. Raises SinkError where no file could be written."""
         was_open = self._muxed is not None
         super().close()
         self.confirmed = self.confirmed or self._stamp() != self._before
@@ -243,7 +243,7 @@ class HlsOutlet(_MuxedOutlet):
             raise SinkError(f"{self.name}: no file could be written")
 
     def _stamp(self) -> tuple[int, int] | None:
-        """Changes with every version of the playlist; None where there is none."""
+        """A value that changes with every version of the playlist; None where there is none."""
         try:
             known = self._playlist.stat()
         except OSError:

@@ -1,8 +1,8 @@
-"""Asks an RTSP receiver whether it responds, before FFmpeg connects to it.
+"""Checks that an RTSP receiver responds before FFmpeg connects to it.
 
-PyAV holds Python's lock while an output connects: a receiver that accepts and says nothing would
-stop every camera, and the threads that watch over them. Python's own sockets hold nothing. RTMP
-connects in a thread of FFmpeg's instead (see ``muxed``): some of its receivers take one connection only.
+PyAV holds Python's lock while an output connects: a receiver that accepts and stays silent would stop all
+cameras, and the threads that supervise them. Python's own sockets do not hold the lock. RTMP connects in a
+thread of FFmpeg's instead (see ``muxed``), since some of its receivers accept only one connection.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 def tls_options(url: str, ca_file: str | None) -> dict[str, str]:
-    """FFmpeg's options for the certificates that are taken; by itself it takes any."""
+    """FFmpeg's options for certificates; by default it accepts any."""
     if ca_file is None or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
         return {}
     return {"tls_verify": "1", "ca_file": ca_file}
 
 
 def unchecked_login(url: str, ca_file: str | None) -> str | None:
-    """A warning where a login goes to whoever shows a certificate, else None."""
+    """A warning where a login is sent without a check of the certificate, else None."""
     has_login = shown(url) != escaped_login(url)
     if ca_file is not None or not has_login or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
         return None
@@ -38,7 +38,7 @@ def unchecked_login(url: str, ca_file: str | None) -> str | None:
 
 
 def check_ca_file(ca_file: str | None) -> None:
-    """Raise OptionError for a file that holds no certificates."""
+    """Raise OptionError for a file without certificates."""
     if ca_file is None:
         return
     try:
@@ -50,9 +50,9 @@ def check_ca_file(ca_file: str | None) -> None:
 
 
 def reach(url: str, name: str, timeout_s: float, ca_file: str | None = None) -> None:
-    """Return once an RTSP receiver has responded; for any other, once its name is known.
+    """Return once an RTSP receiver has responded; for other schemes, once the host is resolved.
 
-    Raises SinkError, which calls it ``name``.
+    Raises SinkError, in which the receiver is called ``name``.
     """
     try:
         place = urlsplit(escaped_login(url))
@@ -73,7 +73,7 @@ def reach(url: str, name: str, timeout_s: float, ca_file: str | None = None) -> 
 
 
 class TcpReceiver:
-    """A file object that writes to a TCP connection; raises OSError, also where it is not made."""
+    """A file object that writes to a TCP connection. Raises OSError, also where it cannot connect."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         place = urlsplit(url)
@@ -82,7 +82,7 @@ class TcpReceiver:
         self._socket = socket.create_connection((place.hostname or "", place.port), timeout_s)
 
     def write(self, data: bytes) -> int:
-        """Send all of it, or raise where that takes longer than the timeout."""
+        """Send all data, or raise where that takes longer than the timeout."""
         self._socket.sendall(data)
         return len(data)
 
@@ -92,7 +92,7 @@ class TcpReceiver:
 
 
 def _greet(connection: socket.socket, place: SplitResult, port: int) -> None:
-    """Say what a client says first, and wait for the first byte of a response."""
+    """Send a client's first request, and wait for the first byte of a response."""
     host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
     address = f"{place.scheme}://{host}:{port}{place.path or '/'}"
     connection.sendall(f"OPTIONS {address} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
@@ -110,7 +110,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _reason(error: Exception) -> str:
-    """In words, without the address."""
+    """The error in words, without the address."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
     if isinstance(error, TimeoutError):

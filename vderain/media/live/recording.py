@@ -1,4 +1,4 @@
-"""A recording in segments: a complete file every so many minutes, of which a crash takes nothing."""
+"""A recording in chunks: a complete file every few minutes, so that a crash damages none of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vderain.media.live.types import EncodedPacket, Streams
 
 try:
     import fcntl
-except ImportError:  # Windows: what a crash leaves keeps its name there
+except ImportError:  # on Windows chunks of a crashed process keep their temporary name
     fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _PART = ".part"
 _INTERLEAVE = {"max_interleave_delta": "500000"}  # microseconds that sound waits for a frame
-# Extension -> FFmpeg's muxer and its options. MP4: fragments while it is written, so that every one that
-# is on the disk plays, and a plain file when closed. Matroska and MPEG-TS play as far as they are written.
+# Extension -> FFmpeg's muxer and its options. MP4: fragments while it is written, so that those on the disk play,
+# and a plain file when closed. Matroska and MPEG-TS play as far as they are written.
 RECORDINGS: dict[str, tuple[str, dict[str, str]]] = {
     ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe", **_INTERLEAVE}),
     ".mkv": ("matroska", _INTERLEAVE),
@@ -35,9 +35,8 @@ RECORDINGS: dict[str, tuple[str, dict[str, str]]] = {
 class RecordingOutlet:
     """``Outlet`` that writes ``<prefix><date>-<time><suffix>`` into a folder, a new file every ``length_s``.
 
-    ``suffix`` is a key of RECORDINGS. A segment has the name ``....part`` until it is complete. What a
-    killed process left so is given its name when the next recording into that folder begins: it plays up
-    to its last keyframe.
+    ``suffix`` is a key of RECORDINGS. A chunk is named ``....part`` until it is complete. A chunk that a killed
+    process left is renamed when the next recording into that folder begins: it plays up to its last keyframe.
     """
 
     is_network = False
@@ -67,11 +66,11 @@ class RecordingOutlet:
 
     @property
     def notes(self) -> list[str]:
-        """Changes of representation, and what was recovered."""
+        """Changes of representation, and recovered chunks."""
         return list(self._notes)
 
     def open(self, streams: Streams) -> None:
-        """Make the folder, name what a crash left, and be ready for a keyframe."""
+        """Make the folder, rename chunks of a crashed process, and wait for a keyframe."""
         self.close()
         self.confirmed = False
         try:
@@ -84,7 +83,7 @@ class RecordingOutlet:
         self._streams = streams
 
     def write(self, packet: EncodedPacket) -> None:
-        """Write one packet; a keyframe after the length begins a new segment."""
+        """Write one packet; a keyframe after ``length_s`` begins a new chunk."""
         try:
             if packet.kind == "video" and packet.is_key:
                 if self._muxed is not None and packet.time_s - self._began_s >= self._length_s:
@@ -97,19 +96,19 @@ class RecordingOutlet:
             raise SinkError(f"{self.name}: {reason_of(error)}") from None
 
     def close(self) -> None:
-        """Complete the segment. Raises SinkError where that fails; what is on the disk stays."""
+        """Complete the chunk. Raises SinkError where that fails; data on the disk is kept."""
         try:
             self._complete()
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{self.name}: {reason_of(error)}") from None
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is nothing to complete."""
 
     def _begin(self, time_s: float) -> None:
         assert self._streams is not None
         path = self._free_name()
-        self._file = open(path.with_name(path.name + _PART), "xb")  # noqa: SIM115  # closed with its segment
+        self._file = open(path.with_name(path.name + _PART), "xb")  # noqa: SIM115  # closed with its chunk
         _lock(self._file)
         muxer, options = RECORDINGS[self._suffix]
         self._muxed = Muxed(self._file, muxer, self._streams, options)
@@ -146,7 +145,7 @@ class RecordingOutlet:
 
 
 def recover(folder: Path) -> list[Path]:
-    """Give segments that killed processes left their names, where they hold images; returns them."""
+    """Rename chunks of killed processes where they hold images; returns their new names."""
     recovered = []
     left = (path for suffix in RECORDINGS for path in folder.glob(f"*{suffix}{_PART}"))
     for partial in sorted(left) if fcntl is not None else ():
@@ -160,7 +159,7 @@ def recover(folder: Path) -> list[Path]:
 
 
 def _lock(file: IO[Any]) -> bool:
-    """Mark a segment as being written; False where another process does."""
+    """Lock a chunk that is being written; False where another process holds it."""
     if fcntl is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""The seams of a live session: cameras, encoders and outlets meet only here."""
+"""The interfaces of a live session, between cameras, encoders and outlets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PacketKind = Literal["video", "audio", "aac"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveFrame:
-    """A camera's frame on its way from the decoder to the outputs; each stage fills in what it knows.
+    """A camera's frame on its way from the decoder to the outputs; each stage adds its fields.
 
     Attributes:
         rainy: the decoded frame.
-        arrived_s: when its packet came, in seconds of ``time.monotonic``.
+        arrived_s: arrival of its packet, in seconds of ``time.monotonic``.
         pixel_shape: width of a pixel by its height.
-        time_s: its place on the session's time line.
-        recent: the frame, last, and decoded neighbours before it, also such as were never derained; none
-            from before a reconnection, a gap or a change of format.
+        time_s: its time in the session.
+        recent: decoded neighbours before the frame, and the frame last, derained or not; none from before a
+        reconnection, a gap or a change of format.
         derained: the result; None where the frame passes through.
         tier: name of the rung that derained it.
-        flag: why the frame passes through, "" where it is derained.
+        flag: why the frame passes through; "" where it is derained.
 
     """
 
@@ -42,21 +42,21 @@ class LiveFrame:
 
     @property
     def dry(self) -> Frame:
-        """What the outputs get."""
+        """The frame for the outputs."""
         return self.rainy if self.derained is None else self.derained
 
 
 class Camera(Protocol):
-    """One connection to a live source; yields frames and packets of its sound as they come.
+    """One connection to a live source; yields frames and packets of sound as they arrive.
 
-    Ends by ending the iteration where the source says so. Raises SourceError where nothing more comes
-    for the timeout, LoginError where the password is refused, UnusableError where trying again is
-    useless. ``audio`` is the opaque description of the sound, None where there is none.
+    The iteration ends where the source ends. Raises SourceError where nothing arrives for the timeout,
+    LoginError where the password is refused, and UnusableError where a new attempt is useless. ``audio`` is the
+    opaque description of the sound, None where there is none.
     """
 
     @property
     def info(self) -> StreamInfo:
-        """What is known once the first frame was decoded; size and rate may change later."""
+        """Properties known after the first decoded frame; size and rate may change later."""
 
     @property
     def stats(self) -> SourceStats:
@@ -64,20 +64,20 @@ class Camera(Protocol):
 
     @property
     def audio(self) -> Any:
-        """For ``open_audio``; None where there is no sound."""
+        """For ``open_audio``; None without sound."""
 
     @property
     def is_live(self) -> bool:
-        """Whether its end means that it will come back, as with a network camera."""
+        """Whether it may continue after its end, as a network camera does after a reconnection."""
 
     def __iter__(self) -> Iterator[LiveFrame | PassedPacket]:
-        """Frames in presentation order, packets as they come; may be iterated once."""
+        """Frames in presentation order, and packets as they arrive; can be iterated once."""
 
     def cancel(self) -> None:
-        """Make the iteration end soon; for another thread."""
+        """End the iteration soon; called by another thread."""
 
     def close(self) -> None:
-        """Release the connection; for the thread that iterates."""
+        """Release the connection; called by the thread that iterates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ class EncodedPacket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Streams:
-    """What an outlet needs to begin: opaque templates of the encoded video and of the sound.
+    """The opaque templates of the encoded video and of the sound, which an outlet needs to open.
 
     ``audio`` is the sound as the camera sends it, ``aac`` transcoded; each None where there is none.
     """
@@ -122,14 +122,14 @@ class VideoEncoder(Protocol):
         """Changes of representation."""
 
     def encode(self, frame: Frame, time_s: Fraction, *, key: bool = False) -> list[EncodedPacket]:
-        """The packets of a frame at a time of the session; ``key`` asks for a keyframe."""
+        """The packets of a frame at a time of the session; ``key`` forces a keyframe."""
 
     def close(self) -> None:
         """Release the encoder."""
 
 
 class Sound(Protocol):
-    """The sound of one connection, as it came and, where an outlet needs it, as AAC."""
+    """The sound of one connection, unchanged and, where an outlet needs it, as AAC."""
 
     stream: Any
     aac_stream: Any
@@ -137,35 +137,35 @@ class Sound(Protocol):
     failures: int
 
     def packets(self, packet: Any, offset_s: Fraction) -> Iterator[EncodedPacket]:
-        """What the outlets get for one packet of the camera."""
+        """The outlets' packets for one packet of the camera."""
 
     def close(self) -> None:
         """Release the encoder; templates stay usable."""
 
 
 class Outlet(Protocol):
-    """One place that the encoded stream goes to. Raises SinkError.
+    """A destination of the encoded stream. Raises SinkError.
 
-    ``open`` before the first packet, ``close`` after the last; may be opened again after a failure or
-    when the streams change. The first video packet after ``open`` is a keyframe.
+    Call ``open`` before the first packet and ``close`` after the last; it may be opened again after a failure or a
+    change of the streams. The first video packet after ``open`` is a keyframe.
     """
 
     name: str
     is_network: bool
-    confirmed: bool  # whether what was written since ``open`` is known to have been taken
+    confirmed: bool  # whether the data written since ``open`` is known to have arrived
 
     def open(self, streams: Streams) -> None:
-        """Begin; blocks at most for the timeout."""
+        """Open it; blocks at most for the timeout."""
 
     def write(self, packet: EncodedPacket) -> None:
         """Send one packet; blocks at most for the timeout."""
 
     def close(self) -> None:
-        """Complete what was begun; may be called twice, and after a failure."""
+        """Complete the output; may be called twice, and after a failure."""
 
     def finish(self) -> None:
-        """Nothing more will come, ever; called after the last ``close``."""
+        """End the output for good; called after the last ``close``."""
 
     @property
     def notes(self) -> list[str]:
-        """Changes of representation worth a line in the report."""
+        """Changes of representation, for the report."""

@@ -1,4 +1,4 @@
-"""How an image stands: what its display matrix asks for, done to its planes."""
+"""Turns planes upright, as the display matrix of their image asks for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vderain.frames import Plane
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """What makes a stored image upright: mirrored left to right first, then turned counter-clockwise."""
+    """The turn that makes a stored image upright: mirrored left to right first, then turned counter-clockwise."""
 
-    turns: int = 0  # quarters, 0 to 3
+    turns: int = 0  # quarter turns, 0 to 3
     mirrored: bool = False
 
     @classmethod
@@ -29,7 +29,7 @@ class Posture:
         return cls(round(-math.atan2(b, a) / (math.pi / 2)) % 4, mirrored)
 
     def upright(self, planes: Sequence[Plane]) -> Sequence[Plane]:
-        """The planes as they are to be seen; the same ones where nothing changes."""
+        """The upright planes; the same ones where nothing changes."""
         if self.mirrored:
             planes = tuple(np.ascontiguousarray(np.fliplr(plane)) for plane in planes)
         return turned(planes, self.turns)

@@ -1,7 +1,7 @@
 """One image file: bytes to planes, and a frame to PNG bytes with its EXIF, ICC and XMP.
 
-Pixels go through OpenCV. The rest is read here, because OpenCV hides whether a file was CMYK, turns
-(or fails to turn) TIFF by its orientation tag, and drops text, gamma and resolution of PNG.
+OpenCV reads the pixels. Metadata is read here, because OpenCV does not show whether a file was CMYK, turns (or
+fails to turn) TIFF by its orientation tag, and drops text, gamma and resolution of PNG.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _EXIF_OF_ROTATION = {90: 8, 180: 3, 270: 6}
 
 @dataclass(frozen=True, slots=True)
 class PngChunks:
-    """What an image carries besides samples, as whole ancillary chunks of a PNG file."""
+    """Metadata of an image, as whole ancillary chunks of a PNG file."""
 
     data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """One decoded file: the fields of Frame, and ``losses``, which names what was left in it."""
+    """One decoded file: the fields of Frame, and ``losses``, which names metadata that was not read."""
 
     planes: tuple[Plane, ...]
     format: PlaneFormat
@@ -137,7 +137,7 @@ def _decode(data: bytes) -> tuple[Plane | None, list[int], list[bytes]]:
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """A damaged file is reported by us; OpenCV would print its own lines in between."""
+    """Keep OpenCV from printing its own lines about a damaged file."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -154,7 +154,7 @@ def _split(pixels: Plane) -> tuple[tuple[Plane, ...], Plane | None]:
 
 
 def _refuse_other_colours(path: Path, data: bytes, tags: dict[int, int]) -> None:
-    """OpenCV turns CMYK and L*a*b* into RGB without a profile: not the image's colours."""
+    """Raise SourceError: OpenCV converts CMYK and L*a*b* to RGB without a profile, with wrong colours."""
     colours = "CMYK" if data.startswith(_JPEG) and _jpeg_components(data) == 4 else None
     if _PHOTOMETRIC in tags:
         colours = _TIFF_COLOURS.get(_short(data, tags[_PHOTOMETRIC]))
@@ -176,7 +176,7 @@ def _jpeg_components(data: bytes) -> int:
 def _first_directory(data: bytes) -> dict[int, int]:
     """Tag -> position of its entry in the first directory of TIFF data; empty for other data.
 
-    EXIF blocks have the same structure. BigTIFF is not read here: its tags stay unknown.
+    EXIF blocks have the same structure. BigTIFF is not read: its tags stay unknown.
     """
     order = _BYTE_ORDER.get(data[:4])
     if order is None:
@@ -206,7 +206,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def _without_orientation(data: bytes, tags: dict[int, int]) -> bytes:
-    """A TIFF that OpenCV leaves unturned; it fails on those that it would turn by 90 degrees."""
+    """A TIFF that OpenCV does not turn; it fails on those that it would turn by 90 degrees."""
     if _ORIENTATION not in tags:
         return data
     neutral = bytearray(data)
@@ -215,14 +215,14 @@ def _without_orientation(data: bytes, tags: dict[int, int]) -> bytes:
 
 
 def _png_metadata(data: bytes) -> tuple[bytes, bytes]:
-    """The EXIF block and all ancillary chunks that still hold when the samples are stored again."""
+    """The EXIF block and all ancillary chunks that are still right when the samples are stored again."""
     exif = b""
     kept = []
     position = len(_PNG)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
-        ancillary = bool(kind[0] & 0x20)  # a lower-case first letter: decoders may do without it
+        ancillary = bool(kind[0] & 0x20)  # a lower-case first letter: decoders may ignore it
         if kind == b"IEND" or end > len(data):
             break
         if ancillary and kind not in _CHUNKS_OF_SAMPLES:
@@ -287,7 +287,7 @@ def _may_hold_several(data: bytes) -> bool:
 
 
 def _count_images(path: Path) -> int:
-    """OpenCV counts in files only, and takes names that are not UTF-8 as bytes only."""
+    """The number of images in a file; OpenCV counts only in files, and takes names that are not UTF-8 as bytes."""
     with _quiet_opencv():
         try:
             return cv2.imcount(os.fsencode(path), cv2.IMREAD_UNCHANGED)  # type: ignore[arg-type]  # takes bytes

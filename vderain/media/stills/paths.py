@@ -1,4 +1,4 @@
-"""Which paths name images, and how long an image shows."""
+"""Decides which paths name images, and how long an image is shown."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.urls import is_url
 
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-TIME_BASE = Fraction(1, 25)  # images have no time; this is how long each shows as video
+TIME_BASE = Fraction(1, 25)  # images have no time; each is shown this long as video
 
 
 def is_image_path(path: str) -> bool:
     """Whether a path names an image, by its extension, or a folder of images.
 
-    A name without extension that does not exist counts as a folder that is still to be made.
+    A name without extension that does not exist counts as a folder to be made.
     """
     if path == STANDARD_STREAM or is_url(path):
         return False

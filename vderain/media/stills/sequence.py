@@ -1,4 +1,4 @@
-"""Images of a folder that are the consecutive frames of one video."""
+"""Folders whose images are the consecutive frames of one video."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vderain.frames import Frame
 
 _PATTERN = re.compile(r"%0?(\d*)d")
 _NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
-_FEWEST = 5  # images that are taken for a sequence
-_TRIED = 4  # of them, from the first on
-_GRID = 24  # an image is compared by the means of so many fields across and down
-_ALIKE = 0.9  # correlation; frames of one scene are above, and two photographs below
+_FEWEST = 5  # images of a sequence
+_TRIED = 4  # images that are compared, from the first on
+_GRID = 24  # images are compared by the means of this many cells across and down
+_ALIKE = 0.9  # correlation; above it for frames of one scene, below for two photographs
 
 
 def pattern_of(path: str) -> re.Pattern[str] | None:
-    """What the file names of a sequence match that ``path`` stands for, as ``frames/frame_%04d.png`` does.
+    """The pattern of a sequence's file names, from a path such as ``frames/frame_%04d.png``.
 
-    None where it is a path of its own, or holds no ``%d``.
+    None where the path exists itself, or has no ``%d``.
     """
     name = os.path.basename(path)
     match = _PATTERN.search(name)
@@ -37,7 +37,7 @@ def pattern_of(path: str) -> re.Pattern[str] | None:
 
 
 def numbered(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-    """The files of a folder that a pattern takes, by their numbers. Raises SourceError where there are none."""
+    """The files of a folder that match a pattern, by their numbers. Raises SourceError where there are none."""
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -51,18 +51,18 @@ def numbered(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
 class Likeness:
     """Whether a folder looks like a sequence: names with consecutive numbers, and first images of one scene."""
 
-    def __init__(self, pictures: Sequence[Path]) -> None:
-        self._numbered = _are_consecutive([path.name for path in pictures])
+    def __init__(self, images: Sequence[Path]) -> None:
+        self._numbered = _are_consecutive([path.name for path in images])
         self._seen: list[npt.NDArray[np.float64]] = []
 
     def see(self, frame: Frame) -> None:
-        """Take the next image; only the first ones are looked at."""
+        """Compare the next image; only the first ones are used."""
         if self._numbered and len(self._seen) < _TRIED:
             self._seen.append(_means(frame))
 
     @property
     def is_sequence(self) -> bool:
-        """What is known by now."""
+        """Whether it is one, by the images so far."""
         if not self._numbered or len(self._seen) < _TRIED:
             return False
         return all(_likeness(one, other) > _ALIKE for one, other in pairwise(self._seen))
@@ -78,7 +78,7 @@ def _are_consecutive(names: Sequence[str]) -> bool:
 
 
 def _means(frame: Frame) -> npt.NDArray[np.float64]:
-    """Means of the fields of a grid over the middle plane (green, or gray)."""
+    """Means of the cells of a grid over the middle plane (green, or gray)."""
     plane = frame.planes[len(frame.planes) // 2]
     rows = np.array_split(np.arange(plane.shape[0]), min(_GRID, plane.shape[0]))
     columns = np.array_split(np.arange(plane.shape[1]), min(_GRID, plane.shape[1]))

@@ -25,15 +25,13 @@ from vderain.options import EncodeOptions
 
 
 class ImageSink:
-    """FrameSink that writes PNG files, under the names of the source's images.
+    """FrameSink that writes PNG files, with the names of the source's images.
 
-    A single image goes to a file, or into an existing folder; everything else into one folder,
-    frames without a name as 000001.png and so on. Files are collected under a temporary name next to
-    their place and moved there by ``finish``: a new folder as a whole, into an existing folder one
-    file after the other. ``abort`` thus leaves everything as it was. Tracks other than the video have no
-    place here; each is a loss.
-    Raises SinkError, and OptionError for an output that is no PNG and for frames that are not gray
-    or RGB.
+    A single image goes to a file, or into an existing folder; other input goes to a folder, where frames without
+    a name become 000001.png and so on. Files are written under a temporary name next to their place and moved by
+    ``finish``: a new folder as a whole, into an existing folder one file after the other. So ``abort`` leaves
+    everything as it was. Each track other than the video is a loss. Raises SinkError, and OptionError for an
+    output that is no PNG and for frames that are not gray or RGB.
     """
 
     takes_device_planes = False
@@ -70,18 +68,18 @@ class ImageSink:
         self._report.frames += 1
 
     def finish(self) -> SinkReport:
-        """Move what was written to its place."""
+        """Move the files to their place."""
         if not self._taken:
             raise SinkError(f"{self._place.path}: nothing was written, so no output was made")
         self._place.publish()
         return self._report
 
     def abort(self) -> None:
-        """Remove what was not moved to its place yet."""
+        """Remove files that were not moved yet."""
         self._place.discard()
 
     def _name_of(self, frame: Frame) -> str:
-        """A name no other frame has; names that differ only by case are one on some systems."""
+        """A name that no other frame has; names that differ by case alone are the same on some systems."""
         source = frame.name or f"{len(self._taken) + 1:06d}"
         plain = name = Path(source).stem + ".png"
         own = {} if source.lower() in self._own_names else self._own_names
@@ -97,11 +95,11 @@ class ImageSink:
 
 
 class _Folder:
-    """What Destination is for a file: a folder that is filled elsewhere first."""
+    """A folder that is filled under another name first, as Destination is for a file."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        # Inside an existing folder, because that may be a file system of its own.
+        # Inside an existing folder, which may be a file system of its own.
         place = self.path if os.path.isdir(path) else self.path.parent
         self.partial = place / hidden_name()
         self._overwrite = False
@@ -129,7 +127,7 @@ class _Folder:
         sweep(place)
 
     def publish(self) -> None:
-        """Move everything to where it belongs."""
+        """Move all files to their place."""
         try:
             if not self.path.exists():
                 os.replace(self.partial, self.path)
@@ -146,15 +144,15 @@ class _Folder:
             raise SinkError(f"{self.path}: cannot be completed: {error.strerror}") from error
 
     def discard(self) -> None:
-        """Remove what was not moved yet."""
+        """Remove files that were not moved yet."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def write_png(path: str, rgb: Image, *, overwrite: bool) -> None:
-    """Write one RGB image, (H, W, 3) uint8, under its name only when complete.
+    """Write one RGB image, (H, W, 3) uint8, which gets its name when it is complete.
 
-    Whether ``path`` is an input is for the caller to check. Raises OptionError for another extension
-    than .png, and SinkError.
+    The caller checks whether ``path`` is an input. Raises OptionError for another extension than .png, and
+    SinkError.
     """
     place = Destination(path)
     if place.path.suffix.lower() != ".png":
@@ -172,7 +170,7 @@ def write_png(path: str, rgb: Image, *, overwrite: bool) -> None:
 
 
 def _refuse_yuv(path: str, pixels: str) -> None:
-    """Raise OptionError where frames, or the pixel format of a whole source, need a conversion."""
+    """Raise OptionError where frames, or the pixel format of a whole source, would need a conversion."""
     if pixels.startswith(("yuv", "nv", "p01")):
         raise OptionError(
             f"{path}: a folder or an image holds gray and RGB images, and these frames are"
@@ -184,7 +182,7 @@ def _dropped(template: Any) -> list[str]:
     """A loss for every track other than the video."""
     if template is None:
         return []
-    # Brings PyAV, which images do without.
+    # This imports PyAV, which images do not need.
     from vderain.media.io.open import is_container_track, track_name
 
     return [
@@ -204,7 +202,7 @@ def _png_names(folder: Path) -> dict[str, str]:
 
 
 def _target(path: Path, origin: Path, single: bool) -> Path:
-    """The file or folder that a sink fills."""
+    """The file or folder that a sink writes."""
     folder = os.path.isdir(path)
     if single and folder:
         return path / (origin.stem + ".png")

@@ -26,10 +26,10 @@ _OTHER_IMAGES = {
 class ImageSource:
     """FrameSource over one image or a folder of images, in natural order (2 before 10).
 
-    Sizes and formats may differ from frame to frame. Every frame is a scene of its own, unless
-    ``run.sequence`` or a pattern such as ``frame_%04d.png`` says that they are consecutive. Damaged
-    and unsupported images of a folder are skipped, counted and named; subfolders are not entered.
-    Raises SourceError where nothing can be read, and OptionError for a sequence of one file.
+    Sizes and formats may differ from frame to frame. Every frame is a scene of its own, unless ``run.sequence`` or
+    a pattern such as ``frame_%04d.png`` makes them consecutive. Damaged and unsupported images of a folder are
+    skipped, counted and reported; subfolders are not read. Raises SourceError where nothing can be read, and
+    OptionError for a sequence of one file.
     """
 
     def __init__(self, path: str, *, run: RunOptions) -> None:
@@ -63,7 +63,7 @@ class ImageSource:
 
     @property
     def info(self) -> StreamInfo:
-        """Size and format are those of the first image; length and count of the whole input."""
+        """Size and format of the first image; length and count of the whole input."""
         return self._info
 
     @property
@@ -73,11 +73,11 @@ class ImageSource:
 
     @property
     def template(self) -> None:
-        """Images have no tracks to mirror."""
+        """None: images have no tracks."""
         return None
 
     def __iter__(self) -> Iterator[Frame]:
-        """One frame per image; ``pts`` counts from the first chosen one, skipped ones too."""
+        """One frame per image; ``pts`` counts from the first chosen one, skipped images included."""
         for frame in self._pending:
             self._stats.frames += 1
             self._likeness.see(frame)
@@ -89,10 +89,10 @@ class ImageSource:
             )
 
     def cancel(self) -> None:
-        """No read of an image waits for anything."""
+        """Do nothing: reading an image never waits."""
 
     def close(self) -> None:
-        """Forget the image read ahead."""
+        """Release the image read ahead."""
         self._frames.close()
         self._pending = iter(())
 

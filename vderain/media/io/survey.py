@@ -22,9 +22,7 @@ from vderain.media.io.open import open_container
 _MOST_BYTES = 64 << 20  # read at most, in a fraction of a second
 _FIRST = 120  # frames whose distances give the rate
 _REORDER = 16  # of these frames, the latest may lack earlier ones
-_ASTRAY = Fraction(
-    3, 2
-)  # an announced number of frames is ignored where it is wrong by this factor
+_ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by this factor is ignored
 _FASTEST = 120  # frames per second; a higher announced rate is measured
 _USUAL_RATES = tuple(
     sorted(

@@ -17,7 +17,7 @@ from vderain.engines import open_engine
 from vderain.frames import Frame, PlaneFormat
 from vderain.interfaces import EngineSpec
 from vderain.media import open_sink, open_source
-from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_beside
+from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_for
 from vderain.pipeline import Progress, derain
 from vderain.report import RunReport
 
@@ -38,7 +38,7 @@ def derain_file(
     then is as it was before.
     """
     run, engine, encode = run or RunOptions(), engine or EngineOptions(), encode or EncodeOptions()
-    run = decoding_beside(run, engine)
+    run = decoding_for(run, engine)
     with closing(open_source(str(rainy), run=run, encode=encode)) as source:
         sink = open_sink(str(dry), source, encode)
         try:

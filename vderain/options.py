@@ -190,7 +190,7 @@ class RunOptions:
         check_options(self)
 
 
-def decoding_beside(run: RunOptions, engine: EngineOptions) -> RunOptions:
+def decoding_for(run: RunOptions, engine: EngineOptions) -> RunOptions:
     """The options of a run that decodes on the GPU that its engine runs on, unless another one is asked for."""
     kind, _, number = engine.device.lower().partition(":")
     if run.decoder_gpu is not None or kind != "cuda" or not number.isdecimal():

@@ -46,8 +46,8 @@ class Plan:
         Outputs count as large as their clips where ``output_bytes`` is unknown.
         """
         outputs = self.size_bytes if output_bytes is None else output_bytes
-        beside = max((room_for(clip) - clip.size_bytes for clip in self.waiting), default=0)
-        return round(outputs + beside) if self.waiting else 0
+        in_work = max((room_for(clip) - clip.size_bytes for clip in self.waiting), default=0)
+        return round(outputs + in_work) if self.waiting else 0
 
 
 def open_manifest(target: Path) -> Manifest:
@@ -116,12 +116,12 @@ def plan(manifest: Manifest, target: Path, found: list[Found], settings: Setting
 
 def begin(manifest: Manifest, ahead: Plan, settings: Settings) -> None:
     """Mark all clips that are to be derained in one transaction; after a kill, ``overwrite`` resumes there."""
-    anew = settings.text() if settings.encode.overwrite else None
+    identity = settings.text() if settings.encode.overwrite else None
     for clip in ahead.waiting:
-        if clip.state == "done" and anew is not None:
-            manifest.begin_anew(clip.id, anew=anew)
-        elif clip.state != "planned" or clip.record.get("anew") != anew:
-            manifest.set_state(clip.id, "planned", anew=anew)
+        if clip.state == "done" and identity is not None:
+            manifest.plan_again(clip.id, anew=identity)
+        elif clip.state != "planned" or clip.record.get("anew") != identity:
+            manifest.set_state(clip.id, "planned", anew=identity)
 
 
 def pinned(manifest: Manifest, options: EngineOptions) -> EngineOptions:

@@ -184,7 +184,7 @@ class Manifest:
             if state == "done":
                 self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))
 
-    def begin_anew(self, clip: int, **record: Any) -> None:
+    def plan_again(self, clip: int, **record: Any) -> None:
         """Plan a clip from the beginning; of its record only ``record`` is kept."""
         with self._changing():
             self._db.execute("DELETE FROM segment WHERE clip = ?", (clip,))

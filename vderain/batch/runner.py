@@ -35,7 +35,7 @@ from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_o
 from vderain.media.edit.inspect import Inspected, inspect
 from vderain.media.io.index import VideoIndex
 from vderain.media.verify.problems import problems_of
-from vderain.options import decoding_beside
+from vderain.options import decoding_for
 
 _log = logging.getLogger(__name__)
 _OPEN = "its dry GOPs are open: their frames need frames of other GOPs, so none can be copied alone"
@@ -242,7 +242,7 @@ class Batch:
             margin=self._margin,
             dry=dry,
             seeks=clip.record.get("seeks", True),
-            run=decoding_beside(self.settings.run, self.settings.engine),
+            run=decoding_for(self.settings.run, self.settings.engine),
             encode=replace(self.settings.encode, overwrite=True),
         )
 

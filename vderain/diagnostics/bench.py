@@ -24,7 +24,7 @@ from vderain.flow.workers import Workers
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
 from vderain.media import open_sink, open_source
-from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_beside
+from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_for
 from vderain.pipeline import align_threads, derain
 from vderain.weights import find_weights
 
@@ -71,7 +71,7 @@ def bench(
 ) -> Bench:
     """Measure at one size; upload and download are the copies on both sides of the engine."""
     options = with_tier(options)
-    run = decoding_beside(run or RunOptions(), options)
+    run = decoding_for(run or RunOptions(), options)
     _, card = find_weights(options.tier, options.weights)
     with tempfile.TemporaryDirectory() as folder, closing(open_engine(options)) as engine:
         clip, out = Path(folder) / "clip.mkv", Path(folder) / "out.mkv"

@@ -100,8 +100,7 @@ def _same_container(path: str) -> Container:
 
 def _losses(template: Template, container: Container, belongings: Belongings) -> Iterator[str]:
     """Losses of an output by how and when its frames are shown."""
-    told = belongings.frame_losses
-    yield from told
+    yield from belongings.frame_losses
     if template.timecode and container.muxer not in TIMECODES:
         yield f"timecode inside the video stream (first {template.timecode})"
     video = template.container.streams[template.video_index]

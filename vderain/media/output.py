@@ -17,7 +17,12 @@ from vderain.files import Destination
 from vderain.frames import PassedPacket
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.belongings import Belongings
-from vderain.media.carry.sidecar import Sidecar, boxes_beside, place_beside, track_header
+from vderain.media.carry.sidecar import (
+    Sidecar,
+    boxes_sidecar_path,
+    track_header,
+    track_sidecar_path,
+)
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import TIMECODES, container_timecode, tags_after_cut
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
@@ -234,7 +239,7 @@ class Output:
             is_file=is_file,
         )
         self._tracks.shift_s = self.shift_s
-        self._belongings.keep_beside(self._box_sidecar if is_file else None)
+        self._belongings.keep_in_sidecar(self._box_sidecar if is_file else None)
 
     def _add_video(self, codec: str, add: Callable[[Any], Any]) -> None:
         self.stream = add(self._container)
@@ -276,13 +281,13 @@ class Output:
         assert self._destination is not None
         leftovers = self._template.leftovers if self._template else None
         entry = leftovers.entry(stream.id) if leftovers and stream.type == "data" else None
-        place = place_beside(self._destination.path, stream.index, codec)
+        place = track_sidecar_path(self._destination.path, stream.index, codec)
         return self._open_sidecar(place, track_header(stream, codec, entry))
 
     def _box_sidecar(self) -> Sidecar:
         assert self._destination is not None
         about = {"kind": "boxes", "codec": self._info.container}
-        return self._open_sidecar(boxes_beside(self._destination.path), about)
+        return self._open_sidecar(boxes_sidecar_path(self._destination.path), about)
 
     def _open_sidecar(self, place: Path, header: dict[str, Any]) -> Sidecar:
         return Sidecar(place, header, source=self._info.path, overwrite=self._overwrite)

@@ -39,8 +39,8 @@ def name_all(folder: Path, partial: Path, place: Path, target: Path, *, overwrit
     except OSError as error:
         raise _unwritable(place, error.strerror) from error
     is_left_behind = not os.path.lexists(place / partial.name)
-    beside = [path for path in sorted(folder.iterdir()) if path != partial]
-    for path in [*beside, partial]:
+    sidecars = [path for path in sorted(folder.iterdir()) if path != partial]
+    for path in [*sidecars, partial]:
         sync(path)
         named = place / path.name
         replaces = is_left_behind and path.name.startswith(f"{partial.name}.")

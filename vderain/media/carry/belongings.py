@@ -68,7 +68,7 @@ class Belongings:
         """Whether the output holds the boxes."""
         return self._can_graft
 
-    def keep_beside(self, open_sidecar: Callable[[], Sidecar] | None) -> None:
+    def keep_in_sidecar(self, open_sidecar: Callable[[], Sidecar] | None) -> None:
         """Keep boxes that the output's container cannot hold in a file next to it, or report them as lost."""
         if self._can_graft or self._left is None:
             return

@@ -13,13 +13,13 @@ _TIMES = ".jsonl"
 _BLOCK = 1 << 20
 
 
-def place_beside(output: Path, index: int, codec: str) -> Path:
+def track_sidecar_path(output: Path, index: int, codec: str) -> Path:
     """The path of a track's sidecar; the output's name is shortened where both together are too long."""
     ending = f".{index}.{codec}.bin"
     return output.parent / fitted_name(output.name, ending, spare=len(_TIMES))
 
 
-def boxes_beside(output: Path) -> Path:
+def boxes_sidecar_path(output: Path) -> Path:
     """The path of the sidecar for boxes of an MP4 or MOV source."""
     return output.parent / fitted_name(output.name, ".boxes.bin", spare=len(_TIMES))
 

@@ -263,7 +263,7 @@ class _Mirror:
         elif converted is not None:
             self._convert(stream, name, *converted)
         else:
-            self._keep_beside(stream, codec, reason)
+            self._keep_in_sidecar(stream, codec, reason)
 
     def _obstacle(self, stream: Any) -> str | None:
         """Why the output's container cannot hold a track; None where it can."""
@@ -319,7 +319,7 @@ class _Mirror:
             f"{name}: written as {codec}, which {self._container.muxer} accepts"
         )
 
-    def _keep_beside(self, stream: Any, codec: str, reason: str) -> None:
+    def _keep_in_sidecar(self, stream: Any, codec: str, reason: str) -> None:
         name = self.tracks.names[stream.index]
         if self._sidecar is None:
             self.tracks.losses.append(f"{name}: dropped, {reason}")

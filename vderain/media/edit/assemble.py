@@ -57,7 +57,7 @@ def copy_obstacle(index: VideoIndex, encode: EncodeOptions, output_path: str) ->
 
 def _other_images(index: VideoIndex, encode: EncodeOptions) -> str | None:
     if not index.pix_fmt or not index.width or not index.height:
-        return "the header of its video does not tell size and pixel format"
+        return "the header of its video lacks size and pixel format"
     carrier = carrier_of(index.pix_fmt)
     layout = PlaneFormat(carrier.layout, index.width, index.height, carrier.bit_depth)
     encoder = ENCODERS[encode.codec]

@@ -125,12 +125,12 @@ class _Track:
         self.offset_s = offset_s
         self.offset = round(offset_s / self.unit)
 
-    def begun_anew(self, offset_s: Fraction) -> _Track:
+    def restarted(self, offset_s: Fraction) -> _Track:
         """A new state of the same track, after a jump."""
-        anew = _Track(self.unit, self.votes)
-        anew.move_to(offset_s)
-        anew.is_back = self.is_back
-        return anew
+        state = _Track(self.unit, self.votes)
+        state.move_to(offset_s)
+        state.is_back = self.is_back
+        return state
 
     def go_on(self, other: _Track) -> None:
         """Adopt another state of the same track."""
@@ -224,7 +224,7 @@ class Continuity:
             return self._hold(packet, track)
         by = track.jump(packet) if track.votes else 0
         if by and self._joins(track, packet):
-            track = self._tracks[index] = track.begun_anew(self._offset_s)
+            track = self._tracks[index] = track.restarted(self._offset_s)
         elif by:
             self._pending = _Pending(index, by, self._alive())
             return self._hold(packet, track)
@@ -270,7 +270,7 @@ class Continuity:
             # The track may jump again.
             return [*ready, *self._take(packet, index, self._tracks[index])]
         if fresh is None and track.votes and track.jump(packet):
-            fresh = pending.fresh[index] = track.begun_anew(track.offset_s)
+            fresh = pending.fresh[index] = track.restarted(track.offset_s)
             _forget_old_dts(packet)
         if fresh is not None:
             fresh.see(packet)
@@ -292,7 +292,7 @@ class Continuity:
             for index, fresh in pending.fresh.items():
                 self._tracks[index].go_on(fresh)
         else:
-            self._begin_anew(pending, others_go_on)
+            self._restart(pending, others_go_on)
         for packet in pending.moving:
             track = self._tracks[packet.stream.index]
             if track.votes:
@@ -310,7 +310,7 @@ class Continuity:
         gap_s = pending.by * self._tracks[pending.index].unit
         return len(pending.alive) == 1 and not self._may_jump and gap_s < _AHEAD_ALONE_S
 
-    def _begin_anew(self, pending: _Pending, others_go_on: bool) -> None:
+    def _restart(self, pending: _Pending, others_go_on: bool) -> None:
         """Give the tracks that jumped the smallest offset with which none begins before its own end."""
         first = self._tracks[pending.index]
         needed_s = max(

@@ -32,7 +32,7 @@ def unchecked_login(url: str, ca_file: str | None) -> str | None:
     if ca_file is not None or not has_login or url.split("://", 1)[0].lower() not in TLS_SCHEMES:
         return None
     return (
-        f"{shown(url)}: its certificate is not checked, so whoever responds there gets the login;"
+        f"{shown(url)}: its certificate is not checked, so any server that responds there gets the login;"
         " name those to trust with ca_file='FILE'"
     )
 

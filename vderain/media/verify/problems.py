@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
-from vderain.media.carry.sidecar import place_beside
+from vderain.media.carry.sidecar import track_sidecar_path
 from vderain.media.carry.trial import family
 from vderain.media.frames.timing import FAR_S
 from vderain.media.io.index import packets_of
@@ -183,7 +183,7 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
             ),
             None,
         )
-        if place_beside(Path(output.path), track.index, track.codec).exists():
+        if track_sidecar_path(Path(output.path), track.index, track.codec).exists():
             continue
         if found is None:
             if track.packets or track.kind == "attachment":

@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from vderain.engines.backends.operators import OperatorTime, operator_times
 from vderain.engines.backends.slots import SlotEngine, fill_padded, first_line
 from vderain.engines.engine import frame_flop, require_room, spec_from_card
 from vderain.engines.graphs.archive import GraphFile, graphs_state, read_graphs
@@ -97,6 +100,22 @@ class OpenVinoBackend:
     def open(self, fmt: PlaneFormat) -> Engine:
         """An engine for clips of one format, in the first precision that passes the self-check."""
         return first_passing("openvino", fmt, self._precisions, self._load)
+
+    def operator_times(self, fmt: PlaneFormat, seconds: float) -> list[OperatorTime]:
+        """What each kind of operator takes of a frame in the precision that ``open`` chooses.
+
+        Measured for about ``seconds``, one frame at a time in one stream, with OpenVINO's counters on.
+        """
+        engine = self.open(fmt)
+        precision = engine.open(fmt).precision
+        engine.close()
+        build = functools.partial(self._build, fmt, precision)
+        blob = self._cache.fetch(self._key(fmt, precision), build, []).blob
+        request = self._compiled(fmt, precision, blob, {"PERF_COUNT": True}).create_infer_request()
+        rng = np.random.default_rng(0)
+        for tensor in request.input_tensors:
+            tensor.data[:] = rng.integers(fmt.peak // 8, fmt.peak, tensor.data.shape)
+        return operator_times(request.infer, lambda: request.profiling_info, seconds)
 
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
@@ -228,12 +247,8 @@ class OpenVinoBackend:
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
         )
-        padded = fmt.padded(self._card.config.multiple)
         try:
-            model = unpack(self._core, blob)
-            shapes = padded.clip_shapes(self._card.config.seen_frames)
-            model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
-            compiled = self._core.compile_model(model, self._device, self._hints(precision))
+            compiled = self._compiled(fmt, precision, blob, {})
             slots = [
                 _RequestSlot(compiled.create_infer_request(), fmt.plane_shapes)
                 for _ in range(self._slots)
@@ -241,6 +256,15 @@ class OpenVinoBackend:
             return SlotEngine(slots, fmt, spec)
         except (RuntimeError, ValueError) as error:
             raise EngineLoadError(f"openvino cannot load it: {first_line(error)}") from error
+
+    def _compiled(self, fmt: PlaneFormat, precision: str, blob: bytes, more: dict[str, Any]) -> Any:
+        """The model of one size with ``more`` settings; raises what OpenVINO raises."""
+        padded = fmt.padded(self._card.config.multiple)
+        model = unpack(self._core, blob)
+        shapes = padded.clip_shapes(self._card.config.seen_frames)
+        model.reshape({index: [1, 1, *shape] for index, shape in enumerate(shapes)})
+        settings = {**self._hints(precision), **more}
+        return self._core.compile_model(model, self._device, settings)
 
     def _checked_device(self, wanted: str) -> str:
         device = "CPU" if wanted.lower() in ("auto", "cpu") else wanted.upper()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,6 +128,27 @@ def test_a_profile_whose_precision_fails_here_is_done_without(weights, folder, m
     spec = pool.open(PlaneFormat("gray", 8, 8))
     assert (spec.name, spec.precision) == ("reference", "float32")
     pool.close()
+
+
+def test_bench_divides_the_time_of_the_network_among_kinds_of_operators(weights, folder):
+    bench = ("bench", "--size", "64x48", "--seconds", "0.1", "--profile", "--weights", weights)
+    found = json.loads(call(*bench, "--precision", "float32", "--json").output)
+    shares = {one["kind"]: one["share"] for one in found["operators"]}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert "Convolution" in shares and len(shares) > 1
+    assert all(one["ms"] > 0 for one in found["operators"])
+    lines = call(*bench, "--precision", "float32").output.splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("operators:"))
+    convolution, rest = map(float, re.findall(r"([0-9.]+) %", lines[first]))
+    assert convolution + rest == pytest.approx(100, abs=0.11)
+    table = [float(line.split()[-2]) for line in lines[first + 1 :] if line.endswith("%")]
+    assert sum(table) == pytest.approx(100, abs=0.06 * len(table)) and len(table) > 1
+
+
+def test_only_openvino_tells_the_time_of_operators(weights, folder):
+    options = ("--size", "16x16", "--profile", "--engine", "reference", "--weights", weights)
+    refused = call("bench", *options, fails=OptionError)
+    assert "use engine='openvino'" in str(refused.exception)
 
 
 def test_a_profile_is_no_reason_to_build_for_minutes_twice(weights, monkeypatch):

@@ -175,15 +175,20 @@ def _tell(choice: Choice) -> None:
 @click.option("--size", default="1280x720", callback=_size, show_default=True, metavar="WxH",
               help="Size to measure at.")  # fmt: skip
 @click.option("--seconds", default=10.0, show_default=True, help="How long each stage is measured.")
+@click.option("--profile", is_flag=True,
+              help="Also measure the network by kind of operator (openvino).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options_of(EngineOptions, EncodeOptions, RunOptions, leave_out=_NOT_MEASURED)
-def bench(size: tuple[int, int], seconds: float, as_json: bool, **values: Any) -> None:
+def bench(
+    size: tuple[int, int], seconds: float, profile: bool, as_json: bool, **values: Any
+) -> None:
     """Measure every stage of a run at one size, and name the one that limits it."""
     from vderain.diagnostics.bench import bench as measure
 
     options, encode = pick(EngineOptions, values), pick(EncodeOptions, values)
     run = pick(RunOptions, values)
-    found = measure(options, encode, PlaneFormat("yuv420", *size), seconds, run=run)
+    fmt = PlaneFormat("yuv420", *size)
+    found = measure(options, encode, fmt, seconds, run=run, profile=profile)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _text(found))
 
 
@@ -195,6 +200,14 @@ def _text(found: Bench) -> str:
         f"network: {found.tflop_per_s:.3f} TFLOP/s of {found.peak_tflop_per_s:.3f} that a matrix "
         f"product reaches in {found.peak_precision} ({100 * found.share_of_peak:.0f} %)"
     )
+    if found.operators:
+        total_ms, share = sum(one.ms for one in found.operators), found.convolution_share
+        lines.append(
+            f"operators: {total_ms:.1f} ms a frame, convolution {100 * share:.1f} %,"
+            f" the rest {100 - 100 * share:.1f} %"
+        )
+        for one in found.operators:
+            lines.append(f"  {one.kind:28} {one.ms:9.2f} ms {100 * one.share:6.1f} %")
     lines += [f"note: {note}" for note in (*found.notes, *found.run_notes)]
     return "\n".join(lines)
 

@@ -16,10 +16,15 @@ import numpy.typing as npt
 
 from vderain.clips import clips
 from vderain.engines import open_engine
+from vderain.engines.backends.openvino import OpenVinoBackend
+from vderain.engines.backends.operators import OperatorTime
 from vderain.engines.engine import frame_flop
 from vderain.engines.measure import frames_per_s, matrix_peak_flop_per_s
 from vderain.engines.registry import ON_NVIDIA
+from vderain.engines.resize import scaled_format
+from vderain.engines.store.cache import EngineCache
 from vderain.engines.tiers import with_tier
+from vderain.errors import OptionError
 from vderain.flow.workers import Workers
 from vderain.frames import Frame, Plane, PlaneFormat
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
@@ -50,11 +55,19 @@ class Bench:
     peak_precision: str
     notes: tuple[str, ...]
     run_notes: tuple[str, ...] = ()  # of the run end to end: fallbacks of decoder and encoder
+    operators: tuple[
+        OperatorTime, ...
+    ] = ()  # of the network, the longest first; where they were asked for
 
     @property
     def share_of_peak(self) -> float:
         """Of the matrix product's rate; the FLOP are those that the engine computes, joins folded."""
         return self.tflop_per_s / self.peak_tflop_per_s if self.peak_tflop_per_s else 0.0
+
+    @property
+    def convolution_share(self) -> float:
+        """Of the time of all operators."""
+        return sum(operator.share for operator in self.operators if operator.is_convolution)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -68,8 +81,12 @@ def bench(
     seconds: float,
     *,
     run: RunOptions | None = None,
+    profile: bool = False,
 ) -> Bench:
-    """Measure at one size; upload and download are the copies on both sides of the engine."""
+    """Measure at one size; upload and download are the copies on both sides of the engine.
+
+    With ``profile`` by kind of operator too. Raises OptionError where the engine cannot tell.
+    """
     options = with_tier(options)
     run = decoding_for(run or RunOptions(), options)
     _, card = find_weights(options.tier, options.weights)
@@ -78,6 +95,7 @@ def bench(
         encode = replace(encode, overwrite=True)
         written = _write_clip(clip, fmt, encode)
         spec = engine.open(fmt)
+        operators = _operators(spec, options, fmt, seconds) if profile else ()
         gpu = _gpu(spec, options)
         rates = {
             "decode": _decode_rate(clip, run),
@@ -108,7 +126,20 @@ def bench(
         peak_precision=precision,
         notes=spec.notes,
         run_notes=told,
+        operators=operators,
     )
+
+
+def _operators(
+    spec: EngineSpec, options: EngineOptions, fmt: PlaneFormat, seconds: float
+) -> tuple[OperatorTime, ...]:
+    if spec.name != "openvino":
+        raise OptionError(
+            f"{spec.name} does not measure its operators; use engine='openvino' with --profile"
+        )
+    weights, card = find_weights(options.tier, options.weights)
+    backend = OpenVinoBackend(weights, card, options, EngineCache())
+    return tuple(backend.operator_times(scaled_format(fmt, options.scale), seconds))
 
 
 def _gpu(spec: EngineSpec, options: EngineOptions) -> CudaDevice | None:

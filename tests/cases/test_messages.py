@@ -1,12 +1,16 @@
 """User data, captions and timecode inside the video stream come out with their frames."""
 
+import io
 from fractions import Fraction
 
 import av
 import pytest
 from av.sidedata.sidedata import SideDataContainer
+from PIL import Image
 
 from tests.media.synth import Video, painted, write
+from vderain.media.bitstream.nal import NalFormat
+from vderain.media.bitstream.sei import sei_messages
 from vderain.media.carry.messages import Message, with_messages
 
 NAME = bytes(range(16))  # of a kind of user data
@@ -94,6 +98,97 @@ def test_closed_captions_come_out_with_each_frame(user):
     done, output = user.run("in.mp4", "out.mp4")
     assert inside(output, "A53_CC") == [[captions]] * 25
     assert (done.code, done.losses) == (0, [])
+
+
+def sei_of(path, kind):
+    """The payloads of one kind of message, in the order of decoding."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        form = NalFormat.of(stream.codec.name, stream.codec_context.extradata)
+        return [
+            payload
+            for packet in container.demux(stream)
+            for unit in form.split(bytes(packet))
+            for found, payload in sei_messages(form, unit)
+            if found == kind
+        ]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("source", ["in.mp4", "in.ts"])
+def test_user_data_of_makers_that_ffmpeg_does_not_know_comes_out_with_each_frame(
+    user, codec, source
+):
+    library = "libx264" if codec == "h264" else "libx265"
+    with_user_data(user.folder / source, library, [Message(4, b"\x26\x12\x34 speed \0\0\1")])
+    done, output = user.run(source, "out.mp4", "--codec", codec)
+    assert (done.code, done.losses) == (0, [])
+    assert sei_of(output, 4) == [b"\x26\x12\x34 speed \0\0\1"] * 25
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind", "name"),
+    [
+        ("libx264", 23, "tone mapping (SEI 23)"),
+        ("libx265", 149, "content colour volume (SEI 149)"),
+        ("libx265", 150, "360-degree view (equirectangular) (SEI 150)"),
+        ("libx264", 211, "SEI message of kind 211"),
+    ],
+)
+def test_messages_that_are_not_written_again_are_named_before_the_run_and_after_it(
+    user, codec, kind, name
+):
+    with_user_data(user.folder / "in.mp4", codec, [Message(kind, bytes(40))])
+    losses = user.info("in.mp4")["losses"]
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert done.code == 3 and done.losses == losses
+    assert losses == [f"inside the video stream: {name} is not kept"]
+
+
+def test_messages_of_the_coding_are_no_loss(user):
+    messages = [Message(1, bytes(2)), Message(6, b"\xc4")]
+    with_user_data(user.folder / "in.mp4", messages=messages)
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert (done.code, done.losses) == (0, [])
+
+
+def test_a_second_view_of_h264_is_a_loss(user):
+    path = user.folder / "in.h264"
+    write(path, format="h264")
+    content = path.read_bytes()
+    at = content.index(b"\0\0\1\x65") - 1
+    path.write_bytes(content[:at] + b"\0\0\0\1\x74\x40\0\x80\x80" + content[at:])
+    done, _ = user.run("in.h264", "out.mp4")
+    assert any("another layer (view, depth, alpha or quality)" in loss for loss in done.losses)
+
+
+def test_user_data_of_mpeg2_is_a_loss(user):
+    path = user.folder / "in.mpg"
+    mpeg2(path, format="mpeg2video")
+    plain, _ = user.run(path.name, "out.mp4")
+    assert (plain.code, plain.losses) == (0, [])
+    content = path.read_bytes()
+    at = content.index(b"\0\0\1\x01")  # the first slice
+    path.write_bytes(content[:at] + b"\0\0\1\xb2GPS0 48.1" + content[at:])
+    done, _ = user.run(path.name, "out.mp4")
+    assert any("user data of MPEG-2" in loss for loss in done.losses)
+
+
+def test_side_data_that_pyav_has_no_name_for_is_a_loss_and_hides_nothing_before_it(user):
+    exif = Image.Exif()
+    exif[0x010F] = "Cam"
+    jpeg = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(jpeg, "JPEG", exif=exif)
+    with av.open(str(user.folder / "in.avi"), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for index in range(10):
+            packet = av.Packet(jpeg.getvalue())
+            packet.pts = packet.dts = index
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            output.mux(packet)
+    done, _ = user.run("in.avi", "out.mp4")
+    assert done.code == 3 and done.losses[0].startswith("EXIF of each frame")
 
 
 def with_timecode(path):

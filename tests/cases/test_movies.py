@@ -25,7 +25,7 @@ def test_a_second_movie_is_named_with_its_place(user, more):
     assert done.code == 3
     assert done.losses[0].startswith(f"{FOLLOWS} {first.stat().st_size},")
     assert len(times(dry)) == 20
-    assert FOLLOWS in "\n".join(user.info("rainy.mp4")["notes"])
+    assert FOLLOWS in "\n".join(user.info("rainy.mp4")["losses"])
 
 
 def test_a_batch_names_it_once_too(user):

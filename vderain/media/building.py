@@ -11,7 +11,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import ColorTags, Frame
 from vderain.interfaces import SourceStats, StreamInfo
-from vderain.media.carry.messages import messages_of, timecode_of
+from vderain.media.carry.messages import Message, messages_of, timecode_of
 from vderain.media.frames.color import (
     Mastering,
     chroma_location,
@@ -52,15 +52,21 @@ class FrameBuilder:
         return self._reader.note
 
     def build(
-        self, image: av.VideoFrame, pts: int, time_base: Fraction, *, discontinuity: bool
+        self,
+        image: av.VideoFrame,
+        pts: int,
+        time_base: Fraction,
+        *,
+        discontinuity: bool,
+        messages: tuple[Message, ...] = (),
     ) -> Frame:
-        """The frame of an image."""
+        """The frame of an image; ``messages`` are those that do not come with it."""
         tags = color_tags(image, self._chroma_location)
         if not self._has_first:
             self._read_first(image, tags)
         side_data = side_data_of(image)
         if image.key_frame:
-            self._stats.lose(side_data_losses(side_data))
+            self._stats.lose(side_data_losses(image, side_data))
         planes, alpha, layout = self._reader.read(image, tags)
         return Frame(
             planes,
@@ -72,7 +78,7 @@ class FrameBuilder:
             tags=tags,
             rotation=_quarter_turns(image) * 90,
             discontinuity=discontinuity,
-            messages=messages_of(side_data),
+            messages=(*messages_of(side_data), *messages),
         )
 
     def _read_first(self, image: av.VideoFrame, tags: ColorTags) -> None:

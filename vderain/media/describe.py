@@ -71,9 +71,13 @@ def describe(path: str) -> Description:
             return Description(source.info, view, refusal, notes=tuple(source.stats.notes))
         container = _same_container(path)
         tracks, notes = _fates(source.template, container)
-        notes = (*source.stats.notes, *source.stats.losses, *notes)
+        notes = (*source.stats.notes, *notes)
         belongings = Belongings(source.template.leftovers, {}, container.muxer)
-        losses = (*belongings.losses, *_losses(source.template, container, belongings))
+        losses = (
+            *source.stats.losses,
+            *belongings.losses,
+            *_losses(source.template, container, belongings),
+        )
         return Description(
             *(source.info, view, refusal, container.muxer, tracks, notes),
             *(belongings.boxes, belongings.can_graft, losses),

@@ -16,6 +16,7 @@ from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
+from vderain.media.carry.unread import UnreadMessages
 from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
 from vderain.media.frames.memory import check_memory
@@ -129,6 +130,7 @@ class VideoSource:
         )
         self._length = Length(self._container, self._stream, self._rate)
         self._builder = FrameBuilder(self._stream, self._name, self._stats, hdr=encode.hdr)
+        self._unread = UnreadMessages(self._stream, self._stats)
         self._encode = encode
         mends = encode.interlaced == "deinterlace"
         self._images = Images(self._decoder, Deinterlacer(self._time_base) if mends else None)
@@ -258,6 +260,8 @@ class VideoSource:
                     yield from self._passed(packet)
                 continue
             begun = begun or not self._entry.is_before(packet)
+            if begun:
+                self._unread.see(packet)
             for image in self._images.push(packet) if begun else ():
                 yield from self._frames(image)
             if self._ended:
@@ -309,7 +313,11 @@ class VideoSource:
             return
         begins = self._decoder.take_gap() or self._continuity.begins(pts * self._time_base)
         shifted = pts - self._span.shift(self._time_base)
-        frame = self._builder.build(image, shifted, self._time_base, discontinuity=begins)
+        frame = self._builder.build(
+            *(image, shifted, self._time_base),
+            discontinuity=begins,
+            messages=self._unread.take(image.pts),
+        )
         if is_early:
             self._early.append(frame)
             return

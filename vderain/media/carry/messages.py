@@ -15,8 +15,8 @@ from typing import Any
 import av
 
 from vderain.media.bitstream.nal import NalFormat, annex_b, escaped
+from vderain.media.bitstream.sei import REGISTERED, UNREGISTERED
 
-_REGISTERED, _UNREGISTERED = 4, 5  # payload types of ITU-T H.274
 # x264's and x265's descriptions of their settings, which are not those of the output.
 _SETTINGS = (
     bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
@@ -41,12 +41,12 @@ def messages_of(side_data: Iterable[Any]) -> tuple[Message, ...]:
     for data in side_data:
         name = data.type.name
         if name == "SEI_UNREGISTERED" and bytes(data)[:16] not in _SETTINGS:
-            found.append(Message(_UNREGISTERED, bytes(data)))
+            found.append(Message(UNREGISTERED, bytes(data)))
         elif name == "A53_CC":
             found.extend(_captions(bytes(data)))
         elif name == "AFD":
             shape = 0xF0 | bytes(data)[0]
-            found.append(Message(_REGISTERED, _ATSC + b"DTG1\x41" + bytes((shape,))))
+            found.append(Message(REGISTERED, _ATSC + b"DTG1\x41" + bytes((shape,))))
     return tuple(found)
 
 
@@ -55,7 +55,7 @@ def _captions(sets: bytes) -> Iterable[Message]:
     for start in range(0, len(sets), 3 * _MOST_CAPTIONS):
         part = sets[start : start + 3 * _MOST_CAPTIONS]
         count = 0x40 | len(part) // 3
-        yield Message(_REGISTERED, _ATSC + b"GA94\x03" + bytes((count, 0xFF)) + part + b"\xff")
+        yield Message(REGISTERED, _ATSC + b"GA94\x03" + bytes((count, 0xFF)) + part + b"\xff")
 
 
 def can_hold_messages(codec: str) -> bool:

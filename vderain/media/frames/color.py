@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ _NOT_WRITTEN = {
     "ICC_PROFILE": "colour profile (ICC) inside the video stream",
     "DETECTION_BBOXES": "boxes around detected objects inside the video stream",
 }
+# Kinds that PyAV has no name for.
+_UNNAMED = {28: "LCEVC enhancement", 29: "number of the view", 30: "3D displays", 31: "EXIF"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,24 @@ def side_data_of(image: Any) -> list[Any]:
     ``image.side_data`` keeps the list, which refers to the image in turn: both stay in memory until the
     garbage collector runs, which may be after hundreds of images.
     """
-    container: Any = SideDataContainer  # PyAV declares it without arguments
+    return [data for data in _read_side_data(image) if _unnamed(data) is None]
+
+
+def _read_side_data(image: Any) -> list[Any]:
+    """With what stands before, and is, the first of a kind that PyAV has no name for; it reads no further."""
+    container: Any = SideDataContainer.__new__(SideDataContainer)
+    with suppress(ValueError):
+        container.__init__(image)
+    return list(container)
+
+
+def _unnamed(data: Any) -> str | None:
+    """What people call side data that PyAV has no name for; None where it has one."""
     try:
-        return list(container(image))
-    except ValueError:  # PyAV has no name for one of the kinds
-        return []
+        return None if data.type else ""
+    except ValueError as error:
+        number = int(str(error).split()[0])
+        return _UNNAMED.get(number, f"side data of kind {number}")
 
 
 def mastering(image: Any) -> Mastering:
@@ -117,10 +133,14 @@ def _display(data: bytes) -> tuple[int, ...] | None:
     )
 
 
-def side_data_losses(side_data: Iterable[Any]) -> list[str]:
-    """Losses: side data of a decoded frame that cannot be written again."""
+def side_data_losses(image: Any, side_data: Iterable[Any]) -> list[str]:
+    """Losses: side data of a decoded image that cannot be written again; ``side_data`` is what can be read of it."""
     kinds = {data.type.name for data in side_data}
-    return sorted({text for kind, text in _NOT_WRITTEN.items() if kind in kinds})
+    unnamed = (name for data in _read_side_data(image) if (name := _unnamed(data)) is not None)
+    lost = {text for kind, text in _NOT_WRITTEN.items() if kind in kinds}
+    return sorted(
+        lost | {f"{name} of each frame, and what FFmpeg lists behind it" for name in unnamed}
+    )
 
 
 def x265_parameters(hdr: Mastering) -> list[str]:

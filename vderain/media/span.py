@@ -62,7 +62,7 @@ class Span:
 
     def after(self, pts: int, time_base: Fraction) -> bool:
         """Whether a time lies behind the span."""
-        """Whether a time lies behind the span."""
+        return self.end_s is not None and pts >= round(self.end_s / time_base)
 
     def frames(self, time_base: Fraction) -> FrameSpan:
         """The frames of the span, in a video with this unit."""

@@ -35,7 +35,7 @@ from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "rainy_road.mp4"
 FRAME_RATE = 25
-ENCODER = {"crf": "17", "preset": "fast"}  # what `vderain run` takes by default
+ENCODER = {"crf": "17", "preset": "faster"}  # what `vderain run` takes by default
 
 TRANSCODE = """
 import sys, av

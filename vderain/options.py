@@ -95,7 +95,7 @@ class EngineOptions:
 class EncodeOptions:
     """How the output is written.
 
-    CRF 17 of x264 at preset ``fast`` is visually lossless by common judgement (17 to 18), and the
+    CRF 17 of x264 is visually lossless by common judgement (17 to 18), and the
     default because a restored image should not lose to its encoder what the network won.
     """
 
@@ -110,7 +110,8 @@ class EncodeOptions:
         high=63,
     )
     preset: str | None = option(
-        None, "Encoder preset, as the encoder names it [default: fast; 8 for av1]."
+        None,
+        "Encoder preset, as the encoder names it [default: faster for h264, fast for hevc, 8 for av1].",
     )
     bitrate: int | None = option(
         None, "Average bit rate in kbit/s, instead of a constant quality.", low=10, high=1_000_000

@@ -229,8 +229,9 @@ def test_defaults_are_those_of_the_help():
     helps = {item.name: item.metadata["help"] for item in fields(EncodeOptions)}
     for codec in ("h264", "hevc", "av1"):
         assert f"{ENCODERS[codec].crf} for {codec}" in helps["crf"]
-    assert ENCODERS["h264"].preset == ENCODERS["hevc"].preset == "fast"
-    assert "default: fast; 8 for av1" in helps["preset"] and ENCODERS["av1"].preset == "8"
+    presets = {codec: ENCODERS[codec].preset for codec in ("h264", "hevc", "av1")}
+    assert presets == {"h264": "faster", "hevc": "fast", "av1": "8"}
+    assert "default: faster for h264, fast for hevc, 8 for av1" in helps["preset"]
 
 
 @pytest.mark.parametrize(
@@ -346,3 +347,10 @@ def test_images_become_a_video_that_plays(tmp_path, codec, pix_fmt):
     expected = [(200, 40 * number, 30) for number in range(3)]
     assert np.abs(np.array(colours, int) - expected).max() <= 4
     assert report.losses == []
+
+
+def test_costs_of_presets_are_relative_to_the_default():
+    for encoder in ENCODERS.values():
+        assert set(encoder.costs) <= set(encoder.presets)
+        assert not encoder.costs or encoder.costs[encoder.preset] == 1.0
+    assert ENCODERS["h264"].costs

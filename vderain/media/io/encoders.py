@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +22,8 @@ _X26X_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+# CPU time relative to the default's, measured by benchmarks/presets.py: means of the table in RESULTS.md.
+_X264_COSTS = {"veryfast": 0.68, "faster": 1.0, "fast": 1.32, "medium": 1.68, "slow": 2.7}
 _NVENC_PRESETS = tuple(f"p{number}" for number in range(1, 8))
 
 
@@ -34,6 +36,8 @@ class Encoder:
         codec: value of ``EncodeOptions.codec``.
         crf, max_crf: default and largest quality value, None where there is none.
         preset, presets: default and possible presets.
+        costs: CPU time of presets relative to the default's, where it was measured; without those that need half
+            again as many bits for the same quality.
         min_size: smallest width and height in pixels.
         odd_sizes: whether 4:2:0 and 4:2:2 may have odd widths and heights.
         alpha: whether transparency is kept.
@@ -47,6 +51,7 @@ class Encoder:
     max_crf: int = 51
     preset: str | None = None
     presets: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
     min_size: int = 1
     odd_sizes: bool = False
     alpha: bool = False
@@ -57,7 +62,11 @@ class Encoder:
 ENCODERS = {
     encoder.codec: encoder
     for encoder in (
-        Encoder("libx264", "h264", 17, 51, "fast", _X26X_PRESETS, pixel_shape=True),
+        Encoder(
+            *("libx264", "h264", 17, 51, "faster", _X26X_PRESETS),
+            costs=_X264_COSTS,
+            pixel_shape=True,
+        ),
         Encoder("libx265", "hevc", 19, 51, "fast", _X26X_PRESETS, min_size=16, pixel_shape=True),
         Encoder(
             *("libsvtav1", "av1", 24, 63, "8", tuple(str(number) for number in range(-1, 14))),
@@ -173,8 +182,7 @@ def codec_options(
         return {"level": "3" if min(width, height) >= 16 else "1"}
     if encoder.crf is None:
         return {}
-    preset = options.preset if options.preset in encoder.presets else encoder.preset
-    chosen = {"preset": str(preset)}
+    chosen = {"preset": preset_of(encoder, options)}
     if options.bitrate is None:
         quality = encoder.crf if options.crf is None else options.crf
         chosen["cq" if encoder.name.endswith("_nvenc") else "crf"] = str(quality)
@@ -186,6 +194,11 @@ def codec_options(
     elif encoder.name == "libsvtav1" and svt_parameters(hdr):
         chosen["svtav1-params"] = ":".join(svt_parameters(hdr))
     return chosen
+
+
+def preset_of(encoder: Encoder, options: EncodeOptions) -> str:
+    """The preset that the encoder will have; nothing where it has none."""
+    return (options.preset if options.preset in encoder.presets else encoder.preset) or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class SinkReport:
     path: str = ""
     frames: int = 0
     codec: str = ""
+    preset: str = ""  # of the encoder; nothing where it has none
     tracks_copied: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     losses: list[str] = field(

@@ -171,6 +171,7 @@ class _Run:
     frames_total: int | None
     frames: int = 0
     started_s: float = field(default_factory=time.monotonic)
+    started_cpu_s: float = field(default_factory=time.process_time)
 
     @property
     def seconds(self) -> float:
@@ -198,12 +199,14 @@ class _Run:
             decode_failures=skipped,
             damaged_frames=damaged,
             codec=written.codec,
+            preset=written.preset,
             tracks_copied=written.tracks_copied,
             losses=damage_losses(skipped, damaged) + source.stats.losses + written.losses,
             notes=source.stats.notes + written.notes,
             engines=engines,
             stage_s={name: round(work_s, 3) for name, work_s in self.stages.work_s.items()},
             open_s=round(self.opening.work_s, 3),
+            cpu_s=round(time.process_time() - self.started_cpu_s, 3),
             seconds=round(self.seconds, 3),
         )
 

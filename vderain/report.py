@@ -23,12 +23,14 @@ class RunReport:
         frames_out: frames written.
         decode_failures: damaged packets or frames that were skipped.
         damaged_frames: damaged frames that were taken as far as they could be decoded.
+        codec, preset: the encoder and its preset; nothing where it has none.
         tracks_copied: every track that came through untouched.
         losses: what of the input is not in the output, and why; each makes the exit code 3.
         notes: changes of representation and fallbacks that lose nothing.
         engines: which engine ran, one for each plane format met.
         stage_s: seconds that each stage was busy; stages overlap, so the sum may exceed ``seconds``.
         open_s: seconds spent on opening engines: loading, or building where the cache had none.
+        cpu_s: CPU seconds of all threads of the process.
 
     """
 
@@ -39,12 +41,14 @@ class RunReport:
     decode_failures: int = 0
     damaged_frames: int = 0
     codec: str = ""
+    preset: str = ""
     tracks_copied: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     engines: list[EngineSpec] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=dict)
     open_s: float = 0.0
+    cpu_s: float = 0.0
     seconds: float = 0.0
 
     @property

@@ -15,6 +15,7 @@ from vderain.cli.live import FOR_FILES
 from vderain.cli.options import REPORT, OptionsCommand, given, options_of, pick
 from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags, flag_of
+from vderain.diagnostics.hints import encoding_hint
 from vderain.errors import OptionError
 from vderain.live.options import LiveOptions
 from vderain.media.io.urls import (
@@ -139,6 +140,8 @@ def summary(report: RunReport) -> str:
         f"{report.output}: {report.frames_out} frames in {report.seconds:.1f} s "
         f"({report.frames_per_s:.1f} fps, {report.codec}), limited by {report.limiting_stage}"
     ]
+    if hint := encoding_hint(report):
+        lines[0] += f"; {hint}"
     for spec in report.engines[:1]:
         why = f" ({spec.tier_reason})" if spec.tier_reason else ""
         lines.append(

@@ -16,7 +16,7 @@ from vderain.media.carry.template import Template
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
-from vderain.media.io.encoders import codec_options, encoder_for, fit
+from vderain.media.io.encoders import codec_options, encoder_for, fit, preset_of
 from vderain.media.io.formats import Container
 from vderain.media.io.streams import DEFAULT_RATE
 from vderain.options import EncodeOptions
@@ -63,6 +63,7 @@ class Encoding:
         self._info, self._template, self._report = info, template, report
         self._closed_gops, self._threads = closed_gops, threads
         self._report.codec = self.encoder.name
+        self._report.preset = preset_of(self.encoder, options)
         self._report.notes.extend(notes)
         self._messages = Messages(self.encoder.codec)
         self._stream: Any = None

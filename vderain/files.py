@@ -126,6 +126,24 @@ def folder_for_work(path: Path) -> Iterator[None]:
         raise
 
 
+def require_folder(path: Path, folder: Path) -> None:
+    """Raise SinkError where the folder of an output at ``path`` is missing."""
+    if not folder.is_dir():
+        raise SinkError(f"{path}: the folder {folder} does not exist; create it first")
+
+
+def require_permission(path: Path, folder: Path) -> None:
+    """Raise SinkError where the folder of an output at ``path`` may not be written."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SinkError(f"{path}: no permission to write into the folder {folder}")
+
+
+def refuse_input(path: Path, source: str) -> None:
+    """Raise SinkError where an output is the input ``source``, under whatever name."""
+    if path.exists() and os.path.exists(source) and path.samefile(source):
+        raise SinkError(f"{path}: is the input itself; choose another output")
+
+
 class Destination:
     """A file that gets its name only when it is complete.
 
@@ -144,14 +162,12 @@ class Destination:
         self._overwrite = overwrite
         folder = self.path.parent
         with looking_at(self.path):
-            if not folder.is_dir():
-                raise SinkError(f"{self.path}: the folder {folder} does not exist; create it first")
+            require_folder(self.path, folder)
             if self.path.is_dir():
                 raise SinkError(f"{self.path}: is a folder; name a file in it")
             exists = self.path.exists()
             is_dangling = not exists and os.path.lexists(self.path)
-            if exists and os.path.exists(source) and self.path.samefile(source):
-                raise SinkError(f"{self.path}: is the input itself; choose another output")
+            refuse_input(self.path, source)
         if is_dangling and not overwrite:
             raise SinkError(
                 f"{self.path}: is a link to a file that does not exist; remove it, use overwrite=True to replace"
@@ -159,8 +175,7 @@ class Destination:
             )
         if exists and not overwrite:
             raise SinkError(f"{self.path}: exists already; use overwrite=True to replace it")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise SinkError(f"{self.path}: no permission to write into the folder {folder}")
+        require_permission(self.path, folder)
         sweep(folder)
 
     def publish(self) -> None:

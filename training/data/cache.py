@@ -118,9 +118,15 @@ class ImageCache:
 
     def _make_folder(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="vderain-frames-"))
-            weakref.finalize(self, _remove, self._folder, os.getpid())
+            self._folder = folder_of(self, "vderain-frames-")
         return self._folder
+
+
+def folder_of(owner: object, prefix: str) -> Path:
+    """A new temporary folder, which is removed with its owner."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    weakref.finalize(owner, _remove, folder, os.getpid())
+    return folder
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +15,7 @@ import cv2
 import numpy as np
 
 from vderain.errors import SourceError
+from vderain.training.data.cache import folder_of
 from vderain.training.data.images import frames_by_opencv
 from vderain.training.rain.plates import black_of
 from vderain.training.rain.static_scene import StaticScene, luma_of, static_scene
@@ -75,14 +72,8 @@ class SegmentStore:
 
     def _make_folder(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="vderain-segments-"))
-            weakref.finalize(self, _remove, self._folder, os.getpid())
+            self._folder = folder_of(self, "vderain-segments-")
         return self._folder
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked process leaves it to its parent
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(clip: Path, *, grey: bool) -> Iterator[list[Image]]:

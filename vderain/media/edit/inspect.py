@@ -12,11 +12,8 @@ from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.io.index import Indexer, VideoIndex, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container, pick_video
-from vderain.media.io.survey import Survey, believable_rate, rate_of
+from vderain.media.io.survey import Survey, believable_rate, rate_of_first
 from vderain.media.verify.contents import Contents
-
-_FIRST = 120  # frames whose distances give the rate, where the container has none
-_REORDER = 16  # of these frames, the latest may lack earlier ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,8 @@ class Inspector:
     def result(self, jumps: Sequence[Jump]) -> Inspected:
         """The result, after the last packet, with these jumps of the file's clock."""
         index = self._indexer.index(jumps)
-        rate = believable_rate(self._stream) or _rate(self._contents)
+        rate = believable_rate(self._stream)
+        rate = rate or rate_of_first(self._contents.times, self._contents.unit)
         length = Length(self._container, self._stream, rate)
         losses = () if jumps else tuple(self._ends.losses(length, rate))
         return Inspected(index, self._contents, rate, losses)
@@ -122,9 +120,3 @@ class _Ends:
         )
         length.passed(self._others_s)
         return list(length.losses(failures=0, whole=True))
-
-
-def _rate(contents: Contents) -> Fraction | None:
-    """The rate by the first frames, without those that may lack earlier ones."""
-    first = sorted(contents.times[:_FIRST])
-    return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, contents.unit)

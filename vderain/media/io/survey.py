@@ -87,6 +87,12 @@ def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:
     return near if abs(near - rate) <= rate * _NEAR_USUAL else rate.limit_denominator(1001)
 
 
+def rate_of_first(times: Sequence[int], time_base: Fraction) -> Fraction | None:
+    """``rate_of`` the first frames; ``times`` are in the order of decoding."""
+    first = sorted(times[:_FIRST])
+    return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, time_base)
+
+
 def _counts_frames(stream: Any) -> bool:
     """Whether the header's count is that of the whole file, not of the part before fragments."""
     rate, length = stream.average_rate, stream.duration
@@ -134,9 +140,8 @@ class _Tally:
             self.first.append(time)
 
     def rate(self, unit: Fraction) -> Fraction | None:
-        """The rate by the first frames, without those that may lack earlier ones."""
-        first = sorted(self.first)
-        return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, unit)
+        """The rate by the first frames."""
+        return rate_of_first(self.first, unit)
 
     def length(self) -> int | None:
         """The length in units of the video."""

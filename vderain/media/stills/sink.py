@@ -13,7 +13,10 @@ from vderain.files import (
     hidden_name,
     looking_at,
     name_file,
+    refuse_input,
     refuse_name,
+    require_folder,
+    require_permission,
     sweep,
 )  # fmt: skip
 from vderain.frames import Frame, PassedPacket, PlaneFormat
@@ -109,21 +112,15 @@ class _Folder:
         self._overwrite = overwrite
         place = self.partial.parent
         with looking_at(self.path):
-            if not place.is_dir():
-                raise SinkError(f"{self.path}: the folder {place} does not exist; create it first")
+            require_folder(self.path, place)
             if not self.path.exists() and os.path.lexists(self.path):
                 raise SinkError(
                     f"{self.path}: is a link to a folder that does not exist; remove it, or choose another name"
                 )
-            if self.path.exists():
-                if os.path.exists(source) and self.path.samefile(source):
-                    raise SinkError(f"{self.path}: is the input itself; choose another output")
-                if any(self.path.iterdir()) and not overwrite:
-                    raise SinkError(
-                        f"{self.path}: is not empty; use overwrite=True to write into it"
-                    )
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise SinkError(f"{self.path}: no permission to write into the folder {place}")
+            refuse_input(self.path, source)
+            if self.path.exists() and any(self.path.iterdir()) and not overwrite:
+                raise SinkError(f"{self.path}: is not empty; use overwrite=True to write into it")
+        require_permission(self.path, place)
         sweep(place)
 
     def publish(self) -> None:

@@ -37,6 +37,16 @@ def test_a_clock_that_restarts_is_one_event_for_all_tracks(user, output):
     assert sound[-1] > times(dry)[-1] - Fraction(1, 10)
 
 
+@pytest.mark.parametrize("source", ["clock_restarts.ts", "in.mkv"])
+def test_info_names_the_jumps_of_a_clock_before_the_run(user, source):
+    if source == "in.mkv":
+        parts = Part(at_s=Fraction(0)), Part(at_s=Fraction(300), first=20)
+        joined(user.folder / source, *parts)
+    done, _ = user.run(source, "out.mp4")
+    jumps = [note for note in done.lines("note") if "the clock of the input jumps" in note]
+    assert len(jumps) == 1 and set(jumps) <= set(user.info(source)["notes"])
+
+
 def test_a_batch_puts_a_clock_that_restarts_together_too(user):
     done, folder = user.batch("clock_restarts.ts", "--segment", "1")
     assert done.code == 0, done.said

@@ -20,6 +20,7 @@ from vderain.media.carry.timecode import TIMECODES
 from vderain.media.carry.tracks import Muxer, mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
+from vderain.media.io.survey import clock_notes
 from vderain.media.verify.facts import VIEW_WORDS, Facts, differences
 from vderain.options import EncodeOptions, RunOptions
 
@@ -71,7 +72,8 @@ def describe(path: str) -> Description:
             return Description(source.info, view, refusal, notes=tuple(source.stats.notes))
         container = _same_container(path)
         tracks, notes = _fates(source.template, container)
-        notes = (*source.stats.notes, *notes)
+        video = source.template.container.streams[source.template.video_index]
+        notes = (*source.stats.notes, *clock_notes(path, video), *notes)
         belongings = Belongings(source.template.leftovers, {}, container.muxer)
         losses = (
             *source.stats.losses,

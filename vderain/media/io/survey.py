@@ -20,6 +20,7 @@ from vderain.media.io.index import packets_of
 from vderain.media.io.open import open_container
 
 _MOST_BYTES = 64 << 20  # read at most, in a fraction of a second
+_MOST_BYTES_FOR_CLOCK = 1 << 30  # read at most where jumps of the clock are looked for
 _FIRST = 120  # frames whose distances give the rate
 _REORDER = 16  # of these frames, the latest may lack earlier ones
 _ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by this factor is ignored
@@ -66,6 +67,19 @@ def survey(path: str, stream: Any) -> Survey | None:
             return _read(container, path, stream.index)
     except SourceError:  # the run will report it, and read as far as possible
         return None
+
+
+def clock_notes(path: str, stream: Any) -> list[str]:
+    """What a run will report of jumps of a file's clock, for people; the packets of up to 1 GiB are read."""
+    if not os.path.isfile(path):
+        return []
+    try:
+        with closing(open_container(path)) as container:
+            origin_s = Fraction(container.start_time or 0, av.time_base)
+            found = _read(container, path, stream.index, most_bytes=_MOST_BYTES_FOR_CLOCK)
+    except SourceError:
+        return []
+    return [jump.note(origin_s) for jump in found.jumps]
 
 
 def believable_rate(stream: Any) -> Fraction | None:
@@ -148,7 +162,7 @@ class _Tally:
         return None if self._begin is None else max(0, self._end - self._begin)
 
 
-def _read(container: Any, path: str, index: int) -> Survey:
+def _read(container: Any, path: str, index: int, most_bytes: int = _MOST_BYTES) -> Survey:
     stream: Any = container.streams[index]
     clock, tally = Continuity(container), _Tally()
     read_bytes, whole = 0, True
@@ -156,7 +170,7 @@ def _read(container: Any, path: str, index: int) -> Survey:
         read_bytes += packet.size
         if packet.stream.index == index and not packet.is_discard:
             tally.add(packet)
-        if read_bytes > _MOST_BYTES:
+        if read_bytes > most_bytes:
             whole = False
             break
     unit = Fraction(stream.time_base or Fraction(1, 90_000))

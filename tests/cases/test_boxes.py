@@ -121,6 +121,50 @@ def test_boxes_that_a_pipe_cannot_take_are_a_loss(user, monkeypatch):
     assert done.code == 3 and "2 free, moov/gps): dropped" in done.said
 
 
+def refer(movie):
+    """Let the sound of a file name its video, as a dubbed track does, and a track that is not there."""
+    (sound,) = [track for track in tracks_of(movie).values() if b"soun" in bytes(track)]
+    named = struct.pack(">II", 1, 99)
+    sound.children.insert(1, Box(b"tref", bytes(Box(b"fall", named)) + bytes(Box(b"tmcd", named))))
+
+
+def references(path):
+    """Kind and numbers of what each track names."""
+    return {
+        number: [(box.data[4:8], box.data[8:12]) for box in track.all(b"tref")]
+        for number, track in tracks_of(movie_of(path)).items()
+        if track.all(b"tref")
+    }
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov"])
+def test_tracks_name_each_other_as_before(user, target):
+    made(user, refer)
+    done, output = user.run("in.mp4", target)
+    assert (done.code, done.losses) == (0, [])
+    assert references(output) == {2: [(b"fall", struct.pack(">I", 1))]}
+
+
+def test_tracks_that_name_each_other_are_kept_next_to_matroska(user):
+    made(user, refer)
+    assert "moov/trak 2/tref/fall" in user.info("in.mp4")["boxes"]
+    done, _ = user.run("in.mp4", "out.mkv")
+    assert done.code == 3 and "moov/trak 2/tref/fall" in done.losses[0]
+
+
+def test_a_track_that_names_one_that_is_left_out_is_a_loss(user):
+    def change(movie):
+        (entry,) = movie.all(b"trak")[2].find(b"mdia", b"minf", b"stbl", b"stsd").children
+        entry.kind, entry.data = b"mett", entry.data[:8] + b"\0application/camera\0"
+        named = Box(b"tref", bytes(Box(b"cdsc", struct.pack(">I", 3))))
+        movie.all(b"trak")[1].children.insert(1, named)
+
+    made(user, change, data=True)
+    done, output = user.run("in.mp4", "out.mp4")
+    assert done.code == 3 and "boxes: moov/trak/tref/cdsc: not in the output" in done.losses
+    assert references(output) == {}
+
+
 def spherical(path):
     """What the description of the video says of a view around."""
     (track,) = [t for t in tracks_of(movie_of(path)).values() if b"vide" in bytes(t)]

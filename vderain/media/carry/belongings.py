@@ -132,7 +132,8 @@ class Belongings:
 
     def _carried(self, left: Leftovers) -> bool:
         of_tracks = any(
-            track.own or track.of_frames or track.language for track in left.tracks.values()
+            track.own or track.of_frames or track.language or track.references
+            for track in left.tracks.values()
         )
         return bool(left.outside or left.movie or left.user_data or left.tags or of_tracks)
 
@@ -144,6 +145,7 @@ class Belongings:
             here = ("moov", f"trak {number}")
             found += [(path_of(box.kind, *here), box) for box in track.own if box.kind in _UNREAD]
             found += [(path_of(box.kind, *here, "stsd"), box) for box in track.of_frames]
+            found += [(path_of(box.kind, *here, "tref"), box) for box in track.references]
         return found
 
     @property

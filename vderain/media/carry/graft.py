@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import IO
 
 from vderain.media.carry.leftovers import Leftovers, TrackBoxes
-from vderain.media.io.boxes import Box, Place, entry_boxes, places, read_movie, sample_entries
+from vderain.media.io.boxes import (
+    Box,
+    Place,
+    entry_boxes,
+    places,
+    read_movie,
+    sample_entries,
+    tracks_of,
+)
 
 _BLOCK = 1 << 22  # bytes that are copied at once
 _CHAPTERS = b"chpl"
@@ -209,9 +217,28 @@ def _encoded(text: str) -> bytes:
 
 def _put_tracks(movie: Box, left: Leftovers, what: Graft) -> None:
     written = movie.all(b"trak")
-    for number, place in what.tracks.items():
-        if place < len(written):
-            _put_track(written[place], left.of(number), frames_stay=what.frames_stay)
+    places = {number: place for number, place in what.tracks.items() if place < len(written)}
+    new_numbers = [number for track in written for number in tracks_of(Box(b"moov", b"", [track]))]
+    numbers = {number: new_numbers[place] for number, place in places.items()}
+    for number, place in places.items():
+        source = left.of(number)
+        _put_track(written[place], source, frames_stay=what.frames_stay)
+        _put_references(written[place], source, numbers)
+
+
+def _put_references(track: Box, source: TrackBoxes, numbers: Mapping[int, int]) -> None:
+    """Let a track name others as its source did; those that the output lacks are left out."""
+    made = b""
+    for kind, named in source.named.items():
+        known = [numbers[number] for number in named if number in numbers]
+        if known:
+            made += bytes(Box(kind, struct.pack(f">{len(known)}I", *known)))
+    if not made:
+        return
+    if not track.all(b"tref"):
+        media = next(i for i, box in enumerate(track.children) if box.kind == b"mdia")
+        track.children.insert(media, Box(b"tref"))
+    track.all(b"tref")[0].data += made
 
 
 def _put_track(track: Box, source: TrackBoxes, *, frames_stay: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -11,6 +13,7 @@ from vderain.media.io.boxes import (
     Box,
     BoxError,
     Place,
+    children,
     entry_boxes,
     places,
     printable,
@@ -57,6 +60,9 @@ _READ = frozenset(
     }
 )
 _OF_TRACK = (b"udta", b"meta", b"uuid", b"tapt")
+_REFERENCES = b"tref"
+# Of references between tracks, those that FFmpeg writes itself: to timecode, chapters and streaming hints.
+_WRITTEN_REFERENCES = frozenset({b"tmcd", b"chap", b"hint"})
 # Of the description of a video, the boxes that belong to its frames and not to their codec.
 SPHERICAL, CROP = frozenset({b"sv3d", b"st3d", b"uuid", b"vexu", b"hfov"}), b"clap"
 _SECOND_VIEW = frozenset({b"lhvC", b"lvcC"})
@@ -73,6 +79,15 @@ class TrackBoxes:
     entries: tuple[Box, ...] = ()
     of_frames: tuple[Box, ...] = ()
     second_view: bool = False
+    references: tuple[Box, ...] = ()
+
+    @property
+    def named(self) -> dict[bytes, tuple[int, ...]]:
+        """The numbers of the tracks that it names, by the kind of the reference."""
+        return {
+            box.kind: struct.unpack_from(f">{len(box.data) // 4}I", box.data)
+            for box in self.references
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +195,16 @@ def _track(track: Box) -> TrackBoxes:
         tuple(entries),
         tuple(box for box in inside if box.kind in _OF_FRAMES),
         any(box.kind in _SECOND_VIEW for box in inside),
+        tuple(_references(track)),
     )
+
+
+def _references(track: Box) -> Iterator[Box]:
+    for parent in track.all(_REFERENCES):
+        with suppress(BoxError):
+            for box in children(parent.data):
+                if box.kind not in _WRITTEN_REFERENCES and any(box.data):
+                    yield box
 
 
 def summary(paths: Iterator[str] | list[str]) -> str:

@@ -210,4 +210,8 @@ def _boxes(left: Leftovers | None) -> dict[str, int]:
     names = [path_of(place.kind) for place in left.outside]
     names += [path_of(box.kind, "moov") for box in left.movie]
     names += [path_of(box.kind, "moov", "udta") for box in left.unread_user_data]
+    for track in left.tracks.values():
+        for kind, numbers in track.named.items():
+            known = sum(number in left.tracks for number in numbers)
+            names += [path_of(kind, "moov", "trak", "tref")] * known
     return dict(Counter(names))

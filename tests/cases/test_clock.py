@@ -96,6 +96,14 @@ def test_a_counter_that_runs_over_hides_no_frame(user):
     assert times(dry)[0] >= 0
 
 
+def test_sound_that_ends_before_the_counter_runs_over_is_no_false_loss(user):
+    begin_s = Fraction(2**33, 90_000) - 4
+    source = write(user.folder / "rainy.ts", Part(at_s=begin_s), mpegts_copyts="1", muxdelay="0")
+    done, dry = user.run("rainy.ts", "dry.mkv")
+    assert (done.code, done.losses) == (0, [])
+    assert_kept(source, dry, Part(at_s=begin_s))
+
+
 def test_a_counter_that_runs_over_in_mid_file_goes_on_exactly(user):
     write(user.folder / "rainy.ts", Part(100, at_s=WRAP_S - 2), mpegts_copyts="1")
     done, dry = user.run("rainy.ts", "dry.mp4")

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.media.synth import packet_times, times
+from tests.media.synth import Video, packet_times, painted, times
 from vderain.media.carry.timecode import later
 
 NTSC = Fraction(30_000, 1001)
@@ -65,6 +65,37 @@ def test_a_copied_second_video_begins_with_a_keyframe(user, output):
 def test_sound_is_cut_where_the_start_is(user):
     _, dry = user.run("two_videos.mp4", "dry.mp4", "--start", "1.3")
     assert 0 <= packet_times(dry, 2)[0] < Fraction(25, 1000)
+
+
+@pytest.mark.parametrize("output", ["dry.mkv", "dry.mp4"])
+def test_a_subtitle_that_is_shown_over_the_start_begins_there(user, output):
+    with_subtitles(user.folder / "rainy.mkv", (0.2, 0.5), (0.6, 2.0), (2.2, 2.4))
+    _, dry = user.run("rainy.mkv", output, "--start", "1")
+    with av.open(str(dry)) as container:
+        shown = [
+            (float(packet.pts * packet.time_base), float(packet.duration * packet.time_base))
+            for packet in container.demux(subtitles=0)
+            if packet.size > 2  # mp4 writes empty ones between
+        ]
+    assert [round(value, 2) for text in shown for value in text] == [0.0, 1.0, 1.2, 0.2]
+
+
+def with_subtitles(path, *spans):
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        texts = output.add_mux_stream("subrip", time_base=Fraction(1, 1000))
+        for index in range(75):
+            image = painted(Video(size=(64, 48), time_base=Fraction(1, 25)), index, index)
+            output.mux(video.encode(image))
+            for begin_s, end_s in spans:
+                if round(begin_s * 25) == index:
+                    text = av.Packet(b"rain")
+                    text.stream, text.time_base = texts, Fraction(1, 1000)
+                    text.pts = text.dts = round(begin_s * 1000)
+                    text.duration = round((end_s - begin_s) * 1000)
+                    output.mux(text)
+        output.mux(video.encode(None))
 
 
 def test_a_second_video_is_whole_without_a_start(user):

@@ -342,6 +342,8 @@ class VideoSource:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self._length.passed((time + (packet.duration or 0)) * unit)
+            if packet.stream.type == "subtitle":
+                time = self._span.shortened(packet, unit)
             if self._span.before(time, unit) or self._span.after(time, unit):
                 return
         self._span.move(packet, unit)

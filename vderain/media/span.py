@@ -60,6 +60,17 @@ class Span:
         """Whether a time lies before the span."""
         return self.start_s is not None and pts < round(self.start_s / time_base)
 
+    def shortened(self, packet: Any, time_base: Fraction) -> int:
+        """The time of a text, which begins with the span where it is shown over the start."""
+        pts: int = packet.pts if packet.pts is not None else packet.dts
+        if not self.before(pts, time_base) or self.start_s is None:
+            return pts
+        start = round(self.start_s / time_base)
+        if pts + (packet.duration or 0) > start:
+            packet.duration -= start - pts
+            packet.pts = packet.dts = pts = start
+        return pts
+
     def after(self, pts: int, time_base: Fraction) -> bool:
         """Whether a time lies behind the span."""
         return self.end_s is not None and pts >= round(self.end_s / time_base)

@@ -30,7 +30,7 @@ class Other:
     name: str
     packets: int = 0
     begin_s: Fraction | None = None  # of the packets that are played
-    end_s: Fraction = Fraction(0)
+    end_s: Fraction | None = None
     digest: Any = field(default_factory=hashlib.blake2b)
     shown: Any = field(default_factory=hashlib.blake2b)
 
@@ -41,12 +41,12 @@ class Other:
         begin_s = packet.pts * Fraction(packet.time_base)
         end_s = begin_s + (packet.duration or 0) * Fraction(packet.time_base)
         self.begin_s = begin_s if self.begin_s is None else min(begin_s, self.begin_s)
-        self.end_s = max(end_s, self.end_s)
+        self.end_s = end_s if self.end_s is None else max(end_s, self.end_s)
 
     def move(self, shift_s: Fraction) -> None:
         """Move all times later by this much."""
         self.begin_s = None if self.begin_s is None else self.begin_s + shift_s
-        self.end_s += shift_s
+        self.end_s = None if self.end_s is None else self.end_s + shift_s
 
     @property
     def contents(self) -> set[bytes]:

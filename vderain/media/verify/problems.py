@@ -198,8 +198,10 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
 
 def _sync_problems(source: Contents, output: Contents, track: Other, found: Other) -> Iterator[str]:
     """Whether a track begins and ends at the same time relative to the first frame."""
-    if track.begin_s is None or found.begin_s is None:
+    if None in (track.begin_s, track.end_s, found.begin_s, found.end_s):
         return
+    assert track.begin_s is not None and track.end_s is not None
+    assert found.begin_s is not None and found.end_s is not None
     began_s = min(source.times) * source.unit
     begins_s = min(output.times) * output.unit
     for word, was_s, is_s in (

@@ -341,6 +341,11 @@ def test_wrong_number_of_frames_is_refused(open_one, weights):
         open_one(fmt).change(make_clip(fmt, frames=2))
 
 
+def test_a_clip_of_another_format_is_refused(open_one):
+    with pytest.raises(EngineLoadError, match="was opened for"):
+        open_one(make_format()).change(make_clip(make_format("gray", 8, 8)))
+
+
 def test_weights_that_are_no_numbers_are_refused(open_one, tmp_path):
     def spoil(network):
         network.rain.tail.weight[0, 0, 0, 0] = float("nan")

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree: every message says what, which file or value, and what to do.
+"""The errors of vderain as one tree: each message names the file or value, the fault, and what to do.
 
 A message names an option as Python does, ``crf=17`` or ``hdr='keep'``. The command line and configuration files
 show it in their own spelling, see ``respell``.
@@ -53,7 +53,7 @@ class EngineBuildError(VderainError):
 
 
 class EngineLoadError(VderainError):
-    """A built engine cannot be loaded, or answers wrongly."""
+    """A built engine cannot be loaded, or its results are wrong."""
 
 
 class NoRoomError(EngineLoadError):
@@ -61,7 +61,7 @@ class NoRoomError(EngineLoadError):
 
 
 class EngineFailedError(EngineLoadError):
-    """An engine that ran fails in the middle of its work; another one may go on."""
+    """An engine fails during its work; another one may continue."""
 
 
 class WeightsError(VderainError):
@@ -69,7 +69,7 @@ class WeightsError(VderainError):
 
 
 class TrainingError(VderainError):
-    """Training cannot go on: the loss is not a number any more."""
+    """Training cannot continue: the loss is not a number any more."""
 
 
 class OptionError(VderainError, ValueError):
@@ -79,5 +79,5 @@ class OptionError(VderainError, ValueError):
 
 
 def needs_torch(what: str) -> str:
-    """What to tell a user who has no torch of what needs it."""
+    """The message for a user without torch, about the part that needs it."""
     return f"{what} needs torch, which is not installed; pip install 'vderain[train]'"

@@ -1,4 +1,4 @@
-"""The place of an output: checked first, filled under a hidden name, named when complete."""
+"""Output files: checked first, written under a hidden name, named when complete."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vderain.errors import SinkError, SourceError
 
 _HIDDEN = re.compile(r"\.vderain-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
 LONGEST_NAME_BYTES = 255  # of most file systems
-_LEFT_ALONE_S = 600  # a process of another machine may still write what is younger
+_LEFT_ALONE_S = 600  # a process of another machine may still write younger files
 
 
 def refuse_name(path: str, error: type[SourceError] | type[SinkError]) -> None:
     """Raise ``error`` for a name that no file can have.
 
-    pathlib takes an empty one for the current folder, and FFmpeg ends a name at a NUL byte.
+    pathlib takes an empty name for the current folder, and FFmpeg ends a name at a NUL byte.
     """
     what = "input" if error is SourceError else "output"
     if not path:
@@ -32,19 +32,19 @@ def refuse_name(path: str, error: type[SourceError] | type[SinkError]) -> None:
 
 
 def hidden_name(extension: str = "") -> str:
-    """A name for unfinished output: short, since that of the output may be as long as can be."""
+    """A name for unfinished output; short, since the output's own may have the greatest length."""
     return f".vderain-{os.getpid()}-{secrets.token_hex(4)}.part{extension}"
 
 
 def fitted_name(name: str, ending: str, *, spare: int = 0) -> str:
-    """``name`` with ``ending`` behind it; cut where a file system would not take both and ``spare`` bytes more."""
+    """``name`` with ``ending``, shortened where a file system would not take both and ``spare`` bytes more."""
     while name and len(os.fsencode(name + ending)) + spare > LONGEST_NAME_BYTES:
-        name = name[:-1]  # whole characters: half of one is no text to other programs
+        name = name[:-1]  # whole characters: other programs cannot read half of one
     return name + ending
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left in a folder: of our name, of no living process, not young."""
+    """Remove files of killed runs from a folder: hidden names of ended processes, older than ten minutes."""
     with suppress(OSError):
         for entry in list(folder.iterdir()):
             match = _HIDDEN.fullmatch(entry.name)
@@ -60,7 +60,7 @@ def sweep(folder: Path) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process may run; on Windows, where asking would end it, always."""
+    """Whether a process runs; on Windows, where asking would end it, always True."""
     if os.name != "posix":
         return True
     try:
@@ -90,7 +90,7 @@ def name_file(partial: Path, path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def looking_at(path: Path) -> Iterator[None]:
-    """Turn what the system says of a name that it cannot even look up into a SinkError."""
+    """Turn the system's error about a name that it cannot look up into a SinkError."""
     try:
         yield
     except OSError as error:
@@ -100,7 +100,7 @@ def looking_at(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, in place of one that is there, that has its name only when it is complete. Raises OSError."""
+    """Write a file, which gets its name, and replaces an older one, when it is complete. Raises OSError."""
     partial = path.with_name(hidden_name(path.suffix))
     try:
         partial.write_bytes(data)
@@ -113,7 +113,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder_for_work(path: Path) -> Iterator[None]:
-    """Make a folder, SinkError where that cannot be; take it away again where an error leaves it empty."""
+    """Make a folder; remove it again where the block fails and leaves it empty. Raises SinkError."""
     made = not path.exists()
     with looking_at(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def require_permission(path: Path, folder: Path) -> None:
 
 
 def refuse_input(path: Path, source: str) -> None:
-    """Raise SinkError where an output is the input ``source``, under whatever name."""
+    """Raise SinkError where an output is the input ``source``, also under another name."""
     if path.exists() and os.path.exists(source) and path.samefile(source):
         raise SinkError(f"{path}: is the input itself; choose another output")
 
@@ -147,8 +147,8 @@ def refuse_input(path: Path, source: str) -> None:
 class Destination:
     """A file that gets its name only when it is complete.
 
-    ``partial`` is a hidden name in the same folder, which a killed run leaves behind; a later run
-    has another one, and removes it.
+    ``partial`` is a hidden name in the same folder. A killed run leaves that file behind; a later run, which has
+    another name, removes it.
     """
 
     def __init__(self, path: str) -> None:

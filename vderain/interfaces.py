@@ -1,4 +1,4 @@
-"""The seams of the flow: sources, engines and sinks meet only here."""
+"""The interfaces of a run: sources, engines and sinks know each other only by these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TrackKind = Literal["video", "audio", "subtitle", "data", "attachment"]
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One stream of a container, as a user would name it."""
+    """A stream of a container, described for people."""
 
     index: int
     kind: TrackKind
@@ -26,10 +26,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What is known of a source before its first frame.
+    """Properties of a source before its first frame.
 
-    Sizes are of the stored image, before rotation. ``frames`` and ``duration_s`` are estimates from
-    the container (None where it does not say) and serve the progress display only.
+    Sizes are those of the stored image, before rotation. ``frames`` and ``duration_s`` come from the container
+    (None where it has none) and serve the progress display only.
     """
 
     path: str
@@ -49,7 +49,7 @@ class StreamInfo:
 
     @property
     def frames_expected(self) -> int | None:
-        """Frames by what the container says, or by its length and rate; None where it says neither."""
+        """The number of frames by the container, or by its length and rate; None where it has neither."""
         if self.frames is not None:
             return self.frames
         if self.duration_s is not None and self.frame_rate:
@@ -61,23 +61,19 @@ class StreamInfo:
 class SourceStats:
     """Counters that a source keeps while it is read.
 
-    ``decode_failures`` are packets and images with damage; ``damaged_frames`` of them came as frames
-    all the same, as far as they could be decoded.
+    ``decode_failures`` are damaged packets and images; ``damaged_frames`` are those of them that were decoded in
+    part and became frames.
     """
 
     frames: int = 0
     decode_failures: int = 0
     damaged_frames: int = 0
-    notes: list[str] = field(
-        default_factory=list
-    )  # changes of representation worth a line in the report
-    losses: list[str] = field(
-        default_factory=list
-    )  # what of the input does not come through, and why
+    notes: list[str] = field(default_factory=list)  # changes of representation, without loss
+    losses: list[str] = field(default_factory=list)  # parts of the input that are lost, and why
 
     @property
     def skipped(self) -> int:
-        """Damaged packets and images of which no frame came."""
+        """Number of damaged packets and images without a frame."""
         return self.decode_failures - self.damaged_frames
 
     def lose(self, losses: Iterable[str]) -> None:
@@ -88,14 +84,13 @@ class SourceStats:
 class FrameSource(Protocol):
     """Yields frames in presentation order, and the packets of every other track in between.
 
-    Ends by ending the iteration. Raises SourceError where nothing (more) can be read; what is damaged is
-    counted in ``stats``, and skipped where it gives no image. ``template`` is for the sink that mirrors
-    the source's tracks.
+    The iteration ends with the input. Raises SourceError where reading fails; damage is counted in ``stats``, and
+    skipped where it gives no image. ``template`` is for the sink that copies the source's tracks.
     """
 
     @property
     def info(self) -> StreamInfo:
-        """What is known before the first frame."""
+        """Properties known before the first frame."""
 
     @property
     def stats(self) -> SourceStats:
@@ -103,13 +98,13 @@ class FrameSource(Protocol):
 
     @property
     def template(self) -> Any:
-        """Opaque to all but the sink: streams, tags, chapters to mirror; None where there are none."""
+        """Streams, tags and chapters to copy, opaque to all but the sink; None where there are none."""
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:
         """Frames and passed packets, in the order of the container."""
 
     def cancel(self) -> None:
-        """Make a read that is blocked end soon; for another thread, when the run is stopped."""
+        """End a blocked read soon; called by another thread when the run is stopped."""
 
     def close(self) -> None:
         """Release the container; may be called twice."""
@@ -117,28 +112,26 @@ class FrameSource(Protocol):
 
 @dataclass(slots=True)
 class SinkReport:
-    """What a sink wrote, filled when it is finished."""
+    """The result of a sink, filled when it is finished."""
 
     path: str = ""
     frames: int = 0
     codec: str = ""
-    preset: str = ""  # of the encoder; nothing where it has none
+    preset: str = ""  # of the encoder; "" for an encoder without presets
     tracks_copied: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    losses: list[str] = field(
-        default_factory=list
-    )  # each names the track or property and the reason
+    losses: list[str] = field(default_factory=list)  # track or property, and the reason
 
 
 class FrameSink(Protocol):
-    """Takes frames in presentation order and the packets that pass.
+    """Takes frames in presentation order, and packets of other tracks.
 
-    Output has its final name only after ``finish``; ``abort`` leaves nothing behind. Raises SinkError.
+    The output gets its name in ``finish``; ``abort`` removes it. Raises SinkError.
     """
 
     @property
     def takes_device_planes(self) -> bool:
-        """Whether frames may come as ``DevicePlanes``, to be encoded where they lie."""
+        """Whether frames may be ``DevicePlanes``, which are encoded on the device."""
 
     def write(self, item: Frame | PassedPacket) -> None:
         """Encode a frame, or pass a packet on."""
@@ -147,60 +140,60 @@ class FrameSink(Protocol):
         """Flush, complete the container, give it its final name."""
 
     def abort(self) -> None:
-        """Drop what was written; may be called after a failure and twice."""
+        """Remove what was written; may be called after a failure, and twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which engine runs, for reports."""
+    """The engine that runs, for reports."""
 
     name: str
     precision: str
     device: str
     tier: str
-    frames: int = 1  # T, how many frames the network looks at
-    lookahead: int = 0  # how many of them may lie in the future
+    frames: int = 1  # T, the number of frames that the network sees
+    lookahead: int = 0  # how many of them may be future frames
     notes: tuple[str, ...] = ()  # fallbacks, each with its reason
     # Of the neighbours in order of brightness, those that a clip holds; () for all.
     ranks: tuple[int, ...] = ()
-    tier_reason: str = ""  # why the tier was chosen; nothing where the user named it
+    tier_reason: str = ""  # why the tier was chosen; "" where the user named it
 
     @property
     def window(self) -> Window:
-        """What the network sees of a file."""
+        """The frames that the network sees of a file."""
         return Window(self.frames, self.lookahead, self.ranks)
 
 
 class Engine(Protocol):
-    """Takes the rain out of a clip's frame.
+    """Derains the frame of a clip.
 
-    A clip's planes have the shapes and dtype of its ``format``, any size from 1x1 up (padding to the
-    network's multiple happens inside); they must stay as they are until the clip is answered. At most ``slots``
-    clips may be unanswered, and answers are asked for in the order of submission. Knows nothing of containers.
+    A clip's planes have the shapes and dtype of its ``format``, any size from 1x1 up (the engine pads them to the
+    network's multiple); they must not change until the clip has its result. At most ``slots`` clips may be without
+    a result, and results are asked for in the order of submission. An engine does not depend on containers.
     Raises EngineLoadError (also on a closed engine) and EngineBuildError; EngineFailedError, from the future too,
     where the device fails.
     """
 
     @property
     def slots(self) -> int:
-        """How many clips may be unanswered at once; may change when another engine takes over."""
+        """How many clips may be without a result at once; may change after a fallback."""
 
     @property
     def window(self) -> Window:
-        """What the network sees of a video, in every format: which neighbours a clip must hold."""
+        """The neighbours that a clip must hold, in every format."""
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
-        """Get ready for clips of a format; quick where that has happened. Returns which engine serves it now."""
+        """Open the engine for a format; quick where it is open. Returns the engine that computes it now."""
 
     def submit(self, clip: Clip, *, strength: float = 1.0, on_device: bool = False) -> Future:
-        """Start computing the frame without its rain: planes of the clip's format. Never waits for them.
+        """Start deraining the frame: planes of the clip's format. Does not wait for the result.
 
-        ``strength`` scales the change. With ``on_device`` they may stay on the GPU, as ``DevicePlanes``. The
+        ``strength`` scales the change. With ``on_device`` the planes may stay on the GPU, as ``DevicePlanes``. The
         samples are those of ``apply_change`` with ``change``.
         """
 
     def change(self, clip: Clip) -> Future:
-        """Start computing the change itself: the planes' shapes, float32, in sample steps, unclamped."""
+        """Start computing the change itself: float32 planes of the same shapes, in sample steps, unclamped."""
 
     def close(self) -> None:
         """Release everything; may be called twice."""
@@ -208,13 +201,13 @@ class Engine(Protocol):
 
 @runtime_checkable
 class AlignsNeighbours(Protocol):
-    """An engine that may take clips whose neighbours are not aligned yet."""
+    """An engine that may accept clips with unaligned neighbours."""
 
     @property
     def aligns(self) -> bool:
-        """Whether it does now; one that does not aligns them on the host."""
+        """Whether it accepts them now; otherwise they are aligned on the host."""
 
 
 def aligns(engine: Engine) -> bool:
-    """Whether clips for an engine had better leave the alignment to it."""
+    """Whether the alignment of clips is left to this engine."""
     return isinstance(engine, AlignsNeighbours) and engine.aligns

@@ -1,4 +1,4 @@
-"""What a run did: the record that is printed and written as JSON."""
+"""The report of a run: printed, and written as JSON."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class RunReport:
         frames_out: frames written.
         decode_failures: damaged packets or frames that were skipped.
         damaged_frames: damaged frames that were taken as far as they could be decoded.
-        codec, preset: the encoder and its preset; nothing where it has none.
-        tracks_copied: every track that came through untouched.
-        losses: what of the input is not in the output, and why; each makes the exit code 3.
-        notes: changes of representation and fallbacks that lose nothing.
-        engines: which engine ran, one for each plane format met.
-        stage_s: seconds that each stage was busy; stages overlap, so the sum may exceed ``seconds``.
+        codec, preset: the encoder and its preset; "" for an encoder without presets.
+        tracks_copied: tracks that were copied unchanged.
+        losses: parts of the input that are not in the output, and why; with any, the exit code is 3.
+        notes: changes of representation, and fallbacks, without loss.
+        engines: the engine for each plane format.
+        stage_s: seconds that each stage worked; stages overlap, so the sum may exceed ``seconds``.
         open_s: seconds spent on opening engines: loading, or building where the cache had none.
         cpu_s: CPU seconds of all threads of the process.
 
@@ -53,17 +53,17 @@ class RunReport:
 
     @property
     def frames_per_s(self) -> float:
-        """Frames written per second, start-up of the stages included."""
+        """Frames written per second, including the start of the stages."""
         return self.frames_out / self.seconds if self.seconds else 0.0
 
     @property
     def limiting_stage(self) -> str:
-        """The stage that was busy longest."""
+        """The stage that worked longest."""
         return max(self.stage_s, key=lambda stage: self.stage_s[stage]) if self.stage_s else ""
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where something of the input is missing in the output."""
+        """0, or 3 where there are losses."""
         return 3 if self.losses else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class RunReport:
 
 
 def damage_losses(skipped: int, damaged: int) -> list[str]:
-    """What is said of so many damaged packets or frames that were skipped, and frames that were not."""
+    """Losses by damage, for these numbers of skipped packets or frames and of damaged frames."""
     losses = [f"{skipped} damaged frames or packets were skipped"] if skipped else []
     if damaged:
         losses.append(f"{damaged} damaged frames were derained as far as they could be decoded")
@@ -97,7 +97,7 @@ def check_report_path(path: Path, rainy: str, *dry: str) -> None:
 def write_report(path: Path, report: dict[str, Any], spell: Callable[[str], str] = str) -> None:
     """Write a report's plain values as JSON under its name when it is complete. Raises SinkError.
 
-    ``spell`` puts the options that losses and notes name into the words of whoever reads the report.
+    ``spell`` spells the options in losses and notes as the reader of the report knows them.
     """
     text = json.dumps(_spelled(report, spell), indent=2, ensure_ascii=False) + "\n"
     try:

@@ -1,1 +1,1 @@
-"""How stages of a run overlap: threads between them, and planes that are not computed yet."""
+"""Overlap of a run's stages: threads between them, and futures of planes."""

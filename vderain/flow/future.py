@@ -1,4 +1,4 @@
-"""What is not computed yet: the one kind of future that engines give."""
+"""The future of a frame's planes, which all engines return."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vderain.frames import Plane
 
 
 class Future:
-    """Planes that are computed, or waited for, when they are first asked for.
+    """Planes that are computed, or waited for, at the first call of ``result``.
 
     Args:
-        compute: called once, by whoever asks first. What it holds is released when it has returned; an error
-            that it raises is raised again for everyone who asks.
+        compute: called once, by the first caller. What it holds is released when it has returned; an error that it
+        raises is raised again for every caller.
 
     """
 
@@ -31,7 +31,7 @@ class Future:
         return self._planes
 
     def settle(self) -> None:
-        """Compute or wait; an error stays until ``result`` is called."""
+        """Compute or wait; an error is kept for ``result``."""
         with self._lock:
             if self._compute is None:
                 return
@@ -42,5 +42,5 @@ class Future:
             self._compute = None
 
     def then(self, step: Callable[[Sequence[Plane]], Sequence[Plane]]) -> Future:
-        """What ``step`` makes of the planes, once they are asked for."""
+        """The future of ``step`` applied to the planes."""
         return Future(lambda: step(self.result()))

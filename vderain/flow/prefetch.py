@@ -1,4 +1,4 @@
-"""The one place where a thread stands between two stages."""
+"""Runs a stage in a thread of its own; the only place with a thread between two stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_S = 0.1  # how soon a blocked side notices that the run was stopped
+_POLL_S = 0.1  # after which a blocked side notices that the run was stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _work(items: Iterable[T], handover: queue.Queue[T | _End], stop: threading.E
 
 
 def _put(handover: queue.Queue[T | _End], item: T | _End, stop: threading.Event) -> bool:
-    """Hand an item over; False when the run was stopped."""
+    """Pass an item on; False when the run was stopped."""
     while not stop.is_set():
         try:
             handover.put(item, timeout=_POLL_S)

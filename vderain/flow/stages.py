@@ -1,4 +1,4 @@
-"""The threads of a run, one behind the other, and the time that each of them works."""
+"""The stages of a run as threads, and the time that each of them works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ U = TypeVar("U")
 
 
 class StageClock:
-    """The seconds that one stage works; it stands still while the stage waits for another one."""
+    """Seconds that a stage works; stopped while the stage waits for another one."""
 
     def __init__(self) -> None:
         self.work_s = 0.0
@@ -24,7 +24,7 @@ class StageClock:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count what happens meanwhile, but for what happens in ``waiting``."""
+        """Count the time of the block, except for that in ``waiting``."""
         self._since_s = time.monotonic()
         try:
             yield
@@ -33,7 +33,7 @@ class StageClock:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Do not count what happens meanwhile."""
+        """Do not count the time of the block."""
         self._halt()
         try:
             yield
@@ -51,28 +51,26 @@ class StageClock:
 
 
 class Stages:
-    """The stages of one run by name; each but the last is a thread, at most ``depth`` items ahead of the next.
+    """The stages of a run by name; each but the last is a thread, at most ``depth`` items ahead of the next.
 
-    Leaving the context ends all threads, wherever they are; ``cancel`` frees a read that is blocked.
+    Leaving the context ends all threads; ``cancel`` ends a blocked read.
     """
 
     def __init__(self, names: Sequence[str], depth: int, cancel: Callable[[], None]) -> None:
         self.clocks = {name: StageClock() for name in names}
         self._depth = depth
         self._stop = _Stop(cancel)
-        self._threads = (
-            ExitStack()
-        )  # closed from the last to the first: nobody reads a closed stage
+        self._threads = ExitStack()  # closes the last stage first, so that none reads a closed one
 
     def first(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """The stage that nothing comes before: it makes ``items``."""
+        """The first stage: it yields ``items``."""
         made = prefetch(_each(items, self.clocks[name].working), self._depth, self._stop)
         return self._threads.enter_context(closing(made))
 
     def then(
         self, name: str, items: Iterable[T], work: Callable[[Iterator[T]], Iterable[U]]
     ) -> Iterator[U]:
-        """The stage that makes what ``work`` makes of the items of the stage before."""
+        """The next stage: it yields what ``work`` makes of the items of the stage before."""
         return self.first(name, work(_each(items, self.clocks[name].waiting)))
 
     @property
@@ -98,7 +96,7 @@ class Stages:
 
 
 class _Stop(threading.Event):
-    """Stops a run; frees a read that is blocked at once, since workers are joined after this is set."""
+    """Stops a run; ends a blocked read at once, since workers are joined after this is set."""
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def align_neighbours(
         flows: (N, h, w, 2) float32, as of ``Placement``; 0 where a neighbour is used as it is.
         hidden: (N, h', w') uint8, as of ``Placement``; 255 for the whole frame.
         stand_ins: (N,) what is shown where a neighbour is hidden: 0 the current frame, n the n-th neighbour.
-        dtype: of the answer.
+        dtype: of the result.
         bit_depth: of the samples.
 
     Returns:

@@ -1,6 +1,6 @@
 """The network between planes: the decoder's samples in, the change in sample steps out.
 
-Only the change is converted, so no picture is ever resampled or rounded, and where the network finds no
+Only the change is converted, so no image is ever resampled or rounded, and where the network finds no
 rain the planes stay bit-identical. Two forms compute the same: ``PlanesNetwork`` goes through RGB and
 serves as the reference; ``PackedNetwork`` folds colour matrix, chroma resampling and pixel-unshuffle into
 the first and the last convolutions, so that no RGB ever exists.
@@ -106,9 +106,9 @@ class PackedNetwork(nn.Module):
             unit = float(rgb_from_samples(fmt)[0][0, 0])
             self.fusion.steepness *= unit
             differences = network.config.seen_channels - 3
-            beside = unit * np.eye(differences * self.unshuffle**2)
-            mix = np.pad(mix, [(0, side) for side in beside.shape])
-            mix[-len(beside) :, -len(beside) :] = beside
+            identity = unit * np.eye(differences * self.unshuffle**2)
+            mix = np.pad(mix, [(0, side) for side in identity.shape])
+            mix[-len(identity) :, -len(identity) :] = identity
         self.rain = _packed_branch(folded.rain, mix, -unmix)
         self.detail = _packed_branch(folded.detail, mix, unmix)
         self.offsets = [float(offset) for offset in rgb_from_samples(fmt)[1]]

@@ -70,9 +70,9 @@ def network_input(inputs: Sequence[Plane], fmt: PlaneFormat, multiple: int) -> V
 
 
 def sample_change(change: Values, seen: Values, fmt: PlaneFormat) -> tuple[Plane, ...]:
-    """What a network answers, (3, padded H, padded W), as the ``bounded`` change of a frame's planes in sample steps.
+    """A network's prediction, (3, padded H, padded W), as the ``bounded`` change of a frame's planes in sample steps.
 
-    ``seen`` is what the network took.
+    ``seen`` is the network's input.
     """
     changes = np.tensordot(samples_from_rgb(fmt).astype(np.float32), bounded(change, seen), 1)
     sx, sy = fmt.subsampling

@@ -73,7 +73,7 @@ def quantizable(folded: ChangeNetwork) -> dict[str, nn.Conv2d]:
 
 
 @torch.inference_mode()
-def calibrate(network: ChangeNetwork, pictures: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
+def calibrate(network: ChangeNetwork, images: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
     """The range of every such convolution's input over ``images``, each as ``change`` takes it."""
     folded = fold(network)
     ranges: dict[str, tuple[float, float]] = {}
@@ -87,7 +87,7 @@ def calibrate(network: ChangeNetwork, pictures: Iterable[Tensor]) -> dict[str, t
         conv.register_forward_pre_hook(partial(note, name))
         for name, conv in quantizable(folded).items()
     ]
-    for image in pictures:
+    for image in images:
         folded.change(image)
     for hook in hooks:
         hook.remove()

@@ -84,40 +84,40 @@ def _block(block: nn.Module, x: Tensor, rows: int) -> Tensor:
 
 
 def _rain_block(block: RainBlock, x: Tensor, rows: int) -> Tensor:
-    answer = torch.empty_like(x)
+    output = torch.empty_like(x)
     # Sums over an image would overflow float16.
     sums = torch.zeros(x.shape[:2], dtype=torch.float32, device=x.device)
     for top, bottom, part in _stripes(block.body, x, rows):
-        answer[:, :, top:bottom] = part
+        output[:, :, top:bottom] = part
         sums += part.sum((2, 3), dtype=torch.float32)
     if isinstance(block.gate, SqueezeExcitation):
         means = (sums / (x.shape[2] * x.shape[3])).to(x.dtype)[:, :, None, None]
-        answer *= block.gate.scale(means)
-    return answer.add_(x)
+        output *= block.gate.scale(means)
+    return output.add_(x)
 
 
 def _coarse_stage(stage: CoarseStage, x: Tensor, rows: int) -> Tensor:
     coarse = _mapped(stage.down, x, rows, step=2)
     for block in stage.blocks:
         coarse = _block(block, coarse, max(1, rows // 2))
-    answer = torch.empty_like(x)
+    output = torch.empty_like(x)
     for top in range(0, x.shape[2], rows):
         bottom = min(top + rows, x.shape[2])
         part = F.pixel_shuffle(stage.up(coarse[:, :, top // 2 : bottom // 2]), 2)
-        torch.add(x[:, :, top:bottom], part, out=answer[:, :, top:bottom])
-    return answer
+        torch.add(x[:, :, top:bottom], part, out=output[:, :, top:bottom])
+    return output
 
 
 def _mapped(module: nn.Module, x: Tensor, rows: int, step: int = 1) -> Tensor:
     """What ``module`` makes of ``x``, in stripes; ``step`` is its stride."""
-    answer: Tensor | None = None
+    output: Tensor | None = None
     for top, bottom, part in _stripes(module, x, rows, step):
-        if answer is None:
+        if output is None:
             height = x.shape[2] // step
-            answer = part.new_empty((part.shape[0], part.shape[1], height, part.shape[3]))
-        answer[:, :, top:bottom] = part
-    assert answer is not None
-    return answer
+            output = part.new_empty((part.shape[0], part.shape[1], height, part.shape[3]))
+        output[:, :, top:bottom] = part
+    assert output is not None
+    return output
 
 
 def _stripes(

@@ -218,10 +218,10 @@ def _line(entry: Entry) -> str:
     fmt = str(PlaneFormat(**entry.format))
     if entry.engine.startswith("openvino"):  # built once for all sizes
         fmt = "any size" + fmt[fmt.index(" ") :]
-    told = f"  DAMAGED: {entry.fault}" if entry.fault else ""
+    fault = f"  DAMAGED: {entry.fault}" if entry.fault else ""
     return (
         f"{entry.digest[:12]}  {entry.engine} {entry.precision}  {fmt}  weights "
-        f"{entry.weights[:8]}  {entry.size_bytes / _MIB:.1f} MiB  {entry.built}{told}"
+        f"{entry.weights[:8]}  {entry.size_bytes / _MIB:.1f} MiB  {entry.built}{fault}"
     )
 
 

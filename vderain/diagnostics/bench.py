@@ -107,7 +107,7 @@ def bench(
             ),
             "encode": written,
         }
-        rates["end to end"], told = _end_to_end_rate(clip, out, engine, encode, seconds, run)
+        rates["end to end"], run_notes = _end_to_end_rate(clip, out, engine, encode, seconds, run)
         spec = engine.open(fmt)
     folded = spec.name != "reference"
     flop = frame_flop(card.config, fmt, folded=folded) * options.scale**2
@@ -125,7 +125,7 @@ def bench(
         peak_tflop_per_s=peak / 1e12,
         peak_precision=precision,
         notes=spec.notes,
-        run_notes=told,
+        run_notes=run_notes,
         operators=operators,
     )
 
@@ -243,11 +243,11 @@ def _end_to_end_rate(
 ) -> tuple[float, tuple[str, ...]]:
     """Frames per second of whole runs over the clip, as often as the time allows, and their notes."""
     frames, since = 0, time.monotonic()
-    told: dict[str, None] = {}
+    run_notes: dict[str, None] = {}
     while not frames or time.monotonic() - since < seconds:
         with closing(open_source(str(clip), run=run, encode=encode)) as source:
             sink = open_sink(str(out), source, encode)
             report = derain(source, engine, sink)
             frames += report.frames_out
-            told |= dict.fromkeys(report.notes)
-    return frames / (time.monotonic() - since), tuple(told)
+            run_notes |= dict.fromkeys(report.notes)
+    return frames / (time.monotonic() - since), tuple(run_notes)

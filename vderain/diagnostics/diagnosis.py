@@ -134,12 +134,12 @@ def nvidia_gpus(tool: str | None) -> tuple[str, ...]:
         return ()
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(
+        done = subprocess.run(
             query, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
 
 
 def free_mib(folder: Path) -> float:

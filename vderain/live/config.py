@@ -139,7 +139,7 @@ def _over(
         return replace(options, **changes)
     except OptionError as error:
         keys = {field: key for key, field in known.items()}
-        told = respell(str(error), lambda name, value: keys.get(name) and f"{keys[name]} = {value}")
-        raise OptionError(f"{where}: {told}") from None
+        text = respell(str(error), lambda name, value: keys.get(name) and f"{keys[name]} = {value}")
+        raise OptionError(f"{where}: {text}") from None
     except TypeError:
         raise OptionError(f"{where}: a value has the wrong type") from None

@@ -36,7 +36,7 @@ class _InFlight:
     """A task between submission and result; a frame that passes through has no result."""
 
     task: Task
-    answer: Future | None = None
+    future: Future | None = None
     submitted_s: float = 0.0
 
 
@@ -208,7 +208,7 @@ class Scheduler:
             task = item.task
             with threads.holding("collect", task):
                 try:
-                    planes = None if item.answer is None else item.answer.result()
+                    planes = None if item.future is None else item.future.result()
                     if threads.stop.is_set():  # left behind; two other threads have gone on
                         return
                     network_s = time.monotonic() - item.submitted_s

@@ -17,12 +17,7 @@ from vderain.files import Destination
 from vderain.frames import PassedPacket
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.belongings import Belongings
-from vderain.media.carry.sidecar import (
-    Sidecar,
-    boxes_sidecar_path,
-    track_header,
-    track_sidecar_path,
-)
+from vderain.media.carry.sidecar import Sidecar, box_sidecar_path, track_header, track_sidecar_path
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import TIMECODES, container_timecode, tags_after_cut
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
@@ -287,7 +282,7 @@ class Output:
     def _box_sidecar(self) -> Sidecar:
         assert self._destination is not None
         about = {"kind": "boxes", "codec": self._info.container}
-        return self._open_sidecar(boxes_sidecar_path(self._destination.path), about)
+        return self._open_sidecar(box_sidecar_path(self._destination.path), about)
 
     def _open_sidecar(self, place: Path, header: dict[str, Any]) -> Sidecar:
         return Sidecar(place, header, source=self._info.path, overwrite=self._overwrite)

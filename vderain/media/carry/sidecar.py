@@ -19,7 +19,7 @@ def track_sidecar_path(output: Path, index: int, codec: str) -> Path:
     return output.parent / fitted_name(output.name, ending, spare=len(_TIMES))
 
 
-def boxes_sidecar_path(output: Path) -> Path:
+def box_sidecar_path(output: Path) -> Path:
     """The path of the sidecar for boxes of an MP4 or MOV source."""
     return output.parent / fitted_name(output.name, ".boxes.bin", spare=len(_TIMES))
 

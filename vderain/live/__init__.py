@@ -1,1 +1,1 @@
-"""Live cameras: sessions that survive, bounded latency, telemetry and the web page."""
+"""Live cameras: sessions that survive failures, bounded latency, statistics and the web page."""

@@ -1,4 +1,4 @@
-"""What a camera sends out: frames are encoded once, in a thread, and handed to every outlet."""
+"""Encodes a camera's frames once, in a thread, and passes the packets to every outlet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vderain.media.live.types import LiveFrame, Outlet, Sound, Streams, VideoEnc
 
 logger = logging.getLogger(__name__)
 
-_WAITING_FRAMES = 3  # before the encoder; more would only be later
+_WAITING_FRAMES = 3  # before the encoder; more would only add latency
 _IDLE_S = 0.2
 _ENCODER_RETRY_S = 5.0
 
@@ -27,15 +27,15 @@ MakeEncoder = Callable[[Frame, Fraction | None, Fraction], VideoEncoder]
 
 
 class Broadcast:
-    """Encodes one camera's frames and feeds its outlets; nothing here blocks the caller.
+    """Encodes one camera's frames and feeds its outlets; no method blocks the caller.
 
     Args:
-        name: the camera's, for the log.
-        outlets: one maker for each outlet.
-        make_encoder: for the first frame of a format, the frame rate, and the shape of pixels.
+        name: of the camera, for the log.
+        outlets: for each outlet a function that makes it.
+        make_encoder: is called with the first frame of a format, the frame rate and the pixel shape.
         stats: of the camera.
-        retry: for outlets that fail.
-        timeout_s: for outlets that hang.
+        retry: delays for outlets that fail.
+        timeout_s: after which an outlet counts as hanging.
 
     """
 
@@ -69,13 +69,13 @@ class Broadcast:
         self._thread = threading.Thread(target=self._encode, name="vderain-encode", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         for worker in self.workers:
             worker.start()
         self._thread.start()
 
     def put(self, frame: LiveFrame, rate: Fraction | None) -> None:
-        """A frame is ready; the oldest that waits is dropped where the encoder is behind."""
+        """Queue a frame; where the encoder is behind, the oldest waiting frame is dropped."""
         with self._ready:
             self._frames.append((frame, rate))
             dropped = len(self._frames) > _WAITING_FRAMES
@@ -85,12 +85,12 @@ class Broadcast:
         self._stats.dropped("encoder", dropped)
 
     def sound(self, sound: Sound | None) -> None:
-        """The sound of a new connection, or none; the caller closes it."""
+        """Set the sound of a new connection, or None; the caller closes it."""
         self._sound = sound
         self._announce()
 
     def sound_packet(self, packet: Any, offset_s: Fraction) -> None:
-        """A packet of the sound."""
+        """Queue a packet of sound."""
         if self._sound is None or not self._announced:
             return
         for encoded in self._sound.packets(packet, offset_s):
@@ -98,13 +98,13 @@ class Broadcast:
                 worker.put(encoded)
 
     def check(self) -> None:
-        """Look after outlets that hang; to be called now and then."""
+        """Replace outlets that hang; call it several times a second."""
         for worker in self.workers:
             worker.check()
             worker.connection.check()
 
     def stop(self) -> None:
-        """Encode what waits, complete every outlet, end."""
+        """Encode the waiting frames, complete every outlet, and end."""
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
@@ -116,7 +116,7 @@ class Broadcast:
 
     @property
     def waiting(self) -> int:
-        """Frames before the encoder."""
+        """Number of frames before the encoder."""
         return len(self._frames)
 
     def _ask_key(self) -> None:
@@ -137,7 +137,7 @@ class Broadcast:
                     self._encode_one(frame, rate)
             except VderainError as error:
                 self._encoder_failed(str(error))
-            except Exception as error:  # the camera must go on
+            except Exception as error:  # the camera must continue
                 self._encoder_failed(f"unexpected {type(error).__name__}: {error}")
 
     def _encode_one(self, live: LiveFrame, rate: Fraction | None) -> None:
@@ -156,7 +156,7 @@ class Broadcast:
         self._stats.latency("emit", time.monotonic() - live.arrived_s)
 
     def _open(self, frame: Frame, rate: Fraction | None, pixel_shape: Fraction) -> None:
-        """A new encoder for a new format; outlets begin a new stream."""
+        """Make an encoder for a new format; outlets begin a new stream."""
         if self._encoder is not None:
             logger.info("%s is %s now", self._name, frame.format, extra={"camera": self._name})
             self._encoder.close()
@@ -168,7 +168,7 @@ class Broadcast:
         self._announce()
 
     def _announce(self) -> None:
-        """Announce the stream to the outlets, where that is new."""
+        """Send the outlets the stream's description, where it is new."""
         encoder, sound = self._encoder, self._sound
         if encoder is None:
             return

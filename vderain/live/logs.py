@@ -52,7 +52,7 @@ class _Json(logging.Formatter):
 def log_to_stderr(kind: LogKind, *, quiet: bool = False, spell: Callable[[str], str] = str) -> None:
     """Send the log of vderain to standard error; ``quiet`` leaves warnings and errors.
 
-    ``spell`` puts the options that messages name into the reader's spelling.
+    ``spell`` spells the options in messages as the reader knows them.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter((_Json if kind == "json" else _Text)(spell))

@@ -1,4 +1,4 @@
-"""One encoded stream to several outlets: each has a thread, a bounded queue, and a life of its own."""
+"""Passes one encoded stream to several outlets, each with a thread and a bounded queue of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vderain.media.live.types import EncodedPacket, Outlet, Streams
 
 logger = logging.getLogger(__name__)
 
-# Of packets; an output that is further behind begins again with a keyframe. Files may lag, viewers not.
+# Packets; an output that is further behind continues with a keyframe. Files may lag, viewers may not.
 _NETWORK_QUEUE_S, _FILE_QUEUE_S = 5.0, 30.0
 _IDLE_S = 0.2
 _DRAIN_S = 5.0
@@ -24,19 +24,19 @@ _DRAIN_S = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Change:
-    """The streams are others from here on."""
+    """The packets after this one belong to other streams."""
 
     streams: Streams
 
 
 class OutletWorker:
-    """Writes packets to one outlet; opens it again when it fails, with the next keyframe.
+    """Writes packets to one outlet; opens it again after a failure, with the next keyframe.
 
     Args:
-        make: makes the outlet, and makes it again where a write never returns.
+        make: makes the outlet, also again where a write hangs.
         stats: of the camera, for drops.
-        retry: when a failed outlet is tried again.
-        timeout_s: a write that takes longer leaves its thread behind.
+        retry: delays before a failed outlet is opened again.
+        timeout_s: after which a write counts as hanging, and its thread is abandoned.
         ask_key: asks the encoder for a keyframe.
 
     """
@@ -59,7 +59,7 @@ class OutletWorker:
         self.name = self._outlet.name
         self.connection = Connection(self.name, retry, stall_s=timeout_s, what="output")
         self.notes: list[str] = []
-        self.packets = 0  # of which the outlet is known to have taken
+        self.packets = 0  # that the outlet is known to have received
         self._unconfirmed = 0
         self._queue: deque[EncodedPacket | _Change] = deque()
         self._ready = threading.Condition()
@@ -70,11 +70,11 @@ class OutletWorker:
         self._life = _Life()
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._spawn()
 
     def streams(self, streams: Streams) -> None:
-        """What packets belong to from now on; the first of them is a keyframe."""
+        """Set the streams of the following packets; the first of them is a keyframe."""
         with self._ready:
             self._streams = streams
             self._queue.append(_Change(streams))
@@ -82,7 +82,7 @@ class OutletWorker:
             self._ready.notify()
 
     def put(self, packet: EncodedPacket) -> None:
-        """Queue a packet; never blocks. Behind by too much, everything waiting is dropped."""
+        """Queue a packet; never blocks. An output too far behind drops all waiting packets."""
         with self._ready:
             behind = self._is_behind(packet.time_s)
             if behind:
@@ -103,7 +103,7 @@ class OutletWorker:
         return first is not None and time_s - first.time_s > self._queue_s
 
     def check(self) -> None:
-        """Leave a thread behind whose write does not return; to be called now and then."""
+        """Abandon a thread whose write hangs; call it several times a second."""
         since = self._life.busy_since_s
         if since is None or time.monotonic() - since <= 2 * self._timeout_s or self._stopping:
             return
@@ -115,7 +115,7 @@ class OutletWorker:
             self._spawn(delay_s)
 
     def stop(self) -> None:
-        """Write what is queued, complete the outlet, end."""
+        """Write the queued packets, complete the outlet, and end."""
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
@@ -125,7 +125,7 @@ class OutletWorker:
         self.connection.ended()
 
     def _drop_waiting(self) -> None:
-        """Empty the queue down to the last change of streams; the lock is held."""
+        """Empty the queue down to the last change of streams; the caller holds the lock."""
         dropped = [p for p in self._queue if isinstance(p, EncodedPacket) and p.kind == "video"]
         changes = [p for p in self._queue if isinstance(p, _Change)]
         self._stats.dropped("output", len(dropped))
@@ -152,7 +152,7 @@ class OutletWorker:
                 failure = f"{self.name}: unexpected {type(error).__name__}: {error}"
             else:
                 failure = ""
-            life.busy_since_s = time.monotonic()  # to end what has failed may hang, too
+            life.busy_since_s = time.monotonic()  # closing a failed outlet may hang too
             broken = ""
             try:
                 self._close(outlet)
@@ -162,7 +162,7 @@ class OutletWorker:
             if life.abandoned:
                 return
             if failure or broken:
-                final = not failure and self._stopping  # what ends incomplete stays so
+                final = not failure and self._stopping  # an incomplete outlet stays incomplete
                 wait_s = self.connection.failed(failure or broken, final=final)
                 if wait_s is None:
                     return
@@ -198,7 +198,7 @@ class OutletWorker:
             self.notes = list(outlet.notes)
 
     def _close(self, outlet: Outlet) -> None:
-        """Complete the outlet; some take what they got only then. Raises SinkError."""
+        """Complete the outlet; some receive their packets only then. Raises SinkError."""
         try:
             outlet.close()
         finally:
@@ -217,7 +217,7 @@ class OutletWorker:
             return self._queue.popleft() if self._queue else None
 
     def _pause(self, seconds: float) -> None:
-        """Wait before the next attempt; what would be old by then is dropped."""
+        """Wait before the next attempt; packets that would be old by then are dropped."""
         if seconds <= 0:
             return
         until_s = time.monotonic() + seconds
@@ -239,7 +239,7 @@ class OutletWorker:
 
 
 class _Life:
-    """One thread of a worker; ``abandoned`` when another has taken its place."""
+    """One thread of a worker; ``abandoned`` once another one has replaced it."""
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None

@@ -1,4 +1,4 @@
-"""The newest frame of a camera, before and after, as images for people."""
+"""The newest frame of a camera, before and after, as images for the page."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from vderain.media.live.types import LiveFrame
 
 WIDTHS = (320, 640, 960, 1280)
 _QUALITY = 85
-_STILL_S = 1.0  # a still is given out for so long: making one is the dearest thing that a visitor can ask for
+_STILL_S = 1.0  # a still is served for this long: no other request costs as much
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """The same frame twice; ``number`` counts the frames emitted so far."""
+    """The rainy and the dry image of one frame; ``number`` counts the frames emitted so far."""
 
     number: int
     frame: LiveFrame
 
 
 class Preview:
-    """Holds the newest pair; images are made when they are asked for, in the asker's thread."""
+    """Holds the newest pair; images are made in the thread that asks for them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pair: Pair | None = None
         self._stacked: tuple[int, int, bytes] = (-1, 0, b"")
         self._making_still = threading.Lock()
-        self._still: tuple[float, bytes] | None = None  # when it was made
+        self._still: tuple[float, bytes] | None = None  # with the time when it was made
 
     def put(self, frame: LiveFrame) -> None:
-        """A frame was emitted."""
+        """Set the newest frame."""
         with self._lock:
             number = self._pair.number + 1 if self._pair is not None else 1
             self._pair = Pair(number, frame)
@@ -60,8 +60,8 @@ class Preview:
         return data
 
     def still_png(self, pair: Pair) -> bytes:
-        """Rainy on the left, dry on the right, in full size, as PNG; of at most a second ago instead of ``pair``."""
-        with self._making_still:  # several visitors wait for one still
+        """Rainy left, dry right, in full size, as PNG; a still of the last second where there is one."""
+        with self._making_still:  # several visitors wait for the same still
             if self._still is not None and time.monotonic() - self._still[0] < _STILL_S:
                 return self._still[1]
             frames = (pair.frame.rainy, pair.frame.dry)
@@ -71,7 +71,7 @@ class Preview:
 
 
 def _shrunk(frame: Frame, width: int, pixel_shape: Fraction) -> Image:
-    """RGB at most ``width`` wide, with square pixels; planes are shrunk first, which is a fraction of the work."""
+    """RGB, at most ``width`` wide, with square pixels; planes are shrunk first, which costs a fraction."""
     fmt = frame.format
     whole = fmt.width * pixel_shape
     if pixel_shape == 1 and whole <= width:

@@ -1,4 +1,4 @@
-"""What a live run did, camera by camera: the record that is written as JSON at its end."""
+"""The report of a live run, camera by camera, written as JSON at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHARES = (0.5, 0.95, 0.99)
 
 def station_report(station: Station) -> dict[str, Any]:
     """Plain values for JSON; latencies in milliseconds over the whole run, no secrets."""
-    # A live clip holds no frame of the future, whatever the network could use of it.
+    # A live clip holds no future frame, whatever the network could use.
     specs = [asdict(replace(spec, lookahead=0)) for spec in station.shelf.specs]
     return {
         "seconds": round(time.monotonic() - station.started_s, 1),
@@ -49,7 +49,7 @@ def _camera(session: CameraSession) -> dict[str, Any]:
 
 
 def session_notes(session: CameraSession) -> list[str]:
-    """Changes of representation that lose nothing, each once."""
+    """Changes of representation without loss, each once."""
     if session.broadcast is None:
         return []
     workers = session.broadcast.workers
@@ -57,7 +57,7 @@ def session_notes(session: CameraSession) -> list[str]:
 
 
 def output_losses(session: CameraSession) -> list[str]:
-    """The outputs that got nothing or are incomplete, each with what is known of the reason."""
+    """Outputs that received nothing or are incomplete, with the reason where it is known."""
     losses = []
     for worker in session.broadcast.workers if session.broadcast is not None else ():
         reason = worker.connection.failure.removeprefix(f"{worker.name}: ")
@@ -94,7 +94,7 @@ def _output(worker: OutletWorker) -> dict[str, Any]:
 
 
 def _losses(session: CameraSession, workers: list[OutletWorker]) -> list[str]:
-    """What of the camera is not in the outputs, and why."""
+    """Losses: what of the camera is not in the outputs, and why."""
     counts = session.stats.snapshot()
     losses = [f"{count} frames dropped: {reason}" for reason, count in counts.drops.items()]
     if counts.frames.get("passed"):

@@ -1,4 +1,4 @@
-"""One camera from end to end: it is read, its newest frames are derained, the outlets get the result."""
+"""One camera from end to end: reads it, derains its newest frames, feeds the outlets."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from vderain.media.live.types import Camera, LiveFrame, Sound
 
 logger = logging.getLogger(__name__)
 
-_HANG_S = 10.0  # beyond its own timeouts; then a reading thread is left behind
+_HANG_S = 10.0  # beyond its own timeouts; then a reading thread is abandoned
 _FRAME_S = (1 / 120, 0.2)  # bounds of the time between two frames
 
 
 def retry_options(options: LiveOptions) -> RetryOptions:
-    """When a camera or an outlet is tried again."""
+    """Delays before a camera or an outlet is tried again."""
     return RetryOptions(
         max_s=options.backoff_max_s, tries=options.tries, login_tries=options.login_tries
     )
@@ -39,7 +39,7 @@ def retry_options(options: LiveOptions) -> RetryOptions:
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """What a session is made of; ``open_camera`` connects, ``make_sound`` wraps a camera's sound."""
+    """The parts of a session; ``open_camera`` connects, ``make_sound`` wraps a camera's sound."""
 
     open_camera: Callable[[], Camera]
     make_sound: Callable[[Any], Sound] | None
@@ -49,10 +49,10 @@ class SessionParts:
 
 
 class CameraSession:
-    """Reads one camera for as long as it is wanted, through every failure.
+    """Reads one camera until it is stopped, through every failure.
 
-    ``start``, then ``tick`` a few times a second, then ``stop``. The thread that reads is left behind
-    where it does not come back from a read in spite of all timeouts; another one takes its place.
+    Call ``start``, then ``tick`` several times a second, then ``stop``. A reading thread that hangs in spite of
+    all timeouts is abandoned and replaced.
     """
 
     def __init__(self, name: str, parts: SessionParts, options: LiveOptions) -> None:
@@ -74,7 +74,7 @@ class CameraSession:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the camera has ended for good."""
         return self.connection.state in FINAL
 
     @property
@@ -83,14 +83,14 @@ class CameraSession:
         return self.broadcast is not None and self._parts.make_sound is not None
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the reading thread."""
         self._parts.scheduler.add(self.feed)
         if self.broadcast is not None:
             self.broadcast.start()
         self._spawn()
 
     def tick(self) -> None:
-        """Look after what may hang; to be called a few times a second."""
+        """Replace what hangs; call it several times a second."""
         self.connection.check()
         if self.broadcast is not None:
             self.broadcast.check()
@@ -104,7 +104,7 @@ class CameraSession:
                 self._spawn()
 
     def stop(self) -> None:
-        """End: the outlets are completed first, then the connection is let go."""
+        """End: complete the outlets first, then release the connection."""
         life = self._life
         life.cancel()
         self._parts.scheduler.remove(self.feed)
@@ -134,7 +134,7 @@ class CameraSession:
                 delay_s = self._failed(life, str(error), final=True)
             except VderainError as error:
                 delay_s = self._failed(life, str(error))
-            except Exception as error:  # whatever it is, the camera is tried again
+            except Exception as error:  # after any error the camera is tried again
                 logger.exception("%s", self.name)
                 delay_s = self._failed(life, f"unexpected {type(error).__name__}")
             else:
@@ -144,11 +144,11 @@ class CameraSession:
             life.stop.wait(delay_s)
 
     def _failed(self, life: _Life, reason: str, **kind: bool) -> float | None:
-        """Note a failure, unless this thread was stopped or left behind meanwhile."""
+        """Note a failure, unless this thread was stopped or abandoned in the meantime."""
         return None if life.stop.is_set() else self.connection.failed(reason, **kind)
 
     def _read(self, life: _Life) -> bool:
-        """Connect and read; whether the source has ended for good. Raises SourceError and others."""
+        """Connect and read; returns whether the source has ended for good. Raises SourceError and others."""
         life.alive()
         camera = self._parts.open_camera()
         sound: Sound | None = None
@@ -220,7 +220,7 @@ class CameraSession:
         self.broadcast.sound_packet(packet, offset_s)
 
     def _emit(self, frame: LiveFrame) -> None:
-        """Take a frame from the scheduler; in its thread, so without waiting for anything."""
+        """Take a frame from the scheduler; called in its thread, so it must not wait."""
         self.preview.put(frame)
         if self.broadcast is not None:
             self.broadcast.put(frame, self.info.frame_rate if self.info else None)
@@ -235,7 +235,7 @@ class CameraSession:
 
 
 class _Life:
-    """One reading thread and its connection; stopped, or left behind, as a whole."""
+    """One reading thread and its connection; stopped or abandoned together."""
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
@@ -244,16 +244,16 @@ class _Life:
         self.reading_since_s: float | None = None
 
     def begin(self, camera: Camera) -> bool:
-        """A connection stands; False where it was stopped before."""
+        """Set the connection; False where the thread was stopped before."""
         self.camera = camera
         return not self.stop.is_set()
 
     def alive(self) -> None:
-        """It is not hanging."""
+        """Note that the thread does not hang."""
         self.reading_since_s = time.monotonic()
 
     def cancel(self) -> None:
-        """Make the thread end soon."""
+        """End the thread soon."""
         self.stop.set()
         camera = self.camera
         if camera is not None:

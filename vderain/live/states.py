@@ -1,4 +1,4 @@
-"""The states of a connection, and when it is tried again. Pure: the clock and the dice are given."""
+"""The states of a connection and its delays; clock and random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where a camera, or an output, stands."""
+    """The state of a camera or an output."""
 
     CONNECTING = "connecting"
     RUNNING = "running"
-    STALLED = "stalled"  # connected, but nothing comes
-    BACKOFF = "backoff"  # waiting for the next attempt
-    ENDED = "ended"  # stopped, or at the end of what is not live
+    STALLED = "stalled"  # connected, but silent
+    BACKOFF = "backoff"  # waits for the next attempt
+    ENDED = "ended"  # stopped, or at the end of a file
     FAILED = "failed"  # given up
 
 
 FINAL = (State.ENDED, State.FAILED)
-_HELD_S = 1.0  # between two looks at a connection, which are a quarter of a second apart
+_HELD_S = 1.0  # between two calls of ``tick``, which are usually a quarter of a second apart
 
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """When to try again: 0 ``tries`` means forever; delays vary by ``jitter`` so that cameras spread."""
+    """Delays between attempts: 0 ``tries`` means forever; delays vary by ``jitter``, so that cameras spread."""
 
     first_s: float = 1.0
     max_s: float = 5.0
@@ -52,13 +52,13 @@ class Backoff:
     def next_delay_s(self) -> float:
         """The time to wait before the next attempt."""
         options = self._options
-        # Bounded exponent: after days of failures 2**n would be no number any more.
+        # The exponent is bounded: after days of failures 2**n would exceed a float.
         delay_s = min(options.max_s, options.first_s * 2.0 ** min(self.failures, 32))
         self.failures += 1
         return delay_s * (1 + options.jitter * self._dice.uniform(-1, 1))
 
     def reset(self) -> None:
-        """Begin again with the shortest delay."""
+        """Start again with the shortest delay."""
         self.failures = 0
 
 
@@ -67,10 +67,10 @@ class Connection:
 
     Args:
         name: for the log.
-        retry: when to try again and when to give up.
-        stall_s: RUNNING becomes STALLED when nothing came for so long.
+        retry: delays, and the number of attempts.
+        stall_s: RUNNING becomes STALLED after this many seconds of silence.
         clock: monotonic seconds.
-        dice: of the delays.
+        dice: random numbers for the delays.
         what: the log's field for the name, ``camera`` or ``output``.
 
     """
@@ -99,29 +99,29 @@ class Connection:
         self.state = State.CONNECTING
         self.reason = ""
         self.since_s = clock()
-        self.connects = 0  # times that something came after connecting
+        self.connects = 0  # connections that delivered something
         self.failures = 0
-        self.failure = ""  # the reason of the last one
-        self.entered: Counter[State] = Counter({State.CONNECTING: 1})  # times that each began
+        self.failure = ""  # the reason of the last failure
+        self.entered: Counter[State] = Counter({State.CONNECTING: 1})  # how often each began
 
     @property
     def reconnects(self) -> int:
-        """Times that it came back."""
+        """Number of reconnections."""
         return max(0, self.connects - 1)
 
     @property
     def silent_s(self) -> float:
-        """Seconds since something came, or since the attempt began."""
+        """Seconds since the last frame or packet, or since the attempt began."""
         return self._clock() - self._last_s
 
     def connecting(self) -> None:
-        """An attempt begins."""
+        """Note that an attempt begins."""
         with self._lock:
             self._last_s = self._clock()
             self._change(State.CONNECTING)
 
     def alive(self) -> None:
-        """Something came: a frame in, or a packet out."""
+        """Note a frame in, or a packet out."""
         with self._lock:
             self._last_s = now_s = self._clock()
             if self.state in (State.RUNNING, *FINAL):
@@ -133,10 +133,10 @@ class Connection:
             self._change(State.RUNNING)
 
     def check(self) -> None:
-        """Notice silence; to be called a few times a second.
+        """Notice silence; call it several times a second.
 
-        Where nobody called for long, this process stood still, as it does while a library holds Python's
-        lock or the machine sleeps: nothing could come then, and that time is not the other side's silence.
+        After a long time without a call, this process itself stood still, because a library held Python's lock or the
+        machine slept: that time does not count as silence.
         """
         with self._lock:
             now_s = self._clock()
@@ -147,12 +147,12 @@ class Connection:
                 self._change(State.STALLED, "nothing comes")
 
     def failed(self, reason: str, *, login: bool = False, final: bool = False) -> float | None:
-        """The attempt or the connection failed: seconds to wait, or None where it is given up.
+        """Note that the attempt or the connection failed; returns the seconds to wait, or None where it is given up.
 
         Args:
             reason: for people, without secrets.
-            login: whether the other side refused the password.
-            final: whether another attempt cannot help.
+            login: whether the password was refused.
+            final: whether another attempt is useless.
 
         """
         with self._lock:
@@ -167,7 +167,7 @@ class Connection:
             tries = self._retry.login_tries if login else self._retry.tries
             done = self._login_failures if login else self._backoff.failures + 1
             if since_s is not None and not login:
-                done = 1  # it worked, so this is the first failure in a row
+                done = 1  # the connection worked, so this is the first failure in a row
             if final or (tries and done >= tries):
                 again = "" if final else f" ({done} {'try' if done == 1 else 'tries'})"
                 self._change(State.FAILED, reason + again)
@@ -176,7 +176,7 @@ class Connection:
             return self._backoff.next_delay_s()
 
     def ended(self, reason: str = "") -> None:
-        """It was stopped, or is over."""
+        """Note that it was stopped, or has ended."""
         with self._lock:
             if self.state not in FINAL:
                 self._change(State.ENDED, reason)
@@ -200,7 +200,7 @@ class Connection:
         )
 
     def _level(self, state: State, reason: str) -> int:
-        """The log level: a camera that is away for a week is logged once."""
+        """The log level: a camera that is off for a week is logged once."""
         if state is State.RUNNING:
             self._told = ""
         if state is State.CONNECTING or (state is State.BACKOFF and reason == self._told):

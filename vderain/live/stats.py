@@ -1,4 +1,4 @@
-"""What is counted of a camera: frames, drops by reason, latency, how busy each stage is."""
+"""Counters of a camera: frames, drops by reason, latency, and how busy each stage is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# Upper bounds in seconds: fine around one frame's time, coarse above a second.
+# Upper bounds in seconds: fine around the time of a frame, coarse above a second.
 BUCKETS_S = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _RECENT = 500  # latencies kept for the percentiles
 _RATE_SPAN_S = 3.0
@@ -31,12 +31,12 @@ class Histogram:
         self.recent.append(seconds)
 
     def percentile(self, share: float) -> float | None:
-        """Of the recent values; None before the first."""
+        """A quantile of the recent values; None before the first."""
         values = sorted(self.recent)
         return values[min(len(values) - 1, int(share * len(values)))] if values else None
 
     def quantile(self, share: float) -> float | None:
-        """Of all values: exact while all are recent, then within their bucket, evenly spread."""
+        """A quantile of all values: exact while all are recent, then interpolated within its bucket."""
         total = sum(self.counts)
         if total <= len(self.recent):
             return self.percentile(share)
@@ -64,19 +64,19 @@ class CameraStats:
         self.engine_failures = 0
 
     def frame(self, stage: str) -> None:
-        """A frame left a stage."""
+        """Count a frame that left a stage."""
         with self._lock:
             self._frames[stage] += 1
             self._times.setdefault(stage, deque(maxlen=1000)).append(self._clock())
 
     def dropped(self, reason: str, count: int = 1) -> None:
-        """Frames went no further, and why."""
+        """Count dropped frames, with the reason."""
         if count:
             with self._lock:
                 self._drops[reason] += count
 
     def latency(self, stage: str, seconds: float) -> None:
-        """Time that a frame took: from capture to ``emit``, or in a stage."""
+        """Count the time of a frame: from capture to ``emit``, or in a stage."""
         with self._lock:
             self._latency.setdefault(stage, Histogram()).add(seconds)
 

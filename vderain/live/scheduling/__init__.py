@@ -1,1 +1,1 @@
-"""Where live frames wait, which is derained next, and on how large a network."""
+"""Scheduling of live frames: where they wait, which one is next, and which tier it gets."""

@@ -1,4 +1,4 @@
-"""What stands between a camera's capture and the network: its ring, its rung, its share of the engine."""
+"""A camera's state between capture and network: its ring of frames, its rung, its share of the engines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NEIGHBOURS = 5  # decoded frames kept for clips, the newest included
 
 @dataclass(slots=True, eq=False)
 class Feed:
-    """One camera as the scheduler sees it.
+    """One camera in the scheduler.
 
     Attributes:
-        emit: takes a frame that is done; must not block.
+        emit: takes a finished frame; must not block.
         frame_s: time between two frames.
         used_s: engine time used, for fair shares; ``cost_s`` of a frame, averaged.
-        seen_s: when the last frame came.
+        seen_s: time of the last frame.
         aligner: of the one thread that submits.
-        flag: why frames pass through at the moment, "" where they are derained.
+        flag: why frames pass through at the moment; "" where they are derained.
 
     """
 
@@ -41,5 +41,5 @@ class Feed:
     aligner: Aligner = field(default_factory=Aligner)
     ring: LatestRing[LiveFrame] = field(default_factory=LatestRing)
     last: LiveFrame | None = None  # for probes of a better rung
-    missing_since_s: float | None = None  # no engine is ready since then
+    missing_since_s: float | None = None  # since when no engine is ready
     probing: bool = False

@@ -1,4 +1,4 @@
-"""Decides which camera's frame is next, and what is done with it: fair shares, tiers, fallbacks and probes."""
+"""Decides which camera's frame is next, and how it is treated: fair shares, tiers, fallbacks and probes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vderain.media.live.types import LiveFrame
 
 logger = logging.getLogger(__name__)
 
-_OPENING_S = 2.0  # how long frames are dropped, while an engine opens, before they pass through
+_OPENING_S = 2.0  # for which frames are dropped while an engine opens; then they pass through
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is done with a frame: the engine of ``entry`` derains it, or it passes through where that is None.
+    """The treatment of a frame: the engine of ``entry`` derains it, or it passes through where that is None.
 
-    The result of a probe is thrown away: only its time counts.
+    The result of a probe is discarded: only its time counts.
     """
 
     feed: Feed
@@ -33,14 +33,14 @@ class Task:
 
 
 class Planner:
-    """The decisions for all cameras; waits for nothing. The caller guards it with a lock."""
+    """The decisions for all cameras; never waits. The caller guards it with a lock."""
 
     def __init__(self, shelf: EngineShelf) -> None:
         self._shelf = shelf
         self.feeds: list[Feed] = []
 
     def next_task(self) -> Task | None:
-        """A frame of the camera that used the least engine time; None where there is nothing to do now."""
+        """A frame of the camera that used the least engine time; None where there is no work now."""
         ready = sorted((feed for feed in self.feeds if len(feed.ring)), key=lambda f: f.used_s)
         for feed in ready:
             task = self._task(feed)
@@ -49,19 +49,19 @@ class Planner:
         return self._probe()
 
     def judge(self, task: Task, cost_s: float) -> None:
-        """A probe took ``cost_s`` of engine time, infinity where the engine failed: go up, or stay."""
+        """Note that a probe took ``cost_s`` of engine time, infinity where the engine failed; may step up."""
         feed = task.feed
         feed.probing = False
         slots = task.entry.engine.slots if task.entry is not None and task.entry.engine else 1
-        if feed.control.rung == task.rung:  # it has moved meanwhile
+        if feed.control.rung == task.rung:  # otherwise the rung has changed in the meantime
             return
-        # A single probe has the engine's other slots idle: that they help is not counted on.
+        # During a single probe the engine's other slots are idle, so their gain is not assumed.
         spare = self._spare(feed, slots)
         if feed.control.probed(cost_s, feed.frame_s, spare, time.monotonic()):
             log_rung(feed)
 
     def _task(self, feed: Feed) -> Task | None:
-        """Take the camera's frame, if what it needs has room now."""
+        """Take the camera's frame, if its engine has a free slot."""
         now_s = time.monotonic()
         newest = feed.ring.newest
         if newest is None:
@@ -77,7 +77,9 @@ class Planner:
             entry = self._entry(feed, frame.rainy)  # the format has just changed
         if entry is not None and entry.has_room:
             feed.missing_since_s = None
-            if entry.rung != feed.control.rung:  # a fallback says nothing of the rung that opens
+            if (
+                entry.rung != feed.control.rung
+            ):  # a fallback shows nothing about the rung that opens
                 feed.control.restart(now_s)
             return Task(feed, frame, entry.rung, entry)
         if feed.control.rung.tier is None:
@@ -85,9 +87,9 @@ class Planner:
         return self._without_engine(feed, frame, now_s)
 
     def _without_engine(self, feed: Feed, frame: LiveFrame, now_s: float) -> Task | None:
-        """No engine is ready: wait a moment for one that opens, then let the frames pass through."""
+        """Without a ready engine: wait briefly for one that opens, then let the frames pass through."""
         entry = self._shelf.get(feed.control.rung, _upright(frame.rainy))
-        if entry.state == "ready":  # since a moment ago
+        if entry.state == "ready":  # it became ready a moment ago
             if entry.has_room:
                 return Task(feed, frame, entry.rung, entry)
             feed.stats.dropped("late")
@@ -116,7 +118,7 @@ class Planner:
         for rung in (*rungs[level + 1 :], *reversed(rungs[:level])):
             if rung.tier is None:
                 continue
-            # A cheaper one is opened only where the wanted one failed; else two would build at once.
+            # A cheaper engine is opened only after the wanted one failed; otherwise two would be built at once.
             opens = wanted.state == "failed"
             entry = self._shelf.get(rung, fmt) if opens else self._shelf.peek(rung, fmt)
             if entry is not None and entry.state == "ready":
@@ -124,7 +126,7 @@ class Planner:
         return None
 
     def _probe(self) -> Task | None:
-        """A frame that is done already, for a better rung that a camera may go back to."""
+        """A finished frame, for a probe of a better rung that the camera may return to."""
         now_s = time.monotonic()
         for feed in self.feeds:
             frame = feed.last
@@ -138,14 +140,14 @@ class Planner:
         return None
 
     def _spare(self, feed: Feed, slots: int) -> float:
-        """The share of the engines' time that other cameras leave."""
+        """The share of the engines' time that other cameras do not use."""
         others = [other for other in self.feeds if other is not feed]
         used = sum(other.stats.rate("derained") * other.cost_s for other in others)
         return max(0.0, 1.0 - used / slots)
 
 
 def log_rung(feed: Feed) -> None:
-    """Log that a camera has another rung now."""
+    """Log that a camera's rung has changed."""
     logger.warning(
         "%s goes to %s", feed.name, feed.control.rung.name,
         extra={"camera": feed.name, "tier": feed.control.rung.name},

@@ -1,4 +1,4 @@
-"""Where decoded frames wait for the network: only the newest, so that latency cannot grow."""
+"""The buffer in which decoded frames wait for the network: only the newest, so that latency cannot grow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class LatestRing(Generic[T]):
-    """Holds the newest ``depth`` items; older ones are dropped when they wait too long or are too many.
+    """Holds the newest ``depth`` items; drops older ones that are too many or have waited too long.
 
-    Two places, not one, so that two frames that arrive together are both kept while the network can
-    follow; ``max_age_s`` (one frame's time) keeps the older one from making every later frame late.
+    Depth two keeps both of two frames that arrive together, while the network can follow; ``max_age_s`` (one frame's
+    time) keeps the older one from delaying every later frame.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class LatestRing(Generic[T]):
 
     @property
     def newest(self) -> T | None:
-        """The item that came last, left where it is."""
+        """The newest item, which stays in the buffer."""
         with self._lock:
             return self._items[-1][1] if self._items else None
 
     def put(self, item: T) -> int:
-        """Add the newest item; the oldest goes where there is no room. Returns how many went."""
+        """Add the newest item; the oldest is dropped where there is no room. Returns the number of dropped items."""
         with self._lock:
             self._items.append((self._clock(), item))
             dropped = max(0, len(self._items) - self._depth)
@@ -50,7 +50,7 @@ class LatestRing(Generic[T]):
             return dropped
 
     def take(self) -> tuple[T | None, int]:
-        """The oldest item that has not waited too long, else the newest; and how many went."""
+        """The oldest item that has not waited too long, else the newest; and the number of dropped items."""
         with self._lock:
             dropped = 0
             while len(self._items) > 1 and self._clock() - self._items[0][0] > self.max_age_s:
@@ -59,6 +59,6 @@ class LatestRing(Generic[T]):
             return (self._items.popleft()[1] if self._items else None), dropped
 
     def clear(self) -> None:
-        """Drop everything, as after a reconnection; not counted."""
+        """Drop all items without counting them, as after a reconnection."""
         with self._lock:
             self._items.clear()

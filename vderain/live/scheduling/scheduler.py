@@ -1,7 +1,7 @@
 """Takes the newest frames of all cameras to the engines, in two threads: one submits, one collects.
 
-An engine that does not return blocks nothing but these two. They are left behind with what they hold, and two
-others go on with the next frames.
+An engine that hangs blocks only these two threads. They are abandoned with their tasks, and two new ones continue
+with the next frames.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vderain.media.live.types import LiveFrame
 
 logger = logging.getLogger(__name__)
 
-_IDLE_S = 0.2  # how soon a stop is noticed
+_IDLE_S = 0.2  # after which a stop is noticed
 _AWAY_S = 1.0
 _COST_FRAMES = 25  # over which the cost of a frame is averaged
 _JOIN_S = 5.0
@@ -42,7 +42,7 @@ class _InFlight:
 
 @dataclass(slots=True, eq=False)
 class _Threads:
-    """The two threads and what they hold, by the name of the thread."""
+    """The two threads and their tasks, by the name of the thread."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     submitted: queue.Queue[_InFlight | None] = field(default_factory=queue.Queue)
@@ -51,7 +51,7 @@ class _Threads:
 
     @contextmanager
     def holding(self, name: str, task: Task) -> Iterator[None]:
-        """A thread works on a task."""
+        """Note that a thread works on a task."""
         self.held[name] = task, time.monotonic()
         try:
             yield
@@ -60,12 +60,12 @@ class _Threads:
 
     @property
     def busy_s(self) -> float:
-        """How long the slower of the two has worked on its task."""
+        """How long the slower thread has worked on its task."""
         now_s = time.monotonic()
         return max((now_s - since_s for _, since_s in list(self.held.values())), default=0.0)
 
     def abandon(self) -> list[Task]:
-        """Leave both threads behind; the tasks that they held, and those between them."""
+        """Abandon both threads; returns their tasks, and those between them."""
         self.stop.set()
         tasks = [task for task, _ in list(self.held.values())]
         while not self.submitted.empty():
@@ -76,12 +76,12 @@ class _Threads:
 
 
 class Scheduler:
-    """Shares the engines among the cameras; each frame is emitted derained, or as it came.
+    """Shares the engines among the cameras; emits each frame derained or passed through.
 
     Args:
-        shelf: where engines come from; closed by the caller.
-        strength: share of the rain to take out.
-        timeout_s: an engine that does not return for so long is abandoned.
+        shelf: opens the engines; closed by the caller.
+        strength: scales the change.
+        timeout_s: after which an engine counts as hanging and is abandoned.
 
     """
 
@@ -98,20 +98,22 @@ class Scheduler:
         self._threads: _Threads | None = None
 
     def add(self, feed: Feed) -> None:
-        """Serve a camera from now on."""
+        """Add a camera."""
         with self._work:
             self._planner.feeds.append(feed)
 
     def remove(self, feed: Feed) -> None:
-        """Serve it no more."""
+        """Remove a camera."""
         with self._work:
             if feed in self._planner.feeds:
                 self._planner.feeds.remove(feed)
 
     def put(self, feed: Feed, frame: LiveFrame) -> None:
-        """A frame was decoded."""
+        """Note a decoded frame."""
         now_s = time.monotonic()
-        if now_s - feed.seen_s > _AWAY_S:  # what it did not use while it was away is not owed to it
+        if (
+            now_s - feed.seen_s > _AWAY_S
+        ):  # engine time that it did not use while away is not owed to it
             others = [other.used_s for other in self._planner.feeds if other is not feed]
             feed.used_s = max(feed.used_s, min(others, default=0.0))
         feed.seen_s = now_s
@@ -122,12 +124,12 @@ class Scheduler:
         self.wake()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the thread that submits."""
         with self._work:
             self._work.notify_all()
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the threads."""
         threads = self._threads = _Threads()
         for run, name in ((self._submit, "submit"), (self._collect, "collect")):
             threads.threads.append(
@@ -137,7 +139,7 @@ class Scheduler:
             thread.start()
 
     def check(self) -> None:
-        """Replace the threads where an engine hangs; to be called now and then."""
+        """Replace the threads where an engine hangs; call it several times a second."""
         threads = self._threads
         if threads is None or threads.busy_s <= self._timeout_s:
             return
@@ -148,7 +150,7 @@ class Scheduler:
                 self.shelf.fail(task.entry, reason, hung=True)
                 task.feed.stats.engine_failures += 1
             task.feed.probing = False
-            task.feed.aligner = Aligner()  # the old one may be in use by a thread left behind
+            task.feed.aligner = Aligner()  # an abandoned thread may still use the old one
             task.feed.stats.dropped("engine", not task.is_probe)
         self.start()
 
@@ -171,7 +173,7 @@ class Scheduler:
             with threads.holding("submit", task):
                 try:
                     item = self._started(task)
-                except Exception as error:  # whatever it is, the other frames go on
+                except Exception as error:  # after any error the other frames continue
                     if not threads.stop.is_set():
                         self._failed(task, error)
                     continue
@@ -179,7 +181,7 @@ class Scheduler:
                 threads.submitted.put(item)
 
     def _next_task(self) -> Task | None:
-        """None after a short wait without any."""
+        """The next task; None after a short wait without one."""
         with self._work:
             task = self._planner.next_task()
             if task is None:
@@ -209,13 +211,13 @@ class Scheduler:
             with threads.holding("collect", task):
                 try:
                     planes = None if item.future is None else item.future.result()
-                    if threads.stop.is_set():  # left behind; two other threads have gone on
+                    if threads.stop.is_set():  # abandoned; two other threads have taken the frames
                         return
                     network_s = time.monotonic() - item.submitted_s
-                    # What the frame takes of the engine: not the time in which it waited for an earlier one.
+                    # The engine time of the frame, without the time for which it waited for an earlier frame.
                     cost_s = min(network_s, time.monotonic() - idle_since_s)
                     self._deliver(task, planes, network_s, cost_s)
-                except Exception as error:  # whatever it is, the other frames go on
+                except Exception as error:  # after any error the other frames continue
                     if not threads.stop.is_set():
                         self._failed(task, error)
             if task.entry is not None and not threads.stop.is_set():
@@ -226,7 +228,7 @@ class Scheduler:
     def _deliver(
         self, task: Task, planes: Sequence[Plane] | None, network_s: float, cost_s: float
     ) -> None:
-        """Emit a frame with its planes, or as it came where there are none; or judge a probe."""
+        """Emit a frame with its planes, or passed through where there are none; or judge a probe."""
         feed, rainy = task.feed, task.frame.rainy
         if planes is None:
             self._emit(task, replace(task.frame, flag=task.flag))
@@ -243,7 +245,7 @@ class Scheduler:
         feed.cost_s += (cost_s - feed.cost_s) / _COST_FRAMES
 
     def _failed(self, task: Task, error: BaseException) -> None:
-        """The engine failed on this frame: it passes through, where that is allowed."""
+        """Handle an engine's failure: the frame passes through, where that is allowed."""
         feed = task.feed
         if task.entry is not None:
             self.shelf.fail(task.entry, str(error) or type(error).__name__)

@@ -35,12 +35,12 @@ class Entry:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """A clip is submitted."""
+        """Note that a clip was submitted."""
         with self._lock:
             self.in_flight += 1
 
     def end(self) -> None:
-        """Its result came."""
+        """Note that its result arrived."""
         with self._lock:
             self.in_flight = max(0, self.in_flight - 1)
 
@@ -51,7 +51,7 @@ class Entry:
 
 
 class EngineShelf:
-    """Engines by rung and format; each has a pool of its own, so that no camera closes another's."""
+    """Engines by rung and format; each has a pool of its own, so that cameras do not close each other's."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class EngineShelf:
         self._entries: dict[tuple[Rung, PlaneFormat], Entry] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self.specs: list[EngineSpec] = []  # of all that ever ran, for the report
+        self.specs: list[EngineSpec] = []  # of all engines so far, for the report
 
     def get(self, rung: Rung, fmt: PlaneFormat) -> Entry:
-        """The entry, at once; an engine that is not there yet begins to open in a thread."""
+        """The entry, at once; a thread starts to open an engine that is missing."""
         with self._lock:
             entry = self._entries.get((rung, fmt))
             if entry is None:
@@ -80,17 +80,17 @@ class EngineShelf:
             return entry
 
     def peek(self, rung: Rung, fmt: PlaneFormat) -> Entry | None:
-        """The entry as it stands; nothing begins to open."""
+        """The entry, if there is one; opens nothing."""
         with self._lock:
             return self._entries.get((rung, fmt))
 
     def entries(self) -> list[Entry]:
-        """All of them, for telemetry."""
+        """All entries, for telemetry."""
         with self._lock:
             return list(self._entries.values())
 
     def fail(self, entry: Entry, reason: str, *, hung: bool = False) -> None:
-        """Take a broken engine out; it is opened again after a while. One that hangs is not touched."""
+        """Remove a broken engine, which is opened again after a while. One that hangs is not closed."""
         with self._lock:
             if entry.state == "failed":
                 return
@@ -98,11 +98,11 @@ class EngineShelf:
             entry.in_flight = 0
             self._failed(entry, reason)
         if engine is not None and not hung:
-            with suppress(Exception):  # it is broken; it may refuse to close, too
+            with suppress(Exception):  # closing a broken engine may fail too
                 engine.close()
 
     def retain(self, formats: set[PlaneFormat]) -> None:
-        """Close the engines of formats that no camera has any more."""
+        """Close the engines of formats that no camera has."""
         with self._lock:
             gone = [key for key in self._entries if key[1] not in formats]
             entries = [self._entries.pop(key) for key in gone]
@@ -111,7 +111,7 @@ class EngineShelf:
                 entry.engine.close()
 
     def close(self) -> None:
-        """Close all; one that is opening is closed as soon as it is open."""
+        """Close all engines; one that is opening is closed as soon as it is open."""
         with self._lock:
             self._closed = True
         self.retain(set())
@@ -126,7 +126,7 @@ class EngineShelf:
         try:
             engine = self._open_engine(entry.rung)
             spec = engine.open(entry.fmt)
-        except Exception as error:  # carried into the entry: the image goes on without it
+        except Exception as error:  # kept in the entry; frames pass through without the engine
             if engine is not None:
                 engine.close()
             with self._lock:

@@ -1,8 +1,8 @@
-"""Tier control: how much network one camera gets, by how many of its frames are derained in time.
+"""Steps one camera between rungs, by the share of its frames that are derained in time.
 
-A ladder of rungs, the best first, passthrough (no network) last. Down at once when frames are
-dropped for a while, up only after a probe of the better rung on a real frame has shown that it would
-fit; a step up that does not last makes the next one wait twice as long.
+A ladder has the best rung first and passthrough (no network) last. A camera steps down when frames are dropped
+for a while, and up after a probe of the better rung on a real frame has shown that it fits. A step up that does
+not last doubles the wait for the next one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to treat a frame: a tier at a scale, or passthrough where ``tier`` is None."""
+    """A treatment of frames: a tier at a scale, or passthrough where ``tier`` is None."""
 
     tier: str | None
     scale: float = 1.0
 
     @property
     def name(self) -> str:
-        """For metrics and people: ``fast``, ``fast@0.5``, ``passthrough``."""
+        """The name for metrics and people: ``fast``, ``fast@0.5``, ``passthrough``."""
         if self.tier is None:
             return "passthrough"
         return self.tier if self.scale == 1.0 else f"{self.tier}@{self.scale:g}"
@@ -31,7 +31,7 @@ PASSTHROUGH = Rung(None)
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """When to step; shares are frames derained of frames that arrived, ours from trial on CPUs."""
+    """When to step; shares are frames derained of frames that arrived, chosen by trials on CPUs."""
 
     window_s: float = 1.0
     down_share: float = 0.85  # below, for ``down_windows``: the next cheaper network
@@ -43,11 +43,11 @@ class ControlOptions:
     up_probes: int = 2  # good probes in a row before a step up
     hold_s: float = 10.0  # after a step, before the next probe
     hold_max_s: float = 300.0
-    trial_s: float = 30.0  # a step down so soon after a step up makes the hold longer
+    trial_s: float = 30.0  # a step down within this time after a step up makes the hold longer
 
 
 class TierControl:
-    """The rung of one camera. Pure: every call gets the time, in monotonic seconds.
+    """The rung of one camera; every call gets the time, in monotonic seconds.
 
     Attributes:
         level: index of the rung in use, 0 the best.
@@ -76,11 +76,11 @@ class TierControl:
         return self.rungs[self.level]
 
     def arrived(self) -> None:
-        """A frame came from the camera."""
+        """Note a frame from the camera."""
         self._arrived += 1
 
     def done(self) -> None:
-        """A frame was emitted, derained or passed through."""
+        """Note an emitted frame, derained or passed through."""
         self._derained += 1
 
     def restart(self, now_s: float) -> None:
@@ -90,7 +90,7 @@ class TierControl:
         self._bad = self._good = self._worst = 0
 
     def update(self, now_s: float) -> bool:
-        """Close a window that is over; whether the rung changed (downwards)."""
+        """Close a window that is over; returns whether the rung changed (downwards)."""
         if now_s - self._window_s < self._options.window_s or self._arrived < 2:
             return False  # a camera of one frame a second gets longer windows
         arrived, derained = self._arrived, self._derained
@@ -112,17 +112,17 @@ class TierControl:
         return True
 
     def wants_probe(self, now_s: float) -> Rung | None:
-        """The better rung, where it is time to try it on one frame."""
+        """The better rung, where it is time to probe it on one frame."""
         ready = self._good >= self._options.up_windows and now_s >= self._may_probe_s
         return self.rungs[self.level - 1] if self.level > 0 and ready else None
 
     def probed(self, cost_s: float, frame_s: float, spare: float, now_s: float) -> bool:
-        """Judge a probe; whether the rung changed (upwards).
+        """Judge a probe; returns whether the rung changed (upwards).
 
         Args:
             cost_s: what a frame takes on the better rung, infinity where that failed.
             frame_s: time between two frames of the camera.
-            spare: share of the engine's time that the other cameras leave, 0 to 1.
+            spare: share of the engine's time that other cameras do not use, 0 to 1.
             now_s: the time.
 
         """
@@ -158,7 +158,7 @@ class TierControl:
 def ladder(tiers: Sequence[str], scale: float, *, passthrough: bool) -> tuple[Rung, ...]:
     """The rungs: each of the tiers at a scale, the last one at half of it, passthrough if allowed.
 
-    No rung is below a scale of 0.25, at which little of a streak is left.
+    No rung has a scale below 0.25, at which little of a streak is left.
     """
     rungs = [Rung(tier, scale) for tier in tiers]
     if scale > 0.25:

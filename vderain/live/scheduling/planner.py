@@ -77,9 +77,7 @@ class Planner:
             entry = self._entry(feed, frame.rainy)  # the format has just changed
         if entry is not None and entry.has_room:
             feed.missing_since_s = None
-            if (
-                entry.rung != feed.control.rung
-            ):  # a fallback shows nothing about the rung that opens
+            if entry.rung != feed.control.rung:  # a fallback, while the rung opens
                 feed.control.restart(now_s)
             return Task(feed, frame, entry.rung, entry)
         if feed.control.rung.tier is None:

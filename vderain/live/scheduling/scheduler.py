@@ -111,9 +111,7 @@ class Scheduler:
     def put(self, feed: Feed, frame: LiveFrame) -> None:
         """Note a decoded frame."""
         now_s = time.monotonic()
-        if (
-            now_s - feed.seen_s > _AWAY_S
-        ):  # engine time that it did not use while away is not owed to it
+        if now_s - feed.seen_s > _AWAY_S:  # while away it saved no engine time for later
             others = [other.used_s for other in self._planner.feeds if other is not feed]
             feed.used_s = max(feed.used_s, min(others, default=0.0))
         feed.seen_s = now_s

@@ -105,11 +105,13 @@ class _Track:
         time = _time(packet)
         if time is None or not self.count or packet.is_discard:
             return 0
+        dts, last = packet.dts, self.last_dts
+        if self.top <= time <= self.end and dts is not None and last is not None and dts >= last:
+            return 0  # nearly always; the fractions below cost time
         ahead = time - self.end
         if ahead > 0:
             limit = max(_AHEAD_S / self.unit, _AHEAD_STEPS * self.step)
             return ahead if ahead > limit else 0
-        dts, last = packet.dts, self.last_dts
         back = _BACK_S / self.unit
         if dts is not None and last is not None and dts < last - max(back, 3 * self.step):
             return time - self.end

@@ -29,24 +29,36 @@ class Other:
     codec: str
     name: str
     packets: int = 0
-    begin_s: Fraction | None = None  # of the packets that are played
-    end_s: Fraction | None = None
+    unit: Fraction | None = None  # of the times of what plays, in seconds
+    begin: int | None = None
+    end: int = 0
+    shift_s: Fraction = Fraction(0)
     digest: Any = field(default_factory=hashlib.blake2b)
     shown: Any = field(default_factory=hashlib.blake2b)
 
     def play(self, packet: Any) -> None:
-        """Note when the track begins and ends."""
-        if packet.pts is None or packet.is_discard or not packet.time_base:
+        """Update when the track begins and ends."""
+        begin, unit = packet.pts, packet.time_base
+        if begin is None or packet.is_discard or not unit:
             return
-        begin_s = packet.pts * Fraction(packet.time_base)
-        end_s = begin_s + (packet.duration or 0) * Fraction(packet.time_base)
-        self.begin_s = begin_s if self.begin_s is None else min(begin_s, self.begin_s)
-        self.end_s = end_s if self.end_s is None else max(end_s, self.end_s)
+        end = begin + (packet.duration or 0)
+        if self.begin is None:
+            self.unit, self.begin, self.end = unit, begin, end
+            return
+        if unit != self.unit:  # in files that are joined
+            begin, end = round(begin * unit / self.unit), round(end * unit / self.unit)
+        self.begin, self.end = min(self.begin, begin), max(self.end, end)
 
     def move(self, shift_s: Fraction) -> None:
-        """Move all times later by this much."""
-        self.begin_s = None if self.begin_s is None else self.begin_s + shift_s
-        self.end_s = None if self.end_s is None else self.end_s + shift_s
+        """Shift all times to be later by this much."""
+        self.shift_s += shift_s
+
+    @property
+    def span_s(self) -> tuple[Fraction, Fraction] | None:
+        """When it begins and ends; None where nothing plays."""
+        if self.begin is None or self.unit is None:
+            return None
+        return self.begin * self.unit + self.shift_s, self.end * self.unit + self.shift_s
 
     @property
     def contents(self) -> set[bytes]:

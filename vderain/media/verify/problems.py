@@ -198,16 +198,13 @@ def _track_problems(source: Contents, output: Contents) -> Iterator[str]:
 
 def _sync_problems(source: Contents, output: Contents, track: Other, found: Other) -> Iterator[str]:
     """Whether a track begins and ends at the same time relative to the first frame."""
-    if None in (track.begin_s, track.end_s, found.begin_s, found.end_s):
+    was, now = track.span_s, found.span_s
+    if was is None or now is None:
         return
-    assert track.begin_s is not None and track.end_s is not None
-    assert found.begin_s is not None and found.end_s is not None
     began_s = min(source.times) * source.unit
     begins_s = min(output.times) * output.unit
-    for word, was_s, is_s in (
-        ("begins", track.begin_s - began_s, found.begin_s - begins_s),
-        ("ends", track.end_s - began_s, found.end_s - begins_s),
-    ):
+    for word, was_s, is_s in zip(("begins", "ends"), was, now, strict=True):
+        was_s, is_s = was_s - began_s, is_s - begins_s
         if abs(is_s - was_s) > _SYNC_S:
             way = "late" if is_s > was_s else "early"
             yield f"track {track.name} {word} {float(abs(is_s - was_s)):.3f} s {way}"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vderain.network.base import ChangeNetwork
-from vderain.network.config import NetworkConfig, NlclConfig
+from vderain.network.config import FAST, TIERS, NetworkConfig, NlclConfig
 
 TINY = NetworkConfig(
     rain_width=8, rain_blocks=1, detail_width=8, detail_blocks=1, squeeze_ratio=4, unshuffle=4
@@ -18,6 +18,15 @@ TEMPORAL = replace(COARSE, unshuffle=2, frames=3)
 
 # Begins with the median of five frames; its clips hold two planes of neighbours, as those of TEMPORAL do.
 MEDIAN = replace(COARSE, unshuffle=2, frames=5, fusion="median", ranks=(1, 2))
+
+FIVE_GATES = replace(FAST, frames=5, fusion="gates", ranks=())
+NINE_MEDIAN = replace(FAST, frames=9, fusion="median", ranks=(1, 2, 3, 4))
+
+_NAMED = {**TIERS, "gates of five": FIVE_GATES, "median of nine": NINE_MEDIAN}
+# Every tier, and both ways to use neighbours, whichever the tiers have; a shape with two names goes by the first.
+EVERY_TIER = {
+    name: config for name, config in _NAMED.items() if config not in TIERS.values() or name in TIERS
+}
 
 TINY_NLCL = NlclConfig(width=8, blocks=2)
 

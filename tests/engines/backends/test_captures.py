@@ -6,12 +6,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.engines.test_contract import make_format
-from tests.networks import TINY
+from tests.networks import EVERY_TIER
 from vderain.engines.backends.gpu_slot import Ports
 from vderain.network.adding import add_change
 from vderain.network.aligning import align_neighbours
 from vderain.network.build import build_network
-from vderain.network.config import FAST, PAPER, NlclConfig
+from vderain.network.config import NlclConfig
 from vderain.network.inference.graph import device_graph
 
 META = torch.device("meta")
@@ -36,14 +36,16 @@ class HostCopies(TorchDispatchMode):
         return result
 
 
+NETWORKS = {**EVERY_TIER, "nlcl": NlclConfig()}
 FRAMES = [
-    *((FAST, layout, bit_depth) for layout in ("yuv420", "rgb") for bit_depth in (8, 16)),
-    *((PAPER, "yuv420", 8), (NlclConfig(), "yuv420", 8)),
+    *((name, "yuv420", bit_depth) for name in NETWORKS for bit_depth in (8, 16)),
+    *((name, "rgb", 8) for name in NETWORKS),
 ]
 
 
-@pytest.mark.parametrize(("config", "layout", "bit_depth"), FRAMES)
-def test_a_captured_frame_copies_nothing_from_the_host(config, layout, bit_depth):
+@pytest.mark.parametrize(("name", "layout", "bit_depth"), FRAMES)
+def test_a_captured_frame_copies_nothing_from_the_host(name, layout, bit_depth):
+    config = NETWORKS[name]
     fmt = make_format(layout, 64, 48, bit_depth)
     ports = Ports.of(config, fmt, "float16")
     graph = device_graph(build_network(config), fmt.padded(config.multiple), torch.float16).to(META)
@@ -56,11 +58,12 @@ def test_a_captured_frame_copies_nothing_from_the_host(config, layout, bit_depth
     assert copies.seen == []
 
 
-def test_aligning_copies_nothing_from_the_host():
-    lumas = torch.empty((7, 48, 64), dtype=torch.int16, device=META)
-    numbers = torch.empty(5, dtype=torch.int64, device=META)
-    flows = torch.empty((4, 24, 32, 2), device=META)
-    hidden = torch.empty((4, 12, 16), dtype=torch.uint8, device=META)
+@pytest.mark.parametrize("count", [4, 8])
+def test_aligning_copies_nothing_from_the_host(count):
+    lumas = torch.empty((count + 3, 48, 64), dtype=torch.int16, device=META)
+    numbers = torch.empty(count + 1, dtype=torch.int64, device=META)
+    flows = torch.empty((count, 24, 32, 2), device=META)
+    hidden = torch.empty((count, 12, 16), dtype=torch.uint8, device=META)
     with torch.inference_mode(), HostCopies() as copies:
         align_neighbours(
             lumas, numbers, flows, hidden, numbers[1:], dtype=torch.int32, bit_depth=10
@@ -81,10 +84,12 @@ class Means(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_gates_average_in_float32_where_all_else_is_half():
-    fmt = make_format("yuv420", 64, 48)
-    graph = device_graph(build_network(TINY), fmt.padded(TINY.multiple), torch.float16).to(META)
-    taken = [torch.empty((1, 1, *shape), device=META) for shape in fmt.plane_shapes]
+@pytest.mark.parametrize("name", EVERY_TIER)
+def test_gates_average_in_float32_where_all_else_is_half(name):
+    config, fmt = EVERY_TIER[name], make_format("yuv420", 64, 48)
+    graph = device_graph(build_network(config), fmt.padded(config.multiple), torch.float16).to(META)
+    ports = Ports.of(config, fmt, "float16")
+    taken = [torch.empty((1, 1, *shape), device=META) for shape in ports.planes]
     with torch.inference_mode(), Means() as means:
         graph(*taken)
     assert set(means.seen) == {torch.float32}

@@ -11,10 +11,12 @@ import torch
 
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
+from tests.engines.panned_clips import answers, assert_alike, panned, unaligned
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.media.synth import STEP, write
+from tests.networks import EVERY_TIER
 from vderain.api import derain_file
-from vderain.clips import still_clip
+from vderain.clips import aligned_clip, still_clip
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.device import CudaDevice
 from vderain.engines.backends.tensorrt import TensorRtBackend
@@ -25,7 +27,7 @@ from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS
 from vderain.metrics import psnr
 from vderain.network.change import apply_change
-from vderain.network.config import FAST, PAPER
+from vderain.network.config import PAPER
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
 
@@ -33,29 +35,58 @@ GPU = torch.cuda.is_available()
 pytestmark = pytest.mark.needs_cuda
 only_on_a_gpu = pytest.mark.skipif(not GPU, reason="not yet run: needs an NVIDIA GPU")
 
-SIZE = (640, 360) if GPU else (48, 32)
-COSTLY = replace(PAPER, rain_blocks=4, detail_blocks=4)
-TIERS = {"fast": FAST, "paper": COSTLY}
+SIZE = (640, 360) if GPU else (70, 54)
 KINDS = {"cuda": CudaBackend, "tensorrt": TensorRtBackend}
+CHEAP_MACS_PER_PIXEL = 3e4  # what a CPU computes in float16 within the time of a test
 
 
-@pytest.fixture(params=[0, 1])
-def device(request, monkeypatch):
+def affordable(config):
+    """The tier's network; where there is no GPU and it is a large one, of the same parts but fewer and narrower."""
+    if GPU or config.macs_per_pixel <= CHEAP_MACS_PER_PIXEL:
+        return config
+    return replace(
+        config,
+        rain_width=min(config.rain_width, 16),
+        rain_blocks=min(config.rain_blocks, 2),
+        coarse_blocks=tuple(min(blocks, 2) for blocks in config.coarse_blocks),
+        detail_width=min(config.detail_width, 16),
+        detail_blocks=min(config.detail_blocks, 2),
+    )
+
+
+NETWORKS = {name: affordable(config) for name, config in EVERY_TIER.items()}
+WITH_NEIGHBOURS = [name for name, config in NETWORKS.items() if config.frames > 1]
+# Every device, and on one of them every bit depth.
+BIT_DEPTHS = [(0, 8), (0, 10), (0, 16), (1, 8)]
+
+
+@pytest.fixture
+def device_of(monkeypatch):
     """A GPU by its number, or the stand-in."""
-    if not GPU:
-        install_tensorrt(monkeypatch)
-        return HostDevice(index=request.param)
-    if request.param >= torch.cuda.device_count():
-        pytest.skip("this machine has one GPU")
-    return CudaDevice(f"cuda:{request.param}")
+
+    def made(number):
+        if not GPU:
+            install_tensorrt(monkeypatch)
+            return HostDevice(index=number)
+        if number >= torch.cuda.device_count():
+            pytest.skip("this machine has one GPU")
+        return CudaDevice(f"cuda:{number}")
+
+    return made
 
 
-@pytest.fixture(scope="module", params=TIERS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request, tmp_path_factory):
-    """Weights of a tier, and how many frames it sees."""
-    config = TIERS[request.param]
+    """Weights of a tier, and its config."""
+    config = NETWORKS[request.param]
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    return write_weights(path, config), config.seen_frames
+    return write_weights(path, config), config
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(shared_cache, monkeypatch):
+    """What one test has built, the next one opens."""
+    monkeypatch.setenv("VDERAIN_CACHE", str(shared_cache / "gpu"))
 
 
 def opened(kind, path, fmt, device, **options):
@@ -67,19 +98,19 @@ def opened(kind, path, fmt, device, **options):
     )
 
 
-@pytest.mark.parametrize("bit_depth", [8, 10, 16])
+@pytest.mark.parametrize(("gpu", "bit_depth"), BIT_DEPTHS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_agrees_and_the_change_is_added_as_on_the_host(
-    network, device, cache_folder, kind, bit_depth
+    network, device_of, kind, gpu, bit_depth
 ):
-    path, frames = network
-    clip = make_clip(make_format("yuv420", *SIZE, bit_depth), frames=frames)
+    path, config = network
+    clip = make_clip(make_format("yuv420", *SIZE, bit_depth), frames=config.seen_frames)
     floor = np.full(clip.planes[0].shape, int(0.5 * clip.format.peak), clip.format.dtype)
-    clip = replace(clip, floor=floor if frames > 1 else None)
-    with opened(kind, path, clip.format, device) as engine:
+    clip = replace(clip, floor=floor if config.frames > 1 else None)
+    with opened(kind, path, clip.format, device_of(gpu), slots=2) as engine:
         assert engine.open(clip.format).precision == "float16"
         change = engine.change(clip).result()
-        dry = [engine.submit(clip, strength=0.7).result() for _ in range(4)]
+        dry = [engine.submit(clip, strength=0.7).result() for _ in range(3)]
     assert agreement_db(change, expected_change(path, clip), clip.format) > 50
     expected = apply_change(clip.planes, change, clip.format, strength=0.7, floor=clip.floor)
     for planes in dry:
@@ -87,10 +118,28 @@ def test_half_precision_agrees_and_the_change_is_added_as_on_the_host(
             np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("network", WITH_NEIGHBOURS, indirect=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_are_aligned_on_the_gpu_as_on_the_host(network, device_of, kind):
+    path, config = network
+    fmt = make_format("yuv420", 70, 54)
+    frames = panned(fmt, config.frames + 1)
+    with opened(kind, path, fmt, device_of(0), slots=2) as engine:
+        given = unaligned(frames, engine.window)[1:-1:2]
+        assert engine.aligns and all(clip.unaligned is not None for clip in given)
+        expected = answers(engine, [aligned_clip(clip) for clip in given])
+        assert_alike(answers(engine, given), expected, fmt)
+        alone = [still_clip(clip.planes, fmt, config.seen_frames) for clip in given]
+        found = answers(engine, alone)
+    # Neighbours matter, or nothing would be shown by this.
+    assert any((a[0] != b[0]).mean() > 0.05 for a, b in zip(found, expected, strict=True))
+
+
 @only_on_a_gpu
-def test_submitting_does_not_wait_for_the_network(cache_folder, tmp_path):
+def test_submitting_does_not_wait_for_the_network(tmp_path):
     """To fill all slots takes less than one answer; who waited for each would take as many times one."""
-    path = write_weights(tmp_path / "wide.safetensors", COSTLY)
+    costly = replace(PAPER, rain_blocks=4, detail_blocks=4)
+    path = write_weights(tmp_path / "wide.safetensors", costly)
     clip = make_clip(make_format("yuv420", 1920, 1080))
     alone_s, submitted_s = [], []
     with opened("cuda", path, clip.format, CudaDevice()) as engine:
@@ -117,9 +166,9 @@ def rainy(tmp_path_factory):
 
 
 @only_on_a_gpu
-def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, cache_folder):
+def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network):
     """And are the software decoder's; without the wait for NVDEC, some would not be."""
-    path, count = network
+    path, config = network
     found = {}
     for decoder in ("software", "nvdec"):
         run = RunOptions(decoder=decoder)
@@ -131,7 +180,7 @@ def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, cache_fold
                 pending = deque()
                 dry = []
                 for frame in frames:
-                    clip = still_clip(frame.planes, frame.format, count)
+                    clip = still_clip(frame.planes, frame.format, config.seen_frames)
                     pending.append(engine.submit(clip, on_device=decoder == "nvdec"))
                     if len(pending) == engine.slots:
                         dry.append(pending.popleft().result())
@@ -145,9 +194,7 @@ def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, cache_fold
 
 
 @only_on_a_gpu
-def test_a_run_from_nvdec_to_nvenc_keeps_every_frame_on_the_gpu(
-    rainy, network, cache_folder, tmp_path
-):
+def test_a_run_from_nvdec_to_nvenc_keeps_every_frame_on_the_gpu(rainy, network, tmp_path):
     path, _ = network
     if why_not_from_device(ENCODERS["h264_nvenc"]) is not None:
         pytest.skip("this GPU has no NVENC")
@@ -173,7 +220,7 @@ def planes_of(path):
 
 
 @only_on_a_gpu
-def test_closing_gives_the_memory_back(network, cache_folder):
+def test_closing_gives_the_memory_back(network):
     path, _ = network
     fmt = make_format("yuv420", *SIZE)
     found = find_weights("fast", str(path))

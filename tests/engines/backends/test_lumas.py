@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,15 +11,15 @@ from torch.utils._pytree import tree_leaves
 
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import BufferKnowing, HostDevice, install_tensorrt
-from tests.engines.test_contract import agreement_db, make_clip, make_format
+from tests.engines.panned_clips import answers, assert_alike, panned, unaligned
+from tests.engines.test_contract import agreement_db, make_format
 from tests.networks import TINY
-from vderain.clips import Window, aligned_clip, clips
+from vderain.clips import Window, aligned_clip
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.surfaces import surface_of
 from vderain.engines.backends.tensorrt import TensorRtBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineLoadError
-from vderain.frames import Frame
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -45,24 +44,6 @@ class Queued(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def panned(fmt, count, step=2, seed=0):
-    """Frames of a camera that turns, with noise of their own."""
-    wide = make_clip(replace(fmt, width=fmt.width + 2 * step * count), seed).planes
-    rng, frames = np.random.default_rng(seed), []
-    for index in range(count):
-        planes = []
-        for plane, (height, width) in zip(wide, fmt.plane_shapes, strict=True):
-            shift = step * index * 2 * width // fmt.width
-            part = plane[:, shift : shift + width].astype(int) + rng.integers(0, 4, (height, width))
-            planes.append(np.minimum(part, fmt.peak).astype(fmt.dtype))
-        frames.append(Frame(tuple(planes), fmt, pts=index, time_base=Fraction(1, 25)))
-    return frames
-
-
-def unaligned(frames, window=WINDOW):
-    return [clip for _, clip in clips(frames, window, lambda: True)]
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", CONFIG)
@@ -79,31 +60,11 @@ def opened(weights, shared_cache, monkeypatch):
     return make
 
 
-def answers(engine, given, **wanted):
-    """Of all clips, with every slot taken."""
-    waiting, found = [], []
-    for clip in given:
-        waiting.append(engine.submit(clip, strength=0.8, **wanted))
-        if len(waiting) == engine.slots:
-            found.append(waiting.pop(0).result())
-    return found + [future.result() for future in waiting]
-
-
-def assert_alike(found, expected, fmt):
-    assert len(found) == len(expected)
-    for planes, others in zip(found, expected, strict=True):
-        assert agreement_db(
-            [plane.astype(np.float32) for plane in planes],
-            [plane.astype(np.float32) for plane in others],
-            fmt,
-        ) > 50  # fmt: skip
-
-
 @pytest.mark.parametrize(("layout", "bit_depth"), [("yuv420", 8), ("yuv420", 10), ("rgb", 8)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engine_aligns_as_the_host_does(opened, kind, layout, bit_depth):
     fmt = make_format(layout, 70, 54, bit_depth)
-    given = unaligned(panned(fmt, 9))
+    given = unaligned(panned(fmt, 9), WINDOW)
     assert all(clip.unaligned is not None and not clip.neighbours for clip in given)
     with opened(kind, fmt) as engine:
         assert engine.aligns
@@ -121,7 +82,7 @@ def test_the_engine_aligns_as_the_host_does(opened, kind, layout, bit_depth):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_from_the_host_is_one_graph_and_its_luma_goes_up_once(opened, kind):
     fmt = make_format("yuv420", 70, 54)
-    given, device = unaligned(panned(fmt, 9)), BufferKnowing()
+    given, device = unaligned(panned(fmt, 9), WINDOW), BufferKnowing()
     with opened(kind, fmt, device) as engine:
         engine.submit(given[0]).result()
         for clip in given[1:7]:
@@ -139,7 +100,7 @@ def test_a_frame_from_the_host_is_one_graph_and_its_luma_goes_up_once(opened, ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_clips_of_two_videos_in_turn_find_their_own_frames(opened, kind):
     fmt = make_format("yuv420", 70, 54)
-    one, other = (unaligned(panned(fmt, 8, seed=seed)) for seed in (1, 2))
+    one, other = (unaligned(panned(fmt, 8, seed=seed), WINDOW) for seed in (1, 2))
     mixed = [clip for pair in zip(one, other, strict=True) for clip in pair]
     with opened(kind, fmt) as engine:
         expected = answers(engine, [aligned_clip(clip) for clip in mixed])
@@ -153,7 +114,7 @@ def test_frames_of_another_scene_are_left_out_on_the_device_too(opened):
         for frame in panned(fmt, 4, seed=2)
     ]
     shots = [*panned(fmt, 4, seed=1), *night]
-    given = unaligned([replace(frame, pts=pts) for pts, frame in enumerate(shots)])
+    given = unaligned([replace(frame, pts=pts) for pts, frame in enumerate(shots)], WINDOW)
     assert any(one.hidden is None and one.offset for c in given for one in c.unaligned.neighbours)
     with opened("cuda", fmt) as engine:
         expected = answers(engine, [aligned_clip(clip) for clip in given])
@@ -164,7 +125,7 @@ def test_a_row_is_written_when_the_clips_that_read_it_are_done(opened):
     fmt = make_format("yuv420", 70, 54)
     with opened("cuda", fmt) as engine:
         done = [slot._done for slot in engine._slots]
-        answers(engine, unaligned(panned(fmt, 20)))
+        answers(engine, unaligned(panned(fmt, 20), WINDOW))
         assert all(event.followers for event in done)
 
 
@@ -176,9 +137,9 @@ def test_pictures_on_the_device_are_aligned_there(opened):
         tensors = [torch.from_numpy(plane.astype(np.int32)) for plane in frame.planes]
         return replace(frame, planes=surface_of(tensors, fmt, host))
 
-    given = unaligned([placed(frame) for frame in frames])
+    given = unaligned([placed(frame) for frame in frames], WINDOW)
     with opened("cuda", fmt) as engine:
-        expected = answers(engine, unaligned(frames))
+        expected = answers(engine, unaligned(frames, WINDOW))
         for planes, others in zip(answers(engine, given, on_device=True), expected, strict=True):
             for got, want in zip(planes, others, strict=True):
                 np.testing.assert_array_equal(got, want)
@@ -193,4 +154,4 @@ def test_an_engine_that_does_not_align_refuses_such_clips(tmp_path, cache_folder
     with closing(backend.open(fmt)) as engine:
         assert not engine.aligns
         with pytest.raises(EngineLoadError, match="not aligned"):
-            engine.submit(unaligned(panned(fmt, 3))[0])
+            engine.submit(unaligned(panned(fmt, 3), WINDOW)[0])

@@ -3,8 +3,9 @@
     python tests/wheels/partition.py SITE [TIER...]
 
 SITE holds the Python side of torch-tensorrt, and what it imports. Prints one JSON line for each graph: tier,
-bit depth, share of operators with a converter in per cent, and engines. A pass proves that every operator has a
-converter and that the graph becomes one engine; not that TensorRT builds it, nor its numbers.
+bit depth, share of operators with a converter in per cent, engines, and the dtypes of what is averaged. A pass
+proves that every operator has a converter and that the graph becomes one engine; not that TensorRT builds it, nor
+its numbers.
 """
 
 import contextlib
@@ -114,7 +115,7 @@ def import_without_gpu(site):
 
 
 def partition(torch_tensorrt, config, fmt):
-    """(per cent of operators with a converter, engines) of a tier's graph in float16."""
+    """(per cent of operators with a converter, engines, dtypes of averages) of a tier's graph in float16."""
     network = build_network(config).eval().requires_grad_(False)
     padded = fmt.padded(config.multiple)
     graph = device_graph(network, padded, torch.float16)
@@ -128,12 +129,20 @@ def partition(torch_tensorrt, config, fmt):
         torch_tensorrt.dynamo.compile(program, arg_inputs=wanted, dryrun=True, min_block_size=1)
     report = printed.getvalue()
     share = re.search(r"([\d.]+)% coverage", report)
-    return float(share[1]) if share else 0.0, len(re.findall(r"TRT Engine #\d+", report))
+    found = float(share[1]) if share else 0.0, len(re.findall(r"TRT Engine #\d+", report))
+    return *found, averaged_dtypes(program)
+
+
+def averaged_dtypes(program):
+    """Names of the dtypes that a program takes means of."""
+    means = (node for node in program.graph.nodes if "mean" in str(node.target))
+    return sorted({str(node.args[0].meta["val"].dtype) for node in means})
 
 
 GRAPHS = {
     **TIERS,
-    "fast, per frame": replace(FAST, frames=1),
+    "fast, per frame": replace(FAST, frames=1, fusion="gates", ranks=()),
+    "fast, gates of five": replace(FAST, frames=5, fusion="gates", ranks=()),
     "fast, median of nine": replace(FAST, frames=9, fusion="median", ranks=(1, 2, 3, 4)),
     "nlcl": NlclConfig(),
 }
@@ -146,8 +155,8 @@ def main():
             continue
         for bit_depth in (8, 10, 16):
             fmt = PlaneFormat("yuv420", 64, 48, bit_depth)
-            share, engines = partition(torch_tensorrt, config, fmt)
-            sys.stdout.write(json.dumps([tier, bit_depth, share, engines]) + "\n")
+            found = partition(torch_tensorrt, config, fmt)
+            sys.stdout.write(json.dumps([tier, bit_depth, *found]) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Torch-TensorRT's own partitioner over every tier in float16: every operator converted, one engine."""
+"""Torch-TensorRT's own partitioner over every tier in float16: every operator converted, one engine, float32 means."""
 
 import json
 import subprocess
@@ -29,5 +29,7 @@ def test_every_tier_becomes_one_engine(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert {tier for tier, *_ in found} == set(GRAPHS) >= {"fast", "fast, median of nine", "paper"}
-    for tier, bit_depth, share, engines in found:
+    for tier, bit_depth, share, engines, averaged in found:
         assert (share, engines) == (100.0, 1), f"{tier} at {bit_depth} bit"
+        gated = getattr(GRAPHS[tier], "squeeze_ratio", 0)
+        assert averaged == (["torch.float32"] if gated else []), f"{tier} at {bit_depth} bit"

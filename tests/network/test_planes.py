@@ -13,13 +13,17 @@ from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
 from vderain.network.semi_drdnet import SemiDRDNet
 
 YUV = ["yuv420", "yuv422", "yuv440", "yuv444"]
-WEIGHTS = {"bt601": (0.299, 0.587, 0.114), "bt709": (0.2126, 0.7152, 0.0722)}
+WEIGHTS = {
+    "bt601": (0.299, 0.587, 0.114),
+    "bt709": (0.2126, 0.7152, 0.0722),
+    "bt2020": (0.2627, 0.678, 0.0593),
+}
 
 
-def formats(layouts, depths=(8, 10), width=37, height=22):
+def formats(layouts, depths=(8, 10), width=37, height=22, matrices=("bt601", "bt709")):
     for layout in layouts:
         for depth in depths:
-            for matrix in WEIGHTS:
+            for matrix in matrices:
                 for full in (False, True):
                     if layout != "rgb":
                         yield PlaneFormat(layout, width, height, depth, matrix, full)
@@ -59,21 +63,26 @@ def reference_rgb(planes, fmt):
 
 def reference_planes(planes, change, fmt):
     """Add a clamped RGB change (H, W, 3) to planes in float64, chroma averaged, rounded."""
+    deltas = reference_change(change, fmt)
+    return tuple(np.rint(p + d) for p, d in zip(planes, deltas, strict=True))
+
+
+def reference_change(change, fmt):
+    """A clamped RGB change (H, W, 3) in sample steps of each plane, float64, chroma averaged."""
     if fmt.layout == "rgb":
-        moved = np.stack(planes, -1) + change * fmt.peak
-        return tuple(np.rint(moved[..., i]) for i in range(3))
+        return [change[..., i] * fmt.peak for i in range(3)]
     kr, kg, kb = WEIGHTS[fmt.matrix]
     unit = 2 ** (fmt.bit_depth - 8)
     luma = fmt.peak if fmt.full_range else 219 * unit
     dy = change @ np.array([kr, kg, kb])
     deltas = [dy * luma]
-    if len(planes) == 3:
+    if len(fmt.plane_shapes) == 3:
         scale = fmt.peak if fmt.full_range else 224 * unit
         sx, sy = fmt.subsampling
         for channel, weight in ((2, kb), (0, kr)):
             full = (change[..., channel] - dy) / (2 * (1 - weight)) * scale
             deltas.append(_block_mean(full, sy, sx))
-    return tuple(np.rint(p + d) for p, d in zip(planes, deltas, strict=True))
+    return deltas
 
 
 def _block_mean(values, sy, sx):

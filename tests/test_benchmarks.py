@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def judge(gpu, monkeypatch, tmp_path):
     monkeypatch.delenv("VDERAIN_DATA", raising=False)
 
     def run(answer, *options):
+        """Exit code, output and RESULTS.md of a verdict over these answers."""
         results.write_text(f"before\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
         monkeypatch.setattr(gpu.Verdict, "command", answer)
         done = CliRunner().invoke(gpu.main, options)
@@ -66,24 +68,33 @@ def judge(gpu, monkeypatch, tmp_path):
 
 
 def bench_of(arguments):
+    return json.dumps(figures_of(arguments))
+
+
+def figures_of(arguments):
     rate = 10.0 if "slots=1" in arguments else 25.0
-    return json.dumps({
+    return {
         "engine": arguments[arguments.index("--engine") + 1],
         "precision": "float16", "peak_precision": "float16", "notes": [],
         "rates": {"network": rate, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
         "share_of_peak": 0.41, "peak_tflop_per_s": 700.0, "tflop_per_s": 287.0,
         "limiting_stage": "network", "run_notes": ["NVENC takes none"],
-    })  # fmt: skip
+    }  # fmt: skip
 
 
-def answering(cases, asked):
-    """Tests of these cases pass, all else works."""
+def answering(cases, asked, *, engine="cuda", notes=()):
+    """Tests of these cases pass, all else works; a run reports this engine and these notes."""
 
     def command(verdict, *arguments, limit_s=0.0):
         asked.append(arguments)
         if "pytest" in arguments:
             report = arguments[arguments.index("--junitxml") + 1]
             Path(report).write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+        if "run" in arguments:
+            report = Path(arguments[arguments.index("--report") + 1])
+            report.write_text(json.dumps({"engines": [{"name": engine}], "notes": notes}))
+        if "-c" in arguments:
+            return "\n"
         return bench_of(arguments) if "bench" in arguments else "done\n"
 
     return command
@@ -144,6 +155,49 @@ def test_what_the_time_does_not_allow_is_left_out_and_told(judge, gpu):
 
     code, _, text = judge(command)
     assert code == 0 and "Left out, the time was over: fast, cuda, 1920x1080; paper, cuda" in text
+
+
+def test_correctness_that_the_time_does_not_allow_fails_the_verdict(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0):
+        if "pytest" in arguments:
+            raise gpu.TimeIsOver
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, _, text = judge(command)
+    assert code == 1 and "Failed: decoder and encoder of the GPU was not done in time" in text
+    code, _, text = judge(answering(PASSED, []), "--minutes", "-1")
+    assert code == 1 and "Failed: the machine was not done in time" in text
+
+
+def test_a_card_without_an_encoder_is_measured_without_it(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0):
+        if gpu.ASK_NVENC in arguments:
+            return "No capable devices found\n"
+        return answering(PASSED, asked)(verdict, *arguments)
+
+    asked = []
+    code, _, text = judge(command)
+    assert code == 0 and "- no NVENC: No capable devices found" in text
+    assert "| NVDEC |" in text and "NVDEC, NVENC" not in text
+    assert not any("h264_nvenc" in one for one in asked)
+
+
+@pytest.mark.parametrize(
+    "other", [{"engine": "openvino"}, {"notes": ["NVDEC cannot be used here, software decodes"]}]
+)
+def test_a_run_that_the_cpu_went_on_with_fails_the_verdict(judge, other):
+    code, output, text = judge(answering(PASSED, [], **other))
+    assert code == 1 and "Failed: a whole run." in text
+    told = output[output.index("Send back all that follows") :]
+    assert str(other.get("engine", "software decodes")) in told
+
+
+def test_a_bench_has_all_figures_that_the_verdict_reads(gpu, tmp_path):
+    verdict = gpu.Verdict(False, 0.1, time.monotonic() + 600, tmp_path)
+    for options in ([], gpu.PATHS["CPU"]):
+        found = gpu.measured(verdict, "fast", "reference", "64x48", *options)
+        assert {*figures_of(("--engine", "reference"))} <= {*found}
+        assert {"network", "end to end", "decode", "encode"} <= {*found["rates"]}
 
 
 def test_an_engine_that_another_one_replaced_is_not_taken_for_it(judge):

@@ -13,6 +13,7 @@ from tests.engines.conftest import openvino_backend, write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, TINY_NLCL
 from vderain.alignment import luma
+from vderain.engines import registry
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.device import CudaDevice
 from vderain.engines.backends.reference import ReferenceBackend
@@ -79,7 +80,10 @@ def open_one(request, weights, shared_cache, monkeypatch):
 
     def open_one(fmt, path=weights):
         if name == "pool":
-            engine = EnginePool(EngineOptions(weights=str(path), precision="float32"))
+            # The CPU's engine, also on a machine that has a GPU.
+            monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
+            options = EngineOptions(weights=str(path), precision="float32", device="cpu")
+            engine = EnginePool(options)
         elif name == "reference":
             engine = ReferenceBackend(*find_weights("fast", str(path))).open(fmt)
         else:
@@ -106,6 +110,8 @@ def cuda_backend(*arguments):
 
 
 def tensorrt_backend(*arguments):
+    if torch.cuda.is_available():
+        pytest.importorskip("torch_tensorrt")
     return TensorRtBackend(*arguments, device=device())
 
 

@@ -35,7 +35,7 @@ GPU = torch.cuda.is_available()
 pytestmark = pytest.mark.needs_cuda
 only_on_a_gpu = pytest.mark.skipif(not GPU, reason="not yet run: needs an NVIDIA GPU")
 
-SIZE = (640, 360) if GPU else (70, 54)
+SIZE = (320, 180) if GPU else (70, 54)  # what they are compared with computes on the CPU
 KINDS = {"cuda": CudaBackend, "tensorrt": TensorRtBackend}
 CHEAP_MACS_PER_PIXEL = 3e4  # what a CPU computes in float16 within the time of a test
 

@@ -11,8 +11,7 @@ from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
 from vderain.network.change import apply_change
-from vderain.network.config import AnyConfig, NetworkConfig
-from vderain.network.inference.memory import working_bytes
+from vderain.network.config import AnyConfig
 
 _COST_PX = 1280 * 720
 _COSTLY_FLOP = 1e11  # per 1280x720 frame; below it two cores do about 10 fps
@@ -69,19 +68,15 @@ def check_clip(clip: Clip, fmt: PlaneFormat, window: Window, *, aligns: bool = F
 
 
 def require_room(
-    name: str, config: AnyConfig, fmt: PlaneFormat, itemsize: int, room_bytes: int, instead: str
+    name: str, needed_bytes: int, fmt: PlaneFormat, room_bytes: int, instead: str
 ) -> None:
     """Raise NoRoomError where an engine that computes whole frames has too little memory for one.
 
-    ``itemsize`` is that of a feature in bytes; ``instead`` names an engine that computes in stripes.
+    ``instead`` names an engine that computes in stripes.
     """
-    if not isinstance(config, NetworkConfig):
-        return
-    padded = fmt.padded(config.multiple)
-    needed = working_bytes(config, padded.height, padded.width, itemsize)
-    if needed > room_bytes:
+    if needed_bytes > room_bytes:
         raise NoRoomError(
-            f"{name} needs about {needed >> 20} MiB for a frame of {fmt.width}x{fmt.height} and has "
+            f"{name} needs about {needed_bytes >> 20} MiB for a frame of {fmt.width}x{fmt.height} and has "
             f"{room_bytes >> 20} MiB; use scale=0.5, or engine={instead!r}, which computes in stripes"
         )
 

@@ -35,8 +35,8 @@ from vderain.engines.store.selfcheck import CheckResult
 from vderain.errors import EngineLoadError, NoRoomError
 from vderain.frames import PlaneFormat
 from vderain.network.card import Card
+from vderain.network.inference.allocated import peak_bytes, stripe_rows
 from vderain.network.inference.graph import device_graph
-from vderain.network.inference.memory import stripe_rows
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.options import EngineOptions
 
@@ -134,11 +134,7 @@ class CudaBackend:
             return make_slots(self._device, ports, steps, wanted=wanted, notes=notes)
         except MemoryError:
             free = int(SPARE * self._device.free_bytes())
-            if not isinstance(self._network, SemiDRDNet):
-                raise
-            rows = stripe_rows(
-                self._network.config, padded.height, padded.width, dtype.itemsize, free
-            )
+            rows = self._stripe_rows(padded, ports, dtype, free)
             if not rows:
                 raise
         notes.append(
@@ -146,6 +142,17 @@ class CudaBackend:
         )
         steps = self._maker(device_graph(self._network, padded, dtype, rows=rows))
         return make_slots(self._device, ports, steps, wanted=1, notes=notes)
+
+    def _stripe_rows(self, padded: PlaneFormat, ports: Ports, dtype: torch.dtype, free: int) -> int:
+        """Rows of features of a stripe for which ``free`` bytes suffice; 0 where none do."""
+        if not isinstance(self._network, SemiDRDNet):
+            return 0
+
+        def peak(rows: int) -> int:
+            graph = device_graph(self._network, padded, dtype, rows=rows)
+            return peak_bytes(graph, ports.planes, ports.taken)
+
+        return stripe_rows(peak, padded.height // self._network.config.unshuffle, free)
 
     def _maker(self, graph: nn.Module) -> Any:
         """A function that makes a slot's step of a graph, which all slots share."""

@@ -36,6 +36,8 @@ from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.machine import available_bytes, cpu_fields, cpu_flags
 from vderain.network.card import Card
+from vderain.network.config import NetworkConfig
+from vderain.network.inference.memory import working_bytes
 from vderain.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -121,12 +123,17 @@ class OpenVinoBackend:
         self, fmt: PlaneFormat, precision: str, notes: list[str]
     ) -> tuple[Engine, CheckResult]:
         build = functools.partial(self._build, fmt, precision)
-        free = available_bytes()
-        if self._device == "CPU" and free is not None:
-            itemsize = 2 if precision in ("bfloat16", "float16") else 4
-            require_room("openvino", self._card.config, fmt, itemsize, free, "reference")
+        if self._device == "CPU":
+            self._require_room(fmt, 2 if precision in ("bfloat16", "float16") else 4)
         make = functools.partial(self._engine, fmt, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
+
+    def _require_room(self, fmt: PlaneFormat, itemsize: int) -> None:
+        free, config = available_bytes(), self._card.config
+        if free is not None and isinstance(config, NetworkConfig):
+            padded = fmt.padded(config.multiple)
+            needed = working_bytes(config, padded.height, padded.width, itemsize)
+            require_room("openvino", needed, fmt, free, "reference")
 
     def _key(self, fmt: PlaneFormat, precision: str) -> EngineKey:
         versions = package_versions("vderain", "openvino")

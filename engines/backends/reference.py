@@ -23,7 +23,7 @@ from vderain.interfaces import EngineSpec
 from vderain.machine import available_bytes
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
-from vderain.network.inference.memory import stripe_rows, working_bytes
+from vderain.network.inference.allocated import peak_bytes, stripe_rows
 from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -69,11 +69,10 @@ class ReferenceEngine:
         self._threads = threads
         config = network.config
         self.window = Window.of(config.frames, config.ranks)
-        network, notes = _fitting(network, fmt, free_bytes)
-        self._spec = replace(spec, notes=(*spec.notes, *notes))
         self._device = next(network.parameters()).device
-        self._planes_network = PlanesNetwork(network, fmt, multiple=config.multiple)
+        self._planes_network, notes = _fitting(network, fmt, free_bytes)
         self._planes_network.eval().to(self._device)
+        self._spec = replace(spec, notes=(*spec.notes, *notes))
         self._closed = False
 
     def open(self, fmt: PlaneFormat) -> EngineSpec:
@@ -126,17 +125,23 @@ def load_finite_network(weights: Path, card: Card) -> ChangeNetwork:
 
 def _fitting(
     network: ChangeNetwork, fmt: PlaneFormat, free_bytes: int | None
-) -> tuple[ChangeNetwork, tuple[str, ...]]:
-    """The network, in stripes where a whole frame needs more than the free memory; and a note."""
-    if not isinstance(network, SemiDRDNet) or free_bytes is None:
-        return network, ()
-    padded = fmt.padded(network.config.multiple)
-    frame = network.config, padded.height, padded.width, 4
-    if working_bytes(*frame) <= free_bytes:
-        return network, ()
-    rows = max(_FEWEST_ROWS, stripe_rows(*frame, free_bytes))
+) -> tuple[PlanesNetwork, tuple[str, ...]]:
+    """The graph, in stripes where a whole frame needs more than the free memory; and a note."""
+    config = network.config
+
+    def graph(rows: int = 0) -> PlanesNetwork:
+        inner = TiledNetwork(network, rows) if rows and isinstance(network, SemiDRDNet) else network
+        return PlanesNetwork(inner, fmt, multiple=config.multiple)
+
+    def peak(rows: int = 0) -> int:
+        return peak_bytes(graph(rows), fmt.clip_shapes(config.seen_frames), torch.float32)
+
+    if not isinstance(network, SemiDRDNet) or free_bytes is None or peak() <= free_bytes:
+        return graph(), ()
+    height = fmt.padded(config.multiple).height
+    rows = stripe_rows(peak, height // network.config.unshuffle, free_bytes) or _FEWEST_ROWS
     note = f"{free_bytes >> 20} MiB are free: a frame is computed in stripes of {rows} rows"
-    return TiledNetwork(network, rows), (note,)
+    return graph(rows), (note,)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ from vderain.frames import PlaneFormat
 from vderain.machine import package_version
 from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
+from vderain.network.inference.allocated import peak_bytes
 from vderain.network.inference.graph import device_graph
 from vderain.options import EngineOptions
 
@@ -100,11 +101,8 @@ class TensorRtBackend:
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
     ) -> tuple[GpuEngine, CheckResult]:
-        config, itemsize = self._card.config, DTYPES[precision].itemsize
-        room = int(SPARE * self._device.total_bytes())
-        require_room("tensorrt", config, fmt, itemsize, room, "cuda")
         build = functools.partial(self._build, fmt, precision)
-        ports = Ports.of(config, fmt, precision)
+        ports = Ports.of(self._card.config, fmt, precision)
         make = functools.partial(self._engine, ports, precision)
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
@@ -125,8 +123,11 @@ class TensorRtBackend:
         network = load_finite_network(self._weights, self._card)
         padded = fmt.padded(self._card.config.multiple)
         ports = Ports.of(self._card.config, fmt, precision)
+        graph = device_graph(network, padded, DTYPES[precision])
+        needed = peak_bytes(graph, ports.planes, ports.taken)
+        require_room("tensorrt", needed, fmt, int(SPARE * self._device.total_bytes()), "cuda")
         with _building(fmt, precision):
-            blob = self._converted(device_graph(network, padded, DTYPES[precision]), ports)
+            blob = self._converted(graph, ports)
         check = functools.partial(self._checked, ports, precision, blob, network)
         try:
             return Built(blob, check(self._wanted).to_dict())

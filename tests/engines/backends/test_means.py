@@ -18,8 +18,8 @@ from vderain.engines.store.cache import EngineCache
 from vderain.frames import PlaneFormat
 from vderain.network.build import build_network
 from vderain.network.config import PAPER
+from vderain.network.inference.allocated import peak_bytes
 from vderain.network.inference.graph import planes_graph
-from vderain.network.inference.memory import working_bytes
 from vderain.network.planes import PlanesNetwork
 from vderain.network.semi_drdnet import SqueezeExcitation
 from vderain.options import EngineOptions
@@ -88,6 +88,13 @@ def paper(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "paper.safetensors", SHORT_PAPER)
 
 
+def whole_frame_bytes(fmt):
+    """What a frame takes where it is computed as a whole."""
+    padded = fmt.padded(SHORT_PAPER.multiple)
+    graph = planes_graph(build_network(SHORT_PAPER), padded)
+    return peak_bytes(graph, padded.clip_shapes(SHORT_PAPER.seen_frames), torch.float32)
+
+
 @pytest.mark.parametrize("engine", ["reference", "cuda"])
 def test_in_stripes_every_gate_sees_the_whole_frames_mean(
     paper, seen, cache_folder, monkeypatch, engine
@@ -96,7 +103,7 @@ def test_in_stripes_every_gate_sees_the_whole_frames_mean(
     expected = expected_change(paper, clip)
     whole = list(seen[1])
     assert len(whole) == SHORT_PAPER.rain_blocks
-    free = int(0.8 * working_bytes(SHORT_PAPER, 90, 48, 4))
+    free = int(0.8 * whole_frame_bytes(clip.format))
     with closing(_striped(engine, paper, clip.format, free, monkeypatch)) as opened:
         seen[1].clear()
         change = opened.change(clip).result()

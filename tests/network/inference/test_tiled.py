@@ -8,7 +8,6 @@ import torch
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, randomized
 from vderain.network.config import FAST, PAPER
 from vderain.network.inference.fold import fold
-from vderain.network.inference.memory import stripe_rows, working_bytes
 from vderain.network.inference.tiled import TiledNetwork
 from vderain.network.semi_drdnet import SemiDRDNet, SqueezeExcitation
 
@@ -78,12 +77,3 @@ def test_float16_keeps_the_means():
     with torch.inference_mode():
         expected, change = network.change(rainy), TiledNetwork(network, 24).change(rainy)
     assert (change - expected).abs().max() <= 2e-2 * expected.abs().max()
-
-
-def test_rows_follow_the_memory_that_is_free():
-    whole = working_bytes(PAPER, 2160, 3840, 2)
-    assert stripe_rows(PAPER, 2160, 3840, 2, 2 * whole) == 2160
-    some = stripe_rows(PAPER, 2160, 3840, 2, int(0.75 * whole))
-    assert 0 < some < 2160
-    assert stripe_rows(PAPER, 2160, 3840, 2, int(0.6 * whole)) < some
-    assert stripe_rows(PAPER, 2160, 3840, 2, whole // 2) == 0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vderain.clips import still_clip
+from vderain.clips import clips, still_clip
 from vderain.flow.future import Future
-from vderain.frames import PlaneFormat
-from vderain.interfaces import Engine
+from vderain.frames import Clip, Frame, PlaneFormat
+from vderain.interfaces import Engine, aligns
 
 if TYPE_CHECKING:
     import torch
@@ -31,16 +33,12 @@ def frames_per_s(
     Measures for ``seconds``, and for at least ``frames`` frames.
     """
     engine.open(fmt)
-    rng = np.random.default_rng(0)
-    planes = tuple(
-        rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
-    )
-    clip = still_clip(planes, fmt, engine.window.seen_frames)
-    engine.submit(clip).result()  # the first one also allocates
+    given = itertools.cycle(_clips(engine, fmt))
+    engine.submit(next(given)).result()  # the first one also allocates
     waiting: deque[Future] = deque()
     done, since = 0, time.monotonic()
     while time.monotonic() - since < seconds or done + len(waiting) < frames:
-        waiting.append(engine.submit(clip))
+        waiting.append(engine.submit(next(given)))
         if len(waiting) >= engine.slots:
             waiting.popleft().result()
             done += 1
@@ -48,6 +46,22 @@ def frames_per_s(
         waiting.popleft().result()
         done += 1
     return done / (time.monotonic() - since)
+
+
+def _clips(engine: Engine, fmt: PlaneFormat) -> list[Clip]:
+    """One of a still image; for an engine that aligns those of a camera that turns, as it gets them in a run."""
+    rng = np.random.default_rng(0)
+    planes = tuple(
+        rng.integers(fmt.peak // 8, fmt.peak, shape).astype(fmt.dtype) for shape in fmt.plane_shapes
+    )
+    if not aligns(engine):
+        return [still_clip(planes, fmt, engine.window.seen_frames)]
+    # More frames than an engine holds, so that each crosses the bus again.
+    frames = [
+        Frame(tuple(np.roll(plane, 2 * pts, 1) for plane in planes), fmt, pts, Fraction(1, 25))
+        for pts in range(2 * engine.window.frames + engine.slots)
+    ]
+    return [clip for _, clip in clips(frames, engine.window, lambda: True) if clip is not None]
 
 
 def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple[float, str]:

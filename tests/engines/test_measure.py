@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.fakes import OffsetEngine
+from vderain.clips import Window
 from vderain.engines import measure
 from vderain.frames import PlaneFormat
 from vderain.interfaces import StreamInfo
@@ -25,6 +26,22 @@ def test_a_rate_is_measured_with_all_slots_in_flight(slots, frames):
     assert measure.frames_per_s(engine, PlaneFormat("gray", 6, 4), frames=frames) > 0
     assert (len(engine.submitted), engine.answered) == (frames + 1, frames + 1)
     assert engine.most == slots
+
+
+def test_an_engine_that_aligns_is_measured_with_clips_that_are_not_aligned():
+    class Aligning(OffsetEngine):
+        window, aligns = Window.of(5), True
+
+    engine = Aligning(slots=3)
+    measure.frames_per_s(engine, PlaneFormat("gray", 24, 20), frames=30)
+    assert all(clip.unaligned is not None for clip in engine.submitted)
+    # Frames are new to the engine, whose rows hold seven.
+    shown = [clip.unaligned.frame.number for clip in engine.submitted]
+    assert all(len({*shown[first : first + 8]}) == 8 for first in range(20))
+    Aligning.aligns = False
+    engine = Aligning()
+    measure.frames_per_s(engine, PlaneFormat("gray", 24, 20))
+    assert all(clip.unaligned is None for clip in engine.submitted)
 
 
 @pytest.mark.parametrize(

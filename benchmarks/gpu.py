@@ -163,11 +163,11 @@ def derained(verdict: Verdict) -> None:
         out, report = verdict.folder / f"{decoder}.mkv", verdict.folder / f"{decoder}.json"
         print(verdict.command("-m", "vderain", "run", clip, str(out), "--engine", "cuda",
                       "--set", f"decoder={decoder}", "--report", str(report)), flush=True)  # fmt: skip
-        told = json.loads(report.read_text())
-        names = [engine["name"] for engine in told["engines"]]
-        software = [note for note in told["notes"] if "software decodes" in note]
+        result = json.loads(report.read_text())
+        names = [engine["name"] for engine in result["engines"]]
+        software = [note for note in result["notes"] if "software decodes" in note]
         if names != ["cuda"] or (software and decoder == "nvdec"):
-            raise StageError(f"engines {names}, decoder {decoder}: {json.dumps(told, indent=1)}")
+            raise StageError(f"engines {names}, decoder {decoder}: {json.dumps(result, indent=1)}")
 
 
 def made_weights(folder: Path, name: str) -> Path:
@@ -341,8 +341,10 @@ def judged(verdict: Verdict) -> str:
             if stage.decides:
                 return f"{stage.name} was not done in time, give it more --minutes"
         except StageError as error:
-            told = "\n".join(f"{k} {v}" for k, v in installed_versions().items())
-            print(f"FAILED: {stage.name}\nSend back all that follows:\n{error}\n{told}", flush=True)
+            print(f"FAILED: {stage.name}\nSend back all that follows:\n{error}")
+            print("\n".join(nvidia_gpus("nvidia-smi")))
+            for package, version in installed_versions().items():
+                print(f"{package} {version}", flush=True)
             return stage.name
         else:
             print(f"done in {time.monotonic() - since:.0f} s", flush=True)

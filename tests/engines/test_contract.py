@@ -348,8 +348,12 @@ def test_wrong_number_of_frames_is_refused(open_one, weights):
 
 
 def test_a_clip_of_another_format_is_refused(open_one):
+    engine, other = open_one(make_format()), make_clip(make_format("gray", 8, 8))
+    if isinstance(engine, EnginePool):  # opens an engine for each format
+        assert engine.change(other).result()[0].shape == (8, 8)
+        return
     with pytest.raises(EngineLoadError, match="was opened for"):
-        open_one(make_format()).change(make_clip(make_format("gray", 8, 8)))
+        engine.change(other)
 
 
 def test_weights_that_are_no_numbers_are_refused(open_one, tmp_path):

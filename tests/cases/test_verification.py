@@ -1,9 +1,13 @@
 """What an output lacks and nothing has named is a loss, by name."""
 
+from fractions import Fraction
+
 import av
+import numpy as np
 import pytest
 
 from tests.media.synth import write
+from vderain.media.carry.languages import same_language
 from vderain.media.output import Output
 
 
@@ -61,3 +65,39 @@ def test_a_cropping_in_matroska_that_is_lost_is_named(user):
     path.write_bytes(cropped)
     done, _ = user.run("in.mkv", "out.mkv")
     assert done.code == 3 and any("crop" in loss for loss in done.losses)
+
+
+def with_sound(path, **tags):
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = output.add_stream("aac", rate=48_000)
+        sound.metadata.update(tags)
+        for index in range(10):
+            image = av.VideoFrame(64, 48, "yuv420p")
+            image.pts, image.time_base = index, Fraction(1, 25)
+            output.mux(video.encode(image))
+            silence = np.zeros((2, 1024), np.float32)
+            quiet = av.AudioFrame.from_ndarray(silence, format="fltp", layout="stereo")
+            quiet.sample_rate, quiet.pts = 48_000, index * 1024
+            output.mux(sound.encode(quiet))
+        output.mux([*video.encode(None), *sound.encode(None)])
+
+
+@pytest.mark.parametrize(
+    ("target", "lost"), [("out.mp4", False), ("out.mkv", False), ("out.ts", True)]
+)
+def test_a_title_of_a_track_that_a_container_drops_is_a_loss(user, target, lost):
+    with_sound(user.folder / "in.mkv", title="Left microphone")
+    done, _ = user.run("in.mkv", target)
+    assert done.losses == (["title of a track: Left microphone: not in the output"] if lost else [])
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.ts"])
+@pytest.mark.parametrize("language", ["de", "deu", "ger"])
+def test_a_language_is_kept_however_its_code_is_spelled(user, target, language):
+    with_sound(user.folder / "in.nut", language=language)
+    done, output = user.run("in.nut", target)
+    assert (done.code, done.losses) == (0, [])
+    with av.open(str(output)) as container:
+        assert same_language(container.streams.audio[0].metadata["language"]) == "deu"

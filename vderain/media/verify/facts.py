@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 
+from vderain.media.carry.languages import same_language
 from vderain.media.carry.leftovers import Leftovers, path_of, read_leftovers
 from vderain.media.carry.timecode import container_timecode
 from vderain.media.frames.color import side_data_of
@@ -52,6 +53,8 @@ class Facts:
         transparent: whether the container says that frames have an alpha channel.
         languages: kind and language of the tracks that have one.
         boxes: boxes of an MP4 or MOV file that FFmpeg does not read, counted by kind.
+        titles: of tracks.
+        labels: all values of the tags of tracks.
 
     """
 
@@ -66,6 +69,8 @@ class Facts:
     transparent: bool = False
     languages: tuple[tuple[str, str], ...] = ()
     boxes: Mapping[str, int] = field(default_factory=dict)
+    titles: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -98,6 +103,8 @@ class Facts:
             own.get("alpha_mode") == "1",
             tuple(_languages(container, video, tracks)),
             _boxes(leftovers),
+            tuple(_titles(container, video, tracks)),
+            frozenset(text for stream in container.streams for text in stream.metadata.values()),
         )
 
     @classmethod
@@ -156,6 +163,9 @@ def differences(
     languages = Counter(source.languages) - Counter(output.languages)
     for (kind, language), count in sorted(languages.items()):
         yield "language", f"language of {count} {kind} track: {language}"
+    for title in source.titles:
+        if title not in output.labels:
+            yield "title of a track", f"title of a track: {title}"
     boxes = Counter(source.boxes) - Counter(output.boxes)
     if boxes:
         yield "boxes", f"boxes: {', '.join(sorted(boxes))}"
@@ -180,7 +190,15 @@ def _languages(
         language = stream.metadata.get("language", "")
         is_known = language not in _UNKNOWN_LANGUAGES
         if is_known and stream.index != video.index and not is_container_track(stream):
-            yield stream.type, language
+            yield stream.type, same_language(language)
+
+
+def _titles(container: Any, video: Any, tracks: Collection[int] | None) -> Iterator[str]:
+    for stream in container.streams:
+        counts = tracks is None or stream.index in tracks or stream.index == video.index
+        title = stream.metadata.get("title") or stream.metadata.get("name")
+        if title and counts and not is_container_track(stream) and stream.type != "attachment":
+            yield title
 
 
 def _crop(video: Any) -> tuple[int, ...]:

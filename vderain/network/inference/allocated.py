@@ -36,7 +36,8 @@ def peak_bytes(graph: nn.Module, planes: Sequence[tuple[int, int]], dtype: torch
     """
     there = copy.deepcopy(graph).to(_META)
     inputs = [torch.empty((1, 1, *shape), dtype=dtype, device=_META) for shape in planes]
-    with torch.inference_mode(), _Alive([*inputs, *there.parameters(), *there.buffers()]) as alive:
+    alive = _Alive([*inputs, *there.parameters(), *there.buffers()])
+    with torch.inference_mode(), alive:
         there(*inputs)
     return alive.peak
 
@@ -50,11 +51,11 @@ def stripe_rows(peak_bytes_of: Callable[[int], int], rows: int, free_bytes: int)
     return 0
 
 
-class _Alive(TorchDispatchMode):
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # undeclared in torch
     """Bytes of the tensors that were made meanwhile and are alive, and the most that were so at once."""
 
     def __init__(self, known: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # undeclared in torch
         self.bytes = self.peak = 0
         self._known = WeakIdKeyDictionary()  # of storages, which views share
         for tensor in known:

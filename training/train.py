@@ -221,7 +221,7 @@ class Trainer:
         state = {"step": self.step, "seconds": self.seconds, "history": self.history}
         state |= {"method": self.config.method, "folder": str((self.data or Path()).resolve())}
         state |= hardware(self.world)
-        save_checkpoint(self.checkpoint, {**state, "config": self.config.to_dict(), **parts})
+        save_checkpoint(self.checkpoint, {**state, "config": self.config.to_state(), **parts})
         self.saved_step = self.step
 
     def load(self) -> None:

@@ -90,8 +90,12 @@ class RunConfig:
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Plain values."""
         return asdict(self)
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, which a later version reads as they were meant."""
+        return self.to_dict()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Self:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vderain.errors import OptionError
+from vderain.network.config import TIERS
 from vderain.training.config.adapt import AdaptConfig
 from vderain.training.config.base import DEFAULT_METHOD, read_run
 from vderain.training.config.nlcl import NlclTrainConfig
@@ -20,11 +21,27 @@ _METHODS: dict[str, type[AnyTrainConfig]] = {
     config.method: config for config in (TrainConfig, NlclTrainConfig, AdaptConfig)
 }
 
+_TIERS_BEFORE: dict[str, dict[str, Any]] = {"fast": {"frames": 5, "fusion": "gates", "ranks": []}}
+"""What a tier's network had otherwise before 0.4."""
+
 
 def state_config(state: Mapping[str, Any], where: Path) -> AnyTrainConfig:
     """The settings in a checkpoint's state; OptionError, naming ``where``, for what cannot be read."""
     method = state.get("method", DEFAULT_METHOD)
-    return _class_of(method, str(where)).from_dict(state["config"], str(where))
+    settings = dict(state["config"])
+    if method == TrainConfig.method:
+        settings["network"] = _network_changes(settings)
+    return _class_of(method, str(where)).from_dict(settings, str(where))
+
+
+def _network_changes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's network changes about its tier, as this version has that tier."""
+    tier = settings["tier"]
+    network = settings["network"]
+    if "fusion" not in network:  # written before 0.4, which stored changes alone
+        network = {**_TIERS_BEFORE.get(tier, {}), **network}
+    known = TIERS[tier].to_dict()
+    return {name: value for name, value in network.items() if known.get(name) != value}
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), **values: Any) -> AnyTrainConfig:

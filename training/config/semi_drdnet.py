@@ -89,6 +89,10 @@ class TrainConfig(RunConfig):
         except ValueError as error:
             raise OptionError(f"network: {error}") from None
 
+    def to_state(self) -> dict[str, Any]:
+        """As of any run, with the whole network: a tier's may be another one in a later version."""
+        return {**RunConfig.to_state(self), "network": self.network_config.to_dict()}
+
     @property
     def is_semi_supervised(self) -> bool:
         """Whether real rain takes part."""

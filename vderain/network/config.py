@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 FUSIONS = ("gates", "median")
@@ -222,18 +222,38 @@ def _settings(config: type[AnyConfig], values: Mapping[str, Any]) -> dict[str, A
     }
 
 
-# The published network, and ours for a CPU: the same two branches behind a pixel-unshuffle, the rain branch
-# on three scales, and five frames (training/RESULTS.md has the shapes that were tried).
+# The published network, and ours: the same two branches behind a pixel-unshuffle, the rain branch on several
+# scales, and more frames, of which the network sees the darker half and both middle ones of the neighbours'
+# samples (training/RESULTS.md has the shapes that were tried).
 PAPER = NetworkConfig()
-FAST = NetworkConfig(
+BEST = NetworkConfig(
+    rain_width=32,
+    rain_blocks=4,
+    coarse_blocks=(14, 10),
+    detail_width=16,
+    detail_blocks=3,
+    squeeze_ratio=8,
+    normalised=False,
+    unshuffle=2,
+    frames=9,
+    fusion="median",
+    ranks=(1, 2, 3, 4),
+)
+FAST = replace(
+    BEST,
     rain_width=16,
     rain_blocks=2,
     coarse_blocks=(6, 4),
     detail_width=8,
     detail_blocks=1,
-    squeeze_ratio=8,
-    normalised=False,
-    unshuffle=2,
-    frames=5,
 )
-TIERS = {"fast": FAST, "paper": PAPER}
+LIGHT = replace(
+    FAST,
+    rain_width=8,
+    rain_blocks=1,
+    coarse_blocks=(2, 2),
+    unshuffle=4,
+    frames=7,
+    ranks=(2, 3),
+)
+TIERS = {"best": BEST, "fast": FAST, "light": LIGHT, "paper": PAPER}

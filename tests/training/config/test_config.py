@@ -80,6 +80,21 @@ def test_a_config_survives_its_own_dictionary():
     assert config.differences(replace(config, steps=4)) == {"steps": (3, 4)}
 
 
+def test_a_checkpoint_keeps_the_whole_network_whatever_becomes_of_its_tier():
+    config = TrainConfig(sources=SOURCES, network={"rain_width": 4})
+    state = {"method": "semi_drdnet", "config": config.to_state()}
+    assert state["config"]["network"] == config.network_config.to_dict()
+    assert state_config(state, Path("run")) == config
+
+
+def test_a_checkpoint_of_the_five_frames_that_fast_had_before_is_read_as_that(tmp_path):
+    before = TrainConfig(sources=SOURCES, network={"rain_width": 8}).to_dict()
+    config = state_config({"method": "semi_drdnet", "config": before}, Path("run"))
+    network = config.network_config
+    assert (network.frames, network.fusion, network.seen_ranks) == (5, "gates", (0, 1, 2, 3))
+    assert network.rain_width == 8
+
+
 def test_a_dotted_setting_changes_one_entry_of_a_table(tmp_path):
     path = write(tmp_path, "network = {rain_width = 8, rain_blocks = 3}")
     config = TrainConfig.load(path, ["network.rain_width=4", "sources.clean.share=0.5"])
@@ -127,9 +142,9 @@ def test_each_method_knows_its_own_settings_only(tmp_path):
 
 def test_a_checkpoint_that_names_no_method_is_of_the_first_one():
     config = TrainConfig(sources=SOURCES, steps=3)
-    state = {"config": config.to_dict()}
+    state = {"config": config.to_state()}
     assert state_config(state, Path("old.pt")) == config
-    assert "method" not in config.to_dict()  # a teacher's predictions are known by these settings
+    assert "method" not in config.to_state()  # a teacher's predictions are known by these settings
     other = NlclTrainConfig(real=SOURCES, unpaired=SOURCES)
     state = {"config": other.to_dict(), "method": "nlcl"}
     assert state_config(state, Path("new.pt")) == other

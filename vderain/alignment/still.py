@@ -32,7 +32,7 @@ _SPIKE_LEVELS = (
     4.0,
     300.0,
 )  # a neighbour is darker, and the current brightness is that of one frame
-_MOST_LEVELS = 26.0  # of these thresholds: beyond it a change is a thing, or the widest of drops
+_MOST_LEVELS = 45.0  # of these thresholds: beyond it a change is a thing, or the widest of drops
 _QUIET_LEVELS = 0.1  # of noise, up to which the surroundings of what moves are hidden too
 
 

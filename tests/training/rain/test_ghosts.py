@@ -9,7 +9,7 @@ from vderain.training.evaluation.predict import derain_stack, stacked_clips
 from vderain.training.rain.render import render_clip
 from vderain.weights import find_weights, load_network
 
-COUNT, MIDDLE = 7, 3
+COUNT, MIDDLE = 9, 4
 SEEDS = range(3)
 
 
@@ -21,7 +21,7 @@ def network():
 def scene(seed, step_px):
     """A clip with a bright and a dark bar that cross it, and where any frame has an edge of theirs."""
     noise = cv2.GaussianBlur(
-        np.random.default_rng(seed).random((176, 320, 3), np.float32), (0, 0), 4
+        np.random.default_rng(seed).random((176, 480, 3), np.float32), (0, 0), 4
     )
     ground = np.uint8(60 + 80 * (noise - noise.min()) / np.ptp(noise))
     frames, near = [], np.zeros(ground.shape[:2], np.uint8)
@@ -30,7 +30,7 @@ def scene(seed, step_px):
         frame[40:140, x : x + 28] = 235
         frame[60:120, x + 40 : x + 60] = 15
         frames.append(frame)
-        if abs(index - MIDDLE) <= 2:
+        if abs(index - MIDDLE) <= 4:
             cv2.rectangle(near, (x, 40), (x + 28, 140), 255, 9)
             cv2.rectangle(near, (x + 40, 60), (x + 60, 120), 255, 9)
     return frames, near > 0

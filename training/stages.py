@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from vderain.errors import OptionError, SinkError, WeightsError
+from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
+from vderain.network.semi_drdnet import MedianFusion, SemiDRDNet
 from vderain.training.checkpoint import checkpoint_path
 from vderain.training.config.stages import Stage
 from vderain.training.distributed import World, wait_for_all
@@ -139,8 +141,18 @@ def _write_average(run_dir: Path, stages: Sequence[Stage], stage: Stage) -> None
     network.load_state_dict(mean)
     told = " + ".join(f"{share:g} {name}" for name, share in stage.average)
     training = {"average": told, "steps": 0, "hours": 0.0}
+    if stage.trust:
+        _trust_the_median(network, stage)
+        training["trust"] = stage.trust
     card = replace(card, training=training)
     write_weights(network, weights_of(run_dir, stages, stage.name), card)
+
+
+def _trust_the_median(network: ChangeNetwork, stage: Stage) -> None:
+    fusion = network.fusion if isinstance(network, SemiDRDNet) else None
+    if not isinstance(fusion, MedianFusion):
+        raise OptionError(f"stage {stage.name}: trust needs a network whose fusion is median")
+    fusion.trust_more(stage.trust)
 
 
 def export_recipe(

@@ -52,7 +52,7 @@ def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(
 
 
 @pytest.mark.parametrize(("name", "overrides"), [
-    ("fast", ["steps=9", "network={frames = 3}", "sources.heavy.share=0.5", "penalty=l1"]),
+    ("fast", ["steps=9", "network={rain_width = 8}", "sources.heavy.share=0.5", "penalty=l1"]),
     ("fast", ['sources={"my own" = {reader = "charts", path = ""}}']),
     ("fast", ['sources={own = {reader = "clips", path = "my \\"clips\\""}}', "compiled=true"]),
     ("nlcl_cpu", ["location_contrast=1e-9"]),

@@ -122,13 +122,37 @@ def test_settings_go_to_all_stages_or_to_the_one_that_is_named(recipe):
         (HEAD.replace('name = "second"\n', ""), "give it a name"),
         (HEAD + MEAN.replace("0.75", "0.5"), "add up to 1"),
         (HEAD + MEAN.replace("second", "third"), "no stage before"),
-        (HEAD + MEAN + "steps = 3\n", "nothing else"),
+        (HEAD + MEAN + "steps = 3\n", "only trust"),
+        (HEAD + MEAN + "trust = true\n", "are numbers"),
         (HEAD.replace("steps = 3", "stepps = 3"), "stage second: unknown settings stepps"),
     ],
 )
 def test_a_stage_that_cannot_be_is_named(recipe, text, told):
     with pytest.raises(OptionError, match=told):
         load_stages(recipe(text))
+
+
+def test_an_average_can_trust_the_median_more_than_its_stages_do(recipe, tmp_path):
+    median = 'frames = 3, fusion = "median"'
+    head = HEAD.replace('frames = 1, fusion = "gates"', median)
+    assert median in head
+    stages = load_stages(recipe(head + MEAN + "trust = 1.5\n"))
+    RecipeRun(stages, tmp_path / "run").train(tmp_path)
+    names = ["first", "second", "mean"]
+    first, second, mean = (state_of(weights_of(tmp_path / "run", names, n)) for n in names)
+    bias = "fusion.features.bias"
+    moved = mean[bias] - (0.25 * first[bias] + 0.75 * second[bias])
+    half = len(moved) // 2  # the weights of the median, then those of the darkest sample
+    assert torch.allclose(moved[:half], torch.tensor(1.5), atol=0.01)
+    assert torch.allclose(moved[half:], torch.tensor(0.0), atol=0.01)
+    card = Card.load(weights_of(tmp_path / "run", names, "mean"))
+    assert card.training["trust"] == 1.5
+
+
+def test_trust_needs_a_network_that_begins_with_the_median(recipe, tmp_path):
+    run = RecipeRun(load_stages(recipe(HEAD + MEAN + "trust = 1.5\n")), tmp_path / "run")
+    with pytest.raises(OptionError, match="stage mean: trust needs"):
+        run.train(tmp_path)
 
 
 def test_another_recipe_does_not_go_on_in_the_folder_of_one(recipe, tmp_path):

@@ -127,8 +127,10 @@ class RunConfig:
         return cls.from_dict(settings, str(path))
 
     def differences(self, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-        """Settings that differ, as (ours, theirs)."""
+        """Settings that differ, as (ours, theirs); one network described in two ways is none."""
         ours, theirs = self.to_dict(), other.to_dict()
+        if self.network_config == other.network_config:
+            theirs["network"] = ours["network"]
         return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
 
     def fixed_differences(self, other: Self) -> list[str]:

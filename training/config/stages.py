@@ -21,20 +21,23 @@ class Stage:
         name: as the recipe calls it; part of its folder's name.
         config: of the run; None for a mean.
         average: the share of each earlier stage in the mean, by name; they add up to 1.
+        trust: by how much more than in that mean the temporal median is trusted, added before the sigmoid of
+            its weight (``MedianFusion.trust_more``).
 
     """
 
     name: str
     config: AnyTrainConfig | None
     average: tuple[tuple[str, float], ...] = ()
+    trust: float = 0.0
 
 
 def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> list[Stage]:
     """The stages of a TOML file, or of a shipped one by its name; none where it describes a single run.
 
     Every ``[[stage]]`` has a ``name``, and settings that override those of the file itself, or a table
-    ``average`` of earlier stages' names and shares. ``values`` override the file's settings;
-    "name=value" texts over those of all stages, "STAGE.name=value" over those of one.
+    ``average`` of earlier stages' names and shares, and with it a number ``trust``. ``values`` override the
+    file's settings; "name=value" texts over those of all stages, "STAGE.name=value" over those of one.
 
     Raises OptionError for a file that cannot be read, and for names and values that cannot be used.
     """
@@ -51,7 +54,7 @@ def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> lis
     for name, table in zip(names, tables, strict=True):
         own = {key: value for key, value in table.items() if key != "name"}
         if "average" in own:
-            stages.append(Stage(name, None, _shares(own, name, [s.name for s in stages], path)))
+            stages.append(_average(own, name, [s.name for s in stages], path))
             continue
         merged = overridden({**settings, **own}, _addressed(overrides, name, names))
         stages.append(Stage(name, config_from(method, merged, f"{path}, stage {name}")))
@@ -73,19 +76,20 @@ def _name(table: Any, number: int, path: Path) -> str:
     return name
 
 
-def _shares(
-    table: Mapping[str, Any], name: str, earlier: Sequence[str], path: Path
-) -> tuple[tuple[str, float], ...]:
-    shares, where = table["average"], f"{path}: stage {name}"
-    if set(table) != {"average"} or not isinstance(shares, Mapping) or not shares:
-        raise OptionError(f"{where}: an average is one table of stages and shares, nothing else")
+def _average(table: Mapping[str, Any], name: str, earlier: Sequence[str], path: Path) -> Stage:
+    shares, trust, where = table["average"], table.get("trust", 0.0), f"{path}: stage {name}"
+    if set(table) - {"average", "trust"} or not isinstance(shares, Mapping) or not shares:
+        raise OptionError(
+            f"{where}: an average is one table of stages and shares, beside it only trust"
+        )
     if unknown := sorted(set(shares) - set(earlier)):
         raise OptionError(f"{where}: {', '.join(unknown)}: no stage before it has that name")
-    if any(type(share) not in (int, float) for share in shares.values()):
-        raise OptionError(f"{where}: shares are numbers, got {dict(shares)}")
+    if any(type(share) not in (int, float) for share in (*shares.values(), trust)):
+        raise OptionError(f"{where}: shares and trust are numbers, got {dict(table)}")
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise OptionError(f"{where}: shares must add up to 1, got {sum(shares.values()):g}")
-    return tuple((stage, float(share)) for stage, share in shares.items())
+    average = tuple((stage, float(share)) for stage, share in shares.items())
+    return Stage(name, None, average, float(trust))
 
 
 def _addressed(overrides: Sequence[str], name: str, names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from vderain.errors import OptionError
 from vderain.training.config.methods import load_config, state_config
 from vderain.training.config.nlcl import NlclTrainConfig
 from vderain.training.config.semi_drdnet import TrainConfig
+from vderain.training.config.stages import load_recipe
 
 SOURCES = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 
@@ -69,8 +70,12 @@ def test_the_shipped_configurations_load_by_their_name():
     trained = [name for name in names if name != "dev"]  # that one lists sets to score
     assert {"fast", "paper", "nlcl"} <= set(trained)
     for name in trained:
-        config = load_config(Path(name))
-        assert config.real if isinstance(config, NlclTrainConfig) else config.sources
+        for stage in load_recipe(Path(name)):
+            config = stage.config
+            if isinstance(config, NlclTrainConfig):
+                assert config.real
+            else:
+                assert stage.average or config.sources
 
 
 def test_a_config_survives_its_own_dictionary():

@@ -47,6 +47,12 @@ def camera_tiers(options: EngineOptions) -> tuple[str, ...]:
     return SHIPPED_TIERS[SHIPPED_TIERS.index(tier) :]
 
 
+def camera_frames(options: EngineOptions) -> int:
+    """The most frames that a network of ``camera_tiers`` sees, its own one included. Raises as that does."""
+    tiers = camera_tiers(options)
+    return max(find_weights(tier, options.weights)[1].config.frames for tier in tiers)
+
+
 def weights_of(options: EngineOptions) -> tuple[Path, Card]:
     """Path and card of the weights that the options name. Raises WeightsError, OptionError."""
     return find_weights(chosen(options).tier, options.weights)

@@ -3,7 +3,14 @@
 import pytest
 
 from vderain.engines import open_engine, registry
-from vderain.engines.tiers import TierChoice, camera_tiers, chosen, weights_of, with_tier
+from vderain.engines.tiers import (
+    TierChoice,
+    camera_frames,
+    camera_tiers,
+    chosen,
+    weights_of,
+    with_tier,
+)
 from vderain.errors import OptionError
 from vderain.frames import PlaneFormat
 from vderain.options import SHIPPED_TIERS, EngineOptions
@@ -54,6 +61,13 @@ def test_a_camera_may_fall_back_to_every_faster_tier(weights):
     assert camera_tiers(EngineOptions(tier=SHIPPED_TIERS[-1])) == SHIPPED_TIERS[-1:]
     own = EngineOptions(weights=str(weights))
     assert camera_tiers(own) == (weights_of(own)[1].tier,), "nothing replaces the user's weights"
+
+
+def test_a_camera_keeps_as_many_frames_as_its_networks_see(weights):
+    seen = [find_weights(tier)[1].config.frames for tier in SHIPPED_TIERS]
+    assert camera_frames(EngineOptions(tier=SHIPPED_TIERS[0])) == max(seen) >= 9
+    own = EngineOptions(weights=str(weights))
+    assert camera_frames(own) == find_weights("any", str(weights))[1].config.frames
 
 
 def test_the_engine_says_why_its_tier_was_chosen(weights):

@@ -20,7 +20,7 @@ def run():
     """Start a session over a list of connections, each a FakeCamera or an exception; the last stays."""
     made = []
 
-    def start(*connections, **options):
+    def start(*connections, engine=None, kept_frames=1, **options):
         waiting = list(connections)
 
         def connect():
@@ -29,10 +29,11 @@ def run():
                 raise step
             return step
 
-        shelf = EngineShelf(lambda rung: SlowEngine())
+        shelf = EngineShelf(lambda rung: engine or SlowEngine())
         scheduler = Scheduler(shelf)
         scheduler.start()
         camera, _ = feed()
+        camera.kept_frames = kept_frames
         live = LiveOptions(**{"timeout_s": 0.5, "backoff_max_s": 1.0, **options})
         session = CameraSession("gate", SessionParts(connect, None, None, camera, scheduler), live)
         session.start()
@@ -52,6 +53,18 @@ def test_frames_flow_and_a_file_ends(run):
     assert session.stats.snapshot().frames["decoded"] == 30
     pair = session.preview.pair
     assert pair.frame.rainy.planes[0][0, 0] == 100 and pair.frame.dry.planes[0][0, 0] == 95
+
+
+def test_a_network_of_nine_frames_gets_eight_that_went_before(run):
+    engine = SlowEngine()
+    engine.frames = 9
+    camera = FakeCamera([40], is_live=False, make_frame=lambda i: gray_frame(100 + i % 2, i))
+    session = run(camera, engine=engine, kept_frames=9)
+    assert until(lambda: session.connection.state is State.ENDED)
+    assert until(lambda: len(engine.clips) > 9)
+    clip = engine.clips[-1]  # a frame that is missing would be the current one instead
+    others = [plane[0, 0] != clip.planes[0][0, 0] for plane in clip.neighbours]
+    assert len(others) == 8 and sum(others) == 4
 
 
 def test_a_camera_that_breaks_off_is_connected_again(run):

@@ -17,7 +17,7 @@ from vderain.interfaces import StreamInfo
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
 from vderain.live.preview import Preview
-from vderain.live.scheduling.feed import NEIGHBOURS, Feed
+from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.states import FINAL, Connection, RetryOptions
 from vderain.live.stats import CameraStats
@@ -68,7 +68,7 @@ class CameraSession:
         self._parts = parts
         self._options = options
         self._timeline = Timeline(time.monotonic())
-        self._recent = Recent(NEIGHBOURS)
+        self._recent = Recent(parts.feed.kept_frames)
         self._life = _Life()
         self.feed.emit = self._emit
 

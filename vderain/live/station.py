@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from vderain.engines import gpu_bytes, open_engine
-from vderain.engines.tiers import camera_tiers
+from vderain.engines.tiers import camera_frames, camera_tiers
 from vderain.errors import OptionError
 from vderain.frames import Frame
 from vderain.interfaces import Engine
@@ -136,6 +136,7 @@ class Station:
             TierControl(rungs, time.monotonic()),
             stats,
             emit=lambda frame: None,  # the session puts its own here
+            kept_frames=camera_frames(engine),
             passthrough=passthrough,
         )
         broadcast = _broadcast(plan, stats) if plan.outputs else None

@@ -112,6 +112,7 @@ class MedianFusion(nn.Module):
 
     def trust_more(self, logit: float) -> None:
         """Take more of the median everywhere: ``logit`` is added to its weight before the sigmoid."""
+        assert self.features.bias is not None
         with torch.no_grad():
             self.features.bias[: self.area] += logit
 

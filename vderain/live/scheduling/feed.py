@@ -11,15 +11,13 @@ from vderain.live.scheduling.tier_control import TierControl
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
 
-NEIGHBOURS = 5  # decoded frames kept for clips, the newest included
-
-
 @dataclass(slots=True, eq=False)
 class Feed:
     """One camera in the scheduler.
 
     Attributes:
         emit: takes a finished frame; must not block.
+        kept_frames: decoded frames kept for clips, the newest included: as many as a network sees.
         frame_s: time between two frames.
         used_s: engine time used, for fair shares; ``cost_s`` of a frame, averaged.
         seen_s: time of the last frame.
@@ -32,6 +30,7 @@ class Feed:
     control: TierControl
     stats: CameraStats
     emit: Callable[[LiveFrame], None]
+    kept_frames: int = 1
     passthrough: bool = True
     frame_s: float = 0.04
     used_s: float = 0.0

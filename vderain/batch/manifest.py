@@ -102,7 +102,7 @@ class Manifest:
 
     Args:
         path: the file, which is made if missing.
-        copy: a new file that takes all changes instead; the file at ``path`` stays as it is.
+        copy: a file to work on instead, copied from ``path``, which stays as it is.
 
     """
 

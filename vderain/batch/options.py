@@ -14,7 +14,7 @@ class BatchOptions:
     """Options of a batch besides those of deraining."""
 
     order: str = option(
-        "name", "Order of the clips; chapters of a recording and cameras of one moment stay together.",
+        "name", "Order of the clips; files of one recording, and of cameras that filmed at one time, stay together.",
         choices=("name", "oldest", "newest"),
     )  # fmt: skip
     gate: str = option(
@@ -56,7 +56,7 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """The settings that all segments of a clip must share, as plain values.
 
-        Settings of speed (threads, slots, queues) and of whole clips are left out.
+        Left out is what changes speed alone (threads, slots, queues), and what applies to whole clips.
         """
         engine, run = asdict(self.engine), asdict(self.run)
         encode = asdict(self.encode)

@@ -16,12 +16,12 @@ Made = TypeVar("Made")
 
 
 class Workers:
-    """Does jobs in ``threads`` threads, or where it is called with one.
+    """Runs jobs in ``threads`` threads; with 1, in the calling thread.
 
     Args:
         threads: how many jobs are done at once.
-        clock: of the stage whose work it is. It counts what all jobs take, divided by the threads, instead
-            of the time for which the stage waits for them.
+        clock: the stage's. It gets the time of all jobs together, divided by ``threads``, not the time for
+            which the stage waits.
 
     """
 
@@ -32,7 +32,7 @@ class Workers:
     def in_order(
         self, pairs: Iterable[tuple[Item, Job | None]], work: Callable[[Job], Made]
     ) -> Generator[tuple[Item, Made | None], None, None]:
-        """Each item with what ``work`` makes of its job, in the order of ``pairs``; without a job with None.
+        """Each item with what ``work`` makes of its job, in the order of ``pairs``; None for an item without a job.
 
         At most ``threads`` jobs are under way or done ahead of the consumer. An exception of ``work`` is raised
         where its item would come. Jobs that are under way end before the generator does.

@@ -40,7 +40,7 @@ class Output:
     Args:
         path: of the file, or ``-`` for standard output.
         container: its format.
-        info: the source; its frame rate is that of the output.
+        info: the source; the output gets its frame rate.
         template: properties and tracks of the source that the output keeps; None for none.
         overwrite: whether a file of that name is replaced.
         compares: whether ``finish`` compares the packets of the file with those that went in.

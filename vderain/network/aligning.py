@@ -38,7 +38,7 @@ def align_neighbours(
 
     Returns:
         N planes (H, W), and the floor (H, W), 0 where there is none. Samples differ from OpenCV's by one 8-bit
-        code value at most, but for single ones at the rim of what is hidden, which show the other frame.
+        code value at most, except for single pixels at the edge of a hidden place, which may show the stand-in.
 
     """
     size, count = (lumas.shape[1], lumas.shape[2]), len(flows)

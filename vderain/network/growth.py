@@ -122,7 +122,7 @@ def _joins(small: nn.Module, large: nn.Module) -> list[tuple[DilatedContext, Dil
 
 
 def _copy(small: nn.Module, large: nn.Module, parts: int = 1) -> None:
-    """Put a layer's weights into the first channels of a larger one; the others do not reach those yet.
+    """Put a layer's weights into the first channels of a larger one, whose new inputs count nothing for them.
 
     ``parts`` is how many equal parts the input has, each of which grows: one for each dilation of a join.
     """

@@ -1,4 +1,4 @@
-"""Between the samples of planes and what a network sees: the matrices, and whole frames in numpy; torch-free.
+"""Converts planes (YUV, gray, RGB) to the RGB that a network sees, and its change back, in numpy; torch-free.
 
 ``planes.PlanesNetwork`` does the same in torch.
 """
@@ -86,7 +86,7 @@ def sample_change(change: Values, seen: Values, fmt: PlaneFormat) -> tuple[Plane
 
 
 def bounded(change: Values, seen: Values) -> Values:
-    """A change in RGB so that no value leaves [0, 1], or moves further out where it lies outside already."""
+    """A change in RGB, clipped: the sum stays in [0, 1]; a value outside moves no further out."""
     rgb = seen[:3]
     return np.clip(change, np.minimum(-rgb, 0), np.maximum(1 - rgb, 0))
 

@@ -11,6 +11,7 @@ from vderain.live.scheduling.tier_control import TierControl
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
 
+
 @dataclass(slots=True, eq=False)
 class Feed:
     """One camera in the scheduler.

@@ -10,17 +10,18 @@ from vderain.errors import SourceError
 from vderain.machine import available_bytes
 
 _GIB = 1 << 30
-# Frames of the source's size: decoded ahead, referred to and queued, and those that an encoder keeps. Measured
-# with 4 and 16 megapixels: 10 at opening with two threads; 105 with x264, 110 with x265, 129 with SVT-AV1.
+# Frames in memory at once, in frames of the source's size: those of decoding and of the queues; those that an
+# encoder keeps. Measured with 4 and 16 megapixels: 10 while a file is opened with two threads; in all 105 with
+# x264, 110 with x265, 129 with SVT-AV1.
 # Without delay, as for cameras, with 4 megapixels: 17 with x264, 45 with x265.
 _SOURCE_FRAMES, _ENCODER_FRAMES, _LIVE_ENCODER_FRAMES = 20, 130, 50
-_MOST_THREADS = 16  # that FFmpeg decodes with
+_MOST_THREADS = 16  # FFmpeg decodes with no more
 _FFMPEGS_PIXELS = (1 << 31) - 1
-_ALWAYS_TRIED_BYTES = 4 * _GIB  # 4K in 10 bits takes 3.5
+_ALWAYS_TRIED_BYTES = 4 * _GIB  # a 4K video in 10 bits needs 3.5 GiB
 
 
 def check_memory(stream: Any, name: str, max_memory: float | None, *, live: bool = False) -> int:
-    """The most pixels that a frame of a video stream may have later on.
+    """Refuse a video that does not fit into memory; how large its frames may become in the stream, in pixels.
 
     ``max_memory`` is in GiB; without it the memory that is free is the limit, but at least 4 GiB. ``live`` video
     is decoded by one thread and encoded without delay. Raises SourceError where the frames will take more.

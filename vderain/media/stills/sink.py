@@ -102,7 +102,7 @@ class _Folder:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        # Inside an existing folder, which may be a file system of its own.
+        # Inside the target where it exists: it may be a mount point, and os.replace stays within a file system.
         place = self.path if os.path.isdir(path) else self.path.parent
         self.partial = place / hidden_name()
         self._overwrite = False

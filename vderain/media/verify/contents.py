@@ -107,7 +107,7 @@ class Contents:
         return contents
 
     def add(self, packet: Any, index: int | None = None) -> None:
-        """Add the next packet; ``index`` is its track where the packet has another one."""
+        """Add the next packet; ``index`` replaces the packet's own, of another file."""
         index = packet.stream.index if index is None else index
         if index == self.video_index:
             if packet.pts is not None and not packet.is_discard:

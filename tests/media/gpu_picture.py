@@ -51,4 +51,4 @@ def decode_on_gpu(monkeypatch):
 
     monkeypatch.setattr(Decoder, "decode", on_gpu)
     monkeypatch.setattr(Scaler, "convert", from_gpu)
-    monkeypatch.setattr(color, "SideDataContainer", lambda picture: picture.side_data)
+    monkeypatch.setattr(color, "_read_side_data", lambda picture: list(picture.side_data))

@@ -135,7 +135,7 @@ def _operators(
 ) -> tuple[OperatorTime, ...]:
     if spec.name != "openvino":
         raise OptionError(
-            f"{spec.name} does not measure its operators; use engine='openvino' with --profile"
+            f"{spec.name} does not measure its operators; use engine='openvino' with profile"
         )
     weights, card = find_weights(options.tier, options.weights)
     backend = OpenVinoBackend(weights, card, options, EngineCache())

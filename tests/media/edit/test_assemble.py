@@ -143,7 +143,7 @@ def test_samples_of_mp4_bring_no_parameter_sets_and_the_header_holds_both(tmp_pa
 @pytest.mark.parametrize("kind", ["h264-open", "hevc-open"])
 def test_groups_that_are_not_closed_are_refused(tmp_path, kind):
     parts = cut(tmp_path, kind, "mp4")
-    with pytest.raises(SinkError, match="closed groups"):
+    with pytest.raises(SinkError, match="closed GOPs"):
         put_together(parts, "wdw", tmp_path / "out.mp4")
     put_together(parts, "www", tmp_path / "out.mp4")
     assert_shows(tmp_path / "out.mp4", parts.expected("www"))
@@ -164,7 +164,7 @@ def test_pieces_that_do_not_fit_leave_nothing(tmp_path):
     with pytest.raises(SinkError, match="no pieces"):
         assemble(parts.source, [], str(output), encode=parts.encode)
     half = Copied(parts.spans[0][0], parts.spans[0][1] - 1)
-    with pytest.raises(SinkError, match="closed groups"):
+    with pytest.raises(SinkError, match="closed GOPs"):
         assemble(parts.source, [half], str(output), encode=parts.encode)
     assert sorted(tmp_path.iterdir()) == before
 

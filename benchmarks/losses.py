@@ -22,6 +22,7 @@ from vderain.weights import find_weights
 
 SUITE = Path(__file__).parents[1] / "training" / "recipes" / "dev.toml"
 AIMS_DB = {"bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
+_SCORES = ("psnr_after_db", "in_rain_db", "psnr_db")
 KEY = "psnr_lost_db"  # among a card's scores
 
 
@@ -57,7 +58,12 @@ def scored(engine: str, precision: str, weights: str | None, every: int) -> dict
     others = {spec["precision"] for spec in told["engines"]} - {precision}
     if others:
         return f"{', '.join(sorted(others))} ran instead"
-    return {name: values["psnr_after_db"] for name, values in told["summary"].items()}
+    return {name: _decibels(values) for name, values in told["summary"].items()}
+
+
+def _decibels(values: dict[str, float]) -> float:
+    """The score of a set: against the ground truth, in the rain, or against dry input."""
+    return next(values[name] for name in _SCORES if name in values)
 
 
 def losses(

@@ -35,6 +35,7 @@ from vderain.machine import package_version
 from vderain.network.card import Card
 from vderain.network.config import TIERS
 from vderain.network.semi_drdnet import SemiDRDNet
+from vderain.options import SHIPPED_TIERS
 from vderain.weights import save_network
 
 ROOT = Path(__file__).parents[1]
@@ -278,7 +279,7 @@ def stages(verdict: Verdict) -> list[Stage]:
         Stage("a whole run", lambda: derained(verdict), decides=True),
     ]
     for engine in verdict.engines:
-        for tier in TIERS:
+        for tier in sorted(TIERS, key=lambda tier: tier not in SHIPPED_TIERS):
             for size in SIZES:
                 bench = functools.partial(benched, verdict, tier, engine, size)
                 found.append(Stage(f"{tier}, {engine}, {size}", bench))

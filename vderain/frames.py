@@ -20,6 +20,8 @@ Plane = npt.NDArray[Any]  # (H, W), uint8 for 8 bit, uint16 above
 Layout = Literal["yuv420", "yuv422", "yuv440", "yuv444", "gray", "rgb"]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
+DEFAULT_RATE = Fraction(25)  # frames per second of a video that has no rate
+
 SUBSAMPLING: dict[Layout, tuple[int, int]] = {
     "yuv420": (2, 2),
     "yuv422": (2, 1),

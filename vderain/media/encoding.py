@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vderain.errors import SinkError
-from vderain.frames import ColorTags, Frame, PlaneFormat
+from vderain.frames import DEFAULT_RATE, ColorTags, Frame, PlaneFormat
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.bitstream.ticks import Ticks
 from vderain.media.carry.messages import Messages
@@ -18,7 +18,6 @@ from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.io.encoders import codec_options, encoder_for, fit, preset_of
 from vderain.media.io.formats import Container
-from vderain.media.io.streams import DEFAULT_RATE
 from vderain.options import EncodeOptions
 
 

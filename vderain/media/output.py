@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.files import Destination
-from vderain.frames import PassedPacket
+from vderain.frames import DEFAULT_RATE, PassedPacket
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.sidecar import Sidecar, box_sidecar_path, track_header, track_sidecar_path
@@ -25,7 +25,7 @@ from vderain.media.frames.timing import shift_to_show
 from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
 from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
-from vderain.media.io.streams import DEFAULT_RATE, MP4_FAMILY, tag_video
+from vderain.media.io.streams import MP4_FAMILY, tag_video
 from vderain.media.io.urls import redact
 from vderain.media.verify.expected import Expected
 

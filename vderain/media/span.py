@@ -11,6 +11,7 @@ from typing import Any
 import av
 from av.stream import Discard
 
+from vderain.frames import DEFAULT_RATE
 from vderain.media.frames.continuity import Continuity
 from vderain.media.io.index import nal_format, packets_of
 from vderain.media.io.open import can_reopen, codec_name, open_container
@@ -196,7 +197,7 @@ def exact_entry(
         leave_out_others(container, stream)
         unit = Fraction(stream.time_base)
         for margin_s in _MARGINS_S:
-            back_s = margin_s + Fraction(3, 2) * needed / (rate or 25)
+            back_s = margin_s + Fraction(3, 2) * needed / (rate or DEFAULT_RATE)
             target = start_pts - round(back_s / unit)
             if stream.start_time is None or target <= stream.start_time:
                 return Entry()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from vderain.frames import DEFAULT_RATE
 from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.io.index import Indexer, VideoIndex, packets_of
 from vderain.media.io.length import Length
@@ -116,7 +117,7 @@ class _Ends:
         """Losses: parts that the container announced and did not have."""
         is_known = self._end_s > self._last_s
         length.add(
-            self._frames, self._end_s if is_known else self._last_s + 1 / (rate or Fraction(25))
+            self._frames, self._end_s if is_known else self._last_s + 1 / (rate or DEFAULT_RATE)
         )
         length.passed(self._others_s)
         return list(length.losses(failures=0, whole=True))

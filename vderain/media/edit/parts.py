@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from vderain.errors import SinkError
+from vderain.frames import DEFAULT_RATE
 from vderain.media.bitstream.nal import NalFormat, Renumbering, annex_b
 from vderain.media.edit.segments import OFFSET_TAG
 from vderain.media.io.index import VideoIndex, index_video, nal_format, packets_of
@@ -114,7 +115,7 @@ class Parts:
 
     def packets(self) -> Iterator[Any]:
         """All packets in decoding order, with valid decoding times in the source's ``time_base``."""
-        rate = self.template.average_rate or 25
+        rate = self.template.average_rate or DEFAULT_RATE
         step = max(1, round(1 / Fraction(rate) / self._index.time_base))
         waiting: list[int] = []
         first, latest, count = 0, None, 0

@@ -8,6 +8,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from vderain.frames import DEFAULT_RATE
+
 FAR_S = 10  # a clock that begins later than this did not begin with the recording
 _REORDER = 16  # frames; the most by which a codec stores a frame early
 
@@ -27,7 +29,7 @@ class FrameClock:
     def __init__(
         self, time_base: Fraction, frame_rate: Fraction | None, *, sort_dts: bool = False
     ) -> None:
-        self._step = 1 / (frame_rate or Fraction(25)) / time_base
+        self._step = 1 / (frame_rate or DEFAULT_RATE) / time_base
         self._sort_dts = sort_dts
         self._waiting: list[int] = []
         self._last: int | None = None

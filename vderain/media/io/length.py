@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 
+from vderain.frames import DEFAULT_RATE
+
 _TOLERANCE_S = Fraction(1, 2)
 _TOLERANCE_FRAMES = 2
 _REORDER = 16
@@ -21,7 +23,7 @@ class Length:
     """
 
     def __init__(self, container: Any, stream: Any, frame_rate: Fraction | None) -> None:
-        self._step = 1 / (frame_rate or Fraction(25))
+        self._step = 1 / (frame_rate or DEFAULT_RATE)
         self._frames = 0
         self._came = 0
         self._end_s: Fraction | None = None

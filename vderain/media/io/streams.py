@@ -5,8 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from vderain.frames import DEFAULT_RATE
+
 MP4_FAMILY = ("mp4", "mov")
-DEFAULT_RATE = Fraction(25)  # of frames per second, where an input has none
 
 
 def add_copied_video(container: Any, template: Any, rate: Fraction | None) -> Any:

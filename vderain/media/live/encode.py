@@ -12,7 +12,7 @@ import av
 from av.codec.context import Flags
 
 from vderain.errors import OptionError, SinkError
-from vderain.frames import Frame
+from vderain.frames import DEFAULT_RATE, Frame
 from vderain.media.frames.color import FULL_RANGE, Mastering
 from vderain.media.frames.planes import PlaneWriter, tags_after
 from vderain.media.io.encoders import Encoder, codec_options, encoder_for, fit
@@ -92,7 +92,7 @@ class LiveVideoEncoder:
         )
         self.notes += [*fitted.notes, *fitted.losses]
         self._writer = PlaneWriter(fitted.target)
-        rate = rate or Fraction(25)
+        rate = rate or DEFAULT_RATE
         self._step = round(1 / rate / UNIT)
         self._last_pts: int | None = None
         # The null muxer opens no file; it makes the encoder's stream, which muxers use as a template.

@@ -41,7 +41,7 @@ def test_from_a_folder_of_clean_clips_to_weights_that_run(tmp_path):
     (tmp_path / "mine").mkdir()
     write_clip(tmp_path / "mine" / "a.mp4", range(0, 200, 20))
     run, weights = tmp_path / "run", tmp_path / "mine.safetensors"
-    done = call(train, "fast", "--clean", tmp_path / "mine", "--run", run, *SMALL)
+    done = call(train, "paper", "--clean", tmp_path / "mine", "--run", run, *SMALL)
     assert done.exit_code == 0
     assert call(export, run, "-o", weights).exit_code == 0
     graphs = weights.with_suffix(".openvino")
@@ -78,8 +78,8 @@ def test_nlcl_from_two_unpaired_folders_to_weights_that_run(tmp_path):
 def test_a_method_that_does_not_fit_the_rest_of_the_command_is_told(tmp_path):
     for arguments, told in (
         ((), "CONFIG, or a --method"),
-        (("fast", "--method", "nlcl"), "fast is of method semi_drdnet, not nlcl"),
-        (("fast", "--rainy", tmp_path), "--rainy is for --method nlcl"),
+        (("paper", "--method", "nlcl"), "paper is of method semi_drdnet, not nlcl"),
+        (("paper", "--rainy", tmp_path), "--rainy is for --method nlcl"),
     ):
         result = call(train, *arguments)
         assert result.exit_code == 2 and told in result.output
@@ -87,7 +87,7 @@ def test_a_method_that_does_not_fit_the_rest_of_the_command_is_told(tmp_path):
 
 def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
-    arguments = ("fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
+    arguments = ("paper", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
     for steps in (2, 2, 3):
         call(train, *arguments, "--steps", steps)
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
@@ -97,7 +97,7 @@ def test_the_same_command_goes_on_and_a_longer_one_adds_steps(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
-    arguments = ["fast", "--clean", str(tmp_path / "clean"), *SMALL, "--steps", "150"]
+    arguments = ["paper", "--clean", str(tmp_path / "clean"), *SMALL, "--steps", "150"]
     arguments += ["--set", "checkpoint_every=1"]  # most of the time is spent writing
     whole, killed = (tmp_path / name for name in ("whole", "killed"))
     call(train, *arguments, "--run", whole)
@@ -129,13 +129,13 @@ def test_pairs_are_not_taken_for_clean_images(tmp_path):
     for side in ("input", "target"):
         save(tmp_path / "pairs" / side / "a.png", noise(0))
     with pytest.raises(OptionError, match=r"pairs.*instead"):
-        call(train, "fast", "--clean", tmp_path / "pairs", "--run", tmp_path / "run", *SMALL)
+        call(train, "paper", "--clean", tmp_path / "pairs", "--run", tmp_path / "run", *SMALL)
 
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="empty"):
-        call(train, "fast", "--clean", tmp_path / "empty", "--run", tmp_path / "run", *SMALL)
+        call(train, "paper", "--clean", tmp_path / "empty", "--run", tmp_path / "run", *SMALL)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -143,14 +143,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"rain")
     with pytest.raises(WeightsError, match=r"checkpoint\.pt.*start again"):
-        call(train, "fast", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
+        call(train, "paper", "--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL)
 
 
 def test_settings_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(OptionError, match="stepps"):
-        call(train, "fast", "--set", "stepps=3", "--run", tmp_path / "run")
+        call(train, "paper", "--set", "stepps=3", "--run", tmp_path / "run")
     with pytest.raises(OptionError, match="device"):
-        call(train, "fast", "--device", "toaster", "--run", tmp_path / "run")
+        call(train, "paper", "--device", "toaster", "--run", tmp_path / "run")
 
 
 def test_it_is_said_how_a_folder_is_read_and_where_a_run_goes_on(tmp_path):
@@ -170,7 +170,7 @@ def test_it_is_said_how_a_folder_is_read_and_where_a_run_goes_on(tmp_path):
 def test_a_setting_wins_over_what_clean_footage_implies(tmp_path):
     save(tmp_path / "clean" / "a.png", noise(0))
     given = ("--clean", tmp_path / "clean", "--run", tmp_path / "run", "--set", "terms=mine")
-    call(train, "fast", *given, *SMALL)
+    call(train, "paper", *given, *SMALL)
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["config"]["terms"] == "mine"
 
 
@@ -185,7 +185,7 @@ def test_a_stopped_run_says_what_is_kept(tmp_path, monkeypatch, every, kept):
     monkeypatch.setattr("vderain.cli.train._StepBar.update", stop)
     given = ("--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL, "--steps", "4")
     result = CliRunner().invoke(
-        train, ["fast", *map(str, given), "--set", f"checkpoint_every={every}"]
+        train, ["paper", *map(str, given), "--set", f"checkpoint_every={every}"]
     )
     assert result.exit_code != 0
     assert kept in result.output

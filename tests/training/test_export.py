@@ -42,7 +42,7 @@ def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(
         assert torch.allclose(value.double(), averaged[name].double(), atol=1e-3)
     assert (card.training["steps"], card.data, card.terms) == (2, "charts", "none")
     assert card.training["config"]["batch"] == 1 and card.training["torch"]
-    assert card.training["command"].startswith("vderain train fast --set ")
+    assert card.training["command"].startswith("vderain train CONFIG --set ")
     assert card.scores == {"dev": {"psnr_after_db": 30.0}}
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "mine.json",
@@ -52,9 +52,9 @@ def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(
 
 
 @pytest.mark.parametrize(("name", "overrides"), [
-    ("fast", ["steps=9", "network={rain_width = 8}", "sources.heavy.share=0.5", "penalty=l1"]),
-    ("fast", ['sources={"my own" = {reader = "charts", path = ""}}']),
-    ("fast", ['sources={own = {reader = "clips", path = "my \\"clips\\""}}', "compiled=true"]),
+    ("paper", ["steps=9", "network={rain_width = 8}", "sources.heavy.share=0.5", "penalty=mse"]),
+    ("paper", ['sources={"my own" = {reader = "charts", path = ""}}']),
+    ("paper", ['sources={own = {reader = "clips", path = "my \\"clips\\""}}', "compiled=true"]),
     ("nlcl_cpu", ["location_contrast=1e-9"]),
 ])  # fmt: skip
 def test_the_cards_command_repeats_the_run(name, overrides):

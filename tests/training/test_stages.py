@@ -1,7 +1,6 @@
 """Recipes of several stages: read, run, stopped, resumed, averaged, exported."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -115,6 +114,20 @@ def test_settings_go_to_all_stages_or_to_the_one_that_is_named(recipe):
     assert (first.config.steps, second.config.steps) == (2, 9)
 
 
+def test_a_number_of_steps_is_that_of_all_stages_in_their_proportions(recipe):
+    first, second, mean = load_stages(recipe(), steps=50)
+    assert (first.config.steps, second.config.steps, mean.config) == (20, 30, None)
+    first, second, _ = load_stages(recipe(), steps=1)
+    assert (first.config.steps, second.config.steps) == (1, 1)
+
+
+def test_sources_of_the_command_replace_those_of_a_stage_too(recipe):
+    own = 'sources = {other = {reader = "clean", path = "other", share = 1.0}}\n'
+    mine = {"mine": {"reader": "clean", "path": "mine", "share": 1.0}}
+    stages = load_stages(recipe(HEAD + own + MEAN), sources=mine)
+    assert [stage.config.sources for stage in stages[:2]] == [mine, mine]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -162,7 +175,8 @@ def test_another_recipe_does_not_go_on_in_the_folder_of_one(recipe, tmp_path):
         RecipeRun(other, tmp_path / "run").train(tmp_path)
 
 
-def test_the_length_of_a_recipe_is_set_stage_by_stage(recipe, tmp_path):
-    done = call(train, recipe(), "--steps", 4, "--run", tmp_path / "run", "--data", tmp_path)
-    assert done.exit_code == 2 and "--set first.steps=4" in done.output
-    assert not Path(tmp_path / "run").exists()
+def test_the_command_sets_the_length_of_the_whole_recipe(recipe, tmp_path):
+    done = call(train, recipe(), "--steps", 10, "--run", tmp_path / "run", "--data", tmp_path)
+    assert done.exit_code == 0, done.output
+    weights = [weights_of(tmp_path / "run", ["first", "second"], n) for n in ("first", "second")]
+    assert [Card.load(path).training["steps"] for path in weights] == [4, 6]

@@ -371,7 +371,7 @@ def test_mined_layers_reach_the_contrast_and_depend_on_the_step_alone(data, tmp_
 
 def test_a_run_that_had_ended_says_so(data, tmp_path):
     settings = f"--set=network={{{', '.join(f'{k}={json.dumps(v)}' for k, v in SHAPE.items() if k != 'normalised')}}}"
-    arguments = ["fast", "--clean", str(data / "clean"), "--run", str(tmp_path / "run"), settings]
+    arguments = ["paper", "--clean", str(data / "clean"), "--run", str(tmp_path / "run"), settings]
     arguments += ["--steps=1", "--set=batch=1", "--set=patch=32", "--device=cpu"]
     told = [CliRunner().invoke(train, arguments).output for _ in range(2)]
     assert ["nothing was trained" in text for text in told] == [False, True]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> lis
 
     Every ``[[stage]]`` has a ``name``, and settings that override those of the file itself, or a table
     ``average`` of earlier stages' names and shares, and with it a number ``trust``. ``values`` override the
-    file's settings; "name=value" texts over those of all stages, "STAGE.name=value" over those of one.
+    settings of the file and of its stages, except that ``steps`` are those of all stages together, in the
+    file's proportions; "name=value" texts override all stages, "STAGE.name=value" one.
 
     Raises OptionError for a file that cannot be read, and for names and values that cannot be used.
     """
+    steps = values.pop("steps", None)
     method, settings = read_run(path, (), **values)
     tables = settings.pop("stage", None)
     if tables is None:
@@ -56,11 +58,24 @@ def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> lis
         if "average" in own:
             stages.append(_average(own, name, [s.name for s in stages], path))
             continue
-        merged = overridden({**settings, **own}, _addressed(overrides, name, names))
+        merged = {**settings, **own, **values}
+        merged = overridden(merged, _addressed(overrides, name, names))
         stages.append(Stage(name, config_from(method, merged, f"{path}, stage {name}")))
     if stages[0].config is None:
         raise OptionError(f"{path}: stage {names[0]}: the first stage cannot be an average")
-    return stages
+    return stages if steps is None else _in_proportion(stages, steps)
+
+
+def _in_proportion(stages: Sequence[Stage], steps: int) -> list[Stage]:
+    """The stages with ``steps`` together, at least one each."""
+    whole = sum(stage.config.steps for stage in stages if stage.config)
+    scaled = []
+    for stage in stages:
+        config = stage.config
+        if config is not None:
+            config = replace(config, steps=max(1, round(steps * config.steps / whole)))
+        scaled.append(replace(stage, config=config))
+    return scaled
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), **values: Any) -> list[Stage]:

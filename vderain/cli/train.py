@@ -46,7 +46,11 @@ _SHIPPED = {"semi_drdnet": "fast", "nlcl": "nlcl"}
     "--rainy", multiple=True, type=_FOLDER,
     help="For nlcl: train on the rainy clips and images of this folder, instead of CONFIG's.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), help="Number of steps, instead of CONFIG's.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Number of steps, of all stages together, instead of CONFIG's.",
+)
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of CONFIG."
 )
@@ -197,13 +201,7 @@ def _loaded(
     elif clean:
         values["sources"] = clean_tables(clean)
         values |= {"real": {}, "unpaired": {}, "data": "", "terms": ""}
-    stages = load_recipe(config, settings, **values)
-    if steps is not None and len(stages) > 1:
-        raise click.UsageError(
-            f"{config} has several stages; set the length of one of them, such as"
-            f" --set {stages[0].name}.steps={steps}"
-        )
-    return stages
+    return load_recipe(config, settings, **values)
 
 
 class _Echo(logging.Handler):

@@ -59,7 +59,7 @@ def test_a_name_that_is_no_file_tells_the_shipped_ones(tmp_path):
     with pytest.raises(OptionError, match="fast"):
         TrainConfig.load(tmp_path / "none.toml")
     with pytest.raises(OptionError, match="name=value"):
-        TrainConfig.load(Path("fast"), ["steps"])
+        TrainConfig.load(Path("paper"), ["steps"])
 
 
 def test_the_shipped_configurations_load_by_their_name():
@@ -117,9 +117,9 @@ def test_a_source_without_a_name_is_refused(tmp_path):
 
 
 def test_a_folder_named_as_a_shipped_configuration_does_not_hide_it(tmp_path, monkeypatch):
-    (tmp_path / "fast").mkdir()
+    (tmp_path / "paper").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert TrainConfig.load(Path("fast")).tier == "fast"
+    assert TrainConfig.load(Path("paper")).tier == "paper"
 
 
 def test_the_vgg_encoder_needs_its_weights():
@@ -133,8 +133,8 @@ def test_each_method_knows_its_own_settings_only(tmp_path):
         TrainConfig.load(Path("nlcl"))
     with pytest.raises(OptionError, match=r"nlcl: unknown settings dry_share"):
         load_config(Path("nlcl"), ["dry_share=0.1"])
-    with pytest.raises(OptionError, match=r"fast: unknown settings layer_contrast"):
-        load_config(Path("fast"), ["layer_contrast=0"])
+    with pytest.raises(OptionError, match=r"paper: unknown settings layer_contrast"):
+        load_config(Path("paper"), ["layer_contrast=0"])
     with pytest.raises(OptionError, match=r"method magic: choose one of semi_drdnet, nlcl"):
         load_config(Path("nlcl"), ["method=magic"])
     with pytest.raises(OptionError, match=r"unpaired: name at least one folder of clean"):

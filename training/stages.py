@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from vderain.errors import OptionError, SinkError, WeightsError
-from vderain.network.base import ChangeNetwork
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import MedianFusion, SemiDRDNet
 from vderain.training.checkpoint import checkpoint_path
@@ -56,7 +55,10 @@ class RecipeRun:
     def train(
         self, data: Path, on_step: Callable[[Stage, TrainProgress], None] | None = None
     ) -> None:
-        """Run all stages on the folders below ``data``; raises what ``Trainer.train`` raises."""
+        """Run all stages on the folders below ``data``.
+
+        Raises what ``Trainer.train`` raises, and OptionError for a finished stage of another length.
+        """
         self._remember()
         weights: Path | None = None
         for stage in self.stages:
@@ -81,6 +83,12 @@ class RecipeRun:
     ) -> None:
         config = stage.config
         assert config is not None
+        if written.exists() and (done := Card.load(written).training["steps"]) != config.steps:
+            # Later stages began with these weights.
+            raise OptionError(
+                f"{self.run_dir}: stage {stage.name} is finished with {done} steps, and {config.steps} are asked"
+                f" for; set {stage.name}.steps={done}, or choose another run folder"
+            )
         if weights is not None and config.initial is None:
             config = replace(config, initial=str(weights))
         self.trainer = Trainer(config, written.parent, self.world)
@@ -142,17 +150,12 @@ def _write_average(run_dir: Path, stages: Sequence[Stage], stage: Stage) -> None
     told = " + ".join(f"{share:g} {name}" for name, share in stage.average)
     training = {"average": told, "steps": 0, "hours": 0.0}
     if stage.trust:
-        _trust_the_median(network, stage)
+        # load_stages has made sure of the kind of network.
+        assert isinstance(network, SemiDRDNet) and isinstance(network.fusion, MedianFusion)
+        network.fusion.trust_more(stage.trust)
         training["trust"] = stage.trust
     card = replace(card, training=training)
     write_weights(network, weights_of(run_dir, stages, stage.name), card)
-
-
-def _trust_the_median(network: ChangeNetwork, stage: Stage) -> None:
-    fusion = network.fusion if isinstance(network, SemiDRDNet) else None
-    if not isinstance(fusion, MedianFusion):
-        raise OptionError(f"stage {stage.name}: trust needs a network whose fusion is median")
-    fusion.trust_more(stage.trust)
 
 
 def export_recipe(

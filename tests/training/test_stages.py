@@ -162,10 +162,16 @@ def test_an_average_can_trust_the_median_more_than_its_stages_do(recipe, tmp_pat
     assert card.training["trust"] == 1.5
 
 
-def test_trust_needs_a_network_that_begins_with_the_median(recipe, tmp_path):
-    run = RecipeRun(load_stages(recipe(HEAD + MEAN + "trust = 1.5\n")), tmp_path / "run")
+def test_trust_needs_networks_that_begin_with_the_median(recipe):
     with pytest.raises(OptionError, match="stage mean: trust needs"):
-        run.train(tmp_path)
+        load_stages(recipe(HEAD + MEAN + "trust = 1.5\n"))
+
+
+def test_a_finished_stage_is_not_trained_longer_behind_the_back_of_later_ones(recipe, tmp_path):
+    RecipeRun(load_stages(recipe()), tmp_path / "run").train(tmp_path)
+    longer = RecipeRun(load_stages(recipe(), steps=10), tmp_path / "run")
+    with pytest.raises(OptionError, match="stage first is finished with 2 steps, and 4 are asked"):
+        longer.train(tmp_path)
 
 
 def test_another_recipe_does_not_go_on_in_the_folder_of_one(recipe, tmp_path):
@@ -180,3 +186,6 @@ def test_the_command_sets_the_length_of_the_whole_recipe(recipe, tmp_path):
     assert done.exit_code == 0, done.output
     weights = [weights_of(tmp_path / "run", ["first", "second"], n) for n in ("first", "second")]
     assert [Card.load(path).training["steps"] for path in weights] == [4, 6]
+    assert call(export, tmp_path / "run", "-o", tmp_path / "mine.safetensors").exit_code == 0
+    card = Card.load(tmp_path / "mine.safetensors")
+    assert card.training["command"] == "vderain train mine.toml --steps 10"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vderain.errors import OptionError
+from vderain.network.config import NetworkConfig
 from vderain.training.config.base import read_run
 from vderain.training.config.methods import AnyTrainConfig, config_from, load_config
 from vderain.training.config.settings import overridden
@@ -56,7 +57,7 @@ def load_stages(path: Path, overrides: Sequence[str] = (), **values: Any) -> lis
     for name, table in zip(names, tables, strict=True):
         own = {key: value for key, value in table.items() if key != "name"}
         if "average" in own:
-            stages.append(_average(own, name, [s.name for s in stages], path))
+            stages.append(_average(own, name, stages, path))
             continue
         merged = {**settings, **own, **values}
         merged = overridden(merged, _addressed(overrides, name, names))
@@ -91,18 +92,21 @@ def _name(table: Any, number: int, path: Path) -> str:
     return name
 
 
-def _average(table: Mapping[str, Any], name: str, earlier: Sequence[str], path: Path) -> Stage:
+def _average(table: Mapping[str, Any], name: str, earlier: Sequence[Stage], path: Path) -> Stage:
     shares, trust, where = table["average"], table.get("trust", 0.0), f"{path}: stage {name}"
     if set(table) - {"average", "trust"} or not isinstance(shares, Mapping) or not shares:
         raise OptionError(
             f"{where}: an average is one table of stages and shares, beside it only trust"
         )
-    if unknown := sorted(set(shares) - set(earlier)):
+    if unknown := sorted(set(shares) - {stage.name for stage in earlier}):
         raise OptionError(f"{where}: {', '.join(unknown)}: no stage before it has that name")
     if any(type(share) not in (int, float) for share in (*shares.values(), trust)):
         raise OptionError(f"{where}: shares and trust are numbers, got {dict(table)}")
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise OptionError(f"{where}: shares must add up to 1, got {sum(shares.values()):g}")
+    networks = [stage.config.network_config for stage in earlier if stage.config]
+    if trust and not all(isinstance(n, NetworkConfig) and n.fusion == "median" for n in networks):
+        raise OptionError(f"{where}: trust needs networks whose fusion is median")
     average = tuple((stage, float(share)) for stage, share in shares.items())
     return Stage(name, None, average, float(trust))
 

@@ -88,7 +88,7 @@ def train(
     run_dir = run_dir or Path("runs") / config.stem
     data = data or Path(os.environ.get("VDERAIN_DATA", "."))
     with joined_world(device) as world:
-        run = _Run(stages, run_dir, world, _command(config, clean, settings))
+        run = _Run(stages, run_dir, world, _command(config, clean, settings, steps))
         silent = quiet or world.rank > 0
         try:
             with _shown_log(silent=silent), _StepBar(hidden=silent) as bar:
@@ -99,9 +99,10 @@ def train(
             raise
     if world.rank == 0 and not quiet:
         if not bar.moved:
+            more = "more --steps, or " if len(stages) == 1 else ""
             click.echo(
                 f"note: {run_dir} holds a run that had ended before: nothing was trained; "
-                "give it more --steps, or --run another folder",
+                f"give it {more}--run another folder",
                 err=True,
             )
         click.echo(
@@ -157,10 +158,13 @@ class _Run:
         )
 
 
-def _command(config: Path, clean: tuple[Path, ...], settings: tuple[str, ...]) -> str:
+def _command(
+    config: Path, clean: tuple[Path, ...], settings: tuple[str, ...], steps: int | None
+) -> str:
     """What repeats the run, without the folders of this machine."""
     words = ["vderain train", shlex.quote(config.name)]
     words += [f"--clean {shlex.quote(folder.name)}" for folder in clean]
+    words += [] if steps is None else [f"--steps {steps}"]
     return " ".join([*words, *(f"--set {shlex.quote(text)}" for text in settings)])
 
 

@@ -55,9 +55,7 @@ class Bench:
     peak_precision: str
     notes: tuple[str, ...]
     run_notes: tuple[str, ...] = ()  # of the run end to end: fallbacks of decoder and encoder
-    operators: tuple[
-        OperatorTime, ...
-    ] = ()  # of the network, the longest first; where they were asked for
+    operators: tuple[OperatorTime, ...] = ()  # the longest first; empty without ``profile``
 
     @property
     def share_of_peak(self) -> float:

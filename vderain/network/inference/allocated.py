@@ -17,12 +17,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 _META = torch.device("meta")
-_STRIPES = (
-    2,
-    4,
-    8,
-    16,
-)  # more of them save little, and counting takes as long as there are stripes
+# Per frame; more of them save little, and counting takes longer the more there are.
+_STRIPES = (2, 4, 8, 16)
 
 
 def peak_bytes(graph: nn.Module, planes: Sequence[tuple[int, int]], dtype: torch.dtype) -> int:

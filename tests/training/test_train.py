@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.networks import TINY, randomized
+from tests.networks import MEDIAN, TINY, randomized
 from vderain.cli.train import train
 from vderain.errors import OptionError, SinkError, SourceError, TrainingError, WeightsError
 from vderain.network.card import Card
@@ -264,6 +264,33 @@ def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):
         whole, own = getattr(drawn, name), getattr(plain, name)
         found = [[(a - b).abs().max() < 1e-3 for b in (*own, *own.flip(3))] for a in whole]
         assert all(map(any, found)), name
+
+
+def test_a_student_sees_its_own_ranks_of_what_its_teacher_saw(data, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    larger, smaller = replace(MEDIAN, ranks=(0, 1, 2)), replace(MEDIAN, ranks=(1, 2))
+    save_network(SemiDRDNet(larger), path, Card("fast", larger, ""))
+    network = smaller.to_dict()
+    taught = config(teacher=str(path), teacher_patches=8, batch=8, network=network)
+    plain = next(step_batches(config(batch=8, network=network), data, tmp_path, 0, World())).rainy
+    drawn = next(step_batches(taught, data, tmp_path / "run", 0, World())).rainy
+    assert drawn.shape == plain.shape and plain[:, 3:].abs().max() > 0
+    for whole in drawn:
+        assert any((whole - own).abs().max() < 1e-3 for own in (*plain, *plain.flip(3)))
+
+
+def test_a_teacher_that_sees_less_than_its_student_is_refused(data, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    save_network(SemiDRDNet(MEDIAN), path, Card("fast", MEDIAN, ""))
+    taught = config(teacher=str(path), network=replace(MEDIAN, ranks=(0, 1, 2)).to_dict())
+    with pytest.raises(OptionError, match=r"sees the neighbours' ranks \(1, 2\).*\(0, 1, 2\)"):
+        step_batches(taught, data, tmp_path / "run", 0, World())
+
+
+def test_a_tier_is_a_teacher_by_its_name(data, tmp_path):
+    taught = config(tier="light", network={}, teacher="fast", teacher_patches=2)
+    batch = next(step_batches(taught, data, tmp_path / "run", 0, World()))
+    assert batch.teacher_streaks.abs().max() > 0 and batch.rainy.shape[1] == 6
 
 
 def test_predictions_for_another_number_of_frames_are_not_taken(data, tmp_path):

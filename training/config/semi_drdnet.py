@@ -65,7 +65,7 @@ class TrainConfig(RunConfig):
         choices=("discriminator", "vgg19"),
     )
     encoder_weights: str | None = option(None, "File with torchvision's VGG-19 weights.")
-    teacher: str | None = option(None, "Weights file of a larger network to learn from.")
+    teacher: str | None = option(None, "Tier or weights file of a larger network to learn from.")
     teacher_patches: int = option(8192, "Patches whose predictions are computed once.", low=1)
     teacher_change: float = option(1.0, "Weight of the teacher's change.", low=0.0, high=100.0)
     teacher_branches: float = option(0.0, "Weight of the teacher's R and D.", low=0.0, high=100.0)

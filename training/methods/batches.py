@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vderain.clips import Window
 from vderain.errors import SourceError
 from vderain.training.config.base import RunConfig
 from vderain.training.config.nlcl import NlclTrainConfig
@@ -25,7 +26,7 @@ from vderain.training.data.sources import Samples, Source, load_sources
 from vderain.training.data.stacks import window_of
 from vderain.training.data.synthetic_clips import reach
 from vderain.training.distributed import World
-from vderain.training.methods.distillation import TeacherPool
+from vderain.training.methods.distillation import Teacher, TeacherPool
 from vderain.training.rain.mining import MinedLayer, draw_mined, mine_streaks
 
 _log = logging.getLogger(__name__)
@@ -92,23 +93,24 @@ def step_batches(
     """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
 
     The sources are opened, and the teacher predicts, before this returns: a thread could not be interrupted.
-    Raises SourceError for folders in which nothing can be used, and what TeacherPool raises.
+    Raises SourceError for folders in which nothing can be used, and what Teacher and TeacherPool raise.
     """
+    teacher = Teacher.of(config) if config.teacher is not None else None
+    window = teacher.window if teacher else window_of(config.network_config)
     cache = ImageCache(config.cache_mb)
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
     around = reach(config.network_config.frames)
     sources = load_sources(config.sources, data, cache, reach=around)
-    sampler = paired_sampler(config, sources, mined, seed)
-    if config.teacher is None:
+    sampler = paired_sampler(config, sources, mined, seed, window)
+    if teacher is None:
         paired = (
             StepBatch(*batch) for batch in _tensors(sampler.batches(start, workers=config.workers))
         )
     else:
         folder = run_dir / (f"teacher-{world.rank}" if world.rank else "teacher")
-        pool = TeacherPool(
-            config, _tensors(sampler.batches(workers=config.workers)), folder, seed, world.device
-        )
+        drawn = _tensors(sampler.batches(workers=config.workers))
+        pool = TeacherPool(teacher, config, drawn, folder, seed, world.device)
         paired = (StepBatch(*predicted) for predicted in pool.batches(start))
     if not config.is_semi_supervised:
         if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:
@@ -144,7 +146,11 @@ def _together(
 
 
 def paired_sampler(
-    config: TrainConfig, sources: dict[str, Samples], mined: list[MinedLayer], seed: int
+    config: TrainConfig,
+    sources: dict[str, Samples],
+    mined: list[MinedLayer],
+    seed: int,
+    window: Window,
 ) -> PatchSampler:
     """The batches with ground truth of a configuration, from its opened sources."""
     return PatchSampler(
@@ -154,7 +160,7 @@ def paired_sampler(
         batch=config.batch,
         dry_share=config.dry_share,
         seed=seed,
-        window=window_of(config.network_config),
+        window=window,
         rain_model=config.rain_model,
         mined=mined,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vderain.clips import Window
 from vderain.errors import OptionError, SinkError
-from vderain.network.base import ChangeNetwork
 from vderain.network.card import file_sha256
-from vderain.network.config import NetworkConfig
+from vderain.network.config import TIERS, NetworkConfig
 from vderain.training.config.semi_drdnet import TrainConfig
+from vderain.training.data.stacks import window_of
 from vderain.weights import find_weights, load_network
 
 _PARTS = {
@@ -37,46 +39,92 @@ Predicted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Rainy, background, weight (N, 1, P, P), R, D; the others (N, 3, P, P); float32."""
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A larger network, checked against its student.
+
+    Attributes:
+        path: its weights file.
+        config: its shape.
+        student: the student's shape.
+
+    """
+
+    path: Path
+    config: NetworkConfig
+    student: NetworkConfig
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Teacher:
+        """The teacher that a run names: a tier, or a weights file.
+
+        Raises WeightsError for the file, OptionError where teacher and student do not fit together.
+        """
+        assert config.teacher is not None
+        named = None if config.teacher in TIERS else config.teacher
+        path, card = find_weights(config.tier if named else config.teacher, named)
+        theirs, ours = card.config, config.network_config
+        if not isinstance(theirs, NetworkConfig):
+            raise OptionError(
+                f"teacher {path}: is a {card.network} network, which has no branches to learn from; "
+                "name weights of Semi-DRDNet"
+            )
+        if config.patch % theirs.multiple:
+            raise OptionError(
+                f"patch {config.patch}: the teacher {path} needs a multiple of {theirs.multiple}"
+            )
+        if theirs.frames not in (1, ours.frames):
+            raise OptionError(
+                f"teacher {path}: sees {theirs.frames} frames and the student {ours.frames}; "
+                "name one of as many, or of one frame"
+            )
+        if theirs.frames > 1 and not set(ours.seen_ranks) <= set(theirs.seen_ranks):
+            raise OptionError(
+                f"teacher {path}: sees the neighbours' ranks {theirs.seen_ranks} and the student "
+                f"{ours.seen_ranks}; name one that sees at least the student's"
+            )
+        return cls(path, theirs, ours)
+
+    @property
+    def window(self) -> Window:
+        """What the patches of its pool hold."""
+        return window_of(self.student if self.config.frames == 1 else self.config)
+
+    @property
+    def students_channels(self) -> list[int]:
+        """Which channels of those patches the student sees."""
+        if self.config.frames == 1:
+            return list(range(self.student.channels))
+        ranks = self.config.seen_ranks
+        return [0, 1, 2, *(3 + ranks.index(rank) for rank in self.student.seen_ranks)]
+
+
 class TeacherPool:
     """Patches with a teacher's predictions, kept in files below a folder and mapped from there.
 
-    Raises WeightsError for the teacher's file, OptionError where a patch does not suit it, SinkError
-    where the predictions cannot be written.
+    Raises WeightsError for the teacher's file, SinkError where the predictions cannot be written.
     """
 
     def __init__(
         self,
+        teacher: Teacher,
         config: TrainConfig,
         batches: Iterator[tuple[Tensor, Tensor, Tensor]],
         folder: Path,
         seed: int,
         device: torch.device,
     ) -> None:
-        assert config.teacher is not None
+        """``batches`` hold what ``teacher.window`` says."""
         self._seed, self._batch = seed, config.batch
-        path, card = find_weights(config.tier, config.teacher)
-        if config.patch % card.config.multiple:
-            raise OptionError(
-                f"patch {config.patch}: the teacher {path} needs a multiple of {card.config.multiple}"
-            )
         key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
-        key["frames"] = config.network_config.frames
-        told = json.dumps({**key, "teacher": file_sha256(path), "seed": seed}, sort_keys=True)
-        if not isinstance(card.config, NetworkConfig):
-            raise OptionError(
-                f"teacher {path}: is a {card.network} network, which has no branches to learn from; "
-                "name weights of Semi-DRDNet"
-            )
-        theirs, ours = card.config.frames, config.network_config.frames
-        if theirs not in (1, ours):
-            raise OptionError(
-                f"teacher {path}: sees {theirs} frames and the student {ours}; "
-                "name one of as many, or of one frame"
-            )
+        key |= {"frames": teacher.student.frames, "ranks": teacher.student.seen_ranks}
+        told = json.dumps(
+            {**key, "teacher": file_sha256(teacher.path), "seed": seed}, sort_keys=True
+        )
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
-                _predict(load_network(path, card).to(device), batches, folder, config)
+                _predict(teacher, batches, folder, config, device)
                 known.write_text(told)
             except OSError as error:
                 raise SinkError(
@@ -102,20 +150,21 @@ def _tensor(part: npt.NDArray[np.generic]) -> Tensor:
 
 
 def _predict(
-    teacher: ChangeNetwork,
+    teacher: Teacher,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
     folder: Path,
     config: TrainConfig,
+    device: torch.device,
 ) -> None:
     """Fill the pool: all parts under their names only when the last patch is predicted."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.json").unlink(missing_ok=True)
     count = -(-config.teacher_patches // config.batch) * config.batch
-    device = next(teacher.parameters()).device
-    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
+    network = load_network(*find_weights(config.tier, str(teacher.path))).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # undeclared in torch
     parts = {}
     for name, dtype in _PARTS.items():
-        channels = {"rainy": config.network_config.channels, "weight": 1}.get(name, 3)
+        channels = {"rainy": teacher.student.channels, "weight": 1}.get(name, 3)
         shape = (count, channels, config.patch, config.patch)
         parts[name] = np.lib.format.open_memmap(folder / f"{name}.part", "w+", dtype, shape)
     enabled = config.precision != "float32"
@@ -123,9 +172,9 @@ def _predict(
         rainy, background, weight = next(batches)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             seen = rainy if teacher.config.frames > 1 else rainy[:, :3]
-            streaks, detail = teacher(seen.to(device, memory_format=torch.channels_last))
+            streaks, detail = network(seen.to(device, memory_format=torch.channels_last))
         window = slice(first, first + config.batch)
-        parts["rainy"][window] = (rainy * 255).round().short().numpy()
+        parts["rainy"][window] = (rainy[:, teacher.students_channels] * 255).round().short().numpy()
         parts["background"][window] = (background * 255).round().byte().numpy()
         parts["weight"][window] = (weight * 255).round().byte().numpy()
         parts["streaks"][window] = streaks.float().cpu().numpy()

@@ -253,7 +253,6 @@ LIGHT = replace(
     rain_blocks=1,
     coarse_blocks=(2, 2),
     unshuffle=4,
-    frames=7,
-    ranks=(2, 3),
+    ranks=(1, 3, 4),
 )
 TIERS = {"best": BEST, "fast": FAST, "light": LIGHT, "paper": PAPER}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import re
@@ -144,6 +145,7 @@ class CudaDevice:
         """A CUDA graph, which launches hundreds of kernels at once.
 
         The graphs of a stream share their memory: they run one after the other and keep nothing in it.
+        A graph holds addresses alone, so the result keeps the step, and with it weights, buffers and contexts.
         """
         with self.on(stream), torch.inference_mode():
             for _ in range(_WARM_UPS):
@@ -155,8 +157,7 @@ class CudaDevice:
                 graph, pool=self._pool(stream), stream=stream, capture_error_mode="thread_local"
             ):
                 step()
-        replay: Callable[[], None] = graph.replay
-        return replay
+        return functools.partial(_replay, graph, step)
 
     def _pool(self, stream: Any) -> Any:
         if stream not in self._pools:
@@ -166,6 +167,11 @@ class CudaDevice:
     def release(self) -> None:
         """Return torch's unused memory to the GPU."""
         torch.cuda.empty_cache()
+
+
+def _replay(graph: Any, step: Callable[[], None]) -> None:
+    """Queue a graph on the current stream; ``step`` is what it was captured from."""
+    graph.replay()
 
 
 def transfers_per_s(

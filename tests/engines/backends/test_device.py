@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import weakref
 from types import SimpleNamespace
 
@@ -83,28 +84,67 @@ def test_the_context_is_made_as_ffmpeg_wants_it_before_torch_makes_it(monkeypatc
     assert asked == [("flags", 40 + index, 4), ("torch", index)]
 
 
-def test_the_graphs_of_a_stream_share_their_memory(monkeypatch):
-    pools = []
+class Stream:
+    def synchronize(self):
+        pass
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Captures a step on a stream, without CUDA; notes the memory pools of graphs and their replays."""
+    pools, replays = [], []
 
     @contextlib.contextmanager
     def graph(made, *, pool, stream, capture_error_mode):
         pools.append(pool)
         yield
 
-    class Stream:
-        def synchronize(self):
-            pass
-
+    made = SimpleNamespace(replay=lambda: replays.append("replay"))
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     monkeypatch.setattr(CudaDevice, "on", lambda device, stream: contextlib.nullcontext())
     device = object.__new__(CudaDevice)
     device._pools = weakref.WeakKeyDictionary()
+
+    def capture(step, stream):
+        return device.captured(step, stream)
+
+    capture.pools, capture.replays = pools, replays
+    return capture
+
+
+def test_the_graphs_of_a_stream_share_their_memory(captured):
     one, other = Stream(), Stream()
     for stream in (one, one, other):
-        device.captured(lambda: None, stream)
-    assert pools[0] is pools[1] and pools[1] is not pools[2]
+        captured(lambda: None, stream)
+    first, second, third = captured.pools
+    assert first is second and second is not third
+
+
+def test_a_graph_keeps_the_weights_that_it_reads_and_does_not_run_its_step_again(captured):
+    class Weights:
+        used = 0
+
+    weights = Weights()
+    alive = weakref.ref(weights)
+
+    def made(weights):
+        def step():
+            weights.used += 1
+
+        return step
+
+    replay = captured(made(weights), Stream())
+    used = weights.used
+    del weights
+    gc.collect()
+    assert alive() is not None
+    replay()
+    assert captured.replays == ["replay"] and alive().used == used
+    del replay
+    gc.collect()
+    assert alive() is None
 
 
 def test_without_a_driver_the_context_stays_as_it_is_and_a_refusal_is_logged(caplog):

@@ -44,6 +44,17 @@ def test_eight_bits_stay_close_and_leave_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_an_image_with_extreme_values_does_not_coarsen_the_steps_of_all_others():
+    network = randomized(SemiDRDNet(WIDE))
+    usual = pictures(4)
+    narrow = calibrate(network, usual[:3])
+    wide = calibrate(network, [*usual[:3], 100 * usual[3]])
+    spans = [
+        (high - low) / (narrow[name][1] - narrow[name][0]) for name, (low, high) in wide.items()
+    ]
+    assert 1 < max(spans) < 50  # to hold all of the image it would be nearly a hundred
+
+
 def test_values_are_rounded_to_256_steps_of_which_one_is_zero():
     conv = torch.nn.Conv2d(32, 1, 1, bias=False)
     conv.weight.data.fill_(1 / 32)

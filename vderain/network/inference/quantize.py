@@ -1,7 +1,7 @@
 """Eight-bit arithmetic for the convolutions that carry most of a network's cost (post-training, ours in the choice).
 
-Only wide convolutions inside residual blocks are quantised, each between its own input's lowest and highest
-value on calibration images (per tensor) and its weights' largest (per output channel); head, tail, gates
+Only wide convolutions inside residual blocks are quantised, each between the lowest and the highest value that its
+input has in a usual calibration image (per tensor) and its weights' largest (per output channel); head, tail, gates
 and the residual sums stay in float, since dry images lose there first (benchmarks/RESULTS.md). The
 quantisation is written as torch's fake quantisation, which compilers turn into integer arithmetic and torch
 itself computes with the same rounding.
@@ -10,7 +10,7 @@ itself computes with the same rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -22,7 +22,7 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.inference.fold import fold
 
 Scales = Mapping[str, tuple[float, float]]
-"""Name of a convolution in the folded network -> lowest and highest value of its input."""
+"""Name of a convolution in the folded network -> lowest and highest value of its input that are told apart."""
 
 _FEWEST_INPUTS = 32  # narrower convolutions gain little
 
@@ -74,14 +74,17 @@ def quantizable(folded: ChangeNetwork) -> dict[str, nn.Conv2d]:
 
 @torch.inference_mode()
 def calibrate(network: ChangeNetwork, images: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
-    """The range of every such convolution's input over ``images``, each as ``change`` takes it."""
+    """The usual range of every such convolution's input over ``images``, each as ``change`` takes it.
+
+    The lowest values of the images are averaged, and so are the highest: one image with extreme values would
+    make the steps coarse for all others, and most of all for dark ones (benchmarks/RESULTS.md).
+    """
     folded = fold(network)
-    ranges: dict[str, tuple[float, float]] = {}
+    seen: dict[str, list[tuple[float, float]]] = {}
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         low, high = inputs[0].aminmax()
-        before = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(before[0], float(low)), max(before[1], float(high)))
+        seen.setdefault(name, []).append((float(low), float(high)))
 
     hooks = [
         conv.register_forward_pre_hook(partial(note, name))
@@ -91,7 +94,12 @@ def calibrate(network: ChangeNetwork, images: Iterable[Tensor]) -> dict[str, tup
         folded.change(image)
     for hook in hooks:
         hook.remove()
-    return {name: (round(low, 5), round(high, 5)) for name, (low, high) in ranges.items()}
+    sides = {name: tuple(zip(*ranges, strict=True)) for name, ranges in seen.items()}
+    return {name: (_mean(lows), _mean(highs)) for name, (lows, highs) in sides.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 5)
 
 
 def quantize(network: ChangeNetwork, scales: Scales) -> ChangeNetwork:

@@ -84,6 +84,7 @@ ROWS = [
         *(
             "vderain.media.bitstream",
             "vderain.media.frames",
+            "vderain.media.mp4",
             "vderain.media.io",
             "vderain.media.carry",
         ),

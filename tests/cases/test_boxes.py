@@ -6,7 +6,7 @@ import av
 import pytest
 
 from tests.media.synth import payloads, pictures, write
-from vderain.media.io.boxes import Box, places, read_movie, tracks_of
+from vderain.media.mp4.boxes import Box, places, read_movie, tracks_of
 
 
 def movie_of(path):
@@ -247,7 +247,7 @@ def test_data_tracks_with_a_description_of_their_own_lie_next_to_the_output(user
 
 
 def test_a_file_beyond_four_gigabytes_gets_longer_positions(tmp_path):
-    from vderain.media.carry import graft as module
+    from vderain.media.mp4 import graft as module
 
     path = tmp_path / "in.mp4"
     write(path)

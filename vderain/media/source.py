@@ -25,12 +25,12 @@ from vderain.media.frames.untrained import interlaced_refusal, report_interlaced
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
-from vderain.media.io.movies import next_movie
 from vderain.media.io.open import codec_name, input_name, pick_video, seconds
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
+from vderain.media.mp4.movies import next_movie
 from vderain.media.span import Entry, FrameSpan, Span, exact_entry, leave_out_others, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import av
 
 from vderain.errors import SinkError
-from vderain.media.carry.graft import PLAIN_TAGS, Graft, graft
-from vderain.media.carry.leftovers import CROP, SPHERICAL, Leftovers, path_of, summary
 from vderain.media.carry.sidecar import Sidecar
-from vderain.media.io.boxes import Box, BoxError
+from vderain.media.mp4.boxes import Box, BoxError
+from vderain.media.mp4.graft import PLAIN_TAGS, Graft, graft
+from vderain.media.mp4.leftovers import CROP, SPHERICAL, Leftovers, path_of, summary
 
 _FAMILY = ("mp4", "mov")
 

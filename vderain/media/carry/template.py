@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import Any
 
 from vderain.frames import PassedPacket
-from vderain.media.carry.leftovers import Leftovers, read_leftovers
 from vderain.media.carry.trial import SAMPLES, first_packets
 from vderain.media.frames.color import Mastering
 from vderain.media.io.open import can_reopen
 from vderain.media.io.urls import is_url
+from vderain.media.mp4.leftovers import Leftovers, read_leftovers
 
 
 @dataclass(frozen=True, slots=True)

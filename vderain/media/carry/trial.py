@@ -9,8 +9,8 @@ from typing import Any
 
 import av
 
-from vderain.media.io.boxes import ENTRY_HEADER, first_sample_entry
 from vderain.media.io.open import codec_name, open_container
+from vderain.media.mp4.boxes import ENTRY_HEADER, first_sample_entry
 
 SAMPLES = 16  # packets; enough for FFmpeg's parsers to tell MP2 from MP3
 _LOOK_BYTES = 4 << 20  # of a file that are read for them

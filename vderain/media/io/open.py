@@ -16,11 +16,11 @@ from vderain.errors import SourceError
 from vderain.files import refuse_name
 from vderain.interfaces import Track, TrackKind
 from vderain.media.io.formats import STANDARD_STREAM
-from vderain.media.io.movies import next_movie
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
 from vderain.media.io.variants import choose_variant, is_left_out
+from vderain.media.mp4.movies import next_movie
 
 _NETWORK_TIMEOUT_S = 15.0
 # FFmpeg takes text files with some extensions for ANSI art, and draws them.

@@ -13,11 +13,11 @@ from typing import Any
 import av
 
 from vderain.media.carry.languages import same_language
-from vderain.media.carry.leftovers import Leftovers, path_of, read_leftovers
 from vderain.media.carry.timecode import container_timecode
 from vderain.media.frames.color import side_data_of
 from vderain.media.io.formats import portable_metadata
 from vderain.media.io.open import is_container_track, open_container, pick_video
+from vderain.media.mp4.leftovers import Leftovers, path_of, read_leftovers
 
 _CROP = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # Matroska: bottom, top, left, right
 # Side data of frames that belongs to the view and not to the coding, with words for reports.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from vderain.media.io.boxes import BoxError, Place, places, read_movie, sample_entries
+from vderain.media.mp4.boxes import BoxError, Place, places, read_movie, sample_entries
 
 _BEGINNINGS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
-from vderain.media.io.boxes import (
+from vderain.media.mp4.boxes import (
     Box,
     BoxError,
     Place,

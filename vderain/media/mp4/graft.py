@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from vderain.media.carry.leftovers import Leftovers, TrackBoxes
-from vderain.media.io.boxes import (
+from vderain.media.mp4.boxes import (
     Box,
     Place,
     entry_boxes,
@@ -19,6 +18,7 @@ from vderain.media.io.boxes import (
     sample_entries,
     tracks_of,
 )
+from vderain.media.mp4.leftovers import Leftovers, TrackBoxes
 
 _BLOCK = 1 << 22  # bytes that are copied at once
 _CHAPTERS = b"chpl"

@@ -11,6 +11,8 @@ from torch.utils.dlpack import from_dlpack
 
 from vderain.frames import DevicePlanes, Plane, PlaneFormat
 
+_ROW = 256  # samples: rows are multiples of it; NVENC takes none that is no multiple of four bytes
+
 
 def dlpack_device(device: torch.device) -> tuple[int, int]:
     """A device as DLPack names it: its kind and its number."""
@@ -38,8 +40,9 @@ def surface_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device)
     """
     height, width = planes[0].shape
     kind = torch.uint8 if fmt.bit_depth == 8 else torch.int16
-    block = torch.empty((3 * height // 2, width), dtype=kind, device=planes[0].device)
-    luma, chroma = block[:height], block[height:].view(height // 2, width // 2, 2)
+    row = -(-width // _ROW) * _ROW
+    block = torch.empty((3 * height // 2, row), dtype=kind, device=planes[0].device)
+    luma, chroma = block[:height, :width], block[height:, :width].unflatten(1, (width // 2, 2))
     for part, plane in zip((luma, chroma[..., 0], chroma[..., 1]), planes, strict=True):
         if fmt.bit_depth == 8:
             part.copy_(plane)

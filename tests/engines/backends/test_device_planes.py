@@ -62,17 +62,19 @@ def on_device(clip, downloads):
     return replace(clip, planes=placed(clip.planes))
 
 
+@pytest.mark.parametrize("width", [20, 22, 854])
 @pytest.mark.parametrize("bit_depth", [8, 10, 12])
-def test_a_pictures_layout_there_and_back(bit_depth):
-    fmt = make_format("yuv420", 20, 18, bit_depth)
+def test_a_pictures_layout_there_and_back(bit_depth, width):
+    fmt = make_format("yuv420", width, 18, bit_depth)
     planes = make_clip(fmt).planes
     picture = on_device(make_clip(fmt), []).planes
-    assert (picture.luma.shape, picture.chroma.shape) == ((18, 20), (9, 10, 2))
+    assert (picture.luma.shape, picture.chroma.shape) == ((18, width), (9, width // 2, 2))
     assert picture.luma.dtype == (torch.uint8 if bit_depth == 8 else torch.uint16)
-    # NVENC looks for chroma right behind the luma.
-    size = 18 * 20 * picture.luma.element_size()
-    assert picture.chroma.data_ptr() == picture.luma.data_ptr() + size
-    assert picture.luma.is_contiguous() and picture.chroma.is_contiguous()
+    # NVENC looks for chroma right behind the luma, in rows as long, of whole words of four bytes.
+    row, step = picture.luma.stride()
+    bytes_per_row = row * picture.luma.element_size()
+    assert step == 1 and picture.chroma.stride() == (row, 2, 1) and bytes_per_row % 4 == 0
+    assert picture.chroma.data_ptr() == picture.luma.data_ptr() + 18 * bytes_per_row
     again = surface_of(planes_of(picture), fmt, HOST)
     assert len(again) == len(planes) == 3
     for got, want in zip(again, planes, strict=True):

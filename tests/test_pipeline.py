@@ -1,3 +1,4 @@
+import itertools
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -181,6 +182,25 @@ def test_alignment_goes_on_while_an_engine_is_opened(monkeypatch):
     engine, sink = Opening(), ListSink()
     report = derain(ListSource([gray_frame(9, i) for i in range(5)]), engine, sink)
     assert engine.was_ahead and report.frames_out == 5
+
+
+def test_the_engine_is_opened_while_the_first_clip_is_made(monkeypatch):
+    """Making the first clip waits until the engine is being opened."""
+    opening, waited = threading.Event(), []
+
+    class Opening(OffsetEngine):
+        def open(self, fmt):
+            opening.set()
+            return super().open(fmt)
+
+    def slow(items, *rest):
+        first = next(items)
+        waited.append(opening.wait(5))
+        yield from clips(itertools.chain([first], items), *rest)
+
+    monkeypatch.setattr(pipeline, "clips", slow)
+    derain(ListSource([gray_frame(9, i) for i in range(3)]), Opening(), ListSink())
+    assert waited == [True]
 
 
 @pytest.mark.parametrize("aligns", [True, False])

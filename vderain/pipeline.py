@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future as Opening
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from vderain.clips import Item, clips, turned
@@ -72,12 +75,12 @@ def derain(
     aligners = Workers(align_threads(options), stages.clocks["align"])
     encoding = stages.clocks["encode"]
     try:
-        with stages:
+        with closing(work), stages:
             decoded = stages.first("decode", source)
             aligned = stages.then(
                 "align",
                 decoded,
-                lambda items: clips(items, window, lambda: aligns(engine), aligners),
+                lambda items: clips(work.expected(items), window, lambda: aligns(engine), aligners),
             )
             derained = stages.then("derain", aligned, work.derained)
             for item in derained:
@@ -120,13 +123,28 @@ class _Deraining:
         self._strength = strength
         self._on_device = on_device
         self._untouched = untouched
-        self._formats: dict[PlaneFormat, None] = {}
+        self._openings: dict[PlaneFormat, Opening[EngineSpec]] = {}
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="vderain-open")
         self.opening = StageClock()
 
     @property
     def specs(self) -> list[EngineSpec]:
         """Which engine served each format, or did last: a fallback may have followed."""
-        return [self._engine.open(fmt) for fmt in self._formats]
+        return [self._engine.open(fmt) for fmt in self._openings]
+
+    def expected(self, items: Iterator[Item]) -> Generator[Item, None, None]:
+        """``items``; the engine of the first frame is opened while its clip is made.
+
+        Those of other formats wait for their clips: opening one may close another that is still in use.
+        """
+        for item in items:
+            if isinstance(item, Frame) and not self._openings:
+                self._opening(item.format.rotated(item.rotation // 90))
+            yield item
+
+    def close(self) -> None:
+        """Wait for an engine that is being opened."""
+        self._opener.shutdown(cancel_futures=True)
 
     def derained(self, aligned: Iterator[tuple[Item, Clip | None]]) -> Generator[Item, None, None]:
         """Replace the planes of every frame; keeps the order, with up to ``engine.slots`` frames in flight."""
@@ -147,13 +165,20 @@ class _Deraining:
         """The frame without its rain, under computation; None for what passes as it is."""
         if clip is None or not isinstance(item, Frame):
             return None
-        if clip.format not in self._formats:
-            with self._clock.waiting(), self.opening.working():
-                self._engine.open(clip.format)
-            self._formats[clip.format] = None
+        with self._clock.waiting():
+            self._opening(clip.format).result()
         if self._untouched is not None and self._untouched(item):
             return None
         return self._engine.submit(clip, strength=self._strength, on_device=self._on_device)
+
+    def _opening(self, fmt: PlaneFormat) -> Opening[EngineSpec]:
+        if fmt not in self._openings:
+            self._openings[fmt] = self._opener.submit(self._opened, fmt)
+        return self._openings[fmt]
+
+    def _opened(self, fmt: PlaneFormat) -> EngineSpec:
+        with self.opening.working():
+            return self._engine.open(fmt)
 
 
 def _dry(item: Item, computed: Future | None) -> Item:

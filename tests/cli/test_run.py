@@ -155,7 +155,9 @@ def test_options_of_files_are_refused_for_live_cameras(given, tmp_path, monkeypa
 
 def test_run_of_a_camera_is_vderain_live_with_its_defaults(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("vderain.cli.station.derain_camera", lambda *parts: seen.append(parts[:3]))
+    monkeypatch.setattr(
+        "vderain.cli.cameras.station.derain_camera", lambda *parts: seen.append(parts[:3])
+    )
     words = ["rtsp://user:secret@h/a", str(tmp_path / "r"), "http://h/b", "--crf", "30"]
     for command in ("run", "live"):
         assert CliRunner().invoke(cli, [command, *words, "--strength", "0.5"]).exit_code == 0

@@ -14,7 +14,7 @@ from tests.media.synth import STEP, write
 from vderain.batch.jobs import InProcess
 from vderain.batch.options import BatchOptions
 from vderain.batch.run import derain_archive
-from vderain.cli.export import export
+from vderain.cli.training.export import export
 from vderain.network.config import NetworkConfig
 from vderain.options import EncodeOptions, EngineOptions
 from vderain.training.train import Trainer

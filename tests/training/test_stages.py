@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from tests.networks import TINY
 from tests.training.folders import noise, save
-from vderain.cli.export import export
-from vderain.cli.train import train
+from vderain.cli.training.export import export
+from vderain.cli.training.train import train
 from vderain.errors import OptionError, WeightsError
 from vderain.network.card import Card
 from vderain.training.config.stages import load_stages

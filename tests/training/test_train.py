@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from tests.networks import MEDIAN, TINY, randomized
-from vderain.cli.train import train
+from vderain.cli.training.train import train
 from vderain.errors import OptionError, SinkError, SourceError, TrainingError, WeightsError
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet

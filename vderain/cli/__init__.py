@@ -28,6 +28,11 @@ _COMMANDS = {
     "info": "Show what a file holds, and what would be copied.",
     "doctor": "Show versions, CPU features, engines and encoders that work on this machine.",
 }
+# Commands whose module is in a folder -> the folder; the others are next to this file.
+_FOLDERS = {
+    **dict.fromkeys(("live", "serve"), "cameras"),
+    **dict.fromkeys(("train", "adapt", "export", "evaluate"), "training"),
+}
 _WITH_TORCH = ("torch", "safetensors")  # what the extra [train] installs
 INTERRUPTED = 130  # the shell's code for a command ended by Ctrl-C
 
@@ -41,7 +46,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"vderain.cli.{cmd_name}")
+        folder = f".{_FOLDERS[cmd_name]}" if cmd_name in _FOLDERS else ""
+        module = importlib.import_module(f"vderain.cli{folder}.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 
 from vderain.api import derain_file
-from vderain.cli.live import FOR_FILES
+from vderain.cli.cameras.live import FOR_FILES
 from vderain.cli.options import REPORT, OptionsCommand, given, options_of, pick
 from vderain.cli.terminal import one_line
 from vderain.cli.wording import as_flags, flag_of
@@ -90,7 +90,7 @@ def _run_live(
     rainy: str, dry: tuple[str, ...], report: Path | None, quiet: bool, values: dict[str, Any]
 ) -> None:
     """Derain a camera with the defaults of ``vderain live``; ends the process."""
-    from vderain.cli.station import Reporting, derain_camera
+    from vderain.cli.cameras.station import Reporting, derain_camera
     from vderain.live.station import CameraPlan
 
     for name in FOR_FILES:

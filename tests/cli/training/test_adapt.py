@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tests.training.folders import save
 from tests.training.rainy_clips import save_unchanging, scene, with_rain, write_frames
 from vderain.cli import main
-from vderain.cli.adapt import adapt
+from vderain.cli.training.adapt import adapt
 from vderain.errors import OptionError, SinkError, SourceError, VderainError, WeightsError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from tests.networks import TINY
 from tests.training.folders import noise, save, write_clip
 from vderain.api import Derainer
-from vderain.cli.export import export
-from vderain.cli.train import train
+from vderain.cli.training.export import export
+from vderain.cli.training.train import train
 from vderain.errors import OptionError, SourceError, WeightsError
 from vderain.options import EngineOptions
 from vderain.training.checkpoint import load_checkpoint
@@ -182,7 +182,7 @@ def test_a_stopped_run_says_what_is_kept(tmp_path, monkeypatch, every, kept):
         if progress.step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("vderain.cli.train._StepBar.update", stop)
+    monkeypatch.setattr("vderain.cli.training.train._StepBar.update", stop)
     given = ("--clean", tmp_path / "clean", "--run", tmp_path / "run", *SMALL, "--steps", "4")
     result = CliRunner().invoke(
         train, ["paper", *map(str, given), "--set", f"checkpoint_every={every}"]

@@ -67,7 +67,7 @@ def live(
     vderain live --url-env CAMERA recordings/        # CAMERA holds rtsp://user:password@camera/stream
     vderain live clip.mp4 recordings/                # try it without a camera
     """
-    from vderain.cli.station import Reporting, derain_camera
+    from vderain.cli.cameras.station import Reporting, derain_camera
     from vderain.live.config import address_in
     from vderain.live.station import CameraPlan
 

@@ -66,7 +66,7 @@ def serve(
     vderain serve rtsp://camera/stream
     vderain serve cameras.toml --port 8080
     """
-    from vderain.cli.station import Reporting, finish, open_page, run_station
+    from vderain.cli.cameras.station import Reporting, finish, open_page, run_station
     from vderain.live.config import ServeConfig, address_in, camera_name, read_config
     from vderain.live.logs import log_to_stderr
     from vderain.live.station import CameraPlan, Station

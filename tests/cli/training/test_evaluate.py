@@ -13,7 +13,7 @@ from tests.training.evaluation.test_evaluate import (
     save_pairs,
 )
 from tests.training.rainy_clips import save_unchanging, scene, with_rain, write_frames
-from vderain.cli.evaluate import evaluate
+from vderain.cli.training.evaluate import evaluate
 from vderain.errors import VderainError
 
 

@@ -1,0 +1,1 @@
+"""Commands that make weights, and score them."""

@@ -12,7 +12,14 @@ from typing import Any, overload
 from vderain.errors import OptionError, SourceError
 from vderain.training.data.cache import ImageCache
 from vderain.training.data.images import CLIPS, IMAGES, ClipFrame
-from vderain.training.data.layouts import LAYOUTS, Found, PairFile, Role, Source, find_samples
+from vderain.training.data.layouts.readers import (
+    LAYOUTS,
+    Found,
+    PairFile,
+    Role,
+    Source,
+    find_samples,
+)
 from vderain.training.data.segments import Kind, Segment, SegmentStore
 from vderain.training.rain.render import Image
 

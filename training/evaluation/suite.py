@@ -19,7 +19,7 @@ from vderain.training.data.images import (
     natural,
     read_reference,
 )
-from vderain.training.data.layouts import LAYOUTS, Source, find_samples
+from vderain.training.data.layouts.readers import LAYOUTS, Source, find_samples
 from vderain.training.rain.render import Image
 
 Kind = Literal["pairs", "video", "clean"]  # scored image by image

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from vderain.errors import OptionError, SourceError
-from vderain.training.data import naming
 from vderain.training.data.folders import files_below, find_clips, folders_for_tests
 from vderain.training.data.images import (
     CLIPS,
@@ -31,7 +30,8 @@ from vderain.training.data.images import (
     half_of,
     read_image,
 )
-from vderain.training.data.naming import Key, Side
+from vderain.training.data.layouts import naming
+from vderain.training.data.layouts.naming import Key, Side
 
 _CHARTS = 160
 # And neither train nor norain.

@@ -12,14 +12,9 @@ from typing import Any, overload
 from vderain.errors import OptionError, SourceError
 from vderain.training.data.cache import ImageCache
 from vderain.training.data.images import CLIPS, IMAGES, ClipFrame
-from vderain.training.data.layouts.readers import (
-    LAYOUTS,
-    Found,
-    PairFile,
-    Role,
-    Source,
-    find_samples,
-)
+from vderain.training.data.layouts.find import Found, find_samples
+from vderain.training.data.layouts.readers import LAYOUTS, PairFile, Role
+from vderain.training.data.layouts.source import Source
 from vderain.training.data.segments import Kind, Segment, SegmentStore
 from vderain.training.rain.render import Image
 

@@ -19,7 +19,9 @@ from vderain.training.data.images import (
     natural,
     read_reference,
 )
-from vderain.training.data.layouts.readers import LAYOUTS, Source, find_samples
+from vderain.training.data.layouts.find import find_samples
+from vderain.training.data.layouts.readers import LAYOUTS
+from vderain.training.data.layouts.source import Source
 from vderain.training.rain.render import Image
 
 Kind = Literal["pairs", "video", "clean"]  # scored image by image

@@ -20,7 +20,7 @@ from vderain.training.config.nlcl import NlclTrainConfig
 from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.data.cache import ImageCache
 from vderain.training.data.images import ClipFile, read_window
-from vderain.training.data.layouts.readers import find_samples
+from vderain.training.data.layouts.find import find_samples
 from vderain.training.data.patches import Batch, PairedBatch, PatchSampler, UnpairedSampler
 from vderain.training.data.sources import Samples, Source, load_sources
 from vderain.training.data.stacks import window_of

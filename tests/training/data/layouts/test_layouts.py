@@ -2,7 +2,9 @@ import pytest
 
 from tests.training.folders import level, noise, save, write_clip
 from vderain.errors import OptionError, SourceError
-from vderain.training.data.layouts.readers import LAYOUTS, Source, find_samples
+from vderain.training.data.layouts.find import find_samples
+from vderain.training.data.layouts.readers import LAYOUTS
+from vderain.training.data.layouts.source import Source
 
 CITY = "ulm_000001_000019_leftImg8bit"
 RAIN = "_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1"

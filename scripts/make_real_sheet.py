@@ -1,43 +1,61 @@
-"""Rainy images of any folder, each beside its derained one: for looking at, since real rain has no ground truth.
+"""Real rain before and after, for looking at: one row for each clip or image of a folder.
 
-python scripts/make_real_sheet.py DIR -o sheet.png [--weights W] [--weights OTHER] [--count 12]
+python scripts/make_real_sheet.py DIR -o sheet.png [--weights W] [--weights OTHER] [--count 12] [--zoom 2]
+
+The columns are the frame, of clips the plain median of five frames, and the frame derained with each of the weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
 
-from vderain import Derainer, EngineOptions
-from vderain.training.data.sources import Source, open_source_folder
+from vderain.network.base import ChangeNetwork
+from vderain.training.data.folders import files_below, find_clips
+from vderain.training.data.images import IMAGES, frames_by_opencv, read_image
+from vderain.training.evaluation.clips.windows import temporal_median
+from vderain.training.evaluation.predict import derain_image, derain_middle
 from vderain.training.rain.render import Image
+from vderain.weights import find_weights, load_network
 
-TILE = (480, 320)
+TILE_PX = (480, 320)  # width, height
+FIRST, AROUND = (
+    30,
+    8,
+)  # of the frames read the first one, and how many lie on each side of the one shown
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--weights", multiple=True, help="A weights file [default: the shipped ones].")
-@click.option("--count", default=8, show_default=True, help="Images, spread over the folder.")
+@click.option("--count", default=8, show_default=True, help="Rows, spread over the folder.")
 @click.option("--zoom", default=1.0, show_default=True, help="Show the middle 1/zoom of each.")
 def main(folder: Path, output: Path, weights: tuple[str, ...], count: int, zoom: float) -> None:
-    """One row for each image: rainy, then derained with each of the weights."""
-    reader = "rainy_clips" if any(folder.glob("*.mp4")) else "real"
-    samples = open_source_folder(folder.name, Source(reader=reader, frames=count), folder)
-    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    rainy = [
-        sample.rainy for sample in (samples[int(i)] for i in chosen) if sample.rainy is not None
-    ]
-    columns = [rainy]
-    for each in weights or (None,):
-        with Derainer(EngineOptions(weights=each)) as derainer:
-            columns.append([derainer(image) for image in rainy])
-    rows = [np.hstack([tile(p, zoom) for p in row]) for row in zip(*columns, strict=True)]
+    """Write the sheet."""
+    networks = [load_network(*find_weights("fast", each)) for each in weights or (None,)]
+    found = find_clips(folder) or [path for path, _ in files_below(folder, IMAGES)]
+    chosen = np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)
+    rows = [np.hstack([tile(p, zoom) for p in cells(found[i], networks)]) for i in chosen]
     cv2.imwrite(str(output), np.vstack(rows)[..., ::-1])
+
+
+def cells(path: Path, networks: list[ChangeNetwork]) -> Iterator[Image]:
+    """The images of a row."""
+    if path.suffix.lower() in IMAGES:
+        image = read_image(path)
+        yield image
+        yield from (derain_image(network, image) for network in networks)
+        return
+    frames = list(islice(frames_by_opencv(path), FIRST, FIRST + 2 * AROUND + 1))
+    yield frames[AROUND]
+    yield temporal_median(frames[AROUND - 2 : AROUND + 3]).astype(np.uint8)
+    yield from (derain_middle(network, frames) for network in networks)
 
 
 def tile(image: Image, zoom: float) -> Image:
@@ -46,7 +64,7 @@ def tile(image: Image, zoom: float) -> Image:
     h, w = int(height / zoom), int(width / zoom)
     top, left = (height - h) // 2, (width - w) // 2
     part = image[top : top + h, left : left + w]
-    return np.asarray(cv2.resize(part, TILE, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(part, TILE_PX, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from types import SimpleNamespace
 
+from vderain.media import encoding
+from vderain.media import source as source_module
 from vderain.media.frames import color
 from vderain.media.frames.decoding import Decoder
 from vderain.media.frames.planes import Scaler
+from vderain.media.io.open import open_container
 
 NAMES = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
 
@@ -52,3 +55,15 @@ def decode_on_gpu(monkeypatch):
     monkeypatch.setattr(Decoder, "decode", on_gpu)
     monkeypatch.setattr(Scaler, "convert", from_gpu)
     monkeypatch.setattr(color, "_read_side_data", lambda picture: list(picture.side_data))
+
+
+def stay_on_gpu(monkeypatch):
+    """Decoder and encoder of a GPU: pictures lie there, and x264 takes them as NVENC would."""
+    decode_on_gpu(monkeypatch)
+    monkeypatch.setattr(encoding.Encoding, "takes_device_planes", True)
+
+    def opened(decoder, path, pipe, **options):
+        return open_container(path), ""
+
+    monkeypatch.setattr(source_module, "open_for", opened)
+    monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")

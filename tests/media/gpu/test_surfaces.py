@@ -1,5 +1,6 @@
 """A video whose pictures never leave the GPU, with the CPU in its place; and what is told where they do."""
 
+import functools
 import inspect
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
-from tests.media.gpu_picture import decode_on_gpu
+from tests.media.gpu_picture import decode_on_gpu, stay_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import TEMPORAL
 from vderain.clips import Window
@@ -22,11 +23,9 @@ from vderain.frames import DevicePlanes, Frame, PlaneFormat
 from vderain.machine import has_nvidia_gpu
 from vderain.media import encoding as encoding_module
 from vderain.media import open_sink, open_source
-from vderain.media import source as source_module
 from vderain.media.frames.planes import Scaler
 from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS, why_closed
-from vderain.media.io.open import open_container
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.pipeline import derain
 from vderain.weights import find_weights
@@ -37,19 +36,7 @@ RUN = RunOptions(strength=0.9, decoder="nvdec")
 
 @pytest.fixture
 def stay(monkeypatch):
-    """Decoder and encoder of a GPU: pictures lie there, and x264 takes them as NVENC would."""
-
-    def on():
-        decode_on_gpu(monkeypatch)
-        monkeypatch.setattr(encoding_module.Encoding, "takes_device_planes", True)
-
-        def opened(decoder, path, pipe, **options):
-            return open_container(path), ""
-
-        monkeypatch.setattr(source_module, "open_for", opened)
-        monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")
-
-    return on
+    return functools.partial(stay_on_gpu, monkeypatch)
 
 
 class OneEngine:

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from contextlib import closing
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
+from tests.engines import host_device
 from tests.engines.conftest import write_weights
 from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
@@ -350,6 +352,28 @@ def test_an_engine_that_tensorrt_refuses_is_built_again(stand_in, cache_folder):
     with closing(stand_in().open(FMT)) as engine:
         assert engine.open(FMT).notes == ()
     assert len(PROGRAMS) == 1
+
+
+def test_frames_go_to_no_other_runtime_where_tensorrts_own_refuses(
+    stand_in, cache_folder, monkeypatch
+):
+    """Torch-TensorRT's own module takes no samples of 8 bits."""
+    asked = []
+
+    class TorchTensorRTModule:
+        def __init__(self, *arguments, **named):
+            asked.append(named)
+
+        def __call__(self, *samples):
+            raise RuntimeError(f"unsupported input: {samples[0].dtype}")
+
+    runtime = types.ModuleType("torch_tensorrt.dynamo.runtime")
+    runtime.TorchTensorRTModule = TorchTensorRTModule
+    monkeypatch.setitem(sys.modules, runtime.__name__, runtime)
+    monkeypatch.setattr(host_device.Context, "execute_async_v3", lambda context, stream: False)
+    with pytest.raises(EngineLoadError, match="TensorRT could not queue the network"):
+        stand_in().open(FMT)
+    assert asked == []
 
 
 def cuda(path, device, **options):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +113,7 @@ class OpenVinoBackend:
         engine = self.open(fmt)
         precision = engine.open(fmt).precision
         engine.close()
-        build = functools.partial(self._build, fmt, precision)
+        build = functools.partial(self._build, fmt, precision, [])
         blob = self._cache.fetch(self._key(fmt, precision), build, []).blob
         request = self._compiled(fmt, precision, blob, {"PERF_COUNT": True}).create_infer_request()
         rng = np.random.default_rng(0)
@@ -122,10 +124,15 @@ class OpenVinoBackend:
     def _load(
         self, fmt: PlaneFormat, precision: str, notes: list[str]
     ) -> tuple[Engine, CheckResult]:
-        build = functools.partial(self._build, fmt, precision)
+        early: list[Future[Any]] = []
+        build = functools.partial(self._build, fmt, precision, early)
         if self._device == "CPU":
             self._require_room(fmt, 2 if precision in ("bfloat16", "float16") else 4)
-        make = functools.partial(self._engine, fmt, precision)
+
+        def make(blob: bytes, notes: list[str]) -> Engine:
+            compiled = early.pop() if early else None
+            return self._engine(fmt, precision, blob, notes, compiled)
+
         return load_cached(self._cache, self._key(fmt, precision), build, make, notes)
 
     def _require_room(self, fmt: PlaneFormat, itemsize: int) -> None:
@@ -154,28 +161,35 @@ class OpenVinoBackend:
     def _calibration(self) -> tuple[tuple[str, float, float], ...]:
         return tuple((name, *limits) for name, limits in sorted(self._card.int8.items()))
 
-    def _build(self, fmt: PlaneFormat, precision: str) -> Built:
-        """Make and check the graph for a kind of planes."""
+    def _build(self, fmt: PlaneFormat, precision: str, early: list[Future[Any]]) -> Built:
+        """Make and check the graph for a kind of planes.
+
+        What is compared is compiled at once, and with it the model for ``fmt``, which ``early`` gets.
+        """
         check_fmt = self._check_format(fmt)
-        try:
-            # The check runs the graph as it is read back from its file.
-            blob = pack(self._ov, self._model(self._any_size(fmt), precision))
-            engine = self._engine(check_fmt, precision, blob, [])
-        except VderainError:
-            raise
-        except Exception as error:  # exporter, converter and compiler share no class of errors
-            raise EngineBuildError(
-                f"openvino cannot build the network for {fmt}: {first_line(error)}"
-            ) from error
-        reference = self._reference(check_fmt)
-        try:
-            flop = frame_flop(self._card.config, check_fmt)
-            bar_db = INT8_AGREEMENT_DB if precision == "int8" else AGREEMENT_DB
-            check = check_engine(engine, reference, check_fmt, flop=flop, bar_db=bar_db)
-        finally:
-            reference.close()
-            engine.close()
+        with ThreadPoolExecutor(2, thread_name_prefix="vderain-compile") as threads:
+            try:
+                # The check runs the graph as it is read back from its file.
+                blob = pack(self._ov, self._model(self._any_size(fmt), precision))
+                referring = threads.submit(self._reference, check_fmt)
+                early.append(threads.submit(self._compiled, fmt, precision, blob, {}))
+                engine = self._engine(check_fmt, precision, blob, [])
+            except VderainError:
+                raise
+            except Exception as error:  # exporter, converter and compiler share no class of errors
+                raise EngineBuildError(
+                    f"openvino cannot build the network for {fmt}: {first_line(error)}"
+                ) from error
+            with closing(engine), closing(referring.result()) as reference:
+                check = self._compared(engine, reference, check_fmt, precision)
         return Built(blob, check.to_dict())
+
+    def _compared(
+        self, engine: Engine, reference: Engine, fmt: PlaneFormat, precision: str
+    ) -> CheckResult:
+        flop = frame_flop(self._card.config, fmt)
+        bar_db = INT8_AGREEMENT_DB if precision == "int8" else AGREEMENT_DB
+        return check_engine(engine, reference, fmt, flop=flop, bar_db=bar_db)
 
     def _model(self, fmt: PlaneFormat, precision: str) -> Any:
         """The network between planes of any size: from the file of graphs, else traced with torch."""
@@ -247,15 +261,20 @@ class OpenVinoBackend:
         return {**self._settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
     def _engine(
-        self, fmt: PlaneFormat, precision: str, blob: bytes, notes: list[str]
+        self,
+        fmt: PlaneFormat,
+        precision: str,
+        blob: bytes,
+        notes: list[str],
+        early: Future[Any] | None = None,
     ) -> SlotEngine[_RequestSlot]:
-        """An engine for one size, from the bytes that ``_pack`` made of the network."""
+        """An engine for one size, from the bytes that ``pack`` made of the network, or compiled of them ``early``."""
         device = f"{self._device} ({self._device_name})"
         spec = spec_from_card(
             self._card, "openvino", precision, device, tuple(dict.fromkeys(notes))
         )
         try:
-            compiled = self._compiled(fmt, precision, blob, {})
+            compiled = early.result() if early else self._compiled(fmt, precision, blob, {})
             slots = [
                 _RequestSlot(compiled.create_infer_request(), fmt.plane_shapes)
                 for _ in range(self._slots)

@@ -4,6 +4,7 @@ import lzma
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.networks import MEDIAN, TEMPORAL, TINY_NLCL
 from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.graphs import export
 from vderain.engines.graphs.archive import graph_path, graphs_state, read_graphs, write_graphs
+from vderain.engines.graphs.reference import CHECKED_PX
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, WeightsError
 from vderain.network.card import Card
@@ -102,6 +104,22 @@ class TestOneNetwork:
         with pytest.raises(EngineBuildError, match="fails the self-check"):
             backend(mine, tmp_path).open(make_format("yuv420", 44, 36))
 
+    def test_the_model_of_the_run_is_compiled_while_a_small_one_is_checked(
+        self, mine, tmp_path, monkeypatch
+    ):
+        compiled, sizes, begun = OpenVinoBackend._compiled, [], threading.Event()
+
+        def watched(self, fmt, *rest):
+            sizes.append((fmt.width, fmt.height))
+            if sizes[-1] == (44, 36):
+                begun.set()
+            assert begun.wait(20)
+            return compiled(self, fmt, *rest)
+
+        monkeypatch.setattr(OpenVinoBackend, "_compiled", watched)
+        backend(mine, tmp_path).open(make_format("yuv420", 44, 36)).close()
+        assert sorted(sizes) == [(44, 36), CHECKED_PX]
+
     def test_graphs_of_other_weights_are_not_used(self, mine, tmp_path, no_torch):
         write_weights(mine, seed=1)
         with pytest.raises(EngineBuildError, match=r"mine\.openvino was made of other weights"):
@@ -141,6 +159,7 @@ class TestOneNetwork:
     def test_a_process_without_torch_derains(self, mine, tmp_path):
         code = f"""
 import sys
+import threading
 sys.modules["torch"] = sys.modules["safetensors"] = None
 import numpy as np
 import vderain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -16,13 +15,13 @@ import torch
 from vderain.errors import SourceError, TrainingError
 from vderain.metrics import mean_psnr, psnr
 from vderain.network.base import ChangeNetwork
+from vderain.training.adapt.dry import Derain, read_dry, shows_rain
 from vderain.training.adapt.objective import AdaptObjective
 from vderain.training.adapt.retention import OtherRain, probe, shipped_images
 from vderain.training.adapt.samples import DryPool, Lesson, LessonSampler
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.config.adapt import AdaptConfig
 from vderain.training.data.augment import draw_chart
-from vderain.training.data.folders import find_clips
 from vderain.training.data.footage import Footage, Piece, read_footage, read_frames, read_lessons
 from vderain.training.data.stacks import window_of
 from vderain.training.evaluation.noreference import RealScores, score_result
@@ -33,11 +32,6 @@ from vderain.training.rain.temporal import View
 from vderain.training.train import Trainer
 from vderain.weights import find_weights, load_network
 
-_log = logging.getLogger(__name__)
-
-_LEAST_LIGHT = 0.15  # code values that rain adds on average, below which footage counts as dry
-_BEYOND_NOISE = 3.0  # standard deviations of noise, below which a difference is ignored
-_MORE_LIGHT = 2.0  # brightness gained against lost: motion does both, rain the first
 _LEAST_GAIN_DB = 0.05  # on the validation split, between evaluations
 _WORTH_DB = 0.2  # from which adapted weights are kept: the best of many evaluations flatters
 _DRY_FLOOR_DB = 40.0  # of dry images with what the weights make of them
@@ -47,8 +41,6 @@ _OTHER_IMAGES = 300
 _OTHER_LOSS_DB = 0.2  # of rendered rain against its ground truth, that may be forgotten
 _KEPT_DRY_SHARE = 0.2  # of the samples whose predictions are kept
 _PROBED = 4  # one of so many images of anything is kept to ask what was forgotten
-
-Derain = Callable[[Sequence[Image]], Sequence[Image]]  # consecutive frames -> these without rain
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +107,7 @@ class Adaptation:
                 footage.validation, read_lessons(footage.validation, derain), strict=True
             )
         ]
-        own = self._dry_frames(derain, on_note)
+        own = read_dry([Path(one) for one in config.dry], derain, config.seed, on_note)
         other = shipped_images()
         if config.replay:
             other += read_frames([Path(one) for one in config.replay], _OTHER_IMAGES)
@@ -172,24 +164,6 @@ class Adaptation:
             seed=self.config.seed,
             dry_share=dry_share,
         )
-
-    def _dry_frames(self, derain: Derain, on_note: Callable[[str], None]) -> list[Image]:
-        """Frames of the user's dry footage; clips among it must not show rain, as far as vderain can tell."""
-        if not self.config.dry:
-            return []
-        paths = [Path(one) for one in self.config.dry]
-        for path in paths:
-            if not path.exists():
-                raise SourceError(f"{path}: there is no such dry file or folder")
-            for clip in [path] if path.is_file() else find_clips(path, tests=True):
-                try:
-                    some = read_footage([clip], 6, self.config.seed)
-                except SourceError:  # an image, or a clip too short or too still
-                    on_note(f"{clip}: cannot tell whether it rains there; it counts as dry")
-                    continue
-                if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
-                    raise SourceError(f"{clip}: shows rain; dry footage must show none")
-        return read_frames(paths, 60)
 
     def train(self, on_step: Callable[[Any], None], on_look: Callable[[Look], None]) -> None:
         """Run until the validation split stops gaining, or steps or minutes end. Resumes a run that was stopped."""
@@ -378,28 +352,3 @@ class Adaptation:
         if verdict.adapted:
             card = replace(card, int8={})  # measured on other weights
         write_weights(network, weights, card)
-
-
-def shows_rain(views: Sequence[View]) -> bool:
-    """Whether frames are brighter, not darker, than their target: rain brightens, motion does both.
-
-    Measured against the plain median: the targets are a little darker than dry frames where detail moves.
-    """
-    light, loss, excess = 0.0, 0.0, 0.0
-    for seen in views:
-        if not seen.valid.any():
-            continue
-        frame = seen.frame.astype(np.float32)
-        difference = (frame - seen.target())[seen.valid]
-        light += float(np.maximum(difference, 0).mean()) / len(views)
-        loss += float(np.maximum(-difference, 0).mean()) / len(views)
-        beyond = (frame - seen.plain)[seen.valid].mean(1)
-        beyond[np.abs(beyond) < _BEYOND_NOISE * seen.noise] = 0
-        excess += float(beyond.mean()) / len(views)
-    _log.info(
-        "rain adds %.3f code values, other changes remove %.3f; beyond noise it adds %.3f more than they remove",
-        light,
-        loss,
-        excess,
-    )
-    return excess > _LEAST_LIGHT and light > _MORE_LIGHT * loss

@@ -1,4 +1,3 @@
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,9 +12,8 @@ from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
 from vderain.training.adapt import run
 from vderain.training.adapt.page import write_page
-from vderain.training.adapt.run import Adaptation, Look, shows_rain
+from vderain.training.adapt.run import Adaptation, Look
 from vderain.training.config.adapt import adapt_config
-from vderain.training.data.footage import read_footage, read_lessons
 from vderain.training.evaluation.predict import derain_stack
 from vderain.weights import find_weights, load_network, save_network
 
@@ -266,21 +264,6 @@ def test_the_page_shows_images_curves_and_the_verdict(tmp_path, clip, weights):
     assert "Other rain" in page and "What it costs elsewhere" in page
     images = list((tmp_path / "run" / "images").iterdir())
     assert images and all(f"images/{one.name}" in page for one in images)
-
-
-def test_fine_detail_that_moves_is_no_rain(tmp_path):
-    """By fractions of a pixel, so that what is aligned is softer than the frame it is compared with."""
-    grain = np.random.default_rng(3).random((120, 220, 3), np.float32)
-    wide = np.clip(90 + 240 * (cv2.GaussianBlur(grain, (0, 0), 0.9) - 0.5), 0, 255)
-    frames = [
-        cv2.warpAffine(wide, np.float32([[1, 0, -0.7 * i], [0, 1, -0.3 * i]]), (128, 96))
-        for i in range(30)
-    ]
-    dry = write_frames(tmp_path / "dry", [frame.astype(np.uint8) for frame in frames])
-    pieces = read_footage([dry], 4).learnt
-    views = [seen for seen, _ in read_lessons(pieces, lambda frames: frames)]
-    assert np.mean([seen.valid.mean() for seen in views]) > 0.3
-    assert not shows_rain(views)
 
 
 @pytest.mark.parametrize("setting", ["compiled=true", "workers=2", "cache_mb=9", "network={a=1}"])

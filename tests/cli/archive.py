@@ -1,0 +1,23 @@
+"""Archives of short clips, and the command that derains them."""
+
+import subprocess
+import sys
+
+from tests.batch.conftest import CLOSED
+from tests.media.synth import STEP, write
+
+FAST = ("--preset", "ultrafast", "--segment", "1")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "vderain", "batch", *map(str, arguments)]
+
+
+def batch(*arguments, **settings):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, **settings)
+
+
+def clip(path, frames=25, **changes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pts = tuple(range(0, frames * STEP, STEP))
+    return write(path, pts=pts, options=CLOSED, **changes)

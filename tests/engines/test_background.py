@@ -1,11 +1,16 @@
 """A builder in a process of its own: what it says never stops it."""
 
+import os
+import signal
 import sys
+import time
 
 import pytest
 
+from tests.engines.conftest import write_weights
 from tests.engines.test_contract import make_format
 from tests.live.fakes import until
+from vderain.engines import background
 from vderain.engines.background import ProcessBuild
 from vderain.options import EngineOptions
 
@@ -50,3 +55,35 @@ def test_a_builder_that_dies_without_a_word_is_told_by_its_code(build):
     running = build("exit 7")
     assert until(lambda: running.outcome() is not None)
     assert running.outcome() == "its builder ended with code 7"
+
+
+def test_a_builder_of_its_own_puts_the_engine_into_the_cache(tmp_path, cache_folder):
+    path = write_weights(tmp_path / "own.safetensors")
+    options = EngineOptions(weights=str(path), precision="float32")
+    build = ProcessBuild("openvino", options, FMT)
+    until = time.monotonic() + 120
+    while build.outcome() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    assert build.outcome() == ""
+    build.close()
+    assert len(list(cache_folder.glob("*.bin"))) == 1
+
+
+def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(
+    weights, cache_folder, monkeypatch
+):
+    build = ProcessBuild("openvino", EngineOptions(weights="nowhere.safetensors"), FMT)
+    until = time.monotonic() + 60
+    while build.outcome() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "no such weights file" in build.outcome()
+    build.close()
+    monkeypatch.setattr(background, "_PATIENCE_S", 0.2)
+    running = ProcessBuild("openvino", EngineOptions(weights=str(weights)), FMT)
+    os.kill(running._process.pid, signal.SIGSTOP)  # so that it hears of nothing but SIGKILL
+    _, status = os.waitpid(running._process.pid, os.WUNTRACED)  # or SIGTERM might come first
+    assert os.WIFSTOPPED(status)
+    running.close()
+    assert running._process.returncode == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(running._process.pid, 0)

@@ -1,40 +1,30 @@
 """An engine that fails in the middle of a run, one that is built beside it, and what the report says of both."""
 
-import inspect
-import os
-import signal
 import subprocess
 import sys
-import time
-import types
 from contextlib import closing
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from tests.engines import host_device
 from tests.engines.conftest import write_weights
 from tests.engines.fake_device import FakeDevice
-from tests.engines.host_device import PROGRAMS, HostDevice, install_tensorrt
+from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
 from tests.fakes import GRAY, ListSink, ListSource, OffsetEngine, gray_frame
 from tests.media.synth import write
 from tests.networks import TEMPORAL
 from vderain.clips import clips
-from vderain.engines import background, registry
+from vderain.engines import registry
 from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.tensorrt import TensorRtBackend
-from vderain.engines.background import ProcessBuild
 from vderain.engines.pool import EnginePool
-from vderain.engines.store.cache import EngineCache
-from vderain.errors import EngineBuildError, EngineFailedError, EngineLoadError
+from vderain.errors import EngineFailedError, EngineLoadError
 from vderain.frames import Frame
 from vderain.interfaces import EngineSpec
-from vderain.network.planes import PackedNetwork
 from vderain.options import EngineOptions
 from vderain.pipeline import derain
-from vderain.weights import find_weights
 
 FMT = make_format("gray", 6, 4)
 OPTIONS = EngineOptions()
@@ -249,186 +239,12 @@ def test_wait_engine_builds_first(weights, cache_folder, monkeypatch):
     assert offering.opened == ["tensorrt"]
 
 
-def test_a_builder_of_its_own_puts_the_engine_into_the_cache(tmp_path, cache_folder):
-    path = write_weights(tmp_path / "own.safetensors")
-    options = EngineOptions(weights=str(path), precision="float32")
-    build = ProcessBuild("openvino", options, FMT)
-    until = time.monotonic() + 120
-    while build.outcome() is None and time.monotonic() < until:
-        time.sleep(0.1)
-    assert build.outcome() == ""
-    build.close()
-    assert len(list(cache_folder.glob("*.bin"))) == 1
-
-
-def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(
-    weights, cache_folder, monkeypatch
-):
-    build = ProcessBuild("openvino", EngineOptions(weights="nowhere.safetensors"), FMT)
-    until = time.monotonic() + 60
-    while build.outcome() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    assert "no such weights file" in build.outcome()
-    build.close()
-    monkeypatch.setattr(background, "_PATIENCE_S", 0.2)
-    running = ProcessBuild("openvino", EngineOptions(weights=str(weights)), FMT)
-    os.kill(running._process.pid, signal.SIGSTOP)  # so that it hears of nothing but SIGKILL
-    _, status = os.waitpid(running._process.pid, os.WUNTRACED)  # or SIGTERM might come first
-    assert os.WIFSTOPPED(status)
-    running.close()
-    assert running._process.returncode == -signal.SIGKILL
-    with pytest.raises(ProcessLookupError):
-        os.kill(running._process.pid, 0)
-
-
-@pytest.fixture
-def stand_in(weights, monkeypatch, cache_folder):
-    """Makes a tensorrt backend on a stand-in for the GPU."""
-    install_tensorrt(monkeypatch)
-
-    def make(device=None, path=weights, **options):
-        found = find_weights("fast", str(path))
-        settings = {
-            key: options.pop(key) for key in ("slots", "precision", "device") if key in options
-        }
-        return TensorRtBackend(
-            *found,
-            EngineOptions(**settings),
-            EngineCache(),
-            device=device or HostDevice(),
-            **options,
-        )
-
-    return make
-
-
-def test_a_gpu_with_little_memory_takes_fewer_frames_at_once(stand_in):
-    with closing(stand_in(HostDevice(room=1)).open(FMT)) as engine:
-        assert engine.slots == 1
-        notes = engine.open(FMT).notes
-    assert notes == (f"the GPU has room for 1 of 3 frames of {FMT} at once",)
-    with pytest.raises(EngineLoadError, match="no room for a frame"):
-        stand_in(HostDevice(room=0)).open(FMT)
-
-
-def test_an_engine_in_another_precision_is_not_taken_for_half(stand_in, monkeypatch):
-    from vderain.engines.backends import tensorrt
-
-    make = tensorrt.device_graph
-    monkeypatch.setattr(
-        tensorrt, "device_graph", lambda network, fmt, dtype: make(network, fmt, _float32())
-    )
-    with pytest.raises((EngineLoadError, EngineBuildError), match="are needed"):
-        stand_in(precision="float16").open(FMT)
-
-
-def _float32():
-    import torch
-
-    return torch.float32
-
-
-def test_an_engine_of_another_gpu_or_version_is_built_again(stand_in, cache_folder, monkeypatch):
-    def entries():
-        return len(list(cache_folder.glob("*.json")))
-
-    stand_in().open(FMT).close()
-    stand_in().open(FMT).close()
-    assert entries() == 1
-    other = HostDevice()
-    other.name = "another GPU"
-    stand_in(other).open(FMT).close()
-    assert entries() == 2
-    from vderain.engines.backends import tensorrt
-
-    monkeypatch.setattr(tensorrt, "package_versions", lambda *names: (("tensorrt", "99"),))
-    stand_in().open(FMT).close()
-    assert entries() == 3
-
-
-def test_an_engine_that_tensorrt_refuses_is_built_again(stand_in, cache_folder):
-    stand_in().open(FMT).close()
-    PROGRAMS.clear()  # as after an update of the driver that no version shows
-    with closing(stand_in().open(FMT)) as engine:
-        assert engine.open(FMT).notes == ()
-    assert len(PROGRAMS) == 1
-
-
-def test_frames_go_to_no_other_runtime_where_tensorrts_own_refuses(
-    stand_in, cache_folder, monkeypatch
-):
-    """Torch-TensorRT's own module takes no samples of 8 bits."""
-    asked = []
-
-    class TorchTensorRTModule:
-        def __init__(self, *arguments, **named):
-            asked.append(named)
-
-        def __call__(self, *samples):
-            raise RuntimeError(f"unsupported input: {samples[0].dtype}")
-
-    runtime = types.ModuleType("torch_tensorrt.dynamo.runtime")
-    runtime.TorchTensorRTModule = TorchTensorRTModule
-    monkeypatch.setitem(sys.modules, runtime.__name__, runtime)
-    monkeypatch.setattr(host_device.Context, "execute_async_v3", lambda context, stream: False)
-    with pytest.raises(EngineLoadError, match="TensorRT could not queue the network"):
-        stand_in().open(FMT)
-    assert asked == []
-
-
-def cuda(path, device, **options):
-    found = find_weights("fast", str(path))
-    return CudaBackend(*found, EngineOptions(**options), EngineCache(), device=device)
-
-
-def test_a_frame_that_the_gpu_cannot_hold_is_computed_in_stripes(tmp_path, cache_folder):
-    class Small(HostDevice):
-        """Whole frames do not fit; what goes in stripes does."""
-
-        def captured(self, step, stream):
-            steps = inspect.getclosurevars(step.__wrapped__).nonlocals.get("steps", ())
-            wrapped = [one.__wrapped__ for one in steps if hasattr(one, "__wrapped__")]
-            held = [inspect.getclosurevars(one).nonlocals.get("module") for one in wrapped]
-            if any(module and "TiledNetwork" not in str(module) for module in held):
-                raise MemoryError("out of memory")
-            return super().captured(step, stream)
-
-    from tests.networks import TINY
-
-    config = replace(TINY, unshuffle=1)
-    path = write_weights(tmp_path / "full.safetensors", config)
-    clip = make_clip(make_format("yuv420", 64, 96))
-    room = 600_000  # bytes: a whole frame takes 700 kB, one in four stripes 496 kB
-    with closing(cuda(path, Small(free_bytes=room)).open(clip.format)) as engine:
-        change = engine.change(clip).result()
-        notes = engine.open(clip.format).notes
-    assert "in stripes of" in notes[-1]
-    assert agreement_db(change, expected_change(path, clip), clip.format) > 50
-
-
-def test_cuda_searches_kernels_and_does_not_round_float32(weights, cache_folder, monkeypatch):
-    seen = []
-    forward = PackedNetwork.forward
-
-    def spy(self, *planes):
-        flags = torch.backends.cudnn
-        seen.append((flags.benchmark, flags.allow_tf32))
-        return forward(self, *planes)
-
-    monkeypatch.setattr(PackedNetwork, "forward", spy)
-    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
-    cuda(weights, HostDevice(), precision="float32").open(FMT).close()
-    assert set(seen) == {(True, False)}
-    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
-
-
 def test_formats_and_options_survive_the_way_to_a_builder():
     assert type(FMT)(**asdict(FMT)) == FMT
     assert EngineOptions(**asdict(OPTIONS)) == OPTIONS
 
 
 def test_no_gpu_is_an_error_that_says_what_to_install(weights, tmp_path):
-    import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

@@ -120,3 +120,8 @@ def feed(name="gate", *, passthrough=True, frame_s=0.02):
     made = Feed(name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s)
     made.ring.max_age_s = frame_s
     return made, seen
+
+
+def shown(station):
+    """Wait until a page of this station has frames to show."""
+    return until(lambda: station.sessions[0].preview.pair is not None)

@@ -1,20 +1,18 @@
-import csv
 import json
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.networks import MEDIAN, TINY, randomized
+from tests.networks import TINY, randomized
+from tests.training.runs import CLEAN, SHAPE, config, log_of
 from vderain.cli.training.train import train
 from vderain.errors import OptionError, SinkError, SourceError, TrainingError, WeightsError
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
-from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.distributed import World
 from vderain.training.methods.batches import step_batches
 from vderain.training.train import Trainer
@@ -22,8 +20,6 @@ from vderain.weights import save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHAPE = TINY.to_dict()
-CLEAN = {"clean": {"reader": "clean", "path": "clean", "share": 1.0}}
 SEMI = {
     "real": {"real": {"reader": "real", "path": "clean", "share": 1.0}},
     "unpaired": CLEAN,
@@ -32,26 +28,6 @@ SEMI = {
     "encoder_width": 4,
     "patch": 48,
 }
-
-
-@pytest.fixture
-def data(tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "clean").mkdir()
-    for index in range(3):
-        image = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (96, 64))
-        cv2.imwrite(str(tmp_path / "clean" / f"{index}.png"), image)
-    return tmp_path
-
-
-def config(**changes):
-    settings = {"batch": 2, "patch": 32, "steps": 30, "warmup_steps": 5, "checkpoint_every": 10}
-    return TrainConfig(**{"sources": CLEAN, "network": SHAPE, **settings, **changes})
-
-
-def log_of(run):
-    with (run / "log.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def states(trainer):
@@ -233,76 +209,6 @@ def test_a_compiled_run_keeps_the_plain_networks_state(data, tmp_path, monkeypat
     assert plain.step == 3 and "from step 2: compiled True -> False" in plain.history
 
 
-def test_a_student_learns_the_predictions_of_its_teacher(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    with torch.no_grad():
-        teacher = SemiDRDNet(TINY)
-        teacher.rain.tail.weight.zero_()
-        teacher.rain.tail.bias.fill_(0.25)  # takes the same light from every pixel
-        teacher.detail.tail.weight.zero_()
-        teacher.detail.tail.bias.zero_()
-    save_network(teacher, path, Card("fast", TINY, ""))
-    settings = {"teacher": str(path), "teacher_patches": 4, "teacher_change": 50.0, "steps": 60}
-    trainer = Trainer(config(learning_rate=1e-2, **settings), tmp_path / "run")
-    trainer.train(data)
-    rows = log_of(tmp_path / "run")
-    assert float(rows[-1]["teacher_change"]) < 0.3 * float(rows[0]["teacher_change"])
-    rainy = torch.rand(1, 3, 32, 32)
-    assert trainer.averaged.eval().change(rainy).mean().item() == pytest.approx(-0.25, abs=0.1)
-    predictions = (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns
-    Trainer(config(learning_rate=1e-2, **{**settings, "steps": 61}), tmp_path / "run").train(data)
-    assert (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns == predictions
-
-
-def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
-    taught = config(teacher=str(path), teacher_patches=2, batch=2)
-    plain = next(step_batches(config(batch=2), data, tmp_path, 0, World()))
-    drawn = next(step_batches(taught, data, tmp_path / "run", 0, World()))
-    for name in ("rainy", "background"):
-        whole, own = getattr(drawn, name), getattr(plain, name)
-        found = [[(a - b).abs().max() < 1e-3 for b in (*own, *own.flip(3))] for a in whole]
-        assert all(map(any, found)), name
-
-
-def test_a_student_sees_its_own_ranks_of_what_its_teacher_saw(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    larger, smaller = replace(MEDIAN, ranks=(0, 1, 2)), replace(MEDIAN, ranks=(1, 2))
-    save_network(SemiDRDNet(larger), path, Card("fast", larger, ""))
-    network = smaller.to_dict()
-    taught = config(teacher=str(path), teacher_patches=8, batch=8, network=network)
-    plain = next(step_batches(config(batch=8, network=network), data, tmp_path, 0, World())).rainy
-    drawn = next(step_batches(taught, data, tmp_path / "run", 0, World())).rainy
-    assert drawn.shape == plain.shape and plain[:, 3:].abs().max() > 0
-    for whole in drawn:
-        assert any((whole - own).abs().max() < 1e-3 for own in (*plain, *plain.flip(3)))
-
-
-def test_a_teacher_that_sees_less_than_its_student_is_refused(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    save_network(SemiDRDNet(MEDIAN), path, Card("fast", MEDIAN, ""))
-    taught = config(teacher=str(path), network=replace(MEDIAN, ranks=(0, 1, 2)).to_dict())
-    with pytest.raises(OptionError, match=r"sees the neighbours' ranks \(1, 2\).*\(0, 1, 2\)"):
-        step_batches(taught, data, tmp_path / "run", 0, World())
-
-
-def test_a_tier_is_a_teacher_by_its_name(data, tmp_path):
-    taught = config(tier="light", network={}, teacher="fast", teacher_patches=2)
-    batch = next(step_batches(taught, data, tmp_path / "run", 0, World()))
-    assert batch.teacher_streaks.abs().max() > 0 and batch.rainy.shape[1] == 6
-
-
-def test_predictions_for_another_number_of_frames_are_not_taken(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
-    for frames in (1, 3):
-        network = {**TINY.to_dict(), "frames": frames}
-        taught = config(teacher=str(path), teacher_patches=2, network=network)
-        batch = next(step_batches(taught, data, tmp_path / "run", 0, World()))
-        assert batch.rainy.shape[1] == 3 + frames - 1
-
-
 def test_a_resumed_run_takes_the_learning_rate_it_is_given(data, tmp_path):
     Trainer(config(steps=2), tmp_path / "run").train(data)
     still = Trainer(config(steps=4, learning_rate=0.0), tmp_path / "run")
@@ -356,16 +262,6 @@ def test_what_cannot_be_written_is_named(data, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="file"):
         Trainer(config(steps=1), tmp_path / "file" / "run").train(data)
-
-
-def test_every_process_asks_the_teacher_for_its_own_patches_before_training(data, tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
-    taught = config(teacher=str(path), teacher_patches=2)
-    for rank in range(2):
-        step_batches(taught, data, tmp_path / "run", 0, World(rank, 2))  # nothing is drawn
-    first, second = (np.load(tmp_path / "run" / n / "rainy.npy") for n in ("teacher", "teacher-1"))
-    assert not np.array_equal(first, second)
 
 
 def test_clips_of_real_rain_that_cannot_be_mined_are_named(data, tmp_path, caplog):

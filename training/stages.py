@@ -91,7 +91,7 @@ class RecipeRun:
             )
         if weights is not None and config.initial is None:
             config = replace(config, initial=str(weights))
-        self.trainer = Trainer(config, written.parent, self.world)
+        self.trainer = Trainer(config, written.parent, self.world, kept=self.run_dir)
         self.trainer.train(data, None if on_step is None else lambda done: on_step(stage, done))
         if self.world.rank == 0 and not written.exists():
             export_weights(written.parent, written, for_int8=False)

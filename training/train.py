@@ -69,10 +69,15 @@ class Trainer:
         run_dir: Path,
         world: World | None = None,
         objective: Objective | None = None,
+        kept: Path | None = None,
     ) -> None:
-        """``objective`` in place of the method's own."""
+        """``objective`` in place of the method's own.
+
+        A teacher's predictions are below ``kept``, or below the run's folder.
+        """
         self.config = config
         self.run_dir = run_dir
+        self._kept = kept or run_dir
         self.data: Path | None = None  # the folder of the sources
         self.world = world or World()
         self.step = 0
@@ -116,7 +121,7 @@ class Trainer:
             cv2.setNumThreads(1)  # the batches are made during the training step
             since = time.monotonic()
             self.data = data
-            batches = self.objective.batches(data, self.run_dir, self.step, self.world)
+            batches = self.objective.batches(data, self._kept, self.step, self.world)
         self.network.train()
         with closing(prefetch(batches, _PREFETCHED_BATCHES)) as ahead:
             self._steps(ahead, on_step, since)

@@ -12,9 +12,10 @@ from vderain.cli.training.export import export
 from vderain.cli.training.train import train
 from vderain.errors import OptionError, WeightsError
 from vderain.network.card import Card
+from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.config.stages import load_stages
 from vderain.training.stages import RecipeRun, export_recipe, weights_of
-from vderain.weights import find_weights, load_network
+from vderain.weights import find_weights, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,6 +107,16 @@ def test_a_stopped_recipe_goes_on_in_the_stage_that_it_was_in(recipe, tmp_path):
     names = [stage.name for stage in stages]
     one, other = (state_of(weights_of(tmp_path / run, names, "mean")) for run in ("run", "whole"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_stages_share_the_predictions_of_their_teacher(recipe, tmp_path):
+    teacher = tmp_path / "teacher.safetensors"
+    save_network(SemiDRDNet(TINY), teacher, Card("fast", TINY, ""))
+    taught = HEAD.replace("steps = 2\n", f'steps = 2\nteacher = "{teacher}"\nteacher_patches = 2\n')
+    run = tmp_path / "run"
+    done = call(train, recipe(taught), "--run", run, "--data", tmp_path, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert [path.parent for path in run.rglob("streaks.npy")] == [run / "teacher"]
 
 
 def test_settings_go_to_all_stages_or_to_the_one_that_is_named(recipe):

@@ -50,9 +50,9 @@ class AdaptObjective(Objective):
         # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
-    def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[AdaptBatch]:
+    def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[AdaptBatch]:
         """What the sampler draws."""
-        del data, run_dir, world
+        del data, kept, world
         return self._sampler.batches(start)
 
     def learning_rate(self, step: int) -> float:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,12 @@ def _moved(batch: StepBatch | UnpairedBatch, device: torch.device) -> dict[str, 
 
 
 def step_batches(
-    config: TrainConfig, data: Path, run_dir: Path, start: int, world: World
+    config: TrainConfig, data: Path, kept: Path, start: int, world: World
 ) -> Iterator[StepBatch]:
     """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
 
     The sources are opened, and the teacher predicts, before this returns: a thread could not be interrupted.
+    The predictions are kept below the folder ``kept``; where they are already there, the sources stay closed.
     Raises SourceError for folders in which nothing can be used, and what Teacher and TeacherPool raise.
     """
     teacher = Teacher.of(config) if config.teacher is not None else None
@@ -101,16 +103,17 @@ def step_batches(
     seed = config.seed + _RANK_STRIDE * world.rank
     mined = _mined(config, data)
     around = reach(config.network_config.frames)
-    sources = load_sources(config.sources, data, cache, reach=around)
-    sampler = paired_sampler(config, sources, mined, seed, window)
+
+    def drawn(first: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        sources = load_sources(config.sources, data, cache, reach=around)
+        sampler = paired_sampler(config, sources, mined, seed, window)
+        return _tensors(sampler.batches(first, workers=config.workers))
+
     if teacher is None:
-        paired = (
-            StepBatch(*batch) for batch in _tensors(sampler.batches(start, workers=config.workers))
-        )
+        paired = (StepBatch(*batch) for batch in drawn(start))
     else:
-        folder = run_dir / (f"teacher-{world.rank}" if world.rank else "teacher")
-        drawn = _tensors(sampler.batches(workers=config.workers))
-        pool = TeacherPool(teacher, config, drawn, folder, seed, world.device)
+        folder = kept / (f"teacher-{world.rank}" if world.rank else "teacher")
+        pool = TeacherPool(teacher, config, partial(drawn, 0), folder, seed, world.device)
         paired = (StepBatch(*predicted) for predicted in pool.batches(start))
     if not config.is_semi_supervised:
         if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:

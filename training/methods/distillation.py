@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,12 +109,12 @@ class TeacherPool:
         self,
         teacher: Teacher,
         config: TrainConfig,
-        batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+        drawn: Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]],
         folder: Path,
         seed: int,
         device: torch.device,
     ) -> None:
-        """``batches`` hold what ``teacher.window`` says."""
+        """``drawn`` gives batches that hold what ``teacher.window`` says; called only where they are needed."""
         self._seed, self._batch = seed, config.batch
         key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
         key |= {"frames": teacher.student.frames, "ranks": teacher.student.seen_ranks}
@@ -124,7 +124,7 @@ class TeacherPool:
         known = folder / "key.json"
         if not known.exists() or known.read_text() != told:
             try:
-                _predict(teacher, batches, folder, config, device)
+                _predict(teacher, drawn(), folder, config, device)
                 known.write_text(told)
             except OSError as error:
                 raise SinkError(

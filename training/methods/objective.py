@@ -38,8 +38,11 @@ class Objective(nn.Module):
         """See above."""
         raise NotImplementedError
 
-    def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[Batch]:
-        """Batches from step ``start`` on, without end; batch k depends on the seed and k alone."""
+    def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[Batch]:
+        """Batches from step ``start`` on, without end; batch k depends on the seed and k alone.
+
+        ``kept`` is a folder for what takes long to compute and serves later runs too.
+        """
         raise NotImplementedError
 
     def learning_rate(self, step: int) -> float:

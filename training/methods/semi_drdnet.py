@@ -42,9 +42,9 @@ class SemiDrdnetObjective(Objective):
         # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
-    def batches(self, data: Path, run_dir: Path, start: int, world: World) -> Iterator[StepBatch]:
+    def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[StepBatch]:
         """What ``feed.step_batches`` yields."""
-        return step_batches(self._config, data, run_dir, start, world)
+        return step_batches(self._config, data, kept, start, world)
 
     def learning_rate(self, step: int) -> float:
         """A short rise, then half a cosine down to 0 at the last step."""

@@ -6,7 +6,7 @@ import torch
 
 from tests.networks import MEDIAN, TINY
 from tests.training.runs import config, log_of
-from vderain.errors import OptionError
+from vderain.errors import OptionError, SourceError
 from vderain.network.card import Card
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.distributed import World
@@ -36,6 +36,17 @@ def test_a_student_learns_the_predictions_of_its_teacher(data, tmp_path):
     predictions = (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns
     Trainer(config(learning_rate=1e-2, **{**settings, "steps": 61}), tmp_path / "run").train(data)
     assert (tmp_path / "run" / "teacher" / "streaks.npy").stat().st_mtime_ns == predictions
+
+
+def test_a_student_whose_predictions_are_there_opens_no_source(data, tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    save_network(SemiDRDNet(TINY), path, Card("fast", TINY, ""))
+    taught = config(teacher=str(path), teacher_patches=2)
+    first = next(step_batches(taught, data, tmp_path / "run", 0, World()))
+    again = next(step_batches(taught, tmp_path / "nowhere", tmp_path / "run", 0, World()))
+    assert torch.equal(first.rainy, again.rainy)
+    with pytest.raises(SourceError, match="nowhere"):
+        step_batches(taught, tmp_path / "nowhere", tmp_path / "other", 0, World())
 
 
 def test_a_student_sees_the_patches_that_its_teacher_saw(data, tmp_path):

@@ -71,11 +71,9 @@ class NlclObjective(Objective):
         # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
 
-    def batches(
-        self, data: Path, run_dir: Path, start: int, world: World
-    ) -> Iterator[UnpairedBatch]:
+    def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[UnpairedBatch]:
         """What ``feed.unpaired_batches`` yields."""
-        del run_dir
+        del kept
         return unpaired_batches(self._config, data, start, world)
 
     def learning_rate(self, step: int) -> float:

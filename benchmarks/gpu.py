@@ -4,17 +4,19 @@
     pip install -e ".[dev,nvidia]" && python benchmarks/gpu.py --tensorrt   # and TensorRT, whose builds take longer
 
 Correctness comes first: what the machine has, the decoder and encoder of the GPU in a process of their own, the tests
-that need a GPU, the contract of all engines, a whole run. A test that this machine must run and skips is a failure.
-Then speed: each tier at 720p and 1080p, alone and end to end, and where the time goes. A stage that fails ends it, and
-says what to send back. What was measured goes into benchmarks/RESULTS.md, between the lines that name this script.
-Stages that are not done after ``--minutes`` are left out, and the section says which; without those of correctness
-there is no verdict, and the exit code is 1.
+that need a GPU, the contract of all engines, a whole run. A test that this machine must run and skips is a failure, and
+so is a decoder or an encoder of the CPU in place of the GPU's. Then speed: the shipped tiers at 720p and 1080p, alone
+and end to end with each decoder and encoder, and where the time goes; the other tiers last, with those of the CPU. A
+stage that fails ends it, and says what to send back. What was measured goes into benchmarks/RESULTS.md, between the
+lines that name this script. Stages that are not done after ``--minutes`` are left out, and the section says which;
+without those of correctness there is no verdict, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import subprocess
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import click
 import torch
+from gpu_rates import PATHS
 
 from vderain.diagnostics.diagnosis import installed_versions, nvidia_gpus
 from vderain.machine import package_version
@@ -47,16 +50,11 @@ DECODER_TESTS = ["tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces
 GPU_TESTS = ["tests/engines/backends/test_gpu.py", "tests/engines/backends/test_device_planes.py"]
 CONTRACT = ["tests/engines/test_contract.py"]
 TESTS = [*DECODER_TESTS, *GPU_TESTS, *CONTRACT]
-# Reasons to skip that hold on a sound machine too.
-ALLOWED = ("one GPU", "there is a GPU", "NVENC")
-PATHS = {  # decoder and encoder of a whole run
-    "CPU": ["--codec", "h264"],
-    "NVDEC": ["--set", "decoder=nvdec", "--codec", "h264"],
-    "NVDEC, NVENC": ["--set", "decoder=nvdec", "--codec", "h264_nvenc"],
-}
+# Of notes on a run in which the CPU decodes, or encodes, or gets frames that should stay on the GPU.
+FALLBACKS = ("software decode", "encodes instead", "accepts no frames from the GPU")
 SIZES = ("1280x720", "1920x1080")
-STAGE_LIMIT_S = 240.0
-BUILDING_LIMIT_S = 1800.0  # of a stage in which TensorRT builds
+STAGE_LIMIT_S = 240.0  # of what is measured: what takes longer hangs
+BUILDING_LIMIT_S = 1800.0  # the same where TensorRT builds
 ASK_NVENC = """
 from vderain.media.io.encoders import ENCODERS, why_closed
 print(why_closed(ENCODERS["h264_nvenc"]) or "")
@@ -68,7 +66,7 @@ class StageError(Exception):
 
 
 class TimeIsOver(Exception):  # noqa: N818  # no error
-    """A stage was ended because the verdict's time is over."""
+    """A stage was ended because the verdict's time is over; ``str`` is the end of what it wrote."""
 
 
 @dataclass
@@ -87,16 +85,15 @@ class Verdict:
     left_out: list[str] = field(default_factory=list)
 
     @property
-    def engines(self) -> tuple[str, ...]:
-        """Those that are judged."""
-        return ("cuda", "tensorrt") if self.tensorrt else ("cuda",)
+    def paths(self) -> list[str]:
+        """Decoders and encoders of whole runs that this GPU has."""
+        return [path for path in PATHS if not ("NVENC" in path and self.no_nvenc)]
 
     @property
-    def paths(self) -> dict[str, list[str]]:
-        """Decoders and encoders of whole runs that this GPU has."""
-        return {
-            name: path for name, path in PATHS.items() if not ("NVENC" in name and self.no_nvenc)
-        }
+    def allowed(self) -> list[str]:
+        """Words of the reasons to skip a test that hold on this machine."""
+        one_gpu, no_nvenc = torch.cuda.device_count() < 2, bool(self.no_nvenc)
+        return ["there is a GPU", *["one GPU"] * one_gpu, *["no NVENC"] * no_nvenc]
 
     def command(self, *arguments: str, limit_s: float = STAGE_LIMIT_S) -> str:
         """Standard output of a Python command.
@@ -111,30 +108,38 @@ class Verdict:
                 timeout=max(0.0, min(limit_s, left_s)),
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
+            wrote = (error.stdout or b"") + (
+                error.stderr or b""
+            )  # bytes, also where text is asked for
+            tail = _tail(wrote.decode(errors="replace"))
             if left_s < limit_s:
-                raise TimeIsOver from error
-            raise StageError(f"{' '.join(arguments)}\nnot done after {limit_s:.0f} s") from error
+                raise TimeIsOver(tail) from error
+            told = f"{' '.join(arguments)}\nnot done after {limit_s:.0f} s\n{tail}"
+            raise StageError(told) from error
         if done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-60:])
+            tail = _tail(done.stdout + done.stderr)
             raise StageError(f"{' '.join(arguments)}\nexit code {done.returncode}\n{tail}")
         return done.stdout
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-60:])
 
 
 def tested(verdict: Verdict, tests: list[str], *options: str) -> None:
     """Run tests; one that is skipped and should not be is a failure."""
     report = verdict.folder / "tests.xml"
-    limit_s = BUILDING_LIMIT_S if verdict.tensorrt else STAGE_LIMIT_S
-    arguments = ("-m", "pytest", "-q", "-x", "--junitxml", str(report), *tests, *options)
-    verdict.command(*arguments, limit_s=limit_s)
+    arguments = ("-m", "pytest", "-v", "-x", "--junitxml", str(report), *tests, *options)
+    verdict.command(*arguments, limit_s=math.inf)
     cases = list(ElementTree.parse(report).iter("testcase"))  # our own file
-    refused = refused_skips(cases)
+    refused = refused_skips(cases, verdict.allowed)
     if refused or not cases:
         raise StageError("\n".join(["tests that this machine must run were skipped:", *refused]))
     skipped = sum(case.find("skipped") is not None for case in cases)
     verdict.tests.append(f"{' '.join(tests)}: {len(cases) - skipped} passed, {skipped} skipped")
 
 
-def refused_skips(cases: list[ElementTree.Element]) -> list[str]:
+def refused_skips(cases: list[ElementTree.Element], allowed: list[str]) -> list[str]:
     """Names and reasons of the tests that were skipped without need."""
     refused = []
     for case in cases:
@@ -142,9 +147,14 @@ def refused_skips(cases: list[ElementTree.Element]) -> list[str]:
         if skip is None:
             continue
         reason = skip.get("message", "")
-        if not any(words in reason for words in ALLOWED):
+        if not any(words in reason for words in allowed):
             refused.append(f"{case.get('classname')}::{case.get('name')}: {reason}")
     return refused
+
+
+def fallbacks(notes: list[str]) -> list[str]:
+    """The notes that say that the CPU did what the GPU should."""
+    return [note for note in notes if any(words in note for words in FALLBACKS)]
 
 
 def probed(verdict: Verdict) -> None:
@@ -166,8 +176,7 @@ def derained(verdict: Verdict) -> None:
                       "--set", f"decoder={decoder}", "--report", str(report)), flush=True)  # fmt: skip
         result = json.loads(report.read_text())
         names = [engine["name"] for engine in result["engines"]]
-        software = [note for note in result["notes"] if "software decodes" in note]
-        if names != ["cuda"] or (software and decoder == "nvdec"):
+        if names != ["cuda"] or fallbacks(result["notes"]):
             raise StageError(f"engines {names}, decoder {decoder}: {json.dumps(result, indent=1)}")
 
 
@@ -185,19 +194,22 @@ def made_weights(folder: Path, name: str) -> Path:
     return path
 
 
-def measured(verdict: Verdict, tier: str, engine: str, size: str, *options: str) -> dict:
-    """What `vderain engine bench` found."""
+def measured(verdict: Verdict, tier: str, engine: str, size: str, paths: list[str]) -> dict:
+    """What gpu_rates.py found: ``single``, and ``paths``."""
     weights = made_weights(verdict.folder, tier)
     found: dict = json.loads(
         verdict.command(
-            *("-m", "vderain", "engine", "bench", "--json", "--size", size, "--engine", engine),
+            *(str(ROOT / "benchmarks" / "gpu_rates.py"), "--size", size, "--engine", engine),
             *("--weights", str(weights), "--seconds", str(verdict.seconds)),
-            *("--set", "wait-engine=true", *options),
-            limit_s=STAGE_LIMIT_S if engine == "cuda" else BUILDING_LIMIT_S,
+            *(word for path in paths for word in ("--path", path)),
         )
     )
-    if found["engine"] != engine:
-        raise StageError(f"{engine} at {size} was replaced by {found['engine']}: {found['notes']}")
+    for path, bench in found["paths"].items():
+        if bench["engine"] != engine:
+            told = f"{engine} at {size} was replaced by {bench['engine']}: {bench['notes']}"
+            raise StageError(told)
+        if told_notes := fallbacks(bench["run_notes"]):
+            raise StageError(f"{path} at {size}, the CPU did its work: {told_notes}")
     return found
 
 
@@ -217,32 +229,31 @@ def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
     """A tier at a size: the network with one and with several frames in flight, and whole runs."""
     if engine == "tensorrt":
         built(verdict, tier, size)
-    single = measured(verdict, tier, engine, size, "--set", "slots=1")
-    for path, options in verdict.paths.items():
-        found = measured(verdict, tier, engine, size, *options)
-        rates = found["rates"]
+    paths = verdict.paths if tier in SHIPPED_TIERS else ["CPU"]
+    found = measured(verdict, tier, engine, size, paths)
+    for path, bench in found["paths"].items():
+        rates = bench["rates"]
         if path == "CPU":
             verdict.networks.append(
-                f"| {tier} | {engine} {found['precision']} | {size} | {rates['network']:.1f} | "
-                f"{rates['network'] / single['rates']['network']:.2f} | {found['tflop_per_s']:.1f} of "
-                f"{found['peak_tflop_per_s']:.0f} TFLOP/s in {found['peak_precision']} | "
-                f"{100 * found['share_of_peak']:.0f} % |"
+                f"| {tier} | {engine} {bench['precision']} | {size} | {rates['network']:.1f} | "
+                f"{rates['network'] / found['single']:.2f} | {bench['tflop_per_s']:.1f} of "
+                f"{bench['peak_tflop_per_s']:.0f} TFLOP/s in {bench['peak_precision']} | "
+                f"{100 * bench['share_of_peak']:.0f} % |"
             )
-        told = "; ".join([found["limiting_stage"], *found["run_notes"]])
+        told = "; ".join([bench["limiting_stage"], *bench["run_notes"]])
         whole = f"{rates['end to end']:.1f} ({rates['end to end'] / rates['network']:.2f})"
         alone = f"{rates['decode']:.0f} / {rates['encode']:.0f}"
         verdict.runs.append(f"| {tier} | {engine} | {size} | {path} | {whole} | {alone} | {told} |")
 
 
-def profiled(verdict: Verdict) -> None:
+def profiled(verdict: Verdict, tier: str, engine: str) -> None:
     """Where the GPU's time goes."""
-    weights = made_weights(verdict.folder, "fast")
+    weights = made_weights(verdict.folder, tier)
     script = str(ROOT / "benchmarks" / "gpu_profile.py")
-    for engine in verdict.engines:
-        told = verdict.command(
-            script, "--size", SIZES[-1], "--weights", str(weights), "--engine", engine
-        )
-        verdict.profile += [*told.strip().splitlines(), ""]
+    told = verdict.command(
+        script, "--size", SIZES[-1], "--weights", str(weights), "--engine", engine
+    )
+    verdict.profile += [*told.strip().splitlines(), ""]
 
 
 def compared(verdict: Verdict) -> None:
@@ -263,33 +274,46 @@ class Stage:
 
 
 def stages(verdict: Verdict) -> list[Stage]:
-    """Correctness first, then speed; the shipped tier first, what TensorRT builds for tests last."""
-    own = [] if verdict.tensorrt else ["-k", "not tensorrt"]
+    """Correctness first, then speed, then what TensorRT builds."""
+
+    def test(tests: list[str], *options: str) -> Callable[[], None]:
+        return functools.partial(tested, verdict, tests, *options)
+
     found = [
         Stage("the machine", lambda: probed(verdict), decides=True),
-        Stage(
-            "decoder and encoder of the GPU", lambda: tested(verdict, DECODER_TESTS), decides=True
-        ),
-        Stage("tests that need a GPU", lambda: tested(verdict, GPU_TESTS, *own), decides=True),
-        Stage(
-            "the contract of cuda",
-            lambda: tested(verdict, CONTRACT, "-k", "cuda and not 4k"),
-            decides=True,
-        ),
+        Stage("decoder and encoder of the GPU", test(DECODER_TESTS), decides=True),
+        Stage("tests that need a GPU", test(GPU_TESTS, "-k", "not tensorrt"), decides=True),
+        Stage("the contract of cuda", test(CONTRACT, "-k", "cuda and not 4k"), decides=True),
         Stage("a whole run", lambda: derained(verdict), decides=True),
+        *rate_stages(verdict, "cuda"),
     ]
-    for engine in verdict.engines:
-        for tier in sorted(TIERS, key=lambda tier: tier not in SHIPPED_TIERS):
-            for size in SIZES:
-                bench = functools.partial(benched, verdict, tier, engine, size)
-                found.append(Stage(f"{tier}, {engine}, {size}", bench))
-    found.append(Stage("profile", lambda: profiled(verdict)))
     if os.environ.get("VDERAIN_DATA"):
         found.append(Stage("what half precision loses", lambda: compared(verdict)))
     if verdict.tensorrt:
-        contract = functools.partial(tested, verdict, CONTRACT, "-k", "tensorrt and not 4k")
-        found.append(Stage("the contract of tensorrt", contract))
+        shipped = " or ".join(SHIPPED_TIERS)
+        found += [
+            Stage("tests of tensorrt", test(GPU_TESTS, "-k", f"tensorrt and ({shipped})")),
+            *rate_stages(verdict, "tensorrt"),
+            Stage("more tests of tensorrt", test(GPU_TESTS, "-k", f"tensorrt and not ({shipped})")),
+            Stage("the contract of tensorrt", test(CONTRACT, "-k", "tensorrt and not 4k")),
+        ]
     return found
+
+
+def rate_stages(verdict: Verdict, engine: str) -> list[Stage]:
+    """The rates of an engine: all of the shipped tiers and their profile, then the other tiers, small frames first."""
+    others = [tier for tier in TIERS if tier not in SHIPPED_TIERS]
+    shipped = [(tier, size) for tier in SHIPPED_TIERS for size in SIZES]
+    rest = [(tier, size) for size in SIZES for tier in others]
+    rates = [
+        Stage(f"{tier}, {engine}, {size}", functools.partial(benched, verdict, tier, engine, size))
+        for tier, size in (*shipped, *rest)
+    ]
+    tier = SHIPPED_TIERS[0]
+    profile = Stage(
+        f"profile of {tier}, {engine}", functools.partial(profiled, verdict, tier, engine)
+    )
+    return [*rates[: len(shipped)], profile, *rates[len(shipped) :]]
 
 
 def section(verdict: Verdict, failure: str) -> str:
@@ -336,9 +360,9 @@ def judged(verdict: Verdict) -> str:
             if since > verdict.until_s:
                 raise TimeIsOver
             stage.run()
-        except TimeIsOver:
+        except TimeIsOver as end:
             verdict.left_out.append(stage.name)
-            print("left out, the time was over", flush=True)
+            print(f"left out, the time was over\n{end}".rstrip(), flush=True)
             if stage.decides:
                 return f"{stage.name} was not done in time, give it more --minutes"
         except StageError as error:

@@ -4,10 +4,14 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
+from vderain.frames import PlaneFormat
+from vderain.options import EngineOptions
 
 pytestmark = pytest.mark.slow
 
@@ -17,12 +21,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for name in ("gpu", "losses"):
+    for name in ("gpu", "gpu_rates", "losses"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import gpu
 
     yield gpu
-    for name in ("gpu", "losses"):
+    for name in ("gpu", "gpu_rates", "losses"):
         sys.modules.pop(name, None)
 
 
@@ -67,16 +71,25 @@ def judge(gpu, monkeypatch, tmp_path):
     return run
 
 
-def bench_of(arguments):
-    return json.dumps(figures_of(arguments))
+def is_bench(arguments):
+    return arguments[0].endswith("gpu_rates.py")
 
 
-def figures_of(arguments):
-    rate = 10.0 if "slots=1" in arguments else 25.0
+def values_of(arguments, option):
+    return [value for name, value in pairwise(arguments) if name == option]
+
+
+def bench_of(arguments, **changes):
+    (engine,) = values_of(arguments, "--engine")
+    found = {path: {**figures_of(engine), **changes} for path in values_of(arguments, "--path")}
+    return json.dumps({"single": 10.0, "paths": found})
+
+
+def figures_of(engine):
     return {
-        "engine": arguments[arguments.index("--engine") + 1],
+        "engine": engine,
         "precision": "float16", "peak_precision": "float16", "notes": [],
-        "rates": {"network": rate, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
+        "rates": {"network": 25.0, "end to end": 20.0, "decode": 300.0, "encode": 90.0},
         "share_of_peak": 0.41, "peak_tflop_per_s": 700.0, "tflop_per_s": 287.0,
         "limiting_stage": "network", "run_notes": ["NVENC takes none"],
     }  # fmt: skip
@@ -95,7 +108,7 @@ def answering(cases, asked, *, engine="cuda", notes=()):
             report.write_text(json.dumps({"engines": [{"name": engine}], "notes": notes}))
         if "-c" in arguments:
             return "\n"
-        return bench_of(arguments) if "bench" in arguments else "done\n"
+        return bench_of(arguments) if is_bench(arguments) else "done\n"
 
     return command
 
@@ -115,14 +128,33 @@ def test_the_verdict_is_written_in_place_of_the_last_one(judge):
     assert row in text
     assert "| NVDEC, NVENC | 20.0 (0.80) | 300 / 90 | network; NVENC takes none |" in text
     tests = [number for number, one in enumerate(asked) if "pytest" in one]
-    benches = [number for number, one in enumerate(asked) if "bench" in one]
+    benches = [number for number, one in enumerate(asked) if is_bench(one)]
     assert max(tests) < min(benches)  # correctness first
     assert not any("tensorrt" in one for one in asked)
+    asked.clear()
     _, _, text = judge(answering(PASSED, asked), "--tensorrt")
-    assert any("tensorrt" in one for one in asked)
     assert "- fast, tensorrt, 1280x720: built and checked in" in text
-    first = next(one for one in asked if "tensorrt" in one)
-    assert "build" in first  # before it is measured
+    about = [one for one in asked if any("tensorrt" in word for word in one)]
+    first, second, third = [one for one in about if "not tensorrt" not in one][:3]
+    assert "tensorrt and (fast)" in first  # correctness first, of the shipped tier alone
+    assert "build" in second and is_bench(third)  # alone on the GPU, before it is measured
+
+
+def test_the_shipped_tier_is_measured_and_profiled_before_the_others(judge, gpu):
+    asked = []
+    judge(answering(PASSED, asked))
+    scripts = [one for one in asked if one[0].endswith(".py")]
+    measured = [
+        (Path(values_of(one, "--weights")[0]).name, *values_of(one, "--size")) for one in scripts
+    ]
+    shipped, others = gpu.SHIPPED_TIERS[0], [t for t in gpu.TIERS if t not in gpu.SHIPPED_TIERS]
+    small, large = gpu.SIZES
+    assert measured == [
+        *((shipped, small), (shipped, large), (shipped, large)),  # the last is the profile
+        *((tier, size) for size in gpu.SIZES for tier in others),
+    ]
+    paths = [values_of(one, "--path") for one in scripts]
+    assert paths == [[*gpu.PATHS], [*gpu.PATHS], []] + [["CPU"]] * 2 * len(others)
 
 
 def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):
@@ -135,9 +167,45 @@ def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):
     assert judge(answering("", asked))[0] == 1  # no tests at all
 
 
+@pytest.mark.parametrize(
+    ("reason", "no_nvenc", "gpus"),
+    [("this GPU has no NVENC", "", 1), ("this machine has one GPU", "No capable devices", 2)],
+)
+def test_a_reason_to_skip_that_does_not_hold_here_fails_the_verdict(
+    judge, gpu, monkeypatch, reason, no_nvenc, gpus
+):
+    def command(verdict, *arguments, limit_s=0.0):
+        if gpu.ASK_NVENC in arguments:
+            return no_nvenc
+        return answering(PASSED + SKIPPED.format(reason), [])(verdict, *arguments)
+
+    monkeypatch.setattr(gpu.torch.cuda, "device_count", lambda: gpus)
+    code, output, _ = judge(command)
+    assert code == 1 and f"tests.a::two: {reason}" in output
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "NVDEC does not take this h264, software decoded",
+        "h264_nvenc does not open here (no driver); libx264 encodes instead",
+        "h264_nvenc accepts no frames from the GPU here (too many sessions); they are copied",
+    ],
+)
+def test_a_rate_of_the_cpu_in_place_of_the_gpu_fails_the_verdict(judge, note):
+    def command(verdict, *arguments, limit_s=0.0):
+        if is_bench(arguments):
+            return bench_of(arguments, run_notes=[note])
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, output, text = judge(command)
+    assert code == 1 and "Failed: fast, cuda, 1280x720." in text
+    assert note in output[output.index("Send back all that follows") :]
+
+
 def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
     def command(verdict, *arguments, limit_s=0.0):
-        if "bench" in arguments:
+        if is_bench(arguments):
             raise gpu.StageError("an illegal memory access was encountered")
         return answering(PASSED, [])(verdict, *arguments)
 
@@ -154,7 +222,7 @@ def test_what_the_time_does_not_allow_is_left_out_and_told(judge, gpu):
         return answering(PASSED, [])(verdict, *arguments)
 
     code, _, text = judge(command)
-    assert code == 0 and "Left out, the time was over: fast, cuda, 1920x1080; " in text
+    assert code == 0 and "Left out, the time was over: fast, cuda, 1920x1080; profile" in text
     assert "paper, cuda, 1920x1080" in text
 
 
@@ -193,18 +261,29 @@ def test_a_run_that_the_cpu_went_on_with_fails_the_verdict(judge, other):
     assert str(other.get("engine", "software decodes")) in told
 
 
-def test_a_bench_has_all_figures_that_the_verdict_reads(gpu, tmp_path):
-    verdict = gpu.Verdict(False, 0.1, time.monotonic() + 600, tmp_path)
-    for options in ([], gpu.PATHS["CPU"]):
-        found = gpu.measured(verdict, "fast", "reference", "64x48", *options)
-        assert {*figures_of(("--engine", "reference"))} <= {*found}
-        assert {"network", "end to end", "decode", "encode"} <= {*found["rates"]}
+def test_rates_have_all_figures_that_the_verdict_reads(gpu):
+    import gpu_rates
+
+    options = EngineOptions(engine="reference", threads=1)
+    found = gpu_rates.rates(options, PlaneFormat("yuv420", 64, 48), 0.1, ["CPU"])
+    assert found["single"] > 0
+    bench = json.loads(json.dumps(found["paths"]["CPU"]))
+    assert {*figures_of("reference")} <= {*bench}
+    assert {"network", "end to end", "decode", "encode"} <= {*bench["rates"]}
+
+
+def test_a_command_that_hangs_ends_with_the_last_words_that_it_wrote(gpu, tmp_path):
+    hangs = "print('test_nine', flush=True); import time; time.sleep(60)"
+    for limit_s, left_s, kind in ((4, 60, gpu.StageError), (60, 4, gpu.TimeIsOver)):
+        verdict = gpu.Verdict(False, 0.1, time.monotonic() + left_s, tmp_path)
+        with pytest.raises(kind, match="test_nine"):
+            verdict.command("-c", hangs, limit_s=limit_s)
 
 
 def test_an_engine_that_another_one_replaced_is_not_taken_for_it(judge):
     def command(verdict, *arguments, limit_s=0.0):
-        if "bench" in arguments:
-            return bench_of(("--engine", "openvino"))
+        if is_bench(arguments):
+            return bench_of(arguments, engine="openvino")
         return answering(PASSED, [])(verdict, *arguments)
 
     code, output, _ = judge(command)

@@ -9,7 +9,7 @@ import pytest
 from tests.test_sample import SAMPLES
 from vderain import api
 from vderain.errors import SourceError
-from vderain.frames import Frame
+from vderain.frames import DevicePlanes, Frame
 from vderain.interfaces import SourceStats
 from vderain.machine import has_nvidia_gpu
 from vderain.media import open_source
@@ -32,8 +32,9 @@ def test_the_frames_are_the_software_decoders_and_a_fallback_is_told():
         assert one.format == other.format
         for a, b in zip(one.planes, other.planes, strict=True):
             np.testing.assert_array_equal(a, b)
-    if not has_nvidia_gpu():
-        assert [note for note in notes if note.startswith("NVDEC cannot be used here, software")]
+    assert all(isinstance(frame.planes, DevicePlanes) == has_nvidia_gpu() for frame in found)
+    told = [note for note in notes if note.startswith("NVDEC cannot be used here, software")]
+    assert bool(told) != has_nvidia_gpu()
 
 
 def test_the_decoder_is_that_of_the_gpu_that_is_asked_for(monkeypatch):

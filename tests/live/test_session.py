@@ -9,8 +9,8 @@ from tests.fakes import gray_frame
 from tests.live.fakes import FakeCamera, SlowEngine, feed, until
 from vderain.errors import LoginError, SourceError, UnusableError
 from vderain.live.options import LiveOptions
+from vderain.live.scheduling.engines import LiveEngines
 from vderain.live.scheduling.scheduler import Scheduler
-from vderain.live.scheduling.shelf import EngineShelf
 from vderain.live.session import CameraSession, SessionParts
 from vderain.live.states import State
 
@@ -29,22 +29,22 @@ def run():
                 raise step
             return step
 
-        shelf = EngineShelf(lambda rung: engine or SlowEngine())
-        scheduler = Scheduler(shelf)
+        engines = LiveEngines(lambda rung: engine or SlowEngine())
+        scheduler = Scheduler(engines)
         scheduler.start()
         camera, _ = feed()
         camera.kept_frames = kept_frames
         live = LiveOptions(**{"timeout_s": 0.5, "backoff_max_s": 1.0, **options})
         session = CameraSession("gate", SessionParts(connect, None, None, camera, scheduler), live)
         session.start()
-        made.append((session, scheduler, shelf))
+        made.append((session, scheduler, engines))
         return session
 
     yield start
-    for session, scheduler, shelf in made:
+    for session, scheduler, engines in made:
         session.stop()
         scheduler.stop()
-        shelf.close()
+        engines.close()
 
 
 def test_frames_flow_and_a_file_ends(run):
@@ -161,5 +161,5 @@ def test_another_size_gets_another_engine(run):
 
     session = run(FakeCamera([10**6], make_frame=frames))
     assert until(lambda: session.preview.pair and session.preview.pair.frame.dry.format.width == 12)
-    formats = {entry.fmt.width for entry in session._parts.scheduler.shelf.entries()}
+    formats = {entry.fmt.width for entry in session._parts.scheduler.engines.entries()}
     assert formats == {6, 12}

@@ -18,7 +18,7 @@ _SHARES = (0.5, 0.95, 0.99)
 def station_report(station: Station) -> dict[str, Any]:
     """Plain values for JSON; latencies in milliseconds over the whole run, no secrets."""
     # A live clip holds no future frame, whatever the network could use.
-    specs = [asdict(replace(spec, lookahead=0)) for spec in station.shelf.specs]
+    specs = [asdict(replace(spec, lookahead=0)) for spec in station.engines.specs]
     return {
         "seconds": round(time.monotonic() - station.started_s, 1),
         "engines": [each for i, each in enumerate(specs) if each not in specs[:i]],

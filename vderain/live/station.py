@@ -18,9 +18,9 @@ from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
+from vderain.live.scheduling.engines import LiveEngines
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.scheduler import Scheduler
-from vderain.live.scheduling.shelf import EngineShelf
 from vderain.live.scheduling.tier_control import Rung, TierControl, ladder
 from vderain.live.session import CameraSession, SessionParts, retry_options
 from vderain.live.stats import CameraStats
@@ -67,9 +67,9 @@ class Station:
             open_engine(options).close()
             open_engine_for = partial(_open_rung, options)
         self._outputs = [output for plan in plans for output in plan.outputs]
-        self._shelf = EngineShelf(open_engine_for)
+        self._engines = LiveEngines(open_engine_for)
         timeout_s = max(plan.live.engine_timeout_s for plan in plans)
-        self.scheduler = Scheduler(self._shelf, strength=strength, timeout_s=timeout_s)
+        self.scheduler = Scheduler(self._engines, strength=strength, timeout_s=timeout_s)
         self.sessions = [self._session(plan, options) for plan in plans]
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -113,19 +113,19 @@ class Station:
         self.scheduler.stop()
         if self._thread is not None:
             self._thread.join()
-        self._shelf.close()
+        self._engines.close()
 
     @property
     def gpu_bytes(self) -> int | None:
         """Memory in use on the GPU, by all programs; None while no engine runs on one."""
-        specs = [entry.spec for entry in self._shelf.entries() if entry.state == "ready"]
+        specs = [entry.spec for entry in self._engines.entries() if entry.state == "ready"]
         known = (gpu_bytes(spec, self._options) for spec in specs if spec is not None)
         return next((used for used in known if used is not None), None)
 
     @property
-    def shelf(self) -> EngineShelf:
+    def engines(self) -> LiveEngines:
         """The engines, for telemetry."""
-        return self._shelf
+        return self._engines
 
     def _session(self, plan: CameraPlan, engine: EngineOptions) -> CameraSession:
         stats = CameraStats()
@@ -155,7 +155,7 @@ class Station:
             self.scheduler.check()
             if ticks % _RETAIN_EVERY == 0:
                 known = [session.format for session in self.sessions]
-                self._shelf.retain({fmt for fmt in known if fmt is not None})
+                self._engines.retain({fmt for fmt in known if fmt is not None})
 
 
 def _check_plans(plans: list[CameraPlan]) -> None:

@@ -9,8 +9,8 @@ from tests.live.fakes import SlowEngine, feed, until
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
 from vderain.flow.future import Future
+from vderain.live.scheduling.engines import LiveEngines
 from vderain.live.scheduling.scheduler import Scheduler
-from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
 
 
@@ -20,16 +20,16 @@ def station():
     made = []
 
     def build(make, **options):
-        shelf = EngineShelf(make)
-        scheduler = Scheduler(shelf, **options)
+        engines = LiveEngines(make)
+        scheduler = Scheduler(engines, **options)
         scheduler.start()
-        made.append((scheduler, shelf))
+        made.append((scheduler, engines))
         return scheduler
 
     yield build
-    for scheduler, shelf in made:
+    for scheduler, engines in made:
         scheduler.stop()
-        shelf.close()
+        engines.close()
 
 
 def live(frame, recent, time_s):
@@ -180,7 +180,7 @@ def test_a_better_network_waits_while_it_opens(station):
     show(scheduler, camera, 20)
     assert seen == [] and camera.stats.snapshot().drops["opening"] >= 10
     opened.set()
-    until(lambda: scheduler.shelf.entries()[0].state == "ready")
+    until(lambda: scheduler.engines.entries()[0].state == "ready")
     show(scheduler, camera, 20, start=20)
     assert until(lambda: 95 in seen.levels) and set(seen.levels) == {95}
 

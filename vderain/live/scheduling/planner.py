@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 
 from vderain.frames import Frame, PlaneFormat
+from vderain.live.scheduling.engines import Entry, LiveEngines
 from vderain.live.scheduling.feed import Feed
-from vderain.live.scheduling.shelf import EngineShelf, Entry
 from vderain.live.scheduling.tier_control import PASSTHROUGH, Rung
 from vderain.media.live.types import LiveFrame
 
@@ -35,8 +35,8 @@ class Task:
 class Planner:
     """The decisions for all cameras; never waits. The caller guards it with a lock."""
 
-    def __init__(self, shelf: EngineShelf) -> None:
-        self._shelf = shelf
+    def __init__(self, engines: LiveEngines) -> None:
+        self._engines = engines
         self.feeds: list[Feed] = []
 
     def next_task(self) -> Task | None:
@@ -86,7 +86,7 @@ class Planner:
 
     def _without_engine(self, feed: Feed, frame: LiveFrame, now_s: float) -> Task | None:
         """Without a ready engine: wait briefly for one that opens, then let the frames pass through."""
-        entry = self._shelf.get(feed.control.rung, _upright(frame.rainy))
+        entry = self._engines.get(feed.control.rung, _upright(frame.rainy))
         if entry.state == "ready":  # it became ready a moment ago
             if entry.has_room:
                 return Task(feed, frame, entry.rung, entry)
@@ -110,7 +110,7 @@ class Planner:
             return None
         rungs, level = feed.control.rungs, feed.control.level
         fmt = _upright(frame)
-        wanted = self._shelf.get(rungs[level], fmt)
+        wanted = self._engines.get(rungs[level], fmt)
         if wanted.state == "ready":
             return wanted
         for rung in (*rungs[level + 1 :], *reversed(rungs[:level])):
@@ -118,7 +118,7 @@ class Planner:
                 continue
             # A cheaper engine is opened only after the wanted one failed; otherwise two would be built at once.
             opens = wanted.state == "failed"
-            entry = self._shelf.get(rung, fmt) if opens else self._shelf.peek(rung, fmt)
+            entry = self._engines.get(rung, fmt) if opens else self._engines.peek(rung, fmt)
             if entry is not None and entry.state == "ready":
                 return entry
         return None
@@ -131,7 +131,7 @@ class Planner:
             better = None if feed.probing else feed.control.wants_probe(now_s)
             if better is None or frame is None:
                 continue
-            entry = self._shelf.get(better, _upright(frame.rainy))
+            entry = self._engines.get(better, _upright(frame.rainy))
             if entry.state == "ready" and entry.has_room:
                 feed.probing = True
                 return Task(feed, frame, better, entry, is_probe=True)

@@ -18,9 +18,9 @@ from vderain.alignment import Aligner
 from vderain.clips import newest_clip, turned
 from vderain.flow.future import Future
 from vderain.frames import Plane
+from vderain.live.scheduling.engines import LiveEngines
 from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.planner import Planner, Task, log_rung
-from vderain.live.scheduling.shelf import EngineShelf
 from vderain.media.live.types import LiveFrame
 
 logger = logging.getLogger(__name__)
@@ -79,21 +79,21 @@ class Scheduler:
     """Shares the engines among the cameras; emits each frame derained or passed through.
 
     Args:
-        shelf: opens the engines; closed by the caller.
+        engines: opens the engines; closed by the caller.
         strength: scales the change.
         timeout_s: after which an engine counts as hanging and is abandoned.
 
     """
 
     def __init__(
-        self, shelf: EngineShelf, *, strength: float = 1.0, timeout_s: float = 10.0
+        self, engines: LiveEngines, *, strength: float = 1.0, timeout_s: float = 10.0
     ) -> None:
-        self.shelf = shelf
-        self.shelf.on_ready = self.wake
+        self.engines = engines
+        self.engines.on_ready = self.wake
         self.hangs = 0
         self._strength = strength
         self._timeout_s = timeout_s
-        self._planner = Planner(shelf)
+        self._planner = Planner(engines)
         self._work = threading.Condition()
         self._threads: _Threads | None = None
 
@@ -145,7 +145,7 @@ class Scheduler:
         for task in threads.abandon():
             if task.entry is not None:
                 reason = f"no result for {self._timeout_s:g} s"
-                self.shelf.fail(task.entry, reason, hung=True)
+                self.engines.fail(task.entry, reason, hung=True)
                 task.feed.stats.engine_failures += 1
             task.feed.probing = False
             task.feed.aligner = Aligner()  # an abandoned thread may still use the old one
@@ -246,7 +246,7 @@ class Scheduler:
         """Handle an engine's failure: the frame passes through, where that is allowed."""
         feed = task.feed
         if task.entry is not None:
-            self.shelf.fail(task.entry, str(error) or type(error).__name__)
+            self.engines.fail(task.entry, str(error) or type(error).__name__)
         feed.stats.engine_failures += 1
         if task.is_probe:
             with self._work:

@@ -50,7 +50,7 @@ class Entry:
         return self.engine is not None and self.in_flight < self.engine.slots
 
 
-class EngineShelf:
+class LiveEngines:
     """Engines by rung and format; each has a pool of its own, so that cameras do not close each other's."""
 
     def __init__(

@@ -76,7 +76,7 @@ class Window:
             for why, count in now.drops.items()
             if count > self.before.drops.get(why, 0)
         }
-        parts = [f"{self.session.feed.control.rung.name:12}"]
+        parts = [f"{self.session.scheduled.control.rung.name:12}"]
         parts += [f"{stage} {count / seconds:.1f}/s" for stage, count in counts.items()]
         for stage, counted in (("network", "derained"), ("emit", "emitted")):
             histogram = now.latency.get(stage)
@@ -215,7 +215,10 @@ def latency(seconds, rate):
             window = Window(station.sessions[0])
             time.sleep(seconds)
             print(f"640x360 at {rate} fps, recorded:", window.line())
-            p95_ms, rung = window.p95_ms("emit", "emitted"), station.sessions[0].feed.control.rung
+            p95_ms, rung = (
+                window.p95_ms("emit", "emitted"),
+                station.sessions[0].scheduled.control.rung,
+            )
             print(f"added latency, 95 %: {p95_ms:.0f} ms (at most 150), tier {rung.name}")
             if rung.name != "fast":
                 print("the machine was too busy for the tier that the figure is asked of")
@@ -231,25 +234,25 @@ def overload(seconds, size):
     session = station.sessions[0]
     try:
         wait_until_derained(station)
-        session.feed.control.restart(time.monotonic())
-        full = 1 / session.feed.cost_s
+        session.scheduled.control.restart(time.monotonic())
+        full = 1 / session.scheduled.cost_s
         print(f"{size}: the network alone does {full:.1f} frames per second", flush=True)
         rates = (min(240, max(2, round(2 * full))), max(2, round(full / 4)))
-        memory, tiers = megabytes(), [session.feed.control.rung.name]
+        memory, tiers = megabytes(), [session.scheduled.control.rung.name]
         for rate in rates:
             server.kill()
             server.start(rate=rate)
             time.sleep(5)
             windows = max(1, round(seconds / 10))
             for number in range(windows if rate == rates[0] else 4 * windows):
-                if number >= windows and session.feed.control.level == 0:
+                if number >= windows and session.scheduled.control.level == 0:
                     break  # all the way up again
                 window = Window(session)
                 time.sleep(min(10, seconds))
                 print(f"{size} at {rate} fps: {window.line()}; {window.verdict(rate)};"
                       f" {megabytes():.0f} MB", flush=True)  # fmt: skip
-                if session.feed.control.rung.name != tiers[-1]:
-                    tiers.append(session.feed.control.rung.name)
+                if session.scheduled.control.rung.name != tiers[-1]:
+                    tiers.append(session.scheduled.control.rung.name)
         print(f"tiers: {' -> '.join(tiers)}; memory {memory:.0f} -> {megabytes():.0f} MB")
     finally:
         station.stop()

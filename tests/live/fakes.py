@@ -10,7 +10,7 @@ import numpy as np
 from tests.fakes import OffsetEngine, gray_frame
 from vderain.flow.future import Future
 from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
-from vderain.live.scheduling.feed import Feed
+from vderain.live.scheduling.camera import ScheduledCamera
 from vderain.live.scheduling.tier_control import TierControl, ladder
 from vderain.live.stats import CameraStats
 from vderain.media.live.types import LiveFrame
@@ -103,7 +103,7 @@ class SlowEngine(OffsetEngine):
 
 
 class Sightings(list):
-    """What a feed emitted."""
+    """What a camera emitted."""
 
     @property
     def levels(self):
@@ -114,10 +114,12 @@ class Sightings(list):
         return list(dict.fromkeys(frame.flag for frame in self))
 
 
-def feed(name="gate", *, passthrough=True, frame_s=0.02):
+def scheduled_camera(name="gate", *, passthrough=True, frame_s=0.02):
     seen = Sightings()
     control = TierControl(ladder(["fast"], 1.0, passthrough=passthrough), time.monotonic())
-    made = Feed(name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s)
+    made = ScheduledCamera(
+        name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s
+    )
     made.ring.max_age_s = frame_s
     return made, seen
 

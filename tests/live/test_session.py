@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import gray_frame
-from tests.live.fakes import FakeCamera, SlowEngine, feed, until
+from tests.live.fakes import FakeCamera, SlowEngine, scheduled_camera, until
 from vderain.errors import LoginError, SourceError, UnusableError
 from vderain.live.options import LiveOptions
 from vderain.live.scheduling.engines import LiveEngines
@@ -32,7 +32,7 @@ def run():
         engines = LiveEngines(lambda rung: engine or SlowEngine())
         scheduler = Scheduler(engines)
         scheduler.start()
-        camera, _ = feed()
+        camera, _ = scheduled_camera()
         camera.kept_frames = kept_frames
         live = LiveOptions(**{"timeout_s": 0.5, "backoff_max_s": 1.0, **options})
         session = CameraSession("gate", SessionParts(connect, None, None, camera, scheduler), live)
@@ -142,8 +142,8 @@ def test_times_go_on_over_a_reconnection(run):
     # The second connection's times begin at zero again.
     session = run(FakeCamera([20, SourceError("gone")]), FakeCamera([10**6]))
     seen = []
-    take = session.feed.emit
-    session.feed.emit = lambda frame: (seen.append(frame.time_s), take(frame))
+    take = session.scheduled.emit
+    session.scheduled.emit = lambda frame: (seen.append(frame.time_s), take(frame))
     assert until(lambda: session.connection.connects == 2)
     until(lambda: len(seen) > 30)
     assert seen == sorted(seen) and max(b - a for a, b in pairwise(seen)) > 0.5

@@ -71,8 +71,8 @@ def test_mjpeg_over_http_gets_the_times_of_its_arrival(serve, watch):
     port = serve(MjpegHandler)
     station = watch(f"http://127.0.0.1:{port}/video.mjpg")
     times = []
-    take = station.sessions[0].feed.emit
-    station.sessions[0].feed.emit = lambda item: (times.append(item.time_s), take(item))
+    take = station.sessions[0].scheduled.emit
+    station.sessions[0].scheduled.emit = lambda item: (times.append(item.time_s), take(item))
     assert until(lambda: len(times) >= 30, 20), station.sessions[0].connection.reason
     assert float(times[-1] - times[0]) == pytest.approx((len(times) - 1) * 0.05, rel=0.6)
 

@@ -36,7 +36,7 @@ def _camera(session: CameraSession) -> dict[str, Any]:
         **_told(session.connection),
         "size": f"{fmt.width}x{fmt.height}" if fmt is not None else "",
         "codec": session.info.codec if session.info is not None else "",
-        "tier": session.feed.control.rung.name,
+        "tier": session.scheduled.control.rung.name,
         "frames": counts.frames,
         "dropped": counts.drops,
         "decode_errors": counts.decode_errors,

@@ -17,7 +17,7 @@ from vderain.interfaces import StreamInfo
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
 from vderain.live.preview import Preview
-from vderain.live.scheduling.feed import Feed
+from vderain.live.scheduling.camera import ScheduledCamera
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.states import FINAL, Connection, RetryOptions
 from vderain.live.stats import CameraStats
@@ -44,7 +44,7 @@ class SessionParts:
     open_camera: Callable[[], Camera]
     make_sound: Callable[[Any], Sound] | None
     broadcast: Broadcast | None
-    feed: Feed
+    scheduled: ScheduledCamera
     scheduler: Scheduler
 
 
@@ -57,8 +57,8 @@ class CameraSession:
 
     def __init__(self, name: str, parts: SessionParts, options: LiveOptions) -> None:
         self.name = name
-        self.stats: CameraStats = parts.feed.stats
-        self.feed = parts.feed
+        self.stats: CameraStats = parts.scheduled.stats
+        self.scheduled = parts.scheduled
         self.broadcast = parts.broadcast
         self.preview = Preview()
         self.info: StreamInfo | None = None
@@ -68,9 +68,9 @@ class CameraSession:
         self._parts = parts
         self._options = options
         self._timeline = Timeline(time.monotonic())
-        self._recent = Recent(parts.feed.kept_frames)
+        self._recent = Recent(parts.scheduled.kept_frames)
         self._life = _Life()
-        self.feed.emit = self._emit
+        self.scheduled.emit = self._emit
 
     @property
     def ended(self) -> bool:
@@ -84,7 +84,7 @@ class CameraSession:
 
     def start(self) -> None:
         """Start the reading thread."""
-        self._parts.scheduler.add(self.feed)
+        self._parts.scheduler.add(self.scheduled)
         if self.broadcast is not None:
             self.broadcast.start()
         self._spawn()
@@ -98,7 +98,7 @@ class CameraSession:
         limit_s = 3 * self._options.timeout_s + _HANG_S
         if life.reading_since_s and time.monotonic() - life.reading_since_s > limit_s:
             life.stop.set()
-            self.feed.ring.clear()
+            self.scheduled.ring.clear()
             self._recent.clear()
             if self.connection.failed(f"{self.name}: reading hangs") is not None:
                 self._spawn()
@@ -107,7 +107,7 @@ class CameraSession:
         """End: complete the outlets first, then release the connection."""
         life = self._life
         life.cancel()
-        self._parts.scheduler.remove(self.feed)
+        self._parts.scheduler.remove(self.scheduled)
         if self.broadcast is not None:
             self.broadcast.stop()
         if life.thread is not None:
@@ -180,12 +180,12 @@ class CameraSession:
         self.info = camera.info
         self._timeline.connected()
         self._recent.clear()
-        self.feed.ring.clear()
-        self.feed.control.restart(time.monotonic())
+        self.scheduled.ring.clear()
+        self.scheduled.control.restart(time.monotonic())
         rate = camera.info.frame_rate
         low, high = _FRAME_S
-        self.feed.frame_s = min(high, max(low, float(1 / rate))) if rate else 0.04
-        self.feed.ring.max_age_s = self.feed.frame_s
+        self.scheduled.frame_s = min(high, max(low, float(1 / rate))) if rate else 0.04
+        self.scheduled.ring.max_age_s = self.scheduled.frame_s
         sound = None
         if self.broadcast is not None:
             if camera.audio is not None and self._parts.make_sound is not None:
@@ -194,7 +194,7 @@ class CameraSession:
         return sound
 
     def _disconnected(self, sound: Sound | None) -> None:
-        self.feed.ring.clear()
+        self.scheduled.ring.clear()
         self._recent.clear()
         if sound is not None:
             self.sound_failures += sound.failures
@@ -206,10 +206,10 @@ class CameraSession:
         self.stats.frame("decoded")
         if frame.format != self.format:
             self.format = frame.format
-            self.feed.control.restart(time.monotonic())
+            self.scheduled.control.restart(time.monotonic())
         time_s = self._timeline.place(frame.pts * frame.time_base, item.arrived_s)
         placed = replace(item, time_s=time_s, recent=self._recent.add(frame))
-        self._parts.scheduler.put(self.feed, placed)
+        self._parts.scheduler.put(self.scheduled, placed)
 
     def _pass_on(self, item: PassedPacket) -> None:
         packet = item.payload

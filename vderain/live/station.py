@@ -18,8 +18,8 @@ from vderain.frames import Frame
 from vderain.interfaces import Engine
 from vderain.live.broadcast import Broadcast
 from vderain.live.options import LiveOptions
+from vderain.live.scheduling.camera import ScheduledCamera
 from vderain.live.scheduling.engines import LiveEngines
-from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.scheduler import Scheduler
 from vderain.live.scheduling.tier_control import Rung, TierControl, ladder
 from vderain.live.session import CameraSession, SessionParts, retry_options
@@ -131,7 +131,7 @@ class Station:
         stats = CameraStats()
         passthrough = plan.live.passthrough == "auto"
         rungs = ladder(camera_tiers(engine), engine.scale, passthrough=passthrough)
-        feed = Feed(
+        scheduled = ScheduledCamera(
             plan.name,
             TierControl(rungs, time.monotonic()),
             stats,
@@ -142,7 +142,7 @@ class Station:
         broadcast = _broadcast(plan, stats) if plan.outputs else None
         make_sound = _sound_maker(plan) if plan.live.audio == "auto" else None
         parts = SessionParts(
-            partial(_open_camera, plan), make_sound, broadcast, feed, self.scheduler
+            partial(_open_camera, plan), make_sound, broadcast, scheduled, self.scheduler
         )
         return CameraSession(plan.name, parts, plan.live)
 

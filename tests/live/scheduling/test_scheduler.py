@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from tests.fakes import gray_frame
-from tests.live.fakes import SlowEngine, feed, until
+from tests.live.fakes import SlowEngine, scheduled_camera, until
 from vderain.alignment import Aligner
 from vderain.clips import Recent, Seen
 from vderain.flow.future import Future
@@ -44,7 +44,7 @@ def show(scheduler, camera, count, *, rate=50, start=0):
 
 
 def test_frames_are_derained_in_order(station):
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
     scheduler = station(lambda rung: SlowEngine())
     scheduler.add(camera)
     show(scheduler, camera, 40)
@@ -56,7 +56,7 @@ def test_frames_are_derained_in_order(station):
 
 
 def test_a_slow_network_drops_frames_and_never_gets_late(station):
-    camera, seen = feed(passthrough=False)
+    camera, seen = scheduled_camera(passthrough=False)
     scheduler = station(lambda rung: SlowEngine(0.04, slots=1))
     scheduler.add(camera)
     show(scheduler, camera, 100)
@@ -71,7 +71,7 @@ def test_a_slow_network_drops_frames_and_never_gets_late(station):
 
 def test_the_tier_steps_down_under_load_and_up_again(station):
     engines = {}
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
 
     def make(rung):
         engines[rung.name] = SlowEngine(0.06 if rung.scale == 1.0 else 0.001, slots=1)
@@ -100,7 +100,7 @@ def test_the_tier_steps_down_under_load_and_up_again(station):
 
 
 def test_a_broken_engine_lets_the_image_through_flagged(station):
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
     engine = SlowEngine()
     scheduler = station(lambda rung: engine)
     scheduler.add(camera)
@@ -114,7 +114,7 @@ def test_a_broken_engine_lets_the_image_through_flagged(station):
 
 
 def test_without_passthrough_nothing_is_sent_then(station):
-    camera, seen = feed(passthrough=False)
+    camera, seen = scheduled_camera(passthrough=False)
 
     def broken(rung):
         raise RuntimeError("no such device")
@@ -126,7 +126,7 @@ def test_without_passthrough_nothing_is_sent_then(station):
 
 
 def test_an_engine_that_hangs_is_left_behind_and_the_image_goes_on(station):
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
     engines = []
 
     def make(rung):
@@ -153,7 +153,7 @@ def test_an_engine_that_hangs_is_left_behind_and_the_image_goes_on(station):
 
 def test_engine_time_is_shared_fairly(station):
     scheduler = station(lambda rung: SlowEngine(0.01, slots=1))
-    cameras = [feed(f"camera {number}", passthrough=False) for number in range(3)]
+    cameras = [scheduled_camera(f"camera {number}", passthrough=False) for number in range(3)]
     for camera, _ in cameras:
         scheduler.add(camera)
     threads = [
@@ -168,7 +168,7 @@ def test_engine_time_is_shared_fairly(station):
 
 
 def test_a_better_network_waits_while_it_opens(station):
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
     opened = threading.Event()
 
     def make(rung):
@@ -188,7 +188,7 @@ def test_a_better_network_waits_while_it_opens(station):
 def test_a_network_of_several_frames_gets_neighbours_that_were_never_derained(station):
     engine = SlowEngine(0.06, slots=1)
     engine.frames, engine.offset = 3, -1.0  # no darker than its neighbours allow
-    camera, seen = feed(passthrough=False)
+    camera, seen = scheduled_camera(passthrough=False)
     scheduler = station(lambda rung: engine)
     scheduler.add(camera)
     recent = Recent(5)
@@ -210,7 +210,7 @@ def test_each_camera_has_one_aligner_for_all_its_frames(station, monkeypatch):
     engine = SlowEngine()
     engine.frames = 3
     scheduler = station(lambda rung: engine)
-    cameras = [feed(name) for name in ("gate", "yard")]
+    cameras = [scheduled_camera(name) for name in ("gate", "yard")]
     for camera, seen in cameras:
         scheduler.add(camera)
         show(scheduler, camera, 20)
@@ -224,7 +224,7 @@ def test_an_engine_that_adds_the_change_itself_does_so_for_cameras(station):
             self.asked = strength, on_device
             return Future(lambda: [plane + 7 for plane in clip.planes])
 
-    camera, seen = feed()
+    camera, seen = scheduled_camera()
     engine = Adds()
     scheduler = station(lambda rung: engine, strength=0.5)
     scheduler.add(camera)

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 
 from vderain.frames import Frame, PlaneFormat
+from vderain.live.scheduling.camera import ScheduledCamera
 from vderain.live.scheduling.engines import Entry, LiveEngines
-from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.tier_control import PASSTHROUGH, Rung
 from vderain.media.live.types import LiveFrame
 
@@ -24,7 +24,7 @@ class Task:
     The result of a probe is discarded: only its time counts.
     """
 
-    feed: Feed
+    camera: ScheduledCamera
     frame: LiveFrame
     rung: Rung
     entry: Entry | None = None
@@ -37,78 +37,82 @@ class Planner:
 
     def __init__(self, engines: LiveEngines) -> None:
         self._engines = engines
-        self.feeds: list[Feed] = []
+        self.cameras: list[ScheduledCamera] = []
 
     def next_task(self) -> Task | None:
         """A frame of the camera that used the least engine time; None where there is no work now."""
-        ready = sorted((feed for feed in self.feeds if len(feed.ring)), key=lambda f: f.used_s)
-        for feed in ready:
-            task = self._task(feed)
+        ready = sorted(
+            (camera for camera in self.cameras if len(camera.ring)), key=lambda each: each.used_s
+        )
+        for camera in ready:
+            task = self._task(camera)
             if task is not None:
                 return task
         return self._probe()
 
     def judge(self, task: Task, cost_s: float) -> None:
         """Note that a probe took ``cost_s`` of engine time, infinity where the engine failed; may step up."""
-        feed = task.feed
-        feed.probing = False
+        camera = task.camera
+        camera.probing = False
         slots = task.entry.engine.slots if task.entry is not None and task.entry.engine else 1
-        if feed.control.rung == task.rung:  # otherwise the rung has changed in the meantime
+        if camera.control.rung == task.rung:  # otherwise the rung has changed in the meantime
             return
         # During a single probe the engine's other slots are idle, so their gain is not assumed.
-        spare = self._spare(feed, slots)
-        if feed.control.probed(cost_s, feed.frame_s, spare, time.monotonic()):
-            log_rung(feed)
+        spare = self._spare(camera, slots)
+        if camera.control.probed(cost_s, camera.frame_s, spare, time.monotonic()):
+            log_rung(camera)
 
-    def _task(self, feed: Feed) -> Task | None:
+    def _task(self, camera: ScheduledCamera) -> Task | None:
         """Take the camera's frame, if its engine has a free slot."""
         now_s = time.monotonic()
-        newest = feed.ring.newest
+        newest = camera.ring.newest
         if newest is None:
             return None
-        entry = self._entry(feed, newest.rainy)
+        entry = self._entry(camera, newest.rainy)
         if entry is not None and not entry.has_room:
             return None
-        frame, late = feed.ring.take()
-        feed.stats.dropped("late", late)
+        frame, late = camera.ring.take()
+        camera.stats.dropped("late", late)
         if frame is None:
             return None
         if entry is not None and entry.fmt != _upright(frame.rainy):
-            entry = self._entry(feed, frame.rainy)  # the format has just changed
+            entry = self._entry(camera, frame.rainy)  # the format has just changed
         if entry is not None and entry.has_room:
-            feed.missing_since_s = None
-            if entry.rung != feed.control.rung:  # a fallback, while the rung opens
-                feed.control.restart(now_s)
-            return Task(feed, frame, entry.rung, entry)
-        if feed.control.rung.tier is None:
-            return Task(feed, frame, PASSTHROUGH, flag="the network is too slow")
-        return self._without_engine(feed, frame, now_s)
+            camera.missing_since_s = None
+            if entry.rung != camera.control.rung:  # a fallback, while the rung opens
+                camera.control.restart(now_s)
+            return Task(camera, frame, entry.rung, entry)
+        if camera.control.rung.tier is None:
+            return Task(camera, frame, PASSTHROUGH, flag="the network is too slow")
+        return self._without_engine(camera, frame, now_s)
 
-    def _without_engine(self, feed: Feed, frame: LiveFrame, now_s: float) -> Task | None:
+    def _without_engine(
+        self, camera: ScheduledCamera, frame: LiveFrame, now_s: float
+    ) -> Task | None:
         """Without a ready engine: wait briefly for one that opens, then let the frames pass through."""
-        entry = self._engines.get(feed.control.rung, _upright(frame.rainy))
+        entry = self._engines.get(camera.control.rung, _upright(frame.rainy))
         if entry.state == "ready":  # it became ready a moment ago
             if entry.has_room:
-                return Task(feed, frame, entry.rung, entry)
-            feed.stats.dropped("late")
+                return Task(camera, frame, entry.rung, entry)
+            camera.stats.dropped("late")
             return None
-        feed.missing_since_s = feed.missing_since_s or now_s
-        feed.control.restart(now_s)
+        camera.missing_since_s = camera.missing_since_s or now_s
+        camera.control.restart(now_s)
         opening = entry.state == "opening" and entry.failures == 0
-        if opening and now_s - feed.missing_since_s < _OPENING_S:
-            feed.stats.dropped("opening")
+        if opening and now_s - camera.missing_since_s < _OPENING_S:
+            camera.stats.dropped("opening")
             return None
-        if not feed.passthrough:
-            feed.stats.dropped("opening" if opening else "engine")
+        if not camera.passthrough:
+            camera.stats.dropped("opening" if opening else "engine")
             return None
         flag = "the network is being prepared" if opening else "the network failed"
-        return Task(feed, frame, PASSTHROUGH, flag=flag)
+        return Task(camera, frame, PASSTHROUGH, flag=flag)
 
-    def _entry(self, feed: Feed, frame: Frame) -> Entry | None:
+    def _entry(self, camera: ScheduledCamera, frame: Frame) -> Entry | None:
         """The engine for a frame: of its rung, else of the nearest that is ready; None to pass through."""
-        if feed.control.rung.tier is None:
+        if camera.control.rung.tier is None:
             return None
-        rungs, level = feed.control.rungs, feed.control.level
+        rungs, level = camera.control.rungs, camera.control.level
         fmt = _upright(frame)
         wanted = self._engines.get(rungs[level], fmt)
         if wanted.state == "ready":
@@ -126,29 +130,29 @@ class Planner:
     def _probe(self) -> Task | None:
         """A finished frame, for a probe of a better rung that the camera may return to."""
         now_s = time.monotonic()
-        for feed in self.feeds:
-            frame = feed.last
-            better = None if feed.probing else feed.control.wants_probe(now_s)
+        for camera in self.cameras:
+            frame = camera.last
+            better = None if camera.probing else camera.control.wants_probe(now_s)
             if better is None or frame is None:
                 continue
             entry = self._engines.get(better, _upright(frame.rainy))
             if entry.state == "ready" and entry.has_room:
-                feed.probing = True
-                return Task(feed, frame, better, entry, is_probe=True)
+                camera.probing = True
+                return Task(camera, frame, better, entry, is_probe=True)
         return None
 
-    def _spare(self, feed: Feed, slots: int) -> float:
+    def _spare(self, camera: ScheduledCamera, slots: int) -> float:
         """The share of the engines' time that other cameras do not use."""
-        others = [other for other in self.feeds if other is not feed]
+        others = [other for other in self.cameras if other is not camera]
         used = sum(other.stats.rate("derained") * other.cost_s for other in others)
         return max(0.0, 1.0 - used / slots)
 
 
-def log_rung(feed: Feed) -> None:
+def log_rung(camera: ScheduledCamera) -> None:
     """Log that a camera's rung has changed."""
     logger.warning(
-        "%s goes to %s", feed.name, feed.control.rung.name,
-        extra={"camera": feed.name, "tier": feed.control.rung.name},
+        "%s goes to %s", camera.name, camera.control.rung.name,
+        extra={"camera": camera.name, "tier": camera.control.rung.name},
     )  # fmt: skip
 
 

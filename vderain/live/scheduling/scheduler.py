@@ -18,8 +18,8 @@ from vderain.alignment import Aligner
 from vderain.clips import newest_clip, turned
 from vderain.flow.future import Future
 from vderain.frames import Plane
+from vderain.live.scheduling.camera import ScheduledCamera
 from vderain.live.scheduling.engines import LiveEngines
-from vderain.live.scheduling.feed import Feed
 from vderain.live.scheduling.planner import Planner, Task, log_rung
 from vderain.media.live.types import LiveFrame
 
@@ -97,28 +97,28 @@ class Scheduler:
         self._work = threading.Condition()
         self._threads: _Threads | None = None
 
-    def add(self, feed: Feed) -> None:
+    def add(self, camera: ScheduledCamera) -> None:
         """Add a camera."""
         with self._work:
-            self._planner.feeds.append(feed)
+            self._planner.cameras.append(camera)
 
-    def remove(self, feed: Feed) -> None:
+    def remove(self, camera: ScheduledCamera) -> None:
         """Remove a camera."""
         with self._work:
-            if feed in self._planner.feeds:
-                self._planner.feeds.remove(feed)
+            if camera in self._planner.cameras:
+                self._planner.cameras.remove(camera)
 
-    def put(self, feed: Feed, frame: LiveFrame) -> None:
+    def put(self, camera: ScheduledCamera, frame: LiveFrame) -> None:
         """Note a decoded frame."""
         now_s = time.monotonic()
-        if now_s - feed.seen_s > _AWAY_S:  # while away it saved no engine time for later
-            others = [other.used_s for other in self._planner.feeds if other is not feed]
-            feed.used_s = max(feed.used_s, min(others, default=0.0))
-        feed.seen_s = now_s
-        feed.control.arrived()
-        if feed.control.update(now_s):
-            log_rung(feed)
-        feed.stats.dropped("late", feed.ring.put(frame))
+        if now_s - camera.seen_s > _AWAY_S:  # while away it saved no engine time for later
+            others = [other.used_s for other in self._planner.cameras if other is not camera]
+            camera.used_s = max(camera.used_s, min(others, default=0.0))
+        camera.seen_s = now_s
+        camera.control.arrived()
+        if camera.control.update(now_s):
+            log_rung(camera)
+        camera.stats.dropped("late", camera.ring.put(frame))
         self.wake()
 
     def wake(self) -> None:
@@ -146,10 +146,10 @@ class Scheduler:
             if task.entry is not None:
                 reason = f"no result for {self._timeout_s:g} s"
                 self.engines.fail(task.entry, reason, hung=True)
-                task.feed.stats.engine_failures += 1
-            task.feed.probing = False
-            task.feed.aligner = Aligner()  # an abandoned thread may still use the old one
-            task.feed.stats.dropped("engine", not task.is_probe)
+                task.camera.stats.engine_failures += 1
+            task.camera.probing = False
+            task.camera.aligner = Aligner()  # an abandoned thread may still use the old one
+            task.camera.stats.dropped("engine", not task.is_probe)
         self.start()
 
     def stop(self) -> None:
@@ -189,15 +189,15 @@ class Scheduler:
 
     def _started(self, task: Task) -> _InFlight:
         """Align a frame's neighbours and submit the clip; raises what the engine raises."""
-        feed, entry = task.feed, task.entry
+        camera, entry = task.camera, task.entry
         if entry is None:
             return _InFlight(task)
         engine = entry.engine
         if engine is None or entry.spec is None:
             raise RuntimeError("the engine was taken out")
-        with feed.stats.busy("align"):
+        with camera.stats.busy("align"):
             window = engine.window.looking_ahead(0)
-            clip = newest_clip(task.frame.recent, window, feed.aligner)
+            clip = newest_clip(task.frame.recent, window, camera.aligner)
         submitted_s = time.monotonic()
         entry.begin()
         return _InFlight(task, engine.submit(clip, strength=self._strength), submitted_s)
@@ -227,7 +227,7 @@ class Scheduler:
         self, task: Task, planes: Sequence[Plane] | None, network_s: float, cost_s: float
     ) -> None:
         """Emit a frame with its planes, or passed through where there are none; or judge a probe."""
-        feed, rainy = task.feed, task.frame.rainy
+        camera, rainy = task.camera, task.frame.rainy
         if planes is None:
             self._emit(task, replace(task.frame, flag=task.flag))
             return
@@ -235,37 +235,37 @@ class Scheduler:
             with self._work:
                 self._planner.judge(task, cost_s)
             return
-        feed.stats.latency("network", network_s)
-        feed.stats.add_busy("network", cost_s)
+        camera.stats.latency("network", network_s)
+        camera.stats.add_busy("network", cost_s)
         dry = replace(rainy, planes=turned(planes, -rainy.rotation // 90))
         self._emit(task, replace(task.frame, derained=dry, tier=task.rung.name, flag=task.flag))
-        feed.used_s += cost_s
-        feed.cost_s += (cost_s - feed.cost_s) / _COST_FRAMES
+        camera.used_s += cost_s
+        camera.cost_s += (cost_s - camera.cost_s) / _COST_FRAMES
 
     def _failed(self, task: Task, error: BaseException) -> None:
         """Handle an engine's failure: the frame passes through, where that is allowed."""
-        feed = task.feed
+        camera = task.camera
         if task.entry is not None:
             self.engines.fail(task.entry, str(error) or type(error).__name__)
-        feed.stats.engine_failures += 1
+        camera.stats.engine_failures += 1
         if task.is_probe:
             with self._work:
                 self._planner.judge(task, float("inf"))
-        elif feed.passthrough:
+        elif camera.passthrough:
             self._emit(task, replace(task.frame, flag="the network failed"))
         else:
-            feed.stats.dropped("engine")
+            camera.stats.dropped("engine")
 
     def _emit(self, task: Task, frame: LiveFrame) -> None:
-        feed = task.feed
-        if feed.flag != frame.flag:
+        camera = task.camera
+        if camera.flag != frame.flag:
             logger.warning(
-                "%s %s", feed.name, f"passes through: {frame.flag}" if frame.flag else "is derained",
-                extra={"camera": feed.name, "flag": frame.flag},
+                "%s %s", camera.name, f"passes through: {frame.flag}" if frame.flag else "is derained",
+                extra={"camera": camera.name, "flag": frame.flag},
             )  # fmt: skip
-        feed.flag = frame.flag
-        feed.stats.frame("passed" if frame.derained is None else "derained")
-        feed.stats.latency("derained", time.monotonic() - frame.arrived_s)
-        feed.emit(replace(frame, recent=()))  # encoders need no neighbours
-        feed.control.done()
-        feed.last = task.frame
+        camera.flag = frame.flag
+        camera.stats.frame("passed" if frame.derained is None else "derained")
+        camera.stats.latency("derained", time.monotonic() - frame.arrived_s)
+        camera.emit(replace(frame, recent=()))  # encoders need no neighbours
+        camera.control.done()
+        camera.last = task.frame

@@ -52,15 +52,15 @@ def camera_status(index: int, session: CameraSession) -> CameraStatus:
     latency = counts.latency.get("emit")
     fmt, pair = session.format, session.preview.pair
     p50, p95 = (latency.percentile(share) if latency else None for share in (0.5, 0.95))
-    flag = session.feed.flag if connection.state is State.RUNNING else ""
+    flag = session.scheduled.flag if connection.state is State.RUNNING else ""
     return CameraStatus(
         index=index,
         name=session.name,
         state=str(connection.state),
         reason=connection.reason,
         since_s=round(time.monotonic() - connection.since_s, 1),
-        tier="passthrough" if flag else session.feed.control.rung.name,
-        tiers=tuple(rung.name for rung in session.feed.control.rungs),
+        tier="passthrough" if flag else session.scheduled.control.rung.name,
+        tiers=tuple(rung.name for rung in session.scheduled.control.rungs),
         flag=flag,
         size=f"{fmt.width}x{fmt.height}" if fmt is not None else "",
         fps_in=round(session.stats.rate("decoded"), 1),

@@ -117,15 +117,15 @@ def _work(known: _Known) -> Iterator[Metric]:
         "vderain_tier", "1 for what frames get at the moment", labels=["camera", "tier"]
     )
     for session, counts in known:
-        name, control = session.name, session.feed.control
+        name, control = session.name, session.scheduled.control
         for stage, histogram in counts.latency.items():
             latency.add_metric([name, stage], _buckets(histogram), histogram.sum_s)
-        depth.add_metric([name, "network"], len(session.feed.ring))
+        depth.add_metric([name, "network"], len(session.scheduled.ring))
         if session.broadcast is not None:
             depth.add_metric([name, "encode"], session.broadcast.waiting)
         for stage, share in counts.busy.items():
             busy.add_metric([name, stage], share)
-        used = "passthrough" if session.feed.flag else control.rung.name
+        used = "passthrough" if session.scheduled.flag else control.rung.name
         for rung in dict.fromkeys([*(r.name for r in control.rungs), "passthrough"]):
             tier.add_metric([name, rung], float(rung == used))
     yield from (latency, depth, busy, tier)

@@ -13,7 +13,7 @@ from vderain.media.live.types import LiveFrame
 
 
 @dataclass(slots=True, eq=False)
-class Feed:
+class ScheduledCamera:
     """One camera in the scheduler.
 
     Attributes:

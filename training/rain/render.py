@@ -22,7 +22,7 @@ from vderain.training.rain.scattering import (
     partial,
     uneven,
 )
-from vderain.training.rain.streaks import Drops, Image, Layer, Storm, draw_streaks, visible_gain
+from vderain.training.rain.streaks import Drops, Image, Layer, Storm, visible_gain
 
 __all__ = [
     "RAIN_KINDS",
@@ -31,7 +31,6 @@ __all__ = [
     "Layer",
     "add_rain",
     "draw_storm",
-    "draw_streaks",
     "recompress",
     "render_clip",
     "render_kind",

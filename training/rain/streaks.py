@@ -17,12 +17,9 @@ Image = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 Layer = npt.NDArray[np.float32]  # (H, W)
 Array = npt.NDArray[np.float64]
 
-_SUPERSAMPLE = 2  # streaks thinner than a pixel come out thin instead of jagged
 _SUBPIXEL_BITS = 4
-_FINE_PX, _COARSE_PX = (
-    1.6,
-    5.0,
-)  # widths at which a streak needs a blur, and at which it has a shape
+_FINE_PX = 1.6  # width from which a streak needs a blur
+_COARSE_PX = 5.0  # width from which it has a shape
 _SAMPLES_PER_PIXEL = 1.3  # what is farther away belongs to the mist
 _MOST_COARSE = 60  # streaks; an image of more is covered
 _FAINTEST, _STRONGEST = 0.03, 0.25  # root mean square of opacity: nothing seen, no scene left
@@ -243,31 +240,3 @@ def visible_gain(opacity: Layer) -> np.float32:
     """Factor that brings a layer (H, W) from the extremes, where there is little to learn, to visible rain."""
     strength = float(cv2.norm(opacity)) / np.sqrt(opacity.size) + 1e-6
     return np.float32(min(np.clip(strength, _FAINTEST, _STRONGEST) / strength, _MOST_GAIN))
-
-
-def draw_streaks(
-    shape: tuple[int, int],
-    starts: npt.NDArray[np.float64],
-    ends: npt.NDArray[np.float64],
-    levels: npt.NDArray[np.int64],
-    width_px: float,
-) -> Layer:
-    """Draw streaks with crisp edges between points (N, 2) as (x, y) in pixels; (H, W) float32 in [0, 1].
-
-    ``levels`` (N,) from 0 to 255 is their opacity.
-    """
-    height, width = shape
-    canvas = np.zeros((height * _SUPERSAMPLE, width * _SUPERSAMPLE), np.uint8)
-    lines = (np.stack([starts, ends], 1) * (_SUPERSAMPLE << _SUBPIXEL_BITS)).astype(np.int32)
-    for level in np.unique(levels):  # one drawing call for each
-        cv2.polylines(
-            canvas,
-            list(lines[levels == level]),
-            isClosed=False,
-            color=int(level),
-            thickness=max(1, round(width_px * _SUPERSAMPLE)),
-            lineType=cv2.LINE_AA,
-            shift=_SUBPIXEL_BITS,
-        )
-    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(255.0)

@@ -4,7 +4,7 @@ import pytest
 
 from vderain.errors import SourceError
 from vderain.training.rain.mining import draw_mined, mine_streaks
-from vderain.training.rain.streaks import draw_streaks
+from vderain.training.rain.streaks import Streaks, paint
 
 SHAPE = (120, 160)
 FRAMES = 7
@@ -24,8 +24,7 @@ def streaks(rng, slant_px):
         vectors = 15 * np.stack([np.cos(angles), np.sin(angles)], 1)
     else:
         vectors = np.tile((slant_px, 15.0), (20, 1))
-    ends = starts + vectors
-    return draw_streaks(SHAPE, starts, ends, np.full(20, 90), 1.2)
+    return paint(SHAPE, Streaks(starts, vectors, np.full(20, 1.2), np.full(20, 0.35)))
 
 
 def rainy_clip(slant_px=4):

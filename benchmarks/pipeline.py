@@ -76,7 +76,7 @@ def cost(command: list[str]) -> tuple[float, float]:
 
 
 def align_only(clip: Path, window: Window) -> float:
-    """CPU seconds of laying neighbours over every frame, which are decoded before."""
+    """CPU seconds of aligning neighbours to every frame; frames are decoded before."""
     with closing(open_source(str(clip), run=RunOptions(), encode=EncodeOptions())) as source:
         frames = [item for item in source if isinstance(item, Frame)]
     since = time.process_time()

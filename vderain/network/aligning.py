@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vderain.alignment.laying import SEEN
+from vderain.alignment.neighbours import SEEN
 from vderain.alignment.order import TOLERANCE_LEVELS, exchanges
 
 

@@ -1,4 +1,4 @@
-"""Least squares for a motion between two pictures, in which rain and moving things count little."""
+"""Least squares for a motion between two images, in which rain and moving things count little."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Values = npt.NDArray[np.float32]
 _OUTLIER = 2.5 * 1.5  # of the median difference: beyond it a point does not count
 _LEAST_LEVELS = 1.0  # of that median: quantisation is no outlier
 _STIFFNESS = 1e-3  # against directions in which a scene has no texture, as a share of its texture
-_FLAT_LEVELS = 0.06  # squared change a pixel, below which texture tells nothing of motion
+_FLAT_LEVELS = 0.06  # squared change a pixel, below which texture shows no motion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One least-squares step towards the motion between two pictures.
+    """One least-squares step towards the motion between two images.
 
     Attributes:
         move: x, y and, of an affine motion, what x and y gain across half the width: pixels.
-        residual: the mean difference of the pictures, in 8-bit code values.
+        residual: the mean difference of the images, in 8-bit code values.
 
     """
 
@@ -32,23 +32,23 @@ class Step:
     residual: float
 
 
-def first_step(picture: Grey, other: Grey, *, every_px: int, affine: bool) -> Step:
+def first_step(image: Grey, other: Grey, *, every_px: int, affine: bool) -> Step:
     """The step from no motion towards that of ``other``, by a grid of points; exact for small shifts."""
     grid = slice(every_px // 2, None, every_px)
-    difference = other[grid, grid].astype(np.float32) - picture[grid, grid]
-    return _solved(_slopes(picture, grid, affine=affine), difference.ravel())
+    difference = other[grid, grid].astype(np.float32) - image[grid, grid]
+    return _solved(_slopes(image, grid, affine=affine), difference.ravel())
 
 
-def _slopes(picture: Grey, grid: slice, *, affine: bool) -> Values:
+def _slopes(image: Grey, grid: slice, *, affine: bool) -> Values:
     """How the values of points change with each term of a motion, (terms, points)."""
     slopes = [
-        np.asarray(cv2.Sobel(picture, cv2.CV_32F, *order, scale=1 / 8), np.float32).reshape(
-            picture.shape
+        np.asarray(cv2.Sobel(image, cv2.CV_32F, *order, scale=1 / 8), np.float32).reshape(
+            image.shape
         )[grid, grid]
         for order in ((1, 0), (0, 1))
     ]
     if affine:
-        height, width = picture.shape
+        height, width = image.shape
         u = (np.arange(width, dtype=np.float32)[grid] - width / 2) * np.float32(2 / width)
         v = (np.arange(height, dtype=np.float32)[grid] - height / 2) * np.float32(2 / width)
         slopes += [slope * part for slope in slopes for part in (u, v[:, None])]

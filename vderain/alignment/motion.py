@@ -1,4 +1,4 @@
-"""How neighbouring frames lie in the current one: the camera's motion, and that of things which move by themselves.
+"""The motion from the current frame to its neighbours: the camera's, and that of things which move by themselves.
 
 Dense inverse search (Kroeger et al., ECCV 2016, by OpenCV) runs once for each pair of frames, on thumbnails,
 where streaks are thin and faint; it is used both ways, and composed for frames further apart. An affine motion for
@@ -46,7 +46,7 @@ class Aligner:
         self._search.setVariationalRefinementIterations(_REFINED)
 
     def search(self, current: Thumbnail, neighbour: Thumbnail) -> Field:
-        """How ``neighbour`` lies in ``current``, thumbnails of one size: on the grid of their halves."""
+        """The flow from ``current`` to ``neighbour``, thumbnails of one size: on the grid of their halves."""
         height, width = current.half.shape
         if min(current.picture.shape) < SMALLEST_PX:
             return np.zeros((height, width, 2), np.float32)
@@ -57,7 +57,7 @@ class Aligner:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """Motion before it is compared with the pictures: dense, and the camera's."""
+    """Motion before it is compared with the thumbnails: dense, and the camera's."""
 
     dense: Field
     camera: Matrix
@@ -71,7 +71,7 @@ class Path:
 class Link:
     """An earlier and a later frame: what is known of the motion between them is found once.
 
-    Threads that ask together wait for the first one's answer.
+    Threads that ask together wait for the result of the first.
     """
 
     def __init__(self, earlier: Thumbnail, later: Thumbnail) -> None:
@@ -90,7 +90,7 @@ class Link:
             return self._shift
 
     def forth(self, aligner: Aligner) -> Path:
-        """How the later frame lies in the earlier one."""
+        """The motion from the earlier frame to the later one."""
         with self._lock:
             if self._forth is None:
                 dense = aligner.search(self._earlier, self._later)
@@ -98,7 +98,7 @@ class Link:
             return self._forth
 
     def back(self, aligner: Aligner) -> Path:
-        """How the earlier frame lies in the later one: the search turned about."""
+        """The motion from the later frame to the earlier one: the flow of ``forth`` inverted."""
         with self._lock:
             if self._back is None:
                 forth = self.forth(aligner)
@@ -140,7 +140,7 @@ def unlike(current: Thumbnail, neighbour: Thumbnail, flow: Field) -> Grey:
 
 
 def warped(plane: npt.NDArray[Any], flow: Field) -> npt.NDArray[Any]:
-    """What lies at each place plus its flow, between samples linearly."""
+    """The plane (H, W) sampled at each place plus its flow (H, W, 2), between samples linearly."""
     flags = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
     remap: Any = cv2.remap  # whose types do not know that one map may hold both parts
     return np.asarray(remap(plane, flow, None, flags, borderMode=cv2.BORDER_REPLICATE))

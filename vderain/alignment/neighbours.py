@@ -54,7 +54,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """How a neighbour lies in the current frame: all that is needed to align its luma.
+    """The motion from the current frame to a neighbour: all that is needed to align its luma.
 
     Attributes:
         flow: on the thumbnails' grid; None where the neighbour is used as it is.
@@ -75,7 +75,7 @@ def aligned_neighbours(
 ) -> list[Aligned]:
     """The ``neighbours`` of the view ``now``, aligned to it, in their order.
 
-    ``views`` are of one size, in the order of time. A neighbour that there is not is None, and the current view
+    ``views`` are of one size, in the order of time. A missing neighbour is None; the current view
     stands in for it.
     """
     luma = views[now].luma
@@ -93,7 +93,7 @@ def placements(
     neighbours: Sequence[int | None],
     aligner: Aligner,
 ) -> list[Placement]:
-    """How each of the ``neighbours`` lies in the view ``now``, by their thumbnails alone."""
+    """The placement of each of the ``neighbours`` in the view ``now``, by their thumbnails alone."""
     chosen = [index for index in neighbours if index is not None]
     placed = _as_they_are(views, now, chosen)
     if placed is None:
@@ -164,12 +164,12 @@ def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
     if placement.hidden is None:
         return Aligned(luma, None)
     if placement.flow is None:
-        return _laid(luma, neighbour, placement.hidden)
+        return _masked(luma, neighbour, placement.hidden)
     plane = warped(neighbour, enlarged(placement.flow, luma.shape))
-    return _laid(luma, plane.reshape(luma.shape), placement.hidden)
+    return _masked(luma, plane.reshape(luma.shape), placement.hidden)
 
 
-def _laid(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:
+def _masked(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:
     """The neighbour, but the current luma where it is ``hidden``, a mask of 255 on any smaller grid."""
     if not cv2.countNonZero(hidden):
         return Aligned(neighbour, _nothing(luma.shape))

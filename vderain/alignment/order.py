@@ -18,7 +18,7 @@ TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aligned:
-    """A neighbour's luma as the current frame sees it.
+    """A neighbour's luma, aligned to the current frame.
 
     Attributes:
         luma: (H, W), the current frame's own samples where the neighbour does not show them.
@@ -33,8 +33,8 @@ class Aligned:
 def shown(neighbours: Sequence[Aligned], offsets: Sequence[int]) -> list[Plane]:
     """The luma of neighbours ``offsets`` frames away; where one is hidden, of the one two frames nearer (ours).
 
-    Far neighbours are hidden more often than near ones. With the frame's own samples in their place most of a
-    clip would show the frame, with its rain; within two frames these stand in all the same.
+    Far neighbours are hidden more often than near ones. If the current frame's samples stood in for all of them,
+    most of the clip would show the current frame, with its rain. They stand in for the neighbours within two frames.
     """
     by_offset = {offset: one for offset, one in zip(offsets, neighbours, strict=True) if offset}
     planes: dict[int, Plane] = {}
@@ -93,7 +93,8 @@ def floor_of(
 def in_order_of_brightness(lumas: Sequence[Plane], darkest: int | None = None) -> list[Plane]:
     """Neighbours' luma with the darkest sample at each place in the first plane, and so on.
 
-    Rain adds light, so the first show what lies behind it. Only the ``darkest`` so many planes are made; all for None.
+    Rain adds light, so the first planes show what is behind it. Only the first ``darkest`` planes are made;
+    all where it is None.
     """
     count = len(lumas) if darkest is None else min(darkest, len(lumas))
     ordered = list(lumas)

@@ -1,4 +1,4 @@
-"""Small pictures of a frame's luma, in which motion is looked for: streaks are thin and faint there."""
+"""Thumbnails of a frame's luma, in which motion is searched: streaks are thin and faint there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Grey = npt.NDArray[np.uint8]  # (h, w)
 
 _SHORT_SIDE_PX = 180
-_FINE_PX = 1.0  # of the half picture: streaks are still there
+_FINE_PX = 1.0  # of half the thumbnail: streaks are still there
 _COARSE_PX = 2.0  # wider than a streak
 
 
@@ -31,7 +31,7 @@ def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
 
 
 class Thumbnail:
-    """A small ``picture`` (h, w) uint8 of a frame's luma, and what is made of it when it is first asked for.
+    """A small image of a frame's luma, ``picture`` (h, w) uint8, and what is computed from it on first use.
 
     Attributes:
         links: to later frames' thumbnails, once the motion to them was asked for.
@@ -44,7 +44,7 @@ class Thumbnail:
 
     @cached_property
     def half(self) -> Grey:
-        """The picture at half its size, on whose grid flows and hidden places lie."""
+        """The thumbnail at half its size: the grid of flows and of masks of hidden places."""
         height, width = ((side + 1) // 2 for side in self.picture.shape)
         small = cv2.resize(self.picture, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8).reshape(height, width)
@@ -76,6 +76,6 @@ def thumbnail_shape(shape: tuple[int, ...], scale: float = 0.0) -> tuple[int, in
     return height, width
 
 
-def softened(picture: npt.NDArray[Any], blur_px: float) -> Grey:
-    """A picture (h, w) uint8 blurred by a Gaussian of that many pixels."""
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), np.uint8).reshape(picture.shape)
+def softened(image: npt.NDArray[Any], blur_px: float) -> Grey:
+    """An image (h, w) uint8 blurred by a Gaussian of that many pixels."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), blur_px), np.uint8).reshape(image.shape)

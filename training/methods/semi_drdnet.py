@@ -43,7 +43,7 @@ class SemiDrdnetObjective(Objective):
         self._generator = torch.Generator()
 
     def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[StepBatch]:
-        """What ``feed.step_batches`` yields."""
+        """What ``batches.step_batches`` yields."""
         return step_batches(self._config, data, kept, start, world)
 
     def learning_rate(self, step: int) -> float:

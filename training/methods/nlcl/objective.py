@@ -72,7 +72,7 @@ class NlclObjective(Objective):
         self._generator = torch.Generator()
 
     def batches(self, data: Path, kept: Path, start: int, world: World) -> Iterator[UnpairedBatch]:
-        """What ``feed.unpaired_batches`` yields."""
+        """What ``batches.unpaired_batches`` yields."""
         del kept
         return unpaired_batches(self._config, data, start, world)
 

@@ -116,7 +116,7 @@ def test_stages_share_the_predictions_of_their_teacher(recipe, tmp_path):
     run = tmp_path / "run"
     done = call(train, recipe(taught), "--run", run, "--data", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert [path.parent for path in run.rglob("streaks.npy")] == [run / "teacher"]
+    assert [path.parent for path in run.rglob("answer.npy")] == [run / "teacher"]
 
 
 def test_settings_go_to_all_stages_or_to_the_one_that_is_named(recipe):

@@ -24,11 +24,14 @@ _METHODS: dict[str, type[AnyTrainConfig]] = {
 _TIERS_BEFORE: dict[str, dict[str, Any]] = {"fast": {"frames": 5, "fusion": "gates", "ranks": []}}
 """What a tier's network had otherwise before 0.4."""
 
+_SETTINGS_BEFORE = {"teacher_change", "teacher_branches"}
+"""What checkpoints hold from before 0.4; without a teacher, and after training, they say nothing."""
+
 
 def state_config(state: Mapping[str, Any], where: Path) -> AnyTrainConfig:
     """The settings in a checkpoint's state; OptionError, naming ``where``, for what cannot be read."""
     method = state.get("method", DEFAULT_METHOD)
-    settings = dict(state["config"])
+    settings = {k: v for k, v in state["config"].items() if k not in _SETTINGS_BEFORE}
     if method == TrainConfig.method:
         settings["network"] = _network_changes(settings)
     return _class_of(method, str(where)).from_dict(settings, str(where))

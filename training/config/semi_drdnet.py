@@ -67,8 +67,10 @@ class TrainConfig(RunConfig):
     encoder_weights: str | None = option(None, "File with torchvision's VGG-19 weights.")
     teacher: str | None = option(None, "Tier or weights file of a larger network to learn from.")
     teacher_patches: int = option(8192, "Patches whose predictions are computed once.", low=1)
-    teacher_change: float = option(1.0, "Weight of the teacher's change.", low=0.0, high=100.0)
-    teacher_branches: float = option(0.0, "Weight of the teacher's R and D.", low=0.0, high=100.0)
+    teacher_share: float = option(
+        0.5, "How far the student's target lies from ground truth to the teacher's answer.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)  # super() knows only the class without slots

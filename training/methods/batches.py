@@ -46,8 +46,7 @@ class StepBatch:
         rainy: paired or rendered rain, (N, 3 + T - 1, P, P) for a network of T frames.
         background: its ground truth.
         weight: how much each pixel counts, (N, 1, P, P).
-        teacher_streaks: a teacher's R of ``rainy``.
-        teacher_detail: its D.
+        answer: what a teacher makes of ``rainy``, (N, 3, P, P).
         real: real rain without ground truth, (M, 3, P, P).
         clean: clean images of other scenes, (M, 3, P, P).
         mined: rain layers mined from real footage, (M, 3, P, P), light to add.
@@ -57,8 +56,7 @@ class StepBatch:
     rainy: Tensor
     background: Tensor
     weight: Tensor
-    teacher_streaks: Tensor | None = None
-    teacher_detail: Tensor | None = None
+    answer: Tensor | None = None
     real: Tensor | None = None
     clean: Tensor | None = None
     mined: Tensor | None = None

@@ -16,7 +16,7 @@ from torch import Tensor
 from vderain.clips import Window
 from vderain.errors import OptionError, SinkError
 from vderain.network.card import file_sha256
-from vderain.network.config import TIERS, NetworkConfig
+from vderain.network.config import TIERS, AnyConfig, NetworkConfig
 from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.data.stacks import window_of
 from vderain.weights import find_weights, load_network
@@ -25,18 +25,17 @@ _PARTS = {
     "rainy": np.int16,
     "background": np.uint8,
     "weight": np.uint8,
-    "streaks": np.float16,
-    "detail": np.float16,
+    "answer": np.uint8,
 }
 # Settings that the predictions do not depend on, except the network's frames.
 _STUDENT_ONLY = {"network", "tier", "steps", "learning_rate", "warmup_steps", "ema", "clip_norm"}
 _STUDENT_ONLY |= {"penalty", "derained_weight", "ssim_weight", "dry_weight", "checkpoint_every"}
-_STUDENT_ONLY |= {"teacher_change", "teacher_branches", "data", "terms", "cache_mb", "initial"}
+_STUDENT_ONLY |= {"teacher_share", "data", "terms", "cache_mb", "initial"}
 _STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", "rain_contrast"}
 _STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights", "compiled", "workers"}
 
-Predicted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Rainy, background, weight (N, 1, P, P), R, D; the others (N, 3, P, P); float32."""
+Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Rainy, background, weight (N, 1, P, P), the teacher's answer; the others (N, 3, P, P); float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Teacher:
     """
 
     path: Path
-    config: NetworkConfig
+    config: AnyConfig
     student: NetworkConfig
 
     @classmethod
@@ -64,11 +63,6 @@ class Teacher:
         named = None if config.teacher in TIERS else config.teacher
         path, card = find_weights(config.tier if named else config.teacher, named)
         theirs, ours = card.config, config.network_config
-        if not isinstance(theirs, NetworkConfig):
-            raise OptionError(
-                f"teacher {path}: is a {card.network} network, which has no branches to learn from; "
-                "name weights of Semi-DRDNet"
-            )
         if config.patch % theirs.multiple:
             raise OptionError(
                 f"patch {config.patch}: the teacher {path} needs a multiple of {theirs.multiple}"
@@ -172,13 +166,13 @@ def _predict(
         rainy, background, weight = next(batches)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             seen = rainy if teacher.config.frames > 1 else rainy[:, :3]
-            streaks, detail = network(seen.to(device, memory_format=torch.channels_last))
+            change = network.change(seen.to(device, memory_format=torch.channels_last))
+        answer = (rainy[:, :3] + change.float().cpu()).clamp(0, 1)
         window = slice(first, first + config.batch)
         parts["rainy"][window] = (rainy[:, teacher.students_channels] * 255).round().short().numpy()
         parts["background"][window] = (background * 255).round().byte().numpy()
         parts["weight"][window] = (weight * 255).round().byte().numpy()
-        parts["streaks"][window] = streaks.float().cpu().numpy()
-        parts["detail"][window] = detail.float().cpu().numpy()
+        parts["answer"][window] = (answer * 255).round().byte().numpy()
     for name, part in parts.items():
         part.flush()
         os.replace(folder / f"{name}.part", folder / f"{name}.npy")

@@ -65,9 +65,12 @@ class SemiDrdnetObjective(Objective):
         streaks, detail = (part.float() for part in network(batch.rainy))
         rainy = batch.rainy[:, :3]
         dry = (rainy == batch.background).flatten(1).all(1)
+        target = batch.background
+        if batch.answer is not None:
+            target = target.lerp(batch.answer, config.teacher_share)
         supervised = supervised_loss(
             rainy,
-            batch.background,
+            target,
             streaks,
             detail,
             derained_weight=config.derained_weight,
@@ -78,14 +81,6 @@ class SemiDrdnetObjective(Objective):
         )
         terms = {"supervised": supervised}
         total = supervised
-        if batch.teacher_streaks is not None and batch.teacher_detail is not None:
-            of_streaks = (streaks - batch.teacher_streaks).abs().mean()
-            of_detail = (detail - batch.teacher_detail).abs().mean()
-            change = batch.teacher_detail - batch.teacher_streaks
-            terms["teacher_change"] = (detail - streaks - change).abs().mean()
-            terms["teacher_branches"] = of_streaks + of_detail
-            total = total + config.teacher_change * terms["teacher_change"]
-            total = total + config.teacher_branches * terms["teacher_branches"]
         self._compared = None
         if self.contrast is not None and batch.real is not None and batch.clean is not None:
             self._generator.manual_seed(config.seed * 1_000_003 + step)

@@ -162,6 +162,7 @@ class NlclConfig:
     frames: ClassVar[int] = 1
     seen_frames: ClassVar[int] = 1
     ranks: ClassVar[tuple[int, ...]] = ()
+    seen_ranks: ClassVar[tuple[int, ...]] = ()
     channels: ClassVar[int] = 3
     multiple: ClassVar[int] = 1
 

@@ -116,9 +116,14 @@ def test_weights_of_the_other_network_are_refused_by_name(data, tmp_path):
     with pytest.raises(WeightsError, match=r"nlcl\.safetensors.*has width 8, not 4"):
         Trainer(config(initial=nlcl, network={"width": 4, "blocks": 2}), tmp_path / "run")
     assert Trainer(config(initial=nlcl), tmp_path / "run").network.config == TINY_NLCL
-    taught = TrainConfig(sources=DRY, network=TINY.to_dict(), patch=32, batch=1, teacher=nlcl)
-    with pytest.raises(OptionError, match=r"nlcl\.safetensors.*no branches"):
-        step_batches(taught, data, tmp_path / "run", 0, World())
+
+
+def test_nlcl_weights_can_teach_the_other_network(data, tmp_path):
+    nlcl = weights_of(tmp_path / "nlcl.safetensors", TINY_NLCL)
+    settings = {"patch": 32, "batch": 1, "teacher": nlcl, "teacher_patches": 1}
+    taught = TrainConfig(sources=DRY, network=TINY.to_dict(), **settings)
+    batch = next(step_batches(taught, data, tmp_path / "run", 0, World()))
+    assert (batch.answer - batch.rainy).abs().max() > 0
 
 
 # From a run to weights that work.

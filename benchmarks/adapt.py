@@ -3,7 +3,7 @@
     python benchmarks/adapt.py CLEAN.mp4 FOLDER [vderain adapt's own options]
 
 Rain is drawn onto a clean clip with other means than the renderer's: nearly level, broad, soft, grey-blue
-curtains of drops that every frame draws anew. The clean clip serves for the scores only. An adaptation sees
+curtains of drops that are drawn again in every frame. The clean clip serves for the scores only. An adaptation sees
 none of the frames that are scored: those of the last fifth.
 """
 

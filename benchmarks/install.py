@@ -94,7 +94,7 @@ def first_frame_s(python: Path, environment: dict[str, str]) -> float:
 
 
 def import_s(python: Path) -> float:
-    """Seconds that importing takes in a new process, beside starting Python."""
+    """Seconds that importing takes in a new process, in addition to starting Python."""
     code = (
         f"import time; since = time.perf_counter(); {IMPORTS}; print(time.perf_counter() - since)"
     )

@@ -98,7 +98,7 @@ def table(engine: str, found: dict[str, dict[str, float] | str]) -> list[str]:
 
 
 def onto_card(weights: str | None, engine: str, found: dict[str, dict[str, float] | str]) -> None:
-    """Write what is known onto the weights' card, beside what other engines lost."""
+    """Write what is known onto the weights' card, next to the losses of other engines."""
     path, _ = find_weights("fast", weights)
     card = Card.load(path)
     known = card.scores.setdefault(KEY, {})

@@ -1,4 +1,4 @@
-"""What the pipeline costs beside the work that cannot be avoided; prints, asserts nothing.
+"""What the pipeline costs in addition to the work that cannot be avoided; prints, asserts nothing.
 
     python benchmarks/pipeline.py [--seconds 20] [--sizes 640x360,1280x720,1920x1080] [--weights FILE]
 

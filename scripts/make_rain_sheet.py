@@ -1,4 +1,4 @@
-"""Make a contact sheet of rendered rain, by kind, or beside real rain.
+"""Make a contact sheet of rendered rain, by kind, or next to real rain.
 
     python scripts/make_rain_sheet.py --clean DIR -o docs/rain_sheet.jpg
     python scripts/make_rain_sheet.py --clean DIR --real DIR -o sheet.png
@@ -111,7 +111,7 @@ def write(path: Path, cells: list[Image], columns: int) -> None:
 @click.option("--seed", default=0)
 @click.option("-o", "out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(clean: tuple[Path, ...], real: tuple[Path, ...], seed: int, out: Path) -> None:
-    """Render rain onto the CLEAN images, by kind, or beside REAL ones."""
+    """Render rain onto the CLEAN images, by kind, or next to REAL ones."""
     rng = np.random.default_rng(seed)
     if real:
         cells = beside_real(rng, read_all(clean), read_all(real))

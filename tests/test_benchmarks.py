@@ -215,7 +215,7 @@ def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
     assert all(words in told for words in ("illegal memory access", "Card, 80 GiB", "vderain"))
 
 
-def test_what_the_time_does_not_allow_is_left_out_and_told(judge, gpu):
+def test_what_the_time_does_not_allow_is_left_out_and_reported(judge, gpu):
     def command(verdict, *arguments, limit_s=0.0):
         if "1920x1080" in arguments:
             raise gpu.TimeIsOver
@@ -325,7 +325,7 @@ def test_a_profile_is_made_of_what_an_engine_runs(tmp_path):
     assert any("conv" in line for line in lines[3:]) and "frames per second" in lines[-1]
 
 
-def test_losses_are_told_against_their_aims_and_kept_on_the_card(gpu, monkeypatch, tmp_path):
+def test_losses_are_reported_against_their_aims_and_kept_on_the_card(gpu, monkeypatch, tmp_path):
     import losses
 
     from tests.engines.conftest import write_weights

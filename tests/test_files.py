@@ -191,7 +191,7 @@ def test_a_full_disk_under_a_sidecar_is_named_too(tmp_path, request):
 
 
 def test_a_full_disk_at_opening_is_named_and_leaves_nothing(tmp_path, monkeypatch):
-    """Attachments are written beside the output before the first frame."""
+    """Attachments are written next to the output before the first frame."""
     clip = synth.write(tmp_path / "in.mkv", attachment=True)
     monkeypatch.setattr(Sidecar, "_line", fail)
     with pytest.raises(SinkError, match=r"out\.mp4: cannot be written .*No space left"):
@@ -200,7 +200,7 @@ def test_a_full_disk_at_opening_is_named_and_leaves_nothing(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("extension", ["bin", "bin.jsonl"])
-def test_a_file_beside_the_output_is_replaced_only_when_asked(tmp_path, extension):
+def test_a_file_next_to_the_output_is_replaced_only_when_asked(tmp_path, extension):
     clip = synth.write(tmp_path / "in.mkv", attachment=True, subtitle="ass")
     kept = tmp_path / f"out.mp4.1.ass.{extension}"
     kept.write_bytes(b"precious")
@@ -226,7 +226,7 @@ def refuse_replacing(monkeypatch, name):
     monkeypatch.setattr(os, "link", fail)  # as on a file system without links
 
 
-def test_nothing_beside_an_output_that_does_not_get_its_name(tmp_path, monkeypatch):
+def test_nothing_is_next_to_an_output_that_does_not_get_its_name(tmp_path, monkeypatch):
     clip = synth.write(tmp_path / "in.mkv", attachment=True, subtitle="ass")
     refuse_replacing(monkeypatch, "out.mp4")
     with pytest.raises(SinkError, match=r"out\.mp4: cannot be completed: No space"):
@@ -234,7 +234,7 @@ def test_nothing_beside_an_output_that_does_not_get_its_name(tmp_path, monkeypat
     assert names(tmp_path) == ["in.mkv"]
 
 
-def test_a_track_that_does_not_get_its_name_beside_a_complete_output_is_a_loss(
+def test_a_sidecar_that_does_not_get_its_name_next_to_a_complete_output_is_a_loss(
     tmp_path, monkeypatch
 ):
     clip = synth.write(tmp_path / "in.mkv", attachment=True)

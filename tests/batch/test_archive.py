@@ -37,7 +37,7 @@ def test_a_clip_in_work_keeps_its_engine_and_precision(rig):
         assert pinned(manifest, EngineOptions()) == EngineOptions(), "nothing is in work"
 
 
-def test_a_clip_whose_engine_does_not_run_here_is_begun_anew_and_the_report_says_so(rig):
+def test_a_clip_whose_engine_does_not_run_here_is_started_again_and_the_report_says_so(rig):
     rig.clip(frames=60)
     with pytest.raises(Killed):
         rig.run(KillAfter(Openvino(), 1))
@@ -73,7 +73,7 @@ def test_this_machine_is_asked_which_engines_it_runs(rig):
         assert pinned(manifest, EngineOptions()) == EngineOptions()
 
 
-def test_a_joined_file_that_was_there_before_is_left_alone_and_told(rig):
+def test_a_joined_file_that_existed_before_is_left_alone_and_reported(rig):
     for second in range(2):
         rig.clip(f"20260101_12000{second}_F.mp4", frames=25)
     rig.run()
@@ -171,7 +171,7 @@ def test_a_batch_whose_clock_goes_backwards_goes_on_and_ends(rig, monkeypatch):
     assert unfinished.exists() and clock.now_s < 1e9
 
 
-def test_a_source_whose_time_falls_in_mid_work_is_begun_anew(rig):
+def test_a_source_whose_modification_time_falls_during_the_work_is_started_again(rig):
     source = rig.clip("a.mp4", frames=60)
     os.utime(source, (2e9, 2e9))
 

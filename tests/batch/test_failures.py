@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.batch.conftest import GOP, Killed
-from tests.batch.test_runner import KillAfter, Recorded, with_data_beside
+from tests.batch.test_runner import KillAfter, Recorded, with_sidecar
 from tests.fakes import OffsetEngine
 from tests.media.synth import noisy, pictures
 from vderain.batch.archive import open_manifest
@@ -83,7 +83,7 @@ def test_a_folder_of_the_target_that_takes_no_files_at_the_end_is_named(rig, clo
 def test_what_is_in_the_way_of_an_output_is_named(rig, monkeypatch):
     from vderain.batch.clips import clip_files
 
-    output, _ = with_data_beside(rig)
+    output, _ = with_sidecar(rig)
     name_file = clip_files.name_file
 
     def others_are_faster(partial, path, *, overwrite):
@@ -110,7 +110,7 @@ def test_a_segment_file_that_was_cut_short_is_made_again(rig):
 @pytest.mark.parametrize(
     "change", [{"encode": EncodeOptions(preset="ultrafast", crf=30)}, {"weights_sha256": "others"}]
 )
-def test_other_settings_and_other_weights_begin_a_clip_anew(rig, change):
+def test_other_settings_and_other_weights_start_a_clip_again(rig, change):
     rig.clip(frames=60)
     with pytest.raises(Killed):
         rig.run(KillAfter(OffsetEngine(), 2))
@@ -200,7 +200,7 @@ def test_a_full_disk_stops_the_batch_and_keeps_what_is_done(rig):
     assert [number for _, number in executor.jobs] == [1, 2]
 
 
-def test_too_little_space_is_told_before_the_work(rig, monkeypatch):
+def test_too_little_space_is_reported_before_the_work(rig, monkeypatch):
     rig.clip(frames=12)
     usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -232,7 +232,7 @@ def test_a_clip_that_is_deleted_in_mid_work_fails_alone(rig):
     assert "gone" in rig.rows()["a.mp4"].reason or "no such file" in rig.rows()["a.mp4"].reason
 
 
-def test_a_clip_that_changes_in_mid_work_is_begun_anew(rig):
+def test_a_clip_that_changes_while_it_is_derained_is_started_again(rig):
     rig.clip("a.mp4", frames=60)
 
     class Rewrites(InProcess):

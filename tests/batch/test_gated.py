@@ -45,7 +45,7 @@ def test_dry_groups_are_copied_bit_by_bit(rig):
     assert np.mean(before[30].astype(int) - after[30]) == pytest.approx(5, abs=0.5)
 
 
-def test_that_a_clip_goes_on_is_told_only_where_some_of_it_was_derained_before(rig):
+def test_a_resumed_clip_is_reported_only_where_some_of_it_was_derained_before(rig):
     rig.clip(frames=60)
     rig.settings, rig.gating = gated(rig, "smart-copy"), DryAt(0, 4)
     with pytest.raises(Killed):

@@ -37,7 +37,7 @@ def test_a_clip_is_remembered_with_its_segments(path):
         assert second.kind == "copy" and second.is_done
 
 
-def test_a_source_that_changed_is_planned_anew(path):
+def test_a_source_that_changed_is_planned_again(path):
     with Manifest(path) as manifest:
         clip = manifest.add(CLIP)
         manifest.cut(clip.id, [Segment(0, 0, 10, 5)], "how")

@@ -65,7 +65,7 @@ def test_a_plan_writes_nothing(archive):
     assert planned.shortage == "" and not (archive / "out").exists()
 
 
-def test_an_interrupt_tells_how_far_it_came_and_is_raised(archive, monkeypatch):
+def test_an_interrupt_reports_the_progress_and_is_raised(archive, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

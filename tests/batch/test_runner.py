@@ -76,17 +76,17 @@ def test_a_clip_with_sound_comes_through_whatever_its_name(rig, name):
     assert rig.left_over() == []
 
 
-def test_what_lies_beside_a_clip_of_a_long_name_has_a_shorter_one(rig):
+def test_the_sidecar_of_a_clip_with_a_long_name_has_a_shorter_name(rig):
     name = "雨" * 80 + ".mp4"
     rig.clip(name, frames=12, data=True)
     encode = replace(rig.settings.encode, codec="ffv1", preset=None)
     rig.settings = replace(rig.settings, encode=encode)
     tally = rig.run()
     assert (len(tally.done), tally.failed) == (1, []), rig.events
-    (beside,) = rig.target.glob("*.bin")
-    assert beside.name.startswith("雨" * 70) and beside.name.endswith(".1.bin_data.bin")
-    assert beside.read_bytes().startswith(b"GPS0GPS1")
-    assert beside.with_name(beside.name + ".jsonl").exists()
+    (sidecar,) = rig.target.glob("*.bin")
+    assert sidecar.name.startswith("雨" * 70) and sidecar.name.endswith(".1.bin_data.bin")
+    assert sidecar.read_bytes().startswith(b"GPS0GPS1")
+    assert sidecar.with_name(sidecar.name + ".jsonl").exists()
 
 
 def test_what_is_done_is_skipped_and_what_is_new_is_not(rig):
@@ -112,7 +112,7 @@ def overwriting(rig, **changes):
     )
 
 
-def test_overwrite_makes_what_is_done_anew(rig):
+def test_overwrite_derains_finished_clips_again(rig):
     rig.clip("a.mp4", frames=12)
     rig.run()
     overwriting(rig)
@@ -206,7 +206,7 @@ def test_a_kill_after_the_output_got_its_name_costs_nothing(rig, monkeypatch):
     assert rig.left_over() == []
 
 
-def with_data_beside(rig):
+def with_sidecar(rig):
     """The output of a clip whose data no Matroska holds, and the file that they go to."""
     rig.clip("x.mp4", frames=12, data=True)
     encode = replace(rig.settings.encode, codec="ffv1", preset=None)
@@ -214,12 +214,10 @@ def with_data_beside(rig):
     return rig.target / "x.mp4.mkv", rig.target / "x.mp4.mkv.1.bin_data.bin"
 
 
-def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_clip(
-    rig, monkeypatch
-):
+def test_a_kill_between_renaming_a_clip_and_its_sidecar_costs_no_clip(rig, monkeypatch):
     from vderain.batch.clips import clip_files
 
-    output, beside = with_data_beside(rig)
+    output, sidecar = with_sidecar(rig)
     name_file = clip_files.name_file
 
     def die_at_the_video(partial, path, *, overwrite):
@@ -231,15 +229,15 @@ def test_a_kill_between_the_names_of_a_clip_and_of_what_lies_beside_it_costs_no_
         patch.setattr(clip_files, "name_file", die_at_the_video)
         with pytest.raises(Killed):
             rig.run()
-    assert beside.exists() and not output.exists()
+    assert sidecar.exists() and not output.exists()
     assert len(rig.run().done) == 1 and output.exists()
 
 
-def test_an_output_that_was_removed_is_made_again_with_what_lies_beside_it(rig):
-    output, beside = with_data_beside(rig)
+def test_an_output_that_was_removed_is_made_again_with_its_sidecar(rig):
+    output, sidecar = with_sidecar(rig)
     rig.run()
     output.unlink()
-    assert beside.exists() and len(rig.run().done) == 1 and output.exists()
+    assert sidecar.exists() and len(rig.run().done) == 1 and output.exists()
 
 
 def test_frames_that_the_container_announces_and_that_do_not_come_out_are_a_loss(rig):

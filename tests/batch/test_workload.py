@@ -89,7 +89,7 @@ def test_what_a_machine_did_at_first_is_not_expected_of_the_rest(clock, first_s,
     assert workload.eta_s == pytest.approx(50 * then_s, rel=0.1)
 
 
-def test_a_steady_pace_is_told_right_over_many_frames_and_little_is_kept(clock):
+def test_a_steady_rate_is_estimated_right_over_many_frames_and_little_is_kept(clock):
     workload = Workload(clock)
     workload.plan([clip(1, 100)])
     workload.begin(clip(1, 100), 1.0)

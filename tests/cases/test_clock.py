@@ -200,7 +200,7 @@ def test_a_stale_length_of_mp4_is_no_loss_where_all_frames_of_its_index_came(use
 
 
 class TestNoRate:
-    def test_the_distances_of_frames_tell_it(self, user):
+    def test_the_distances_of_frames_show_it(self, user):
         assert user.info("no_rate.webm")["info"]["frame_rate"] == "30000/1001"
 
     @pytest.mark.parametrize(("output", "codec"), [("dry.mp4", "h264"), ("dry.webm", "av1")])

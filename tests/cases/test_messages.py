@@ -212,7 +212,7 @@ def test_a_timecode_inside_the_video_becomes_that_of_the_container(user, target)
     assert any("10:20:30:04" in note for note in done.lines("note"))
 
 
-def test_a_timecode_inside_the_video_that_a_container_cannot_tell_is_a_loss(user):
+def test_a_timecode_inside_the_video_that_a_container_cannot_hold_is_a_loss(user):
     with_timecode(user.folder / "in.ts")
     done, _ = user.run("in.ts", "out.ts")
     assert done.code == 3 and "10:20:30:04" in done.losses[0]

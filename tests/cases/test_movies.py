@@ -36,7 +36,7 @@ def test_a_batch_names_it_once_too(user):
     assert done.said.count(FOLLOWS) == 1
 
 
-def test_fragments_of_a_recorder_that_begins_anew_are_all_read(user):
+def test_fragments_of_a_recorder_that_starts_again_are_all_read(user):
     parts = (Part(20, Fraction(3)), Part(20, Fraction(1), first=20))
     pieces = [joined(user.folder / f"{n}.mp4", part) for n, part in enumerate(parts)]
     source = put_together(user.folder / "rainy.mp4", *pieces)

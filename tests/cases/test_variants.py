@@ -21,7 +21,7 @@ def played(path):
 
 @pytest.fixture
 def master(user):
-    """A master playlist of these lines, beside the media playlists of two sizes."""
+    """A master playlist of these lines, next to the media playlists of two sizes."""
     shutil.copytree(FILES / "hls", user.folder / "hls")
 
     def write_master(*lines):

@@ -46,7 +46,7 @@ def test_an_archive_is_mirrored(folder):
 
 
 @pytest.mark.slow
-def test_a_report_tells_of_every_clip_and_series_are_joined(folder):
+def test_a_report_lists_every_clip_and_series_are_joined(folder):
     clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
     (folder / "in" / "broken.mp4").write_bytes(b"no video" * 100)
     done = batch(folder / "in", folder / "out", *FAST, "--retries", 0, "--join")
@@ -79,7 +79,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
 
 
 @pytest.mark.parametrize("more", [("--dry-run",), ()])
-def test_clips_that_do_not_fit_all_together_are_told_ahead(folder, monkeypatch, more):
+def test_clips_that_do_not_fit_all_together_are_reported_ahead(folder, monkeypatch, more):
     # Each clip finds room for itself.
     usage = shutil._ntuple_diskusage(10**12, 10**12, 80 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -213,7 +213,7 @@ def test_a_broken_clip_is_named_and_the_others_are_done(folder):
     assert "2 clips derained" in done.stderr and "1 set aside" in done.stderr
 
 
-def test_a_full_disk_that_takes_no_report_either_is_still_told(folder, monkeypatch):
+def test_a_full_disk_that_takes_no_report_either_is_still_reported(folder, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -247,7 +247,7 @@ def killed_after(folder, count):
     return process.returncode
 
 
-def told_in(target):
+def clips_reported_in(target):
     clips = json.loads((target / "report.json").read_text())["clips"]
     return {(clip["output"], clip["state"], clip["reason"], clip["frames"]) for clip in clips}
 
@@ -274,7 +274,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
         for track in (0, 1):
             got, expected = (payloads(tmp_path / each / name, track) for each in ("out", "whole"))
             assert got == expected
-    assert told_in(tmp_path / "out") == told_in(tmp_path / "whole")
+    assert clips_reported_in(tmp_path / "out") == clips_reported_in(tmp_path / "whole")
     hidden = tmp_path / "out" / ".vderain-batch"
     left = [p for p in hidden.rglob("*") if p.is_file() and "manifest" not in p.name]
     assert left == []

@@ -145,7 +145,7 @@ def test_bench_divides_the_time_of_the_network_among_kinds_of_operators(weights,
     assert sum(table) == pytest.approx(100, abs=0.06 * len(table)) and len(table) > 1
 
 
-def test_only_openvino_tells_the_time_of_operators(weights, folder):
+def test_only_openvino_measures_the_time_of_operators(weights, folder):
     options = ("--size", "16x16", "--profile", "--engine", "reference", "--weights", weights)
     refused = call("bench", *options, fails=OptionError)
     assert "use engine='openvino'" in str(refused.exception)
@@ -297,7 +297,7 @@ def test_the_share_of_the_peak_counts_what_the_engine_computes(weights, folder):
         assert flop == pytest.approx(2 * macs * 64 * 48, rel=0.005)  # rates are rounded
 
 
-def test_bench_tells_what_aligning_neighbours_allows(folder):
+def test_bench_prints_the_rate_that_alignment_allows(folder):
     done = call("bench", "--size", "64x48", "--seconds", "0.1", "--json")
     assert json.loads(done.output)["rates"]["align"] > 0
 

@@ -93,7 +93,7 @@ def test_expert_options_arrive_with_their_types():
         (["--nothing"], "No such option"),
     ],
 )
-def test_a_wrong_option_is_told_where_the_right_one_is(words, says):
+def test_an_error_for_a_misplaced_option_says_where_it_belongs(words, says):
     result = run(*words)
     assert result.exit_code == 2 and says in " ".join(result.output.split())
 

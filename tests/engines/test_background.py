@@ -51,7 +51,7 @@ def test_the_last_line_of_a_builder_that_failed_is_the_reason(build):
     assert running.outcome().startswith("out of memory")
 
 
-def test_a_builder_that_dies_without_a_word_is_told_by_its_code(build):
+def test_a_builder_that_dies_silently_is_reported_with_its_exit_code(build):
     running = build("exit 7")
     assert until(lambda: running.outcome() is not None)
     assert running.outcome() == "its builder ended with code 7"

@@ -1,4 +1,4 @@
-"""An engine that fails in the middle of a run, one that is built beside it, and what the report says of both."""
+"""An engine that fails during a run, one that is built during a run, and what the report says of both."""
 
 import subprocess
 import sys
@@ -219,7 +219,7 @@ def test_the_run_begins_with_cuda_and_tensorrt_takes_over_between_two_frames(
     assert devices["cuda"].live == 0
 
 
-def test_a_build_that_fails_changes_nothing_and_is_told(weights, cache_folder, monkeypatch):
+def test_a_build_that_fails_changes_nothing_and_is_reported(weights, cache_folder, monkeypatch):
     devices = {"tensorrt": FakeDevice(3), "cuda": FakeDevice(2)}
     offering = Offering(monkeypatch, devices, built=False)
     build = Build(offering, 2, "no tactic fits into the memory")

@@ -1,4 +1,4 @@
-"""A GPU that is full, or too small for what stands beside a frame: nothing is built again for it, and nothing ends."""
+"""A GPU that is full, or too small for more than a frame: nothing is built again for it, and nothing ends."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -92,15 +92,15 @@ def test_the_drivers_own_words_are_of_memory_too(weights, name):
     assert len(PROGRAMS) == (name == "tensorrt")
 
 
-def leave_room(monkeypatch, device, beside, where):
-    """Let self-checks find room beside at most ``beside`` slots."""
+def leave_room(monkeypatch, device, slots, where):
+    """Let self-checks find room next to at most ``slots`` slots."""
     owner, name = {"made": (ReferenceEngine, "__init__"), "computed": (PlanesNetwork, "forward")}[
         where
     ]
     real = getattr(owner, name)
 
     def tight(*arguments, **options):
-        if len(device.streams) > beside:
+        if len(device.streams) > slots:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(*arguments, **options)
 
@@ -109,7 +109,7 @@ def leave_room(monkeypatch, device, beside, where):
 
 @pytest.mark.parametrize("where", ["made", "computed"])
 @pytest.mark.parametrize("name", KINDS)
-def test_a_self_check_without_room_beside_all_slots_is_made_beside_one(
+def test_a_self_check_without_room_next_to_all_slots_runs_with_one_slot(
     weights, monkeypatch, name, where
 ):
     device = HostDevice()
@@ -222,10 +222,10 @@ USED = "tensorrt was built during the run and used after 1 frames"
 
 
 @pytest.mark.parametrize("room", [3, 4, 5])
-def test_an_engine_without_room_beside_the_running_one_opens_when_that_is_closed(
+def test_an_engine_without_room_next_to_the_running_one_opens_when_that_is_closed(
     weights, monkeypatch, room
 ):
-    """With some room beside it, it would hold fewer frames at once for the rest of the run."""
+    """With some room left, it would hold fewer frames at once for the rest of the run."""
     device = HostDevice(room)
     engines, out, expected = swapping(weights, monkeypatch, {"tensorrt": device, "cuda": device})
     assert out == expected

@@ -82,12 +82,12 @@ def test_keys_that_a_camera_may_have_are_named_without_those_for_all(tmp_path):
         ("[[camera", "is not TOML"),
     ],
 )
-def test_mistakes_are_told_with_their_place(tmp_path, text, words):
+def test_mistakes_are_reported_with_their_place(tmp_path, text, words):
     with pytest.raises(OptionError, match=words):
         read(tmp_path, text)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(OptionError, match="cannot be read"):
         read_config(
             tmp_path / "none.toml",

@@ -43,7 +43,7 @@ def test_what_an_output_is_follows_from_its_name(path, kind):
 
 
 @pytest.mark.parametrize("path", ["http://h/x", "dry.avi", "dry.webm"])
-def test_what_cannot_be_an_output_is_told(path):
+def test_what_cannot_be_an_output_is_refused(path):
     with pytest.raises(OptionError):
         open_outlet(path, **LIMITS)
 
@@ -161,7 +161,7 @@ def test_a_playlist_is_taken_once_its_first_file_is_written(tmp_path):
     assert not any(played(outlet, 20)) and outlet.confirmed
 
 
-def test_a_short_playlist_that_cannot_be_written_is_told():
+def test_a_short_playlist_that_cannot_be_written_is_reported():
     outlet = HlsOutlet(Path("/proc/x.m3u8"))
     with pytest.raises(SinkError, match="no file could be written"):
         played(outlet, 20)

@@ -86,7 +86,7 @@ def test_an_output_begins_with_a_keyframe_and_ends_complete(output):
     assert worker.stats.snapshot().drops == {"output": 2}
 
 
-def test_new_streams_open_it_anew_with_a_keyframe(output):
+def test_new_streams_open_it_again_with_a_keyframe(output):
     worker, (outlet,), _ = output
     first, second = Streams("one"), Streams("two")
     worker.streams(first)

@@ -130,7 +130,7 @@ def test_a_file_plays_at_its_own_pace_and_ends(watch, tmp_path):
     assert station.sessions[0].stats.snapshot().frames["decoded"] == 50
 
 
-def test_what_is_not_there_is_told():
+def test_missing_sources_are_reported():
     for url, words in (
         ("/dev/video77", "there is no such device"),
         ("rtsp://nosuchhost.invalid/s", "the name of its host is not known"),
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_video_is_not_tried_again(watch, tmp_path):
     assert until(lambda: connection.state is State.FAILED), connection.reason
 
 
-def test_a_device_that_is_no_camera_is_told(tmp_path, monkeypatch):
+def test_a_device_that_is_no_camera_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("vderain.media.live.connect.is_device", lambda path: True)
     (tmp_path / "video0").write_bytes(b"none")
     with pytest.raises(SourceError, match="video0: is no camera"):
@@ -173,7 +173,7 @@ def test_a_camera_may_be_allowed_less_memory(watch, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["os.open", "av.open"])
-def test_a_camera_in_use_is_told(which, tmp_path, monkeypatch):
+def test_a_camera_in_use_is_reported(which, tmp_path, monkeypatch):
     (tmp_path / "video0").write_bytes(b"none")
 
     def busy(*_, **__):

@@ -142,7 +142,7 @@ def test_changes_are_logged_with_fields(clock, caplog):
     assert caplog.records[1].getMessage() == "gate is backoff: gone; it is tried again"
 
 
-def test_the_same_failure_is_told_once(clock, caplog):
+def test_the_same_failure_is_reported_once(clock, caplog):
     caplog.set_level("INFO", "vderain.live.states")
     camera = connection(clock)
     for reason in ("no answer", "no answer", "no answer", "refused"):

@@ -119,7 +119,7 @@ def test_rtmps_output(front_door, certificates, watch, tmp_path):
     assert read(received, dated_by_arrival=True)[0] >= 25
 
 
-def test_a_file_without_certificates_is_told_at_the_start(watch, tmp_path):
+def test_a_file_without_certificates_is_refused_at_the_start(watch, tmp_path):
     (tmp_path / "ca.pem").write_text("nothing")
     for name, words in (("ca.pem", "holds no certificates"), ("none.pem", "cannot be read")):
         with pytest.raises(OptionError, match=words):
@@ -175,7 +175,7 @@ def test_a_login_over_tls_without_certificates_to_trust_gets_a_warning(url, ca_f
     assert warning is None or ("u:p" not in warning and "=t" not in warning)
 
 
-def test_receivers_that_cannot_be_reached_are_told():
+def test_receivers_that_cannot_be_reached_are_reported():
     for url, words in (
         ("rtsp://no-such-host.invalid/x", "no-such-host"),
         ("udp://no-such-host.invalid:5000", "no-such-host"),

@@ -65,7 +65,7 @@ def test_the_cards_command_repeats_the_run(name, overrides):
     assert load_config(Path(name), words[4::2]) == config
 
 
-def test_a_run_of_another_tier_is_told_whole_and_without_its_folders():
+def test_the_command_on_a_card_repeats_the_run_without_its_folders():
     config = load_config(
         Path("nlcl_cpu"), ["tier=mine", "steps=7", "initial=/somewhere/w.safetensors"]
     )

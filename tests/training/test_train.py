@@ -309,7 +309,7 @@ def test_a_log_that_cannot_be_continued_is_named_and_left_alone(data, tmp_path):
     assert (run / "log.csv").read_text() == "edited\n1,2"
 
 
-def test_initial_weights_of_another_shape_tell_what_differs(data, tmp_path):
+def test_an_error_for_initial_weights_of_another_shape_says_what_differs(data, tmp_path):
     other = replace(TINY, rain_width=TINY.rain_width * 2)
     weights = tmp_path / "other.safetensors"
     save_network(SemiDRDNet(other), weights, Card("fast", other, "", {}, {}, "", ""))
@@ -318,7 +318,7 @@ def test_initial_weights_of_another_shape_tell_what_differs(data, tmp_path):
         Trainer(config(initial=str(weights)), tmp_path / "run")
 
 
-def test_real_rain_that_nothing_uses_is_told(data, tmp_path, caplog):
+def test_real_rain_that_nothing_uses_is_reported(data, tmp_path, caplog):
     settings = config(real={"wet": {"reader": "real", "path": "clean"}})
     step_batches(settings, data, tmp_path, 0, World())
     assert "wet: real rain is not used" in caplog.text

@@ -43,13 +43,13 @@ class ContrastOptions:
     Attributes:
         background: compute the background side.
         rain: compute the rain side.
-        synthetic_anchors: repaired synthetic images are anchors beside the real ones.
+        synthetic_anchors: repaired synthetic images are anchors in addition to the real ones.
         centres: places per image, each with its own set of self-similar patches.
         background_patches: patches of such a set in a repaired image, 8 in NLCL.
         rain_patches: in a rain layer; NLCL takes 128, 32 cost less.
         patch_px: side of a patch.
         window_px: side of the window that is searched for similar patches.
-        crop_px: side of the part of the crops, drawn anew each step, that is compared; None for all of
+        crop_px: side of the part of the crops, drawn again at each step, that is compared; None for all of
             it. The cost grows with the square.
         head_width: numbers in a hidden layer and in the output of a projection head.
         temperature: of the contrast.
@@ -111,7 +111,7 @@ class ContrastBatch:
             value = getattr(self, item.name)
             if value is not None and value.shape[1:] != self.rainy.shape[1:]:
                 raise OptionError(
-                    f"{item.name}: crops of {tuple(value.shape[1:])} beside {tuple(self.rainy.shape[1:])};"
+                    f"{item.name}: crops of {tuple(value.shape[1:])} next to {tuple(self.rainy.shape[1:])};"
                     " all crops of a step need one size"
                 )
         for name in ("real_rainy", "clean"):

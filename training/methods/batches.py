@@ -32,7 +32,7 @@ from vderain.training.rain.mining import MinedLayer, draw_mined, mine_streaks
 
 _log = logging.getLogger(__name__)
 _RANK_STRIDE = 7919  # processes of one run draw different patches
-_MINED_STREAM = 2  # beside those of patches.py
+_MINED_STREAM = 2  # another one than those of patches.py
 _CLIPS = {"rainy_clips"}
 # Of a clip: its first seconds show all that its rain has to show, and layers fill memory.
 _MINED_FRAMES = 48

@@ -198,8 +198,8 @@ def _trusted(stack: Stack, median: Image, centre: int) -> tuple[Mask, float]:
     agreeing = len(stack) - apart.sum(0)
     agrees = _region_share(agreeing >= len(stack) // 2 + 1) >= _AGREE_SHARE
     changed = apart[centre]
-    beside = [apart[index] for index in (centre - 1, centre + 1) if 0 <= index < len(stack)]
-    persists = changed & np.any(beside, axis=0)
+    adjacent = [apart[index] for index in (centre - 1, centre + 1) if 0 <= index < len(stack)]
+    persists = changed & np.any(adjacent, axis=0)
     many = _region_share(changed)
     moved = (many > _CHANGED) & (_region_share(persists) > _PERSISTS * many)
     wide = cv2.dilate(moved.astype(np.uint8), np.ones((_REGION_PX, _REGION_PX), np.uint8))

@@ -56,7 +56,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert outputs(tmp_path / "in", target=tmp_path / "out") == {"a.mp4", "linked/b.mp4"}
 
 
-def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(
+def test_a_folder_that_cannot_be_read_is_reported_once_and_the_others_are_searched(
     tmp_path, unreadable
 ):
     put(tmp_path / "in", "a.mp4", "closed/b.mp4", "lost+found/c.mp4")
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_read_is_told_once_and_the_others_are_searched(
     ]  # fmt: skip
 
 
-def test_what_is_no_regular_file_is_told_and_left_out(tmp_path):
+def test_what_is_no_regular_file_is_reported_and_left_out(tmp_path):
     put(tmp_path, "in/a.mp4", "elsewhere/b.mp4")
     os.mkfifo(tmp_path / "in/pipe.mp4")
     (tmp_path / "in/linked.mp4").symlink_to(tmp_path / "elsewhere/b.mp4")

@@ -84,7 +84,7 @@ def test_a_clip_of_unknown_length_is_left_alone():
     assert not joinable(rows("20240115_123000_F.mp4", "20240115_123100_F.mp4", lasts_s=None))
 
 
-def test_the_joined_file_lies_beside_its_first_clip():
+def test_the_joined_file_is_next_to_its_first_clip():
     assert joined_name(Path("a/20240115_F.mp4")) == Path("a/20240115_F-joined.mp4")
     assert len(os.fsencode(joined_name(Path("ü" * 125 + ".mkv")).name)) <= 255
     assert joined_name(Path("x" + "ü" * 125 + ".mp4")).name == "x" + "ü" * 121 + "-joined.mp4"

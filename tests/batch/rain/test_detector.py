@@ -68,7 +68,7 @@ def test_a_turned_recording_scores_as_an_upright_one():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_too_few_frames_tell_nothing_and_are_wet(count):
+def test_too_few_frames_prove_nothing_and_count_as_rainy(count):
     told = rain_timeline(frames(dry_images(count)))
     assert len(told.scores) == count and np.isnan(told.scores).all() and told.wet().all()
 

@@ -229,7 +229,7 @@ def test_a_full_disk_behind_an_error_is_still_known():
     assert back.__cause__.errno == errno.ENOSPC
 
 
-def test_a_folder_that_is_taken_for_an_address_is_told(tmp_path):
+def test_a_folder_given_as_the_address_is_an_error(tmp_path):
     command = [sys.executable, "-m", "vderain", "batch", "--ray", "dashcam", "dry"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "--ray=local" in done.stderr

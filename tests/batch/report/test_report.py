@@ -136,7 +136,7 @@ def test_images_show_the_moment_with_most_rain_else_the_middle(tmp_path):
     assert told["peak_score"] > 1
 
 
-def test_images_are_made_once_and_anew_for_a_clip_that_was_done_again(tmp_path):
+def test_images_are_made_once_and_again_for_a_clip_that_was_done_again(tmp_path):
     images = Images()
     for _ in range(2):
         write_report(tmp_path, tmp_path, [row(1), row(2, "b.mp4")], images=images)

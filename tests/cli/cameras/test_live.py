@@ -133,7 +133,7 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
         (["serve", "rtsp://h/a", "rtsp://h/a"], "two cameras have the name"),
     ],
 )
-def test_mistakes_are_told_before_anything_begins(words, message, tmp_path):
+def test_mistakes_are_reported_before_anything_begins(words, message, tmp_path):
     done = vderain(*words, cwd=tmp_path, timeout=120)
     assert done.returncode in (1, 2) and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())

@@ -48,7 +48,7 @@ def test_from_a_clip_to_weights_a_card_and_a_report(tmp_path, clip, weights):
     assert call(clip, "-o", out, "--weights", weights, *SMALL, "--overwrite", "-q").exit_code == 0
 
 
-def test_bad_input_is_told_and_writes_nothing(tmp_path, clip, weights):
+def test_bad_input_is_an_error_and_writes_nothing(tmp_path, clip, weights):
     still = write_frames(tmp_path / "still", [scene()] * 30)
     short = write_frames(tmp_path / "short", with_rain([scene()] * 9))
     one = save(tmp_path / "one.png", scene())
@@ -74,7 +74,7 @@ def test_bad_input_is_told_and_writes_nothing(tmp_path, clip, weights):
         assert not out.exists() and not out.with_suffix(".adapt").exists()
 
 
-def test_weights_and_settings_that_cannot_be_are_told(tmp_path, clip, weights):
+def test_impossible_weights_and_settings_are_refused(tmp_path, clip, weights):
     out = tmp_path / "mine.safetensors"
     cases = [
         (WeightsError, "no such weights", ["-o", out, "--weights", tmp_path / "none.safetensors"]),

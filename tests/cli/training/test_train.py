@@ -75,7 +75,7 @@ def test_nlcl_from_two_unpaired_folders_to_weights_that_run(tmp_path):
         assert derainer(noise(0)).shape == (48, 64, 3)
 
 
-def test_a_method_that_does_not_fit_the_rest_of_the_command_is_told(tmp_path):
+def test_a_method_that_does_not_fit_the_rest_of_the_command_is_refused(tmp_path):
     for arguments, told in (
         ((), "CONFIG, or a --method"),
         (("paper", "--method", "nlcl"), "paper is of method semi_drdnet, not nlcl"),

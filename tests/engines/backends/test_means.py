@@ -1,4 +1,4 @@
-"""Gates see the mean of the whole frame and of nothing beside it, however a frame is padded or cut."""
+"""Gates see the mean of the whole frame and of nothing else, however a frame is padded or cut."""
 
 from contextlib import closing
 from dataclasses import replace

@@ -109,7 +109,7 @@ def test_status_metrics_and_health(page):
     assert httpx.get(f"{address}/readyz").status_code == 200
 
 
-def test_memory_of_the_gpu_is_told_only_where_an_engine_runs_on_one(page, monkeypatch):
+def test_memory_of_the_gpu_is_shown_only_where_an_engine_runs_on_one(page, monkeypatch):
     import torch
 
     asked = []
@@ -139,7 +139,7 @@ def test_it_is_not_ready_without_a_frame(page):
     assert httpx.get(f"{address}/healthz").status_code == 200
 
 
-def test_a_taken_port_is_told_in_one_line(watch, capfd):
+def test_a_taken_port_is_reported_in_one_line(watch, capfd):
     station = watch("samples/rainy_road.mp4")
     first = PageServer(station, "127.0.0.1", 0, None)
     first.start()

@@ -23,7 +23,7 @@ def rate_inside(path):
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_the_stream_itself_tells_the_frame_rate(tmp_path, extension, codec):
+def test_the_stream_itself_has_the_frame_rate(tmp_path, extension, codec):
     pts = tuple(range(0, 12_012, 1001))
     source = synth.write(tmp_path / "in.mp4", pts=pts, time_base=UNIT, rate=NTSC)
     output = tmp_path / f"out.{extension}"

@@ -122,7 +122,7 @@ def test_a_gps_track_passes_from_mp4_to_mp4(tmp_path):
     assert report.losses == []
 
 
-def test_a_gps_track_is_kept_beside_matroska(tmp_path):
+def test_a_gps_track_is_kept_next_to_matroska(tmp_path):
     clip = rich(tmp_path / "in.mp4", data=True)
 
     _, report = synth.process(clip, tmp_path / "out.mkv")
@@ -137,7 +137,7 @@ def test_a_gps_track_is_kept_beside_matroska(tmp_path):
     assert len(report.losses) == 1 and kept.name in report.losses[0]
 
 
-def test_fonts_and_styled_subtitles_are_kept_beside_mp4(tmp_path):
+def test_fonts_and_styled_subtitles_are_kept_next_to_mp4(tmp_path):
     clip = rich(tmp_path / "in.mkv", subtitle="ass", attachment=True)
 
     _, report = synth.process(clip, tmp_path / "out.mp4")
@@ -148,7 +148,7 @@ def test_fonts_and_styled_subtitles_are_kept_beside_mp4(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_track_without_packets_is_not_said_to_be_kept_beside_the_output(tmp_path):
+def test_a_track_without_packets_is_not_reported_as_kept_next_to_the_output(tmp_path):
     clip = synth.Video()
     with av.open(str(tmp_path / "in.mkv"), "w") as output:
         stream = synth._video_stream(output, clip)
@@ -164,7 +164,7 @@ def test_a_track_without_packets_is_not_said_to_be_kept_beside_the_output(tmp_pa
     assert report.losses == []
 
 
-def test_nothing_is_left_beside_an_output_that_was_given_up(tmp_path):
+def test_nothing_is_left_next_to_an_output_that_was_given_up(tmp_path):
     clip = rich(tmp_path / "in.mkv", attachment=True)
 
     def fail(item):
@@ -271,7 +271,7 @@ def test_the_image_is_encoded_and_not_copied(tmp_path):
 
 
 @pytest.mark.parametrize(("extension", "kept"), [("mkv", True), ("mov", True), ("ts", False)])
-def test_a_timecode_that_the_output_does_not_tell_is_a_loss(tmp_path, extension, kept):
+def test_a_timecode_that_the_output_does_not_hold_is_a_loss(tmp_path, extension, kept):
     source = synth.write(tmp_path / "in.mp4", metadata={"timecode": "01:02:03:04"})
     _, report = synth.process(source, tmp_path / f"out.{extension}")
     losses = [] if kept else ["timecode 01:02:03:04: lost, mpegts has none"]

@@ -24,7 +24,7 @@ def frames(path, decoder):
         return [item for item in source if isinstance(item, Frame)], source.stats.notes
 
 
-def test_the_frames_are_the_software_decoders_and_a_fallback_is_told():
+def test_the_frames_equal_the_software_decoders_and_a_fallback_is_noted():
     expected, _ = frames(SAMPLES / "rainy_road.mp4", "software")
     found, notes = frames(SAMPLES / "rainy_road.mp4", "nvdec")
     assert [frame.pts for frame in found] == [frame.pts for frame in expected]

@@ -100,7 +100,7 @@ def test_pictures_go_from_decoder_to_encoder_without_the_host(tmp_path, stay, si
         np.testing.assert_array_equal(got, want)
 
 
-def test_a_picture_of_an_odd_size_comes_by_the_host_and_it_is_told(tmp_path, stay):
+def test_a_frame_of_an_odd_size_comes_by_the_host_and_this_is_noted(tmp_path, stay):
     rainy = clip(tmp_path, 3, size=(65, 49), codec="ffv1")
     weights = write_weights(tmp_path / "tiny.safetensors")
     plain = run(rainy, tmp_path / "plain.mkv", weights)
@@ -167,7 +167,7 @@ def test_frames_know_their_own_planes():
         Frame(planes, PlaneFormat("yuv420", 64, 50), pts=0, time_base=Fraction(1, 25))
 
 
-def test_an_encoder_that_takes_no_pictures_from_the_gpu_gets_copies_and_it_is_told(
+def test_an_encoder_that_takes_no_frames_from_the_gpu_gets_copies_and_this_is_noted(
     tmp_path, monkeypatch
 ):
     rainy = clip(tmp_path, 3)
@@ -208,7 +208,7 @@ def test_a_picture_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_wha
         next(iter(source)).planes[0].sum()
 
 
-def test_neighbours_are_aligned_on_the_host_and_it_is_told(tmp_path, stay):
+def test_neighbours_are_aligned_on_the_host_and_this_is_noted(tmp_path, stay):
     rainy = clip(tmp_path, 4)
     weights = write_weights(tmp_path / "tiny.safetensors", TEMPORAL)
     plain = run(rainy, tmp_path / "plain.mkv", weights)

@@ -24,7 +24,7 @@ def test_closed_groups_follow_each_other_and_hold_all_frames(tmp_path, kind, ext
 
 
 @pytest.mark.parametrize("kind", ["h264-open", "hevc-open"])
-def test_open_groups_are_told_and_begin_with_their_leading_images(tmp_path, kind):
+def test_open_gops_are_marked_and_begin_with_their_leading_images(tmp_path, kind):
     index = index_video(make(tmp_path / "a.mp4", kind))
     assert [gop.is_closed for gop in index.gops] == [True, False, False, False]
     for gop in index.gops:

@@ -56,7 +56,7 @@ def test_what_is_no_secret_in_the_path_stays():
     assert redact(url) == "rtsp://camera/user=***_password=***_channel=1_stream=0.sdp?x=1"
 
 
-def test_urls_are_told_from_files():
+def test_urls_are_distinguished_from_files():
     assert is_url("rtsp://camera") and is_url("https://host/a.mp4")
     assert not any(map(is_url, ("a.mp4", "/tmp/a:b.mp4", "C:\\a.mp4", "-")))
 

@@ -28,7 +28,7 @@ def test_a_png_keeps_its_name_next_to_a_jpeg_of_the_same(tmp_path):
     assert report.notes == ["a.jpg became a.jpg.png, because a.png became a.png"]
 
 
-def test_names_that_become_equal_as_png_are_told_apart(tmp_path):
+def test_names_that_become_equal_as_png_get_different_outputs(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.bmp", "A.png", "a.png", "a.png.png"):

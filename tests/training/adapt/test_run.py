@@ -169,7 +169,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, clip, weights):
         assert torch.equal(one, other)
 
 
-def test_other_footage_in_the_same_run_is_told(tmp_path, clip, weights):
+def test_other_footage_in_the_same_run_is_refused(tmp_path, clip, weights):
     trained(adaptation(tmp_path / "run", clip, weights, "steps=2"))
     other = write_frames(tmp_path / "other", with_rain([scene(5)] * 30))
     with pytest.raises(OptionError, match=r"another configuration \(footage"):
@@ -206,7 +206,7 @@ def test_dry_footage_that_rains_is_refused(tmp_path, clip, weights):
         adaptation(tmp_path / "run", clip, weights, dry=[clip])
 
 
-def test_dry_footage_that_cannot_be_told_from_rain_is_named(tmp_path, clip, weights):
+def test_dry_footage_that_cannot_be_checked_for_rain_is_named(tmp_path, clip, weights):
     short = write_frames(tmp_path / "short", with_rain([scene()] * 13))
     notes = []
     adaptation(tmp_path / "run", clip, weights, dry=[short], on_note=notes.append)

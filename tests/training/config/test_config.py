@@ -55,7 +55,7 @@ def test_a_run_needs_a_source_and_real_rain_for_unpaired_images():
         TrainConfig(sources=SOURCES, unpaired=SOURCES)
 
 
-def test_a_name_that_is_no_file_tells_the_shipped_ones(tmp_path):
+def test_an_error_for_a_missing_file_lists_the_shipped_recipes(tmp_path):
     with pytest.raises(OptionError, match="fast"):
         TrainConfig.load(tmp_path / "none.toml")
     with pytest.raises(OptionError, match="name=value"):

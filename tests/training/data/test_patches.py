@@ -174,7 +174,7 @@ def test_rain_may_be_rendered_for_the_rainy_side(monkeypatch):
     assert np.allclose(rainy, 110 / 255, atol=0.01) and np.allclose(clean, 20 / 255, atol=0.01)
 
 
-def test_what_is_compressed_does_not_tell_rendered_rain_from_clean_images(monkeypatch):
+def test_compression_does_not_distinguish_rendered_rain_from_clean_images(monkeypatch):
     busy = {
         "clean": [Sample(None, np.random.default_rng(1).integers(0, 256, (60, 60, 3), np.uint8))]
     }

@@ -24,7 +24,7 @@ def make_pairs(folder, count=3, **sizes):
     return folder
 
 
-def test_halves_are_clean_on_the_left_unless_told_otherwise(tmp_path):
+def test_halves_are_clean_on_the_left_by_default(tmp_path):
     save(tmp_path / "a.png", np.concatenate([level(10), level(200)], 1))
     (sample,) = read_halves(tmp_path)
     assert np.all(sample.background == 10) and np.all(sample.rainy == 200)

@@ -91,7 +91,7 @@ def test_swaying_places_are_not_scored(tmp_path):
     assert kept.kept_db == np.inf and kept.streaks_left == pytest.approx(1)
 
 
-def test_a_dry_prediction_leaves_no_streaks_and_a_dark_one_is_told(tmp_path):
+def test_a_dry_prediction_leaves_no_streaks_and_a_dark_one_is_reported(tmp_path):
     clip = static_clip(tmp_path / "clip")
     dry = {"clip": [scene()] * WINDOW}
     best = score_clips([clip], dry)["clip"].scores["vderain"]

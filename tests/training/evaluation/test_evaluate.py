@@ -179,7 +179,7 @@ def test_time_is_that_of_the_network(tmp_path):
     assert [spec.name for spec in timing.engines] == ["darkening"]
 
 
-def test_other_methods_are_scored_beside(tmp_path):
+def test_other_methods_are_scored_too(tmp_path):
     pairs = save_pairs(tmp_path / "set")
     for number in range(3):
         save(tmp_path / "other" / f"{number}.bmp", noise(number) + np.uint8(2))

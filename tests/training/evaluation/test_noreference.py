@@ -26,7 +26,7 @@ def test_a_dry_result_beats_a_half_derained_one_and_that_the_input():
         assert values == sorted(values, reverse=True) and values[0] > values[2], name
 
 
-def test_structure_tells_blur_which_residual_and_flicker_do_not():
+def test_structure_detects_blur_which_residual_and_flicker_do_not():
     blurred = scored([cv2.GaussianBlur(frame, (0, 0), 2.0) for frame in FRAMES])
     kept = scored(FRAMES)
     assert kept.structure == pytest.approx(1)

@@ -30,7 +30,7 @@ def test_a_pattern_is_the_same_however_strong_the_layer_is():
     assert torch.equal(pattern_image(torch.zeros_like(layer)), torch.full_like(layer, 0.5))
 
 
-def test_dry_layers_are_told_from_faint_rain():
+def test_dry_layers_are_distinguished_from_faint_rain():
     layers = torch.zeros(3, 3, 8, 8)
     layers[1] = 1 / 512  # rounding
     layers[2, :, :, ::4] = 0.05
@@ -97,7 +97,7 @@ def test_high_pass_leaves_texture_and_takes_what_is_flat():
     assert high_pass(textured)[0, 0, 10, 12].item() == pytest.approx(0.2 * 80 / 81)
 
 
-def test_layers_turn_by_the_same_angle_beside_half_precision_convolutions():
+def test_layers_turn_by_the_same_angle_next_to_half_precision_convolutions():
     layers = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     expected = augmented_layers(layers, 2, torch.Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):

@@ -101,7 +101,7 @@ def test_what_cannot_be_is_refused():
         supervised_loss(*four, ssim_weight=0.1)
 
 
-def test_ssim_keeps_its_precision_beside_half_precision_convolutions():
+def test_ssim_keeps_its_precision_next_to_half_precision_convolutions():
     rainy = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     shown = (rainy + 0.05).clamp(0, 1)
     expected = ssim(shown, rainy)

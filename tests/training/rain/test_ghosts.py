@@ -1,4 +1,4 @@
-"""The shipped weights on what moves too fast to be aligned: no ghost of it beside it, none through it."""
+"""The shipped weights on what moves too fast to be aligned: no ghost next to it, none through it."""
 
 import cv2
 import numpy as np

@@ -18,7 +18,7 @@ def scene():
     return image
 
 
-def test_night_is_told_from_day():
+def test_night_is_distinguished_from_day():
     assert is_dark(np.full((9, 9, 3), 40, np.uint8))
     assert not is_dark(scene())
 

@@ -22,7 +22,7 @@ def drops(seed=0, **changes):
 def test_nothing_is_painted_without_streaks():
     nothing = Streaks(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     assert not paint(SHAPE, nothing).any()
-    assert not paint(SHAPE, one((200, 5), (0, 20))).any()  # beside the image
+    assert not paint(SHAPE, one((200, 5), (0, 20))).any()  # outside the image
 
 
 @pytest.mark.parametrize("width_px", [0.25, 1.0, 3.0, 12.0])

@@ -1,6 +1,6 @@
 """How much memory a graph allocates while it computes: counted over a run on the meta device, which computes nothing.
 
-What a library takes beside its results, as cuDNN for some convolutions, is not in it.
+It excludes what a library allocates besides its results, as cuDNN does for some convolutions.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def test_folders_for_tests_are_left_out(tmp_path):
     assert len(named.samples) == 1
 
 
-def test_files_without_a_partner_are_told(tmp_path):
+def test_files_without_a_partner_are_reported(tmp_path):
     save(tmp_path / "input" / "a.png", level(1))
     save(tmp_path / "input" / "b.png", level(1))
     save(tmp_path / "target" / "a.png", level(1))
@@ -148,7 +148,7 @@ def test_files_without_a_partner_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("reader", sorted(set(LAYOUTS) - {"charts"}))
-def test_an_empty_folder_is_told_what_was_looked_for(tmp_path, reader):
+def test_an_error_for_an_empty_folder_says_what_was_looked_for(tmp_path, reader):
     with pytest.raises(SourceError, match=f"reader {reader}, which looks for") as error:
         find_samples(tmp_path, Source(reader=reader))
     assert LAYOUTS[reader].holds in str(error.value)
@@ -193,7 +193,7 @@ def test_settings_of_a_source_are_taken_over():
     assert (source.path, source.share, source.upside_down) == ("a", 2, False)
 
 
-def test_rainy_images_beside_clean_ones_of_other_names_are_not_taken_for_clean(tmp_path):
+def test_rainy_images_next_to_clean_ones_of_other_names_are_not_taken_for_clean(tmp_path):
     save(tmp_path / "input" / "a.png", noise(1))
     save(tmp_path / "target" / "b.png", noise(2))
     with pytest.raises(SourceError, match=r"seems to hold pairs.*a\.png"):

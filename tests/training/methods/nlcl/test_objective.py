@@ -247,7 +247,7 @@ def test_the_discriminator_may_see_more_than_the_generators_learn_from(data, tmp
     assert torch.allclose(drawn, torch.cat(predictions) / 2 + 0.5, atol=1e-5)
 
 
-def test_locations_may_be_told_apart_in_a_part_of_each_patch(tmp_path):
+def test_locations_may_be_contrasted_in_a_part_of_each_patch(tmp_path):
     trainer = Trainer(only("location_contrast", location_px=32), tmp_path)
     batch = batch_of((48, 64), count=1)
     batch.clean.requires_grad_()

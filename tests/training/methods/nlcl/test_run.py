@@ -162,7 +162,7 @@ def test_folders_of_footage_become_sources(data):
         footage_tables([data / "none"], rainy=False)
 
 
-def test_the_cost_is_told_as_that_of_the_other_network_is():
+def test_the_cost_is_reported_like_that_of_the_other_network():
     cost = network_cost(NlclConfig())
     assert cost.parameters == 316_195
     assert cost.gflop_720p == pytest.approx(580.7, abs=0.1)

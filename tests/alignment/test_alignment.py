@@ -11,6 +11,8 @@ from vderain.alignment import (
     shown,
     thumbnail,
 )
+from vderain.alignment.motion import warped
+from vderain.alignment.warping import warped_luma
 from vderain.frames import PlaneFormat
 
 
@@ -73,6 +75,20 @@ def test_where_a_far_neighbour_is_hidden_one_two_frames_nearer_stands_in():
         [[9, 9]],
     ]
     assert shown([neighbour(30, 0), Aligned(own, None)], [1, 3])[1].tolist() == [[30, 30]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(36, 64), (35, 67), (24, 3)])
+@pytest.mark.parametrize("shift", [(0, 0), (2.25, -1.5), (-9.75, 3), (40.5, 0.5)])
+def test_groups_of_pixels_are_warped_as_single_ones_up_to_the_borders(shift, shape, dtype):
+    plane = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    size = (shape[0] // 2, max(1, shape[1] // 2))
+    part = np.float32([size[1] / shape[1], size[0] / shape[0]])
+    flow = np.ones((*size, 2), np.float32) * np.float32(shift) * part
+    expected = warped(plane, np.broadcast_to(np.float32(shift), (*shape, 2)).copy())
+    found = warped_luma(plane, flow)
+    assert found.dtype == dtype and found.flags.c_contiguous
+    assert np.abs(found.astype(int) - expected).max() <= (shift != (0, 0))
 
 
 class View:

@@ -26,11 +26,11 @@ from vderain.alignment.motion import (
     link,
     shows_another_scene,
     unlike,
-    warped,
 )
 from vderain.alignment.order import Aligned
 from vderain.alignment.still import is_still, moving
 from vderain.alignment.thumbnails import Grey, Thumbnail
+from vderain.alignment.warping import warped_luma
 from vderain.frames import Plane
 
 _MOST_MOVING = 0.35  # share of a still camera's neighbours: beyond it the camera moves
@@ -165,8 +165,7 @@ def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
         return Aligned(luma, None)
     if placement.flow is None:
         return _masked(luma, neighbour, placement.hidden)
-    plane = warped(neighbour, enlarged(placement.flow, luma.shape))
-    return _masked(luma, plane.reshape(luma.shape), placement.hidden)
+    return _masked(luma, warped_luma(neighbour, placement.flow), placement.hidden)
 
 
 def _masked(luma: Plane, neighbour: Plane, hidden: Grey) -> Aligned:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vderain.alignment.neighbours import SEEN
 from vderain.alignment.order import TOLERANCE_LEVELS, exchanges
+from vderain.alignment.warping import GROUP_PX
 
 
 def align_neighbours(
@@ -76,11 +77,16 @@ def _places(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _warped(seen: Tensor, flow: Tensor, places: Tensor) -> Tensor:
-    """What lies at each place of (1, H, W) plus its flow (1, h, w, 2), between samples linearly; rounded."""
+    """What lies at each place of (1, H, W) plus its flow (1, h, w, 2), between samples linearly; rounded.
+
+    Groups of pixels move alike, as ``warped_luma`` says.
+    """
     height, width = seen.shape[1:]
-    parts = F.interpolate(
-        flow.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=False
+    groups = -(-width // GROUP_PX)
+    moved = F.interpolate(
+        flow.permute(0, 3, 1, 2), size=(height, groups), mode="bilinear", align_corners=False
     )
+    parts = moved[..., None].expand(-1, -1, -1, -1, GROUP_PX).flatten(-2)[..., :width]
     # What ``grid_sample`` wants: from -1, the first sample's middle, to 1, the last one's.
     grids = [
         (places[..., axis] + parts[:, axis] * (side / flow.shape[2 - axis]))

@@ -29,6 +29,8 @@ SLOTS = 3  # one frame in upload, one in the network, one in download
 
 SPARE = 0.85  # share of the free memory that is planned for
 
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED")  # of the driver, and of cuDNN and cuBLAS
+
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -57,11 +59,11 @@ class GpuEngine(SlotEngine[GpuSlot]):
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, is a lack of memory; the driver's errors have no class for it."""
+    """Whether an error, or its cause, is a lack of memory; libraries' errors have no class for it."""
     while error is not None:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             return True
-        if isinstance(error, RuntimeError) and "out of memory" in str(error):
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
             return True
         # torch raises another error at the end of a capture, with the first one as its context.
         error = error.__cause__ or error.__context__

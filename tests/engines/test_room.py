@@ -68,16 +68,22 @@ def test_bytes_refused_by_a_gpu_without_room_for_them_are_kept(weights, monkeypa
     assert len(PROGRAMS) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be reported",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
 @pytest.mark.parametrize("name", KINDS)
-def test_the_drivers_own_words_are_of_memory_too(weights, name):
+def test_the_libraries_own_words_are_of_memory_too(weights, name, words):
     class Driver(HostDevice):
         """Has room for ``room`` slots, and errors of no class of their own."""
 
         def host_buffer(self, shape, dtype):
             if len(self.streams) > self.room:
-                raise RuntimeError(
-                    "CUDA error: out of memory\nCUDA kernel errors might be reported"
-                )
+                raise RuntimeError(words)
             return super().host_buffer(shape, dtype)
 
         def stream(self):

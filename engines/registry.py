@@ -107,7 +107,7 @@ def usable_engines() -> list[tuple[str, bool, str]]:
 
 def _tensorrt_state() -> tuple[bool, str]:
     usable, state = _cuda_state()
-    version = package_version("torch-tensorrt", "torch_tensorrt")
+    version = package_version("torch-tensorrt")
     if usable and version is None:
         return False, "torch-tensorrt is missing; pip install 'vderain[nvidia]'"
     return usable, f"torch-tensorrt {version}" if usable else state

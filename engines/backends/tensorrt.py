@@ -57,7 +57,6 @@ TILING = "moderate"  # of layers whose activations exceed the L2 cache
 
 TIMINGS = 8  # of each tactic, averaged: a single one is unreliable while a run uses the GPU
 
-_PACKAGES = ("torch-tensorrt", "torch_tensorrt")
 _VERSIONS = (
     *("vderain", "torch", "torch-tensorrt", "tensorrt", "tensorrt-cu13"),
     *("tensorrt-cu13-bindings", "tensorrt-cu12"),
@@ -79,7 +78,7 @@ class TensorRtBackend:
         *,
         device: Device | None = None,
     ) -> None:
-        check_version(package_version(*_PACKAGES))
+        check_version(package_version("torch-tensorrt"))
         self._device: Device = device or CudaDevice(options.device)
         self._trt = _import_tensorrt()
         self._weights = weights

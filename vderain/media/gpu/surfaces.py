@@ -55,9 +55,7 @@ def fits_surface(planes: object, target: Target) -> TypeGuard[DevicePlanes]:
 
 
 def why_not_from_device(encoder: Encoder) -> str | None:
-    """Open the encoder for frames on the GPU: None where that works, else the reason."""
-    if not encoder.name.endswith("_nvenc"):
-        return "it is no encoder of a GPU"
+    """Open an encoder of a GPU for frames that lie there: None where that works, else the reason."""
     words: list[tuple[int, str, str]] = []
     on_gpu = HWAccel("cuda", options={"primary_ctx": "1"})
     try:

@@ -57,6 +57,8 @@ def affordable(config):
 
 NETWORKS = {name: affordable(config) for name, config in EVERY_TIER.items()}
 WITH_NEIGHBOURS = [name for name, config in NETWORKS.items() if config.frames > 1]
+# For a whole video: with neighbours and without.
+TWO_TIERS = ("fast", "paper")
 # Every device, and on one of them every bit depth.
 BIT_DEPTHS = [(0, 8), (0, 10), (0, 16), (1, 8)]
 
@@ -180,6 +182,7 @@ def rainy(tmp_path_factory):
     return write(path, size=VIDEO_SIZE, pts=tuple(range(0, VIDEO_FRAMES * STEP, STEP)))
 
 
+@pytest.mark.parametrize("network", TWO_TIERS, indirect=True)
 def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, device_of, monkeypatch):
     """And are the software decoder's; without the wait for NVDEC, some would not be."""
     path, config = network
@@ -210,6 +213,7 @@ def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, device_of,
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("network", TWO_TIERS, indirect=True)
 def test_a_run_from_nvdec_to_nvenc_keeps_every_frame_on_the_gpu(
     rainy, network, device_of, tmp_path, monkeypatch
 ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -27,10 +26,10 @@ from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.open import codec_name, input_name, pick_video, seconds
 from vderain.media.io.pipes import StandardInput
+from vderain.media.io.structure import structure_losses
 from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
-from vderain.media.mp4.movies import next_movie
 from vderain.media.span import Entry, FrameSpan, Span, exact_entry, leave_out_others, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 
@@ -106,8 +105,7 @@ class VideoSource:
     ) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
-        if os.path.isfile(path) and (follows := next_movie(path)) is not None:
-            self._stats.losses.append(follows.loss)
+        self._stats.losses += structure_losses(path)
         if others := left_out(self._container):
             self._stats.notes.append(
                 f"other variants of the stream are left out: {', '.join(others)}"

@@ -1,6 +1,7 @@
 """A container's clock that restarts, runs over or begins far from zero is one clock in the output."""
 
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 from tests.cases.clips import RATE, Part, assert_kept, content, joined, write
 from tests.media.synth import packet_times, times
 from vderain.media import open_source
+from vderain.media.io import formats
 from vderain.options import EncodeOptions, RunOptions
 
 WRAP_S = Fraction(2**33, 90_000)
@@ -160,6 +162,41 @@ def test_a_gap_of_the_clock_is_no_part_of_the_length(user):
     found = user.info("rainy.mkv")
     assert found["info"]["frames"] == 40
     assert found["info"]["duration_s"] == pytest.approx(1.6, rel=0.1)
+
+
+def test_a_length_before_zero_counts_too(user):
+    """FFmpeg gives times before zero to a counter that is about to run over."""
+    joined(user.folder / "rainy.ts", Part(50, at_s=WRAP_S - 10))
+    assert user.info("rainy.ts")["info"]["duration_s"] == pytest.approx(2, rel=0.1)
+
+
+def test_info_says_how_much_of_a_long_file_was_searched_for_jumps(user, monkeypatch):
+    source = joined(user.folder / "rainy.ts", *RESTART)
+    size = source.stat().st_size
+    monkeypatch.setattr("vderain.media.io.survey._MOST_BYTES_FOR_CLOCK", size // 4)
+    assert any("looked for in the first" in note for note in user.info("rainy.ts")["notes"])
+    monkeypatch.setattr("vderain.media.io.survey._MOST_BYTES_FOR_CLOCK", size)
+    assert not any("looked for" in note for note in user.info("rainy.ts")["notes"])
+
+
+@pytest.mark.parametrize("begin_s", [WRAP_S - 1, WRAP_S + 9])
+def test_what_no_transport_stream_counts_begins_at_zero_there(user, begin_s):
+    part = Part(50, at_s=begin_s)
+    source = joined(user.folder / "rainy.mkv", part)
+    done, dry = user.run("rainy.mkv", "dry.ts")
+    assert (done.code, done.losses) == (0, [])
+    assert "the clock of mpegts starts again after 95444 s" in notes(done)
+    assert_kept(source, dry, part)
+    assert times(dry)[0] < 1
+
+
+def test_an_output_over_which_the_clock_runs_is_named(user, monkeypatch):
+    short = replace(formats._TS, clock_s=Fraction(1))
+    monkeypatch.setitem(formats._BY_EXTENSION, ".ts", short)
+    write(user.folder / "rainy.mp4", Part(50))
+    done, _ = user.run("rainy.mp4", "dry.ts")
+    assert done.code == 0
+    assert "the clock of mpegts starts again from zero at 1 s of the output" in notes(done)
 
 
 def test_the_count_behind_fragments_is_not_the_header_s(user):

@@ -21,7 +21,7 @@ from vderain.media.carry.sidecar import Sidecar, box_sidecar_path, track_header,
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import TIMECODES, container_timecode, tags_after_cut
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
-from vderain.media.frames.timing import shift_to_show
+from vderain.media.frames.timing import clock_note, shift_to_show
 from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
 from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
@@ -86,6 +86,7 @@ class Output:
         self._waiting: list[PassedPacket] = []
         self._holds_pixel_shape = True
         self._expected: Expected | None = None
+        self._end_s = Fraction(0)
         if template is not None and self._pipe is None:
             self._expected = Expected(template, info.path, counts_packets=compares)
 
@@ -151,6 +152,7 @@ class Output:
     def note_frame(self, pts: int, duration: int, unit: Fraction) -> None:
         """Count a frame that is encoded, with its time in the output, in units of ``unit`` seconds."""
         self.report.frames += 1
+        self._end_s = max(self._end_s, (pts + duration) * unit)
         if self._expected is not None:
             self._expected.frame(pts, duration, unit)
 
@@ -254,18 +256,14 @@ class Output:
         """What is added to all times: otherwise players would skip frames, or begin hours later."""
         if self._template is None or not self._format.timestamps:
             return Fraction(0)
-        shift_s = shift_to_show(
-            self._template.first_s,
-            self._template.zero_s,
+        shift_s, note = shift_to_show(
+            *(self._template.first_s, self._template.zero_s, self._info.duration_s),
+            muxer=self._format.muxer,
             late_start=self._format.late_start,
             early_start=self._format.early_start,
+            clock_s=self._format.clock_s,
         )
-        if shift_s:
-            why = "so that no frame is before zero"
-            if shift_s < 0:
-                why = f"because players of {self._format.muxer} would wait that long"
-            way = "later" if shift_s > 0 else "earlier"
-            self.report.notes.append(f"all tracks begin {float(abs(shift_s)):.3f} s {way}, {why}")
+        self.report.notes += [note] if note else []
         return shift_s
 
     def _moved(self, chapter: dict[str, Any]) -> dict[str, Any]:
@@ -374,6 +372,8 @@ class Output:
         report.tracks_copied.extend(self._tracks.copied.values())
         report.notes.extend([*self._tracks.notes, *self._belongings.notes])
         report.losses.extend([*self._tracks.losses, *self._belongings.losses])
+        if note := clock_note(self._end_s, self._format.muxer, self._format.clock_s):
+            report.notes.append(note)
         if self.muxer.negative_s and not self._format.negative_times:
             report.notes.append(
                 f"all tracks begin {self.muxer.negative_s:.3f} s later:"

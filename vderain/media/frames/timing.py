@@ -12,6 +12,8 @@ from vderain.frames import DEFAULT_RATE
 
 FAR_S = 10  # a clock that begins later than this did not begin with the recording
 _REORDER = 16  # frames; the most by which a codec stores a frame early
+_TTA = b"TTA1"  # how the header of TTA begins
+_TTA_RATE, _TTA_SAMPLES = slice(10, 14), slice(14, 18)  # in that header, little-endian
 
 
 class FrameClock:
@@ -130,6 +132,48 @@ class DecodingTimes:
         return packet
 
 
+class TtaEnd:
+    """Gives the last packet the duration with which the sound is as long as its header says.
+
+    The last packet is shorter than the others, and Matroska does not store by how much. FFmpeg takes the number of
+    samples from the duration of the file, and refuses a last packet that does not fit.
+    """
+
+    def __init__(self, lasts_s: Fraction) -> None:
+        self._lasts_s = lasts_s
+        self._begin: int | None = None
+        self._last: Any = None
+
+    @classmethod
+    def of(cls, stream: Any) -> TtaEnd | None:
+        """For a track; None where it is no TTA with a header."""
+        if stream.type != "audio" or stream.codec_context is None:
+            return None
+        header = bytes(stream.codec_context.extradata or b"")
+        rate, samples = (
+            int.from_bytes(header[part], "little") for part in (_TTA_RATE, _TTA_SAMPLES)
+        )
+        return cls(Fraction(samples, rate)) if header.startswith(_TTA) and rate else None
+
+    def push(self, packet: Any) -> list[Any]:
+        """The packet before this one."""
+        ready = [] if self._last is None else [self._last]
+        self._begin = packet.pts if self._begin is None else self._begin
+        self._last = packet
+        return ready
+
+    def flush(self) -> list[Any]:
+        """The last packet."""
+        last, self._last = self._last, None
+        if last is None:
+            return []
+        if last.pts is not None and self._begin is not None:
+            left = round(self._lasts_s / last.time_base) - (last.pts - self._begin)
+            if 0 < left < (last.duration or 0):
+                last.duration = left
+        return [last]
+
+
 def move(packet: Any, offset: int) -> None:
     """Add an offset, in the packet's units, to its times."""
     if not offset:
@@ -141,18 +185,45 @@ def move(packet: Any, offset: int) -> None:
 
 
 def shift_to_show(
-    first_s: Fraction, origin_s: Fraction, *, late_start: bool, early_start: bool
-) -> Fraction:
-    """The offset of all times with which players show every frame, and begin soon.
+    first_s: Fraction,
+    origin_s: Fraction,
+    lasts_s: float | None,
+    *,
+    muxer: str,
+    late_start: bool,
+    early_start: bool,
+    clock_s: Fraction | None,
+) -> tuple[Fraction, str]:
+    """The offset of all times with which players show every frame, and begin soon; and the note of a report.
 
     Args:
         first_s: the time of the first frame.
         origin_s: where the first of all tracks begins.
-        late_start, early_start: as the output's ``Container`` has them.
+        lasts_s: how long the video is, where that is known.
+        muxer: FFmpeg's name of the output's container.
+        late_start, early_start, clock_s: as the output's ``Container`` has them.
 
     """
+    shift_s, why = Fraction(0), ""
+    ends_s = origin_s + Fraction(lasts_s or 0)
     if first_s < 0 and not early_start:
-        return -min(first_s, origin_s)
-    if origin_s >= FAR_S and not late_start:
-        return -origin_s
-    return Fraction(0)
+        shift_s, why = -min(first_s, origin_s), "so that no frame is before zero"
+    elif origin_s >= FAR_S and not late_start:
+        shift_s, why = -origin_s, f"because players of {muxer} would wait that long"
+    elif origin_s >= FAR_S and clock_s is not None and ends_s >= clock_s:
+        why = f"because the clock of {muxer} starts again after {float(clock_s):.0f} s"
+        shift_s = -origin_s
+    if not shift_s:
+        return shift_s, ""
+    way = "later" if shift_s > 0 else "earlier"
+    return shift_s, f"all tracks begin {float(abs(shift_s)):.3f} s {way}, {why}"
+
+
+def clock_note(end_s: Fraction, muxer: str, clock_s: Fraction | None) -> str:
+    """The note of a report on a video that ends at ``end_s``, where the clock of its container starts again before."""
+    if clock_s is None or end_s < clock_s:
+        return ""
+    return (
+        f"the clock of {muxer} starts again from zero at {float(clock_s):.0f} s of the output,"
+        " as in every such file of this length"
+    )

@@ -42,6 +42,7 @@ class Container:
         timestamps: False where it stores a frame rate and no times.
         late_start: whether players begin at the first time, however late; otherwise they wait for it.
         early_start: whether video before zero is shown.
+        clock_s: when its clock starts again from zero; None for never.
 
     """
 
@@ -53,6 +54,7 @@ class Container:
     timestamps: bool = True
     late_start: bool = True
     early_start: bool = False
+    clock_s: Fraction | None = None
 
 
 _MP4 = Container(
@@ -61,7 +63,7 @@ _MP4 = Container(
 _MATROSKA = Container(
     "matroska", ("h264", "hevc", "av1", "ffv1"), rotates=True, attachments=True, negative_times=True
 )
-_TS = Container("mpegts", ("h264", "hevc"))
+_TS = Container("mpegts", ("h264", "hevc"), clock_s=Fraction(2**33, 90_000))
 _Y4M = Container("yuv4mpegpipe", ("rawvideo",), timestamps=False)
 _BY_EXTENSION = {
     ".mp4": _MP4,

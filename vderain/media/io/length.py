@@ -35,7 +35,7 @@ class Length:
     def image(self, time_s: Fraction, duration_s: Fraction) -> None:
         """Note that an image was decoded."""
         self._came += 1
-        self._end_s = max(self._end_s or Fraction(0), time_s + (duration_s or self._step))
+        self._reach(time_s + (duration_s or self._step))
 
     def passed(self, end_s: Fraction) -> None:
         """Note that a packet of another track was read."""
@@ -44,7 +44,10 @@ class Length:
     def add(self, frames: int, end_s: Fraction) -> None:
         """Note that this many frames were read, the last of which ends at this time."""
         self._came += frames
-        self._end_s = max(self._end_s or Fraction(0), end_s)
+        self._reach(end_s)
+
+    def _reach(self, end_s: Fraction) -> None:
+        self._end_s = end_s if self._end_s is None else max(self._end_s, end_s)
 
     def losses(self, *, failures: int, whole: bool) -> Iterator[str]:
         """What is missing at the end; ``whole`` where the run began with the first image."""

@@ -46,6 +46,7 @@ class Survey:
         length_s: from the first frame to the end of the last, without gaps by jumps of the clock.
         rate: frames per second, by the distances of the first frames.
         jumps: of the clock, in the part that was read.
+        whole: whether the file was read to its end.
 
     """
 
@@ -53,6 +54,7 @@ class Survey:
     length_s: Fraction | None = None
     rate: Fraction | None = None
     jumps: tuple[Jump, ...] = ()
+    whole: bool = True
 
 
 def survey(path: str, stream: Any) -> Survey | None:
@@ -70,7 +72,10 @@ def survey(path: str, stream: Any) -> Survey | None:
 
 
 def clock_notes(path: str, stream: Any) -> list[str]:
-    """What a run will report of jumps of a file's clock, for people; the packets of up to 1 GiB are read."""
+    """What a run will report of jumps of a file's clock, for people; the packets of up to 1 GiB are read.
+
+    A file that is longer gets a line that says so.
+    """
     if not os.path.isfile(path):
         return []
     try:
@@ -79,7 +84,12 @@ def clock_notes(path: str, stream: Any) -> list[str]:
             found = _read(container, path, stream.index, most_bytes=_MOST_BYTES_FOR_CLOCK)
     except SourceError:
         return []
-    return [jump.note(origin_s) for jump in found.jumps]
+    notes = [jump.note(origin_s) for jump in found.jumps]
+    if not found.whole:
+        notes.append(
+            f"jumps of the clock were looked for in the first {_MOST_BYTES_FOR_CLOCK / 2**30:.3g} GiB of the file only"
+        )
+    return notes
 
 
 def believable_rate(stream: Any) -> Fraction | None:
@@ -140,7 +150,7 @@ class _Tally:
         self.count = 0
         self.first: list[int] = []
         self._begin: int | None = None
-        self._end = 0
+        self._end: int | None = None
 
     def add(self, packet: Any) -> None:
         """Add the next packet."""
@@ -149,7 +159,8 @@ class _Tally:
         if time is None:
             return
         self._begin = time if self._begin is None else min(self._begin, time)
-        self._end = max(self._end, time + (packet.duration or 0))
+        end = time + (packet.duration or 0)
+        self._end = end if self._end is None else max(self._end, end)
         if len(self.first) < _FIRST:
             self.first.append(time)
 
@@ -159,7 +170,7 @@ class _Tally:
 
     def length(self) -> int | None:
         """The length in units of the video."""
-        return None if self._begin is None else max(0, self._end - self._begin)
+        return None if self._begin is None or self._end is None else self._end - self._begin
 
 
 def _read(container: Any, path: str, index: int, most_bytes: int = _MOST_BYTES) -> Survey:
@@ -182,9 +193,10 @@ def _read(container: Any, path: str, index: int, most_bytes: int = _MOST_BYTES) 
     announced_s, fast = announced_length_s(container, stream), believable_rate(stream) or rate
     frames = tally.count / share
     if path.lower().endswith(".m3u8"):  # its size is not that of the video
-        return Survey(None, announced_s, rate, jumps)
+        return Survey(None, announced_s, rate, jumps, whole)
     if announced_s is not None and fast:
         announced = announced_s * fast
         if not frames > announced * _ASTRAY and not announced > frames * _ASTRAY:
-            return Survey(round(announced), announced_s, rate, jumps)
-    return Survey(round(frames), None if length_s is None else length_s / share, rate, jumps)
+            return Survey(round(announced), announced_s, rate, jumps, whole)
+    length_s = None if length_s is None else length_s / share
+    return Survey(round(frames), length_s, rate, jumps, whole)

@@ -106,13 +106,18 @@ class Contents:
                 contents.add(packet)
         return contents
 
+    def show(self, pts: int, duration: int) -> None:
+        """Add a frame of the video, in its units."""
+        end = pts + duration
+        self.end = max(self.end, end) if self.times else end
+        self.times.append(pts)
+
     def add(self, packet: Any, index: int | None = None) -> None:
         """Add the next packet; ``index`` replaces the packet's own, of another file."""
         index = packet.stream.index if index is None else index
         if index == self.video_index:
             if packet.pts is not None and not packet.is_discard:
-                self.times.append(packet.pts)
-                self.end = max(self.end, packet.pts + (packet.duration or 0))
+                self.show(packet.pts, packet.duration or 0)
         elif (other := self.others.get(index)) is not None:
             other.packets += 1
             other.play(packet)

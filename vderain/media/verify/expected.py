@@ -30,8 +30,7 @@ class Expected:
         """Add a frame with the time that it should have, in units of ``unit`` seconds."""
         if self._given is not None:
             self._given.unit = unit
-            self._given.times.append(pts)
-            self._given.end = max(self._given.end, pts + duration)
+            self._given.show(pts, duration)
 
     def packet(self, packet: Any, index: int) -> None:
         """Add a packet of the source's track ``index``."""

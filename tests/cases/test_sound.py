@@ -1,6 +1,7 @@
 """Sound comes out as it went in, or lies next to the output and is a loss."""
 
 import json
+import struct
 import zlib
 from fractions import Fraction
 
@@ -119,3 +120,68 @@ def test_sound_that_a_transport_stream_really_holds_is_in_it(user, codec):
 def test_info_says_what_a_container_of_the_same_kind_holds(user):
     (sound,) = user.info("g711.mkv")["tracks"]
     assert sound["copied"] and "pcm_mulaw" in sound["track"]
+
+
+def with_packets(path, codec, packets, seconds):
+    """Video with packets of mono sound, given as (samples, payload), and the header that their encoder made."""
+    video = Video(pts=tuple(range(25 * seconds)), time_base=Fraction(1, 25))
+    with av.open(str(path), "w") as output:
+        image = _video_stream(output, video)
+        sound = output.add_stream(codec, rate=48_000)
+        sound.layout = "mono"
+        output.start_encoding()
+        for index, pts in enumerate(video.pts):
+            output.mux(image.encode(painted(video, index, pts)))
+        output.mux(image.encode(None))
+        at = 0
+        for count, payload in packets:
+            packet = av.Packet(payload)
+            packet.stream, packet.time_base = sound, Fraction(1, 48_000)
+            packet.pts = packet.dts = at
+            packet.duration = count
+            output.mux(packet)
+            at += count
+    return path
+
+
+def test_packets_shorter_than_the_unit_of_matroska_keep_their_times(user):
+    """As those of TrueHD, of which two may have the same time there."""
+    packets = [(24, bytes((index % 251, 1)) * 24) for index in range(960)]
+    source = with_packets(user.folder / "in.mkv", "pcm_s16le", packets, seconds=1)
+    done, output = user.run("in.mkv", "out.mkv")
+    assert (done.code, done.losses, done.lines("note")) == (0, [], [])
+    assert packet_times(output, 1) == packet_times(source, 1)
+
+
+def tta(samples):
+    """Silence as (samples, payload), the last one with as many samples as the others, as some muxers write it."""
+    context = av.CodecContext.create("tta", "w")
+    context.sample_rate, context.layout, context.format = 48_000, "mono", "u8"
+    context.open()
+    size, payloads = context.frame_size, []
+    counts = [min(size, samples - begin) for begin in range(0, samples, size)]
+    for index, count in enumerate(counts):
+        silence = np.full((1, count), 128, np.uint8)
+        frame = av.AudioFrame.from_ndarray(silence, format="u8", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, index * size
+        payloads += map(bytes, context.encode(frame))
+    payloads += map(bytes, context.encode(None))
+    return [(size, payload) for payload in payloads]
+
+
+def test_the_last_packet_of_tta_is_as_long_as_it_was(user):
+    """FFmpeg takes the number of samples from the length of the file, and decodes the last packet by it."""
+    source = with_packets(user.folder / "in.mkv", "tta", tta(96_000), seconds=2)
+    content = bytearray(source.read_bytes())
+    place = content.index(b"\x44\x89\x88") + 3  # the length of the file
+    content[place : place + 8] = struct.pack(">d", 2000.0)
+    source.write_bytes(content)
+    done, output = user.run("in.mkv", "out.mkv")
+    assert (done.code, done.losses) == (0, [])
+    assert length_s(output) == length_s(source) == 2
+
+
+def length_s(path):
+    """Of the file."""
+    with av.open(str(path)) as container:
+        return container.duration / av.time_base

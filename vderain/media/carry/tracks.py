@@ -22,12 +22,13 @@ from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import tags_after_cut
 from vderain.media.carry.trial import Add, add_copy, obstacle
-from vderain.media.frames.timing import DecodingTimes, move
+from vderain.media.frames.timing import DecodingTimes, TtaEnd, move
 from vderain.media.io.formats import Container
 from vderain.media.io.open import describe_track, is_container_track, track_name
 from vderain.media.io.urls import redact
 
 _MP4_FAMILY = ("mp4", "mov")
+_NO_STRICT_TIMES = 0x20000  # FFmpeg's AVFMT_TS_NONSTRICT: two packets may have the same time
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 
@@ -59,9 +60,14 @@ class CopiedTrack:
     muxer: Muxer
     stream: Any
     convert: Callable[[bytes], bytes] | None = None
-    order: DecodingTimes | None = None
+    order: DecodingTimes | TtaEnd | None = None
     repaired: int = 0
+    repeats: bool = field(init=False)  # whether two packets may have the same time
     _last_dts: int | None = None
+
+    def __post_init__(self) -> None:
+        relaxed = int(self.muxer.container.format.flags) & _NO_STRICT_TIMES
+        self.repeats = bool(relaxed) or self.stream.type not in ("audio", "video")
 
     def write(self, packet: Any) -> None:
         """Mux one packet. Raises av.FFmpegError."""
@@ -81,9 +87,9 @@ class CopiedTrack:
     def _mux(self, packet: Any) -> None:
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else 0  # a cover image has no time
-        # Muxers refuse times that go backwards, which damage or concatenation causes; only text and
-        # data may have the same time twice.
-        twice = packet.dts == self._last_dts and self.stream.type in ("audio", "video")
+        # Muxers refuse times that go backwards, which damage or concatenation causes; some also refuse the
+        # same time twice, except for text and data.
+        twice = packet.dts == self._last_dts and not self.repeats
         if self._last_dts is not None and (packet.dts < self._last_dts or twice):
             self.repaired += 1
             packet.dts = self._last_dts + 1
@@ -302,7 +308,7 @@ class _Mirror:
         self.tracks.places[stream.index] = added.index
         _copy_description(stream, added, self._template.cut_s)
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
-        order = DecodingTimes() if video else None
+        order = DecodingTimes() if video else TtaEnd.of(stream)
         self.tracks.writers[stream.index] = CopiedTrack(self._muxer, added, order=order)
         self.tracks.copied[stream.index] = name
         if video:

@@ -13,6 +13,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.bitstream.programs import program_losses
 from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
 from vderain.media.carry.unread import UnreadMessages
@@ -26,10 +27,10 @@ from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.open import codec_name, input_name, pick_video, seconds
 from vderain.media.io.pipes import StandardInput
-from vderain.media.io.structure import structure_losses
 from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
 from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
+from vderain.media.mp4.movies import movie_losses
 from vderain.media.span import Entry, FrameSpan, Span, exact_entry, leave_out_others, tried_entry
 from vderain.options import EncodeOptions, RunOptions
 
@@ -105,7 +106,7 @@ class VideoSource:
     ) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
-        self._stats.losses += structure_losses(path)
+        self._stats.losses += [*movie_losses(path), *program_losses(path)]
         if others := left_out(self._container):
             self._stats.notes.append(
                 f"other variants of the stream are left out: {', '.join(others)}"

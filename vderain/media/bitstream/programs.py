@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 _LOOK_BYTES = 1 << 20  # a program table comes several times a second
@@ -9,6 +10,17 @@ _SYNC = 0x47
 _FORMS = ((0, 188), (4, 192), (0, 204))  # position of the sync byte, and size of a packet
 _TABLE = 0  # of programs
 _HEADER, _CHECKSUM, _ENTRY = 8, 4, 4  # bytes in a table
+
+
+def program_losses(path: str) -> list[str]:
+    """The line of a report where a local file has several programs: an output has one."""
+    numbers = programs(path) if os.path.isfile(path) else []
+    if len(numbers) < 2:
+        return []
+    return [
+        f"{len(numbers)} programs of MPEG-TS ({', '.join(map(str, numbers))}): their tracks are in one, without"
+        " their names"
+    ]
 
 
 def programs(path: str) -> list[int]:

@@ -29,6 +29,12 @@ class NextMovie:
         )
 
 
+def movie_losses(path: str) -> list[str]:
+    """The line of a report where another movie follows the first one of a local file."""
+    follows = next_movie(path)
+    return [] if follows is None else [follows.loss]
+
+
 def next_movie(path: str) -> NextMovie | None:
     """The movie behind the first one of a local file; None for one movie, and for a file that is no MP4 or MOV.
 

@@ -42,7 +42,7 @@ def surface_of(planes: Sequence[Tensor], fmt: PlaneFormat, device: torch.device)
     kind = torch.uint8 if fmt.bit_depth == 8 else torch.int16
     row = -(-width // _ROW) * _ROW
     block = torch.empty((3 * height // 2, row), dtype=kind, device=planes[0].device)
-    luma, chroma = block[:height, :width], block[height:, :width].unflatten(1, (width // 2, 2))
+    luma, chroma = block[:height, :width], block[height:, :width].view(height // 2, width // 2, 2)
     for part, plane in zip((luma, chroma[..., 0], chroma[..., 1]), planes, strict=True):
         if fmt.bit_depth == 8:
             part.copy_(plane)

@@ -11,7 +11,10 @@ import torch
 from click.testing import CliRunner
 
 from tests.engines.conftest import write_weights
+from tests.engines.host_device import HostDevice
+from tests.networks import TEMPORAL
 from vderain.cli.engine import engine
+from vderain.diagnostics import bench as bench_module
 from vderain.engines.pool import EnginePool
 from vderain.engines.profile import PROFILE, Choice, stored_choices
 from vderain.engines.store.cache import EngineCache
@@ -265,6 +268,31 @@ def test_bench_of_an_engine_on_a_gpu_measures_its_transfers(weights, folder, mon
         (gpus["auto"], planes, False), (gpus["auto"], planes, True),
     ]  # fmt: skip
     assert {dtype for *_, dtype, _ in moved} == {np.dtype(np.uint8)}
+
+
+def test_bench_leaves_to_an_engine_that_aligns_what_it_does_itself(tmp_path, folder, monkeypatch):
+    made, sent = [], []
+    all_clips = bench_module.clips
+
+    def clips(*arguments):
+        for item, clip in all_clips(*arguments):
+            made.append(clip)
+            yield item, clip
+
+    def transfers(device, planes, seconds, *, back):
+        sent.append(len(planes))
+        return 100.0
+
+    device = SimpleNamespace(torch_device=torch.device("cpu"))
+    monkeypatch.setattr(bench_module, "clips", clips)
+    monkeypatch.setattr("vderain.engines.backends.device.CudaDevice", lambda wanted: device)
+    monkeypatch.setattr("vderain.engines.backends.device.transfers_per_s", transfers)
+    monkeypatch.setattr("vderain.engines.backends.cuda.CudaDevice", lambda wanted: HostDevice())
+    weights = str(write_weights(tmp_path / "temporal.safetensors", TEMPORAL))
+    call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
+         "--engine", "cuda")  # fmt: skip
+    assert made and all(clip.unaligned is not None for clip in made)
+    assert sent == [3, 3]  # to the device and back
 
 
 def test_the_peak_is_measured_on_the_gpu_that_the_engine_runs_on(weights, folder, monkeypatch):

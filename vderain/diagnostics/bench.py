@@ -27,7 +27,7 @@ from vderain.engines.tiers import with_tier
 from vderain.errors import OptionError
 from vderain.flow.workers import Workers
 from vderain.frames import Frame, Plane, PlaneFormat
-from vderain.interfaces import EngineSpec, SourceStats, StreamInfo
+from vderain.interfaces import Engine, EngineSpec, SourceStats, StreamInfo, aligns
 from vderain.media import open_sink, open_source
 from vderain.options import EncodeOptions, EngineOptions, RunOptions, decoding_for
 from vderain.pipeline import align_threads, derain
@@ -97,8 +97,8 @@ def bench(
         gpu = _gpu(spec, options)
         rates = {
             "decode": _decode_rate(clip, run),
-            **_align_rates(fmt, spec, align_threads(run)),
-            "upload": _copy_rate(fmt.clip_shapes(spec.window.seen_frames), fmt.dtype, gpu),
+            **_align_rates(engine, fmt, spec, align_threads(run)),
+            "upload": _copy_rate(_sent_shapes(engine, fmt, spec), fmt.dtype, gpu),
             "network": frames_per_s(engine, fmt, seconds),
             "download": _copy_rate(
                 fmt.plane_shapes, fmt.dtype if gpu else np.float32, gpu, back=True
@@ -204,14 +204,21 @@ def _decode_rate(path: Path, run: RunOptions) -> float:
     return frames / (time.monotonic() - since)
 
 
-def _align_rates(fmt: PlaneFormat, spec: EngineSpec, threads: int) -> dict[str, float]:
-    """Frames per second of aligning neighbours; nothing for a network of one frame."""
+def _align_rates(
+    engine: Engine, fmt: PlaneFormat, spec: EngineSpec, threads: int
+) -> dict[str, float]:
+    """Frames per second of what the CPU does to align neighbours; nothing for a network of one frame."""
     if spec.frames == 1:
         return {}
     since = time.monotonic()
-    aligned = clips(_DrawnSource(fmt), spec.window, workers=Workers(threads))
-    made = sum(1 for _ in aligned)
+    placed = clips(_DrawnSource(fmt), spec.window, lambda: aligns(engine), Workers(threads))
+    made = sum(1 for _ in placed)
     return {"align": made / (time.monotonic() - since)}
+
+
+def _sent_shapes(engine: Engine, fmt: PlaneFormat, spec: EngineSpec) -> tuple[tuple[int, int], ...]:
+    """(H, W) of the planes that an engine gets for a frame; one that aligns has its neighbours' luma already."""
+    return fmt.plane_shapes if aligns(engine) else fmt.clip_shapes(spec.window.seen_frames)
 
 
 def _copy_rate(

@@ -301,19 +301,21 @@ def stages(verdict: Verdict) -> list[Stage]:
 
 
 def rate_stages(verdict: Verdict, engine: str) -> list[Stage]:
-    """The rates of an engine: all of the shipped tiers and their profile, then the other tiers, small frames first."""
+    """The rates of an engine: of the first shipped tier and its profile, of other shipped tiers, of all other tiers."""
+
+    def rates(tier: str, size: str) -> Stage:
+        run = functools.partial(benched, verdict, tier, engine, size)
+        return Stage(f"{tier}, {engine}, {size}", run)
+
+    first, *shipped = SHIPPED_TIERS
     others = [tier for tier in TIERS if tier not in SHIPPED_TIERS]
-    shipped = [(tier, size) for tier in SHIPPED_TIERS for size in SIZES]
-    rest = [(tier, size) for size in SIZES for tier in others]
-    rates = [
-        Stage(f"{tier}, {engine}, {size}", functools.partial(benched, verdict, tier, engine, size))
-        for tier, size in (*shipped, *rest)
+    profile = functools.partial(profiled, verdict, first, engine)
+    return [
+        *(rates(first, size) for size in SIZES),
+        Stage(f"profile of {first}, {engine}", profile),
+        *(rates(tier, size) for tier in shipped for size in SIZES),
+        *(rates(tier, size) for size in SIZES for tier in others),
     ]
-    tier = SHIPPED_TIERS[0]
-    profile = Stage(
-        f"profile of {tier}, {engine}", functools.partial(profiled, verdict, tier, engine)
-    )
-    return [*rates[: len(shipped)], profile, *rates[len(shipped) :]]
 
 
 def section(verdict: Verdict, failure: str) -> str:

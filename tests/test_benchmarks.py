@@ -117,7 +117,7 @@ PASSED = '<testcase classname="tests.a" name="one"/>'
 SKIPPED = '<testcase classname="tests.a" name="two"><skipped message="{}"/></testcase>'
 
 
-def test_the_verdict_is_written_in_place_of_the_last_one(judge):
+def test_the_verdict_is_written_in_place_of_the_last_one(judge, gpu):
     asked = []
     one_gpu = SKIPPED.format("this machine has one GPU")
     code, _, text = judge(answering(PASSED + one_gpu, asked))
@@ -133,10 +133,11 @@ def test_the_verdict_is_written_in_place_of_the_last_one(judge):
     assert not any("tensorrt" in one for one in asked)
     asked.clear()
     _, _, text = judge(answering(PASSED, asked), "--tensorrt")
-    assert "- fast, tensorrt, 1280x720: built and checked in" in text
+    assert f"- {gpu.SHIPPED_TIERS[0]}, tensorrt, 1280x720: built and checked in" in text
     about = [one for one in asked if any("tensorrt" in word for word in one)]
     first, second, third = [one for one in about if "not tensorrt" not in one][:3]
-    assert "tensorrt and (fast)" in first  # correctness first, of the shipped tier alone
+    shipped = " or ".join(gpu.SHIPPED_TIERS)
+    assert f"tensorrt and ({shipped})" in first  # correctness first, of the shipped tiers alone
     assert "build" in second and is_bench(third)  # alone on the GPU, before it is measured
 
 
@@ -147,14 +148,16 @@ def test_the_shipped_tier_is_measured_and_profiled_before_the_others(judge, gpu)
     measured = [
         (Path(values_of(one, "--weights")[0]).name, *values_of(one, "--size")) for one in scripts
     ]
-    shipped, others = gpu.SHIPPED_TIERS[0], [t for t in gpu.TIERS if t not in gpu.SHIPPED_TIERS]
-    small, large = gpu.SIZES
+    (first, *shipped), (small, large) = gpu.SHIPPED_TIERS, gpu.SIZES
+    others = [tier for tier in gpu.TIERS if tier not in gpu.SHIPPED_TIERS]
     assert measured == [
-        *((shipped, small), (shipped, large), (shipped, large)),  # the last is the profile
+        *((first, small), (first, large), (first, large)),  # the last is the profile
+        *((tier, size) for tier in shipped for size in gpu.SIZES),
         *((tier, size) for size in gpu.SIZES for tier in others),
     ]
     paths = [values_of(one, "--path") for one in scripts]
-    assert paths == [[*gpu.PATHS], [*gpu.PATHS], []] + [["CPU"]] * 2 * len(others)
+    whole = [[*gpu.PATHS]]
+    assert paths == [*whole * 2, [], *whole * 2 * len(shipped), *[["CPU"]] * 2 * len(others)]
 
 
 def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):
@@ -192,14 +195,14 @@ def test_a_reason_to_skip_that_does_not_hold_here_fails_the_verdict(
         "h264_nvenc accepts no frames from the GPU here (too many sessions); they are copied",
     ],
 )
-def test_a_rate_of_the_cpu_in_place_of_the_gpu_fails_the_verdict(judge, note):
+def test_a_rate_of_the_cpu_in_place_of_the_gpu_fails_the_verdict(judge, gpu, note):
     def command(verdict, *arguments, limit_s=0.0):
         if is_bench(arguments):
             return bench_of(arguments, run_notes=[note])
         return answering(PASSED, [])(verdict, *arguments)
 
     code, output, text = judge(command)
-    assert code == 1 and "Failed: fast, cuda, 1280x720." in text
+    assert code == 1 and f"Failed: {gpu.SHIPPED_TIERS[0]}, cuda, 1280x720." in text
     assert note in output[output.index("Send back all that follows") :]
 
 
@@ -210,7 +213,7 @@ def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
         return answering(PASSED, [])(verdict, *arguments)
 
     code, output, text = judge(command)
-    assert code == 1 and "Failed: fast, cuda, 1280x720." in text
+    assert code == 1 and f"Failed: {gpu.SHIPPED_TIERS[0]}, cuda, 1280x720." in text
     told = output[output.index("Send back all that follows") :]
     assert all(words in told for words in ("illegal memory access", "Card, 80 GiB", "vderain"))
 
@@ -222,7 +225,8 @@ def test_what_the_time_does_not_allow_is_left_out_and_reported(judge, gpu):
         return answering(PASSED, [])(verdict, *arguments)
 
     code, _, text = judge(command)
-    assert code == 0 and "Left out, the time was over: fast, cuda, 1920x1080; profile" in text
+    left_out = f"Left out, the time was over: {gpu.SHIPPED_TIERS[0]}, cuda, 1920x1080; profile"
+    assert code == 0 and left_out in text
     assert "paper, cuda, 1920x1080" in text
 
 

@@ -123,7 +123,11 @@ class GpuSlot:
                 for shape in ports.floor
             ]
             self._alignment: Alignment | None = None
-            self._capture(make_step(self._taken, self._given, self._stream), lumas)
+            try:
+                self._capture(make_step(self._taken, self._given, self._stream), lumas)
+            except BaseException:
+                self.close()  # its graphs refer to it: it would hold its memory until garbage is collected
+                raise
         self._here = dlpack_device(there)
         self._held: Sequence[Any] = ()
         self._result: Callable[[], Sequence[Plane]] = self._change

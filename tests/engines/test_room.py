@@ -1,5 +1,6 @@
 """A GPU that is full, or too small for more than a frame: nothing is built again for it, and nothing ends."""
 
+import gc
 from contextlib import closing
 from dataclasses import replace
 
@@ -96,6 +97,29 @@ def test_the_libraries_own_words_are_of_memory_too(weights, name, words):
     with pytest.raises(NoRoomError):
         backend(name, weights, Driver(room=0)).open(FMT)
     assert len(PROGRAMS) == (name == "tensorrt")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_slot_that_does_not_fit_gives_back_what_it_has_taken(weights, name):
+    class Short(HostDevice):
+        """Has room for the first slot's two graphs, and for one of the second's."""
+
+        captures = 0
+
+        def captured(self, step, stream):
+            self.captures += 1
+            if self.captures == 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return super().captured(step, stream)
+
+    backend("tensorrt", weights, HostDevice()).open(FMT).close()  # builds alone
+    device = Short()
+    gc.disable()
+    try:
+        with closing(backend(name, weights, device).open(FMT)) as engine:
+            assert engine.slots == 1 == len(device.streams)
+    finally:
+        gc.enable()
 
 
 def leave_room(monkeypatch, device, slots, where):

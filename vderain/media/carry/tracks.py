@@ -29,6 +29,7 @@ from vderain.media.io.urls import redact
 
 _MP4_FAMILY = ("mp4", "mov")
 _NO_STRICT_TIMES = 0x20000  # FFmpeg's AVFMT_TS_NONSTRICT: two packets may have the same time
+_COVERS = {"mjpeg": "jpeg"}  # codecs whose images have another name
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
 
 
@@ -261,6 +262,10 @@ class _Mirror:
             needs_key=video,
             is_cut=bool(self._template.cut_s),
         )
+        is_cover = stream.type == "video" and not video
+        if is_cover and self._container.attachments and self._samples(stream):
+            self._attach_cover(stream, name, codec)
+            return
         reason = self._obstacle(stream)
         converted = conversion(codec, self._container.muxer)
         if reason is None:
@@ -277,7 +282,7 @@ class _Mirror:
         muxer = self._container.muxer
         if stream.type == "attachment":
             return None if self._container.attachments else f"{muxer} cannot hold it"
-        if stream.disposition & Disposition.attached_pic:
+        if stream.disposition & Disposition.attached_pic and muxer in _MP4_FAMILY:
             return obstacle(stream, muxer, None)
         return obstacle(stream, muxer, self._samples(stream), entry=self._entry(stream))
 
@@ -313,6 +318,18 @@ class _Mirror:
         self.tracks.copied[stream.index] = name
         if video:
             self.tracks.notes.append(f"{name}: a second video is copied as it is, with its rain")
+
+    def _attach_cover(self, stream: Any, name: str, codec: str) -> None:
+        """Write a cover as an attached image; as a track it would be a second video."""
+        kind = _COVERS.get(codec, codec)
+        file = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+        mimetype = stream.metadata.get("mimetype", f"image/{kind}")
+        image = bytes(self._samples(stream)[0])
+        added = self._muxer.container.add_attachment(file, mimetype, image)
+        if title := stream.metadata.get("title"):
+            added.metadata["title"] = title
+        self.tracks.places[stream.index] = added.index
+        self.tracks.copied[stream.index] = name
 
     def _convert(
         self, stream: Any, name: str, codec: str, convert: Callable[[bytes], bytes]

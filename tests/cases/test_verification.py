@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.media.synth import write
+from tests.media.synth import Video, _video_stream, painted, write
 from vderain.media.carry.languages import same_language
 from vderain.media.output import Output
 
@@ -101,3 +101,20 @@ def test_a_language_is_kept_however_its_code_is_spelled(user, target, language):
     assert (done.code, done.losses) == (0, [])
     with av.open(str(output)) as container:
         assert same_language(container.streams.audio[0].metadata["language"]) == "deu"
+
+
+def test_info_names_no_stereo_view_that_matroska_keeps(user):
+    source = user.folder / "in.mkv"
+    with av.open(str(source), "w") as output:
+        video = Video()
+        stream = _video_stream(output, video)
+        stream.metadata["stereo_mode"] = "left_right"
+        output.start_encoding()
+        for index, pts in enumerate(video.pts):
+            output.mux(stream.encode(painted(video, index, pts)))
+        output.mux(stream.encode(None))
+    done, dry = user.run("in.mkv", "out.mkv")
+    assert (done.code, done.losses) == (0, [])
+    with av.open(str(dry)) as container:
+        assert container.streams.video[0].metadata["stereo_mode"] == "left_right"
+    assert user.info("in.mkv")["losses"] == []

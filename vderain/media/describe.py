@@ -110,8 +110,11 @@ def _losses(template: Template, container: Container, belongings: Belongings) ->
     if template.timecode and container.muxer not in TIMECODES:
         yield f"timecode inside the video stream (first {template.timecode})"
     video = template.container.streams[template.video_index]
+    # Matroska has a tag for it, which is copied.
+    keeps_stereo = container.muxer == "matroska" and "stereo_mode" in video.metadata
+    views = template.views - {"STEREO3D"} if keeps_stereo else template.views
     facts = Facts.of(
-        *(template.container, video), views=template.views, turned=False, chapters=0, leftovers=None
+        *(template.container, video), views=views, turned=False, chapters=0, leftovers=None
     )
     left = template.leftovers
     if left is not None and any(track.of_frames for track in left.tracks.values()):

@@ -250,9 +250,8 @@ FAST = replace(
 )
 LIGHT = replace(
     FAST,
-    rain_width=8,
     rain_blocks=1,
-    coarse_blocks=(2, 2),
+    coarse_blocks=(2,),
     unshuffle=4,
     ranks=(1, 3, 4),
 )

@@ -46,6 +46,9 @@ def _check(item: Field[Any], value: Any) -> None:
 SHIPPED_TIERS = ("fast", "light")
 """The tiers that have weights in the package, the best and slowest first."""
 
+NEIGHBOURS_ONLY = ("light",)
+"""Those of them that change nothing without neighbouring frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future as Opening
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,7 +25,7 @@ from vderain.interfaces import (
     aligns,
 )
 from vderain.machine import usable_cores
-from vderain.options import RunOptions
+from vderain.options import NEIGHBOURS_ONLY, SHIPPED_TIERS, RunOptions
 from vderain.report import RunReport, damage_losses
 
 _MOST_ALIGN_THREADS = 8
@@ -227,13 +227,23 @@ class _Run:
             preset=written.preset,
             tracks_copied=written.tracks_copied,
             losses=damage_losses(skipped, damaged) + source.stats.losses + written.losses,
-            notes=source.stats.notes + written.notes,
+            notes=source.stats.notes + written.notes + _unchanged(source.info, engines),
             engines=engines,
             stage_s={name: round(work_s, 3) for name, work_s in self.stages.work_s.items()},
             open_s=round(self.opening.work_s, 3),
             cpu_s=round(time.process_time() - self.started_cpu_s, 3),
             seconds=round(self.seconds, 3),
         )
+
+
+def _unchanged(info: StreamInfo, engines: Sequence[EngineSpec]) -> list[str]:
+    """A note for single images, each a stretch of its own, that a tier leaves as they are."""
+    tiers = {spec.tier for spec in engines} & set(NEIGHBOURS_ONLY)
+    if info.container not in ("image", "folder of images") or not tiers:
+        return []
+    return [
+        f"{tiers.pop()} leaves single images as they are; tier={SHIPPED_TIERS[0]!r} derains them"
+    ]
 
 
 def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:

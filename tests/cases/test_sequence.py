@@ -15,9 +15,10 @@ class Neighbours(OffsetEngine):
     """An engine of three frames that remembers how bright the neighbours of each frame are."""
 
     frames = 3
+    tier = "fast"
 
     def open(self, fmt):
-        return EngineSpec("neighbours", "float32", "cpu", "fast", frames=3, lookahead=1)
+        return EngineSpec("neighbours", "float32", "cpu", self.tier, frames=3, lookahead=1)
 
 
 @pytest.fixture
@@ -113,3 +114,16 @@ def test_nothing_is_hinted_where_it_is_read_as_one(user):
 def test_a_video_is_no_folder_of_a_sequence(user):
     with pytest.raises(Exception, match="is for a folder of images"):
         user.run("timecode.mp4", "dry.mp4", "--sequence")
+
+
+def test_a_tier_that_leaves_single_images_as_they_are_is_named(user, engine):
+    frames(user.folder / "rainy")
+    named = "light leaves single images as they are; --tier fast derains them"
+    for tier, options, told in (
+        ("light", (), True),
+        ("light", ("--sequence",), False),
+        ("fast", (), False),
+    ):
+        engine.tier = tier
+        done, _ = user.run("rainy", f"dry_{tier}{len(options)}", *options)
+        assert (named in done.lines("note")) is told, (tier, options, done.said)

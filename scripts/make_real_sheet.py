@@ -24,10 +24,8 @@ from vderain.training.rain.render import Image
 from vderain.weights import find_weights, load_network
 
 TILE_PX = (480, 320)  # width, height
-FIRST, AROUND = (
-    30,
-    8,
-)  # of the frames read the first one, and how many lie on each side of the one shown
+FIRST = 30  # index of the first frame that is read of a clip
+AROUND = 8  # frames that are read on each side of the one that is shown
 
 
 @click.command()

@@ -47,7 +47,7 @@ SHIPPED_TIERS = ("fast", "light")
 """The tiers that have weights in the package, the best and slowest first."""
 
 NEIGHBOURS_ONLY = ("light",)
-"""Those of them that change nothing without neighbouring frames."""
+"""The shipped tiers that change nothing without neighbouring frames."""
 
 
 @dataclass(frozen=True, slots=True)

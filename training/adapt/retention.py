@@ -23,7 +23,7 @@ from vderain.training.rain.streaks import Image
 
 _SHIPPED = Path(__file__).parents[1] / "replay"
 _CHARTS = 24
-_CHART_SHARE = 0.1  # besides the others
+_CHART_SHARE = 0.1  # relative to the other sources
 _PROBES = 32
 
 

@@ -39,7 +39,7 @@ class RunConfig:
     """What a run of any method needs; a TOML file holds the same names, and ``method``.
 
     A source is a table ``{path, share, reader, ...}``: a folder below the data folder, how often it is
-    drawn besides the others, and how it is read (see ``sources.READERS``).
+    drawn relative to the others, and how it is read (see ``sources.READERS``).
 
     Attributes:
         network: settings of the network to change, for experiments.

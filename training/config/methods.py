@@ -25,7 +25,7 @@ _TIERS_BEFORE: dict[str, dict[str, Any]] = {"fast": {"frames": 5, "fusion": "gat
 """What a tier's network had otherwise before 0.4."""
 
 _SETTINGS_BEFORE = {"teacher_change", "teacher_branches"}
-"""What checkpoints hold from before 0.4; without a teacher, and after training, they say nothing."""
+"""Settings in checkpoints from before 0.4 that no longer exist; they mattered to training with a teacher alone."""
 
 
 def state_config(state: Mapping[str, Any], where: Path) -> AnyTrainConfig:

@@ -11,7 +11,7 @@ import pytest
 from tests.engines.backends.test_known_change import darkening
 from tests.engines.conftest import write_weights
 from tests.fakes import OffsetEngine
-from tests.media.synth import STEP, Video, pictures, samples, write
+from tests.media.synth import STEP, Video, decoded_frames, samples, write
 from vderain import EncodeOptions, EngineOptions, RunOptions, derain_file
 from vderain.cli.run import _ProgressBar
 from vderain.media import open_sink, open_source
@@ -32,7 +32,7 @@ def planes(path):
         [image.to_ndarray(format="rgb24")]  # packed and planar RGB alike
         if image.format.is_rgb
         else [samples(image, index).copy() for index in range(len(image.planes))]
-        for image in pictures(path)
+        for image in decoded_frames(path)
     ]
 
 

@@ -69,7 +69,7 @@ def test_a_killed_run_does_not_trip_the_next(tmp_path, clip, monkeypatch):
     (left,) = (name for name in names(tmp_path) if name.startswith("."))
     synth.process(clip, tmp_path / "out.mp4")
     assert names(tmp_path) == [left, "in.mp4", "out.mp4"]
-    assert len(synth.pictures(tmp_path / "out.mp4")) == 10
+    assert len(synth.decoded_frames(tmp_path / "out.mp4")) == 10
 
 
 def test_what_killed_runs_left_is_removed_when_it_is_old(tmp_path, clip):
@@ -124,7 +124,7 @@ def test_an_existing_output_is_replaced_only_when_asked(tmp_path, clip):
         synth.process(clip, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
     synth.process(clip, tmp_path / "out.mp4", overwrite=True)
-    assert len(synth.pictures(tmp_path / "out.mp4")) == 10
+    assert len(synth.decoded_frames(tmp_path / "out.mp4")) == 10
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out"])

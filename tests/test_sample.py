@@ -18,8 +18,8 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 def frames(path, every):
     with av.open(str(path)) as container:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return pictures[::every]
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return images[::every]
 
 
 @pytest.fixture(scope="module")

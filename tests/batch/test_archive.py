@@ -9,7 +9,7 @@ import pytest
 from tests.batch.conftest import Killed
 from tests.batch.test_runner import KillAfter, Recorded
 from tests.fakes import OffsetEngine
-from tests.media.synth import pictures
+from tests.media.synth import decoded_frames
 from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
 from vderain.batch.clips.find import Found
 from vderain.batch.options import BatchOptions
@@ -88,7 +88,7 @@ def test_a_joined_file_that_existed_before_is_left_alone_and_reported(rig):
         ]
         clips = [clip.id for clip in manifest.clips()]
         assert join_series(manifest, rig.target, lambda clip, text: None, clips)
-    assert len(pictures(rig.target / name)) == 50
+    assert len(decoded_frames(rig.target / name)) == 50
 
 
 def test_a_joined_file_has_the_time_of_the_last_clip_of_its_recording(rig):
@@ -185,7 +185,7 @@ def test_a_source_whose_modification_time_falls_during_the_work_is_started_again
     tally = rig.run(executor)
     assert (len(tally.done), len(executor.jobs)) == (1, 6)
     assert os.stat(rig.target / "a.mp4").st_mtime == 1e9
-    assert len(pictures(rig.target / "a.mp4")) == 60 and rig.left_over() == []
+    assert len(decoded_frames(rig.target / "a.mp4")) == 60 and rig.left_over() == []
 
 
 def test_a_clip_whose_time_falls_has_changed():
@@ -213,7 +213,7 @@ def test_a_joined_file_grows_with_its_series(rig):
         rig.run()
         assert join()
     joined = rig.target / "20260101_120000_F-joined.mp4"
-    assert len(pictures(joined)) == 75
+    assert len(decoded_frames(joined)) == 75
     before = joined.stat()
     assert join() and joined.stat() == before, "nothing is new"
     assert told == ["joined with 1 after it", "joined with 2 after it"]

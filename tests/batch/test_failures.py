@@ -12,7 +12,7 @@ import pytest
 from tests.batch.conftest import GOP, Killed
 from tests.batch.test_runner import KillAfter, Recorded, with_sidecar
 from tests.fakes import OffsetEngine
-from tests.media.synth import noisy, pictures
+from tests.media.synth import decoded_frames, noisy
 from vderain.batch.archive import open_manifest
 from vderain.batch.disk import BatchStoppedError
 from vderain.batch.jobs import InProcess, Outcome, attempt
@@ -104,7 +104,7 @@ def test_a_segment_file_that_was_cut_short_is_made_again(rig):
     executor = Recorded(rig.engine)
     rig.run(executor)
     assert [number for _, number in executor.jobs] == [0, 2]
-    assert len(pictures(rig.target / "a.mp4")) == 60
+    assert len(decoded_frames(rig.target / "a.mp4")) == 60
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_an_engine_that_fails_once_costs_one_attempt(rig):
 
     tally = rig.run(FailsOnce(rig.engine))
     assert len(tally.done) == 1 and tally.failed == []
-    assert len(pictures(rig.target / "a.mp4")) == 60
+    assert len(decoded_frames(rig.target / "a.mp4")) == 60
 
 
 def test_a_full_disk_stops_the_batch_and_keeps_what_is_done(rig):
@@ -246,4 +246,4 @@ def test_a_clip_that_changes_while_it_is_derained_is_started_again(rig):
                     rig.clip("a.mp4", frames=40)
 
     tally = rig.run(Rewrites(rig.engine))
-    assert len(tally.done) == 1 and len(pictures(rig.target / "a.mp4")) == 40
+    assert len(tally.done) == 1 and len(decoded_frames(rig.target / "a.mp4")) == 40

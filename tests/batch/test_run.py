@@ -7,7 +7,7 @@ import pytest
 import vderain
 from tests.batch.conftest import CLOSED
 from tests.fakes import OffsetEngine
-from tests.media.synth import STEP, pictures, write
+from tests.media.synth import STEP, decoded_frames, write
 from vderain.batch.options import BatchOptions
 from vderain.batch.run import derain_archive, plan_archive
 from vderain.errors import OptionError, SourceError
@@ -35,7 +35,7 @@ def test_an_archive_is_derained_and_reported(archive):
     assert sorted(report.done) == [Path("b.mkv"), Path("day/a.mp4")]
     assert (report.lossy, report.skipped, report.failed, report.left_out) == ((), (), (), {})
     assert report.exit_code == 0 and report.seconds > 0
-    assert len(pictures(archive / "out" / "day" / "a.mp4")) == 60
+    assert len(decoded_frames(archive / "out" / "day" / "a.mp4")) == 60
     told = {(event.path, event.text) for event in events if event.kind == "clip"}
     assert {(path, "done") for path in report.done} <= told
     assert progress[-1].done == 2 and progress[-1].clips == 2 and progress[-1].share == 1.0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.batch.conftest import Killed
 from tests.fakes import OffsetEngine
-from tests.media.synth import STEP, payloads, pictures, samples, streams, times
+from tests.media.synth import STEP, decoded_frames, payloads, samples, streams, times
 from vderain.batch.jobs import InProcess, attempt
 
 
@@ -41,7 +41,7 @@ class Recorded(InProcess):
 
 
 def frames_of(path):
-    return [samples(image).copy() for image in pictures(path)]
+    return [samples(image).copy() for image in decoded_frames(path)]
 
 
 def test_clips_come_out_darker_with_all_else_as_it_was(rig):
@@ -72,7 +72,7 @@ def test_a_clip_with_sound_comes_through_whatever_its_name(rig, name):
     tally = rig.run()
     assert (len(tally.done), tally.failed) == (1, []), rig.events
     output = rig.target / name
-    assert len(pictures(output)) == 12 and payloads(output, 1) == payloads(source, 1)
+    assert len(decoded_frames(output)) == 12 and payloads(output, 1) == payloads(source, 1)
     assert rig.left_over() == []
 
 
@@ -156,7 +156,7 @@ def test_an_output_that_another_program_replaced_is_not_taken_for_done(rig, is_l
         assert tally.done == [] and len(tally.skipped) == 1 and output.read_bytes() == junk
         assert "was modified since it was written; overwrite=True" in rig.events[-1][1]
     overwriting(rig)
-    assert len(rig.run().done) == 1 and len(pictures(output)) == 12
+    assert len(rig.run().done) == 1 and len(decoded_frames(output)) == 12
 
 
 def test_a_source_that_changed_since_is_not_taken_for_done(rig):
@@ -166,7 +166,7 @@ def test_a_source_that_changed_since_is_not_taken_for_done(rig):
     assert [clip.output.name for clip in rig.plan().waiting] == ["a.mp4"]
     rig.settings = replace(rig.settings, encode=replace(rig.settings.encode, overwrite=True))
     rig.run()
-    assert len(pictures(rig.target / "a.mp4")) == 20
+    assert len(decoded_frames(rig.target / "a.mp4")) == 20
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

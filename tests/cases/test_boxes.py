@@ -5,7 +5,7 @@ import struct
 import av
 import pytest
 
-from tests.media.synth import payloads, pictures, write
+from tests.media.synth import decoded_frames, payloads, write
 from vderain.media.mp4.boxes import Box, places, read_movie, tracks_of
 
 
@@ -44,7 +44,7 @@ def test_the_gps_track_of_a_dashcam_is_found_where_its_index_says(user, command)
     assert all(piece[4:12] == b"freeGPS " for piece in gps(output)) and len(gps(output)) == 2
     kinds = [kind for kind, _ in top(output)]
     assert kinds.index(b"moov") < kinds.index(b"mdat"), "players start before all is loaded"
-    assert len(pictures(output)) == 50
+    assert len(decoded_frames(output)) == 50
     assert payloads(output, 1) == payloads(source, 1)
 
 
@@ -80,7 +80,7 @@ def test_boxes_and_data_at_the_end_of_a_file_stay(user):
     done, output = user.run("in.mp4", "out.mp4")
     assert (done.code, done.losses) == (0, [])
     assert output.read_bytes().endswith(bytes(UUID) + bytes(Box(b"skip", b"notes")) + trailer)
-    assert len(pictures(output)) == 10
+    assert len(decoded_frames(output)) == 10
 
 
 def test_boxes_of_the_index_and_user_data_that_ffmpeg_does_not_know_stay(user):
@@ -102,7 +102,7 @@ def test_pieces_that_stand_among_the_samples_are_copied_with_their_index(user):
     rewritten(path, add(index))
     done, output = user.run("in.mp4", "out.mp4")
     assert done.code == 0 and gps(output) == gps(path) and len(gps(output)[1]) == 40
-    assert len(pictures(output)) == 10
+    assert len(decoded_frames(output)) == 10
 
 
 @pytest.mark.parametrize("target", ["out.mkv", "out.ts", "out.avi"])
@@ -184,7 +184,7 @@ def test_a_view_around_stays_one(user, command):
         output = folder / "spherical.mp4"
     assert done.code == 0, done.said
     assert spherical(output)[0][:20] == spherical(source)[0][:20] and spherical(source)
-    assert len(pictures(output)) == 25
+    assert len(decoded_frames(output)) == 25
 
 
 def test_a_view_around_that_is_lost_is_named(user):
@@ -227,7 +227,7 @@ def test_a_place_from_matroska_becomes_the_atom_that_phones_read(user, target):
     with av.open(str(output)) as container:
         found = {key.lower(): value for key, value in container.metadata.items()}
     assert {key: found[key] for key in tags} == tags
-    assert b"\xa9xyz" in bytes(movie_of(output)) and len(pictures(output)) == 10
+    assert b"\xa9xyz" in bytes(movie_of(output)) and len(decoded_frames(output)) == 10
 
 
 def test_data_tracks_with_a_description_of_their_own_lie_next_to_the_output(user):

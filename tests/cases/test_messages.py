@@ -19,14 +19,14 @@ NAME = bytes(range(16))  # of a kind of user data
 def inside(path, kind="SEI_UNREGISTERED"):
     """The messages of each frame in the order of their times, without those of encoders."""
     with av.open(str(path)) as container:
-        pictures = sorted(container.decode(video=0), key=lambda image: image.pts)
+        images = sorted(container.decode(video=0), key=lambda image: image.pts)
         return [
             [
                 bytes(data)
                 for data in SideDataContainer(image)
                 if data.type.name == kind and b"x26" not in bytes(data)
             ]
-            for image in pictures
+            for image in images
         ]
 
 
@@ -40,8 +40,8 @@ def with_user_data(path, codec="libx264", messages=None):
         context = stream.codec_context
         context.time_base = video.time_base
         context.options = {"bf": "2", "x265-params": "log-level=none"}
-        pictures = [painted(video, index, pts) for index, pts in enumerate(video.pts)]
-        for packet in [p for image in [*pictures, None] for p in stream.encode(image)]:
+        images = [painted(video, index, pts) for index, pts in enumerate(video.pts)]
+        for packet in [p for image in [*images, None] for p in stream.encode(image)]:
             index = packet.pts // 3600
             wanted = messages or [Message(5, NAME + b"speed=%d\0\0\0\1" % index)]
             made = av.Packet(with_messages(bytes(packet), short, wanted))

@@ -18,7 +18,7 @@ from tests.batch.test_runner import KillAfter
 from tests.cli.archive import FAST, batch, clip, command
 from tests.engines.conftest import write_weights
 from tests.live.fakes import until
-from tests.media.synth import payloads, pictures, samples
+from tests.media.synth import decoded_frames, payloads, samples
 from tests.networks import TEMPORAL
 from vderain.batch.archive import Plan, open_manifest
 from vderain.batch.clips.find import Found
@@ -39,7 +39,7 @@ def test_an_archive_is_mirrored(folder):
     done = batch(folder / "in", folder / "out", *FAST)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     assert "2 clips derained" in done.stderr
-    assert len(pictures(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
+    assert len(decoded_frames(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
     again = batch(folder / "in", folder / "out", *FAST)
     assert again.returncode == 0 and "0 clips derained" in again.stderr
     assert "day/20260101_120000_F.mp4: done" in done.stderr, "a log has a line for each clip"
@@ -54,7 +54,7 @@ def test_a_report_lists_every_clip_and_series_are_joined(folder):
     assert {entry["state"] for entry in report["clips"]} == {"done", "failed"}
     assert "broken.mp4" in (folder / "out" / "report.html").read_text()
     joined = folder / "out" / "day" / "20260101_120000_F-joined.mp4"
-    assert len(pictures(joined)) == 50 and "joined with 1 after it" in done.stderr
+    assert len(decoded_frames(joined)) == 50 and "joined with 1 after it" in done.stderr
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
         )
         assert done.returncode == 0 and b"2 clips derained" in done.stderr, done.stderr
         (joined,) = folder.glob("dry/in/day/*-joined.mp4")
-        assert [joined.stat().st_size] != sizes and len(pictures(joined)) == 50
+        assert [joined.stat().st_size] != sizes and len(decoded_frames(joined)) == 50
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_network_that_looks_at_several_frames_sees_them_across_cuts(tmp_path, 
     folders = [str(tmp_path / "in"), str(tmp_path / "out")]
     done = CliRunner().invoke(cli, ["batch", *folders, *chosen, "--segment", "1"])
     assert done.exit_code == 0, done.stderr
-    whole, parts = (pictures(tmp_path / place) for place in ("a.mkv", "out/a.mkv"))
+    whole, parts = (decoded_frames(tmp_path / place) for place in ("a.mkv", "out/a.mkv"))
     assert len(whole) == len(parts) == 60
     different = [n for n in range(60) if not np.array_equal(samples(whole[n]), samples(parts[n]))]
     assert different == []

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.media.synth import LOSSLESS, STEP, payloads, pictures, process, samples, times, write
+from tests.media.synth import (
+    LOSSLESS,
+    STEP,
+    decoded_frames,
+    payloads,
+    process,
+    samples,
+    times,
+    write,
+)
 from vderain.cli.compare import compare
 from vderain.errors import OptionError, SinkError, SourceError
 from vderain.frames import Frame, PlaneFormat
@@ -78,7 +87,7 @@ def test_frames_are_paired_by_time_not_by_number(tmp_path, missing, lacking):
     assert "1 frames have no partner" in result.stderr
     assert (f"the {lacking} video begins 0.040 s after" in result.stderr) == (missing == 0)
     assert times(out) == sorted(of[lacking])
-    for image in pictures(out):
+    for image in decoded_frames(out):
         time = image.pts * image.time_base
         for number in range(3):
             composed = samples(image, number)
@@ -94,7 +103,7 @@ def test_times_rounded_by_another_container_still_pair(tmp_path):
     write(tmp_path / "dry.mp4", pts=pts, options=LOSSLESS, **rate)
     out = tmp_path / "out.mkv"
     result = call(tmp_path / "rainy.mkv", tmp_path / "dry.mp4", "-o", out)
-    assert len(pictures(out)) == 8
+    assert len(decoded_frames(out)) == 8
     assert "partner" not in result.stderr
 
 
@@ -104,7 +113,7 @@ def test_sound_is_that_of_the_rainy_video(tmp_path):
     out = tmp_path / "out.mp4"
     assert call(tmp_path / "rainy.mp4", tmp_path / "dry.mp4", "-o", out).exit_code == 0
     assert payloads(out, 1) == payloads(tmp_path / "rainy.mp4", 1)
-    assert samples(pictures(out)[0]).shape == (48, 64 + 2 + 64)
+    assert samples(decoded_frames(out)[0]).shape == (48, 64 + 2 + 64)
 
 
 def test_split_line_moves_between_rainy_and_dry(tmp_path):
@@ -114,7 +123,7 @@ def test_split_line_moves_between_rainy_and_dry(tmp_path):
     call(*(tmp_path / f"{name}.mkv" for name in ("rainy", "dry")), "-o", out, "--mode", "split",
          "--codec", "ffv1")  # fmt: skip
     seams = []
-    for image in pictures(out):
+    for image in decoded_frames(out):
         time = image.pts * image.time_base
         luma = samples(image)
         seam = int(np.argmax((luma == 235).all(axis=0)))
@@ -164,10 +173,10 @@ def test_alpha_is_composed_too():
 def test_a_row_and_column_that_the_encoder_added_are_cropped(tmp_path, rotation):
     write(tmp_path / "a.mkv", codec="ffv1", pts=EVEN, size=(63, 47), rotation=rotation)
     process(tmp_path / "a.mkv", tmp_path / "b.mkv")
-    assert pictures(tmp_path / "b.mkv")[0].width == 64
+    assert decoded_frames(tmp_path / "b.mkv")[0].width == 64
     result = call(tmp_path / "a.mkv", tmp_path / "b.mkv", "-o", tmp_path / "c.mkv")
     assert "the dry images, 64x48, were cropped to 63x47" in result.output
-    assert len(pictures(tmp_path / "c.mkv")) == len(EVEN)
+    assert len(decoded_frames(tmp_path / "c.mkv")) == len(EVEN)
 
 
 def test_different_size_and_format_are_refused(tmp_path):

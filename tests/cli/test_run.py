@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cases.test_sequence import frames
-from tests.media.synth import STEP, Video, pictures, write
+from tests.media.synth import STEP, Video, decoded_frames, write
 from vderain.cli import cli
 from vderain.cli.run import run
 from vderain.errors import OptionError
@@ -43,7 +43,7 @@ def test_the_main_job_and_its_report(clip, tmp_path):
     assert len(report["tracks_copied"]) == 2
     assert report["limiting_stage"] in report["stage_s"]
     assert report["engines"][0]["name"] == "openvino"
-    assert len(pictures(tmp_path / "dry.mp4")) == 10
+    assert len(decoded_frames(tmp_path / "dry.mp4")) == 10
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_pipes_carry_matroska_in_and_out(tmp_path):
     done = vderain("run", "-", "-", input=Path(clip).read_bytes())
     assert done.returncode == 0, done.stderr
     (tmp_path / "dry.mkv").write_bytes(done.stdout)
-    assert len(pictures(tmp_path / "dry.mkv")) == 10
+    assert len(decoded_frames(tmp_path / "dry.mkv")) == 10
     with av.open(str(tmp_path / "dry.mkv")) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.archive import FAST, clip, command
 from tests.live.fakes import until
-from tests.media.synth import pictures, write
+from tests.media.synth import decoded_frames, write
 
 
 def watched(folder, last, *options, meanwhile=lambda: None):
@@ -46,7 +46,7 @@ def test_watching_takes_clips_that_arrive_and_waits_for_those_being_written(tmp_
             time.sleep(0.6)
 
     said = watched(tmp_path, "growing.mp4", "--settle", 1, meanwhile=grow)
-    assert len(pictures(output)) == 25, said
+    assert len(decoded_frames(output)) == 25, said
     assert "failed" not in said
     assert "growing.mp4: done" in said and "interrupted: 1 of 1 clip done" in said
 
@@ -75,4 +75,4 @@ def test_watching_joins_series_when_it_is_stopped(tmp_path):
         clip(tmp_path / "in" / f"20260101_12000{second}_F.mp4")
     said = watched(tmp_path, "20260101_120001_F.mp4", "--settle", 0, "--join")
     assert "interrupted: 2 of 2 clips done" in said
-    assert len(pictures(tmp_path / "out" / "20260101_120000_F-joined.mp4")) == 50, said
+    assert len(decoded_frames(tmp_path / "out" / "20260101_120000_F-joined.mp4")) == 50, said

@@ -27,7 +27,7 @@ def write_weights(path, config=TINY, seed=0, spoil=None):
     """Weights of a random network and their card; ``spoil`` changes the network before."""
     torch.manual_seed(seed)
     network = randomized(build_network(config), seed)
-    # NLCL draws the whole picture, whose middle is zero: less of it is a change all the same.
+    # NLCL draws the whole image, whose middle is zero: less of it is a change all the same.
     parts = [network] if isinstance(config, NlclConfig) else [network.rain, network.detail]
     for part in parts:
         part.tail.weight.mul_(GAIN)

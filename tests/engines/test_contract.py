@@ -148,8 +148,8 @@ def test_any_size_works(open_one, weights, size):
 def test_4k_goes_untiled(open_one, weights, monkeypatch):
     if open_one.runs[0] in ("cuda", "tensorrt") and not torch.cuda.is_available():
         pytest.skip("float16 at 4K takes a CPU too long")
-    pictures = {"rainy": selfcheck.check_images()["rainy"]}
-    monkeypatch.setattr(selfcheck, "check_images", lambda: pictures)  # three at 4K take long
+    images = {"rainy": selfcheck.check_images()["rainy"]}
+    monkeypatch.setattr(selfcheck, "check_images", lambda: images)  # three at 4K take long
     check(open_one, weights, make_clip(make_format("gray", 3840, 2160)))
 
 
@@ -194,14 +194,14 @@ def test_several_frames_between_packed_planes(open_one, temporal_weights, layout
 
 @pytest.fixture(scope="session", params=[True, False], ids=["frozen", "per-frame"])
 def nlcl_weights(request, tmp_path_factory):
-    """A network of the other kind: it draws the whole picture, by gathered statistics or each frame's."""
+    """A network of the other kind: it draws the whole image, by gathered statistics or each frame's."""
     config = replace(TINY_NLCL, frozen_statistics=request.param)
     return write_weights(tmp_path_factory.mktemp("weights") / "nlcl.safetensors", config)
 
 
 @pytest.mark.parametrize("layout", ["yuv420", "rgb"])
 @pytest.mark.parametrize("size", [(1, 1), (40, 24), (37, 23)])
-def test_a_network_that_draws_the_picture_at_any_size(open_one, nlcl_weights, layout, size):
+def test_a_network_that_draws_the_image_at_any_size(open_one, nlcl_weights, layout, size):
     check(open_one, nlcl_weights, make_clip(make_format(layout, *size)))
 
 
@@ -258,7 +258,7 @@ def test_input_may_be_a_turned_view_and_stays_as_it_was(open_one, weights):
 
 @pytest.mark.parametrize("strength", [1.0, 0.3])
 @pytest.mark.parametrize("bit_depth", [8, 10])
-def test_the_whole_picture_is_the_clips_with_its_change(open_one, weights, bit_depth, strength):
+def test_the_whole_image_is_the_clips_with_its_change(open_one, weights, bit_depth, strength):
     clip = make_clip(make_format("yuv420", 37, 23, bit_depth))
     engine = open_one(clip.format)
     change = engine.change(clip).result()

@@ -73,7 +73,7 @@ def run(pool, frames=12):
 
 
 def exact(frames=12):
-    return [(i, 2 * 10 * i + 1) for i in range(frames)]  # the change is the picture, plus one
+    return [(i, 2 * 10 * i + 1) for i in range(frames)]  # the change is the image, plus one
 
 
 @pytest.mark.parametrize("call", ["upload", "launch", "download", "wait"])

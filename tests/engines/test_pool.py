@@ -169,7 +169,7 @@ def test_self_check_bars():
     assert not check_engine(AnsweringWith(1), still, fmt, flop=1).passed  # 48 dB
     assert check_engine(AnsweringWith(0.7), still, fmt, flop=1).passed  # 51 dB
     assert not check_engine(AnsweringWith(float("nan")), still, fmt, flop=1).passed
-    # Weights that move dry pictures are not the engine's fault; moving them further is.
+    # Weights that move dry images are not the engine's fault; moving them further is.
     moved = check_engine(AnsweringWith(5), AnsweringWith(5), fmt, flop=1)
     assert moved.passed
     assert moved.dry_db < 46
@@ -177,7 +177,7 @@ def test_self_check_bars():
     assert not CheckResult({"dry": 51.0}, 43.9, 45.0).passed
 
 
-def test_a_heavy_network_is_checked_on_one_picture():
+def test_a_heavy_network_is_checked_on_one_image():
     engine = AnsweringWith(0)
     result = check_engine(engine, AnsweringWith(0), FMT, flop=1e13)
     assert list(result.agreement_db) == ["rainy"]
@@ -191,12 +191,12 @@ def test_self_check_results_survive_the_sidecar():
 
 
 def test_check_images_fill_any_size():
-    picture = check_images()["rainy"]
-    height, width = picture.shape[:2]
-    large = fitted(picture, 3 * height, 3 * width)
-    np.testing.assert_array_equal(large[height : 2 * height, width : 2 * width], picture)
+    image = check_images()["rainy"]
+    height, width = image.shape[:2]
+    large = fitted(image, 3 * height, 3 * width)
+    np.testing.assert_array_equal(large[height : 2 * height, width : 2 * width], image)
     np.testing.assert_array_equal(large[height - 1], large[height])
-    assert fitted(picture, 1, 1).shape == (1, 1, 3)
+    assert fitted(image, 1, 1).shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("layout", ["yuv420", "yuv422", "yuv444", "gray", "rgb"])
@@ -249,7 +249,7 @@ def test_the_pool_closes_what_was_used_least_recently(weights, cache_folder, kep
         pool.open(FMT)
 
 
-def test_large_pictures_leave_room_for_fewer(weights, cache_folder, kept):
+def test_large_images_leave_room_for_fewer(weights, cache_folder, kept):
     pool = open_pool(weights)
     formats = [replace(FMT, width=1920, height=height) for height in (2160, 2100, 16)]
     for fmt in formats:
@@ -270,7 +270,7 @@ def test_scale_computes_the_change_at_a_smaller_size(weights, cache_folder, layo
     assert tuple(plane.shape for plane in change) == fmt.plane_shapes
     assert all(plane.dtype == np.float32 for plane in change)
     assert "the change is computed at 25x17" in pool.open(fmt).notes
-    # A flat picture has nearly the same change at any size.
+    # A flat image has nearly the same change at any size.
     flat = tuple(np.full_like(plane, 90) for plane in clip.planes)
     scaled = pool.change(replace(clip, planes=flat)).result()
     pool.close()
@@ -350,7 +350,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_pictures_of_many_sizes_are_built_once(weights, cache_folder, monkeypatch):
+def test_images_of_many_sizes_are_built_once(weights, cache_folder, monkeypatch):
     sizes = [(17, 9), (32, 16), (5, 40), (64, 64)]
     rng = np.random.default_rng(0)
     with closing(open_pool(weights, engine="openvino")) as pool:

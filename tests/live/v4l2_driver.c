@@ -60,10 +60,10 @@ static int dequeue(struct v4l2_buffer *buffer) {
     buffer->index = queued[first];
     first = (first + 1) % MOST;
     count--;
-    unsigned char *picture = memory + (size_t)buffer->index * ROOM;
+    unsigned char *image = memory + (size_t)buffer->index * ROOM;
     for (int at = 0; at < SIZE; at += 2) {
-        picture[at] = 16 + (frame + at / 8) % 200;
-        picture[at + 1] = 128;
+        image[at] = 16 + (frame + at / 8) % 200;
+        image[at + 1] = 128;
     }
     buffer->bytesused = SIZE;
     buffer->flags = V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;

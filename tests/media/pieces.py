@@ -63,7 +63,7 @@ def darker(frame):
 
 
 def derain(source, path, start_pts, end_pts, encode):
-    """Write a segment with a change that every picture shows; returns the report."""
+    """Write a segment with a change that every frame shows; returns the report."""
     span = FrameSpan(start_pts, end_pts, before=2, after=1)
     with closing(VideoSource(source, run=RunOptions(), encode=encode, span=span)) as frames_in:
         sink = SegmentSink(str(path), frames_in, encode, span)
@@ -90,14 +90,14 @@ class Cut:
         ]
 
     def expected(self, plan):
-        """The decoded pictures that an assembled file must show."""
-        shown = synth.pictures(self.source)
+        """The decoded frames that an assembled file must show."""
+        shown = synth.decoded_frames(self.source)
         result = []
         for letter, segment in zip(plan, self.segments, strict=True):
-            derained = synth.pictures(segment)
+            derained = synth.decoded_frames(segment)
             copied = shown[len(result) : len(result) + len(derained)]
             result += derained if letter == "w" else copied
-        return [picture.to_ndarray() for picture in result]
+        return [image.to_ndarray() for image in result]
 
 
 def cut(folder, kind, extension, **changes):
@@ -114,7 +114,7 @@ def cut(folder, kind, extension, **changes):
 
 
 def assert_shows(path, expected):
-    shown = [picture.to_ndarray() for picture in synth.pictures(path)]
+    shown = [image.to_ndarray() for image in synth.decoded_frames(path)]
     assert len(shown) == len(expected)
     wrong = [i for i, (a, b) in enumerate(zip(shown, expected, strict=True)) if (a != b).any()]
     assert not wrong

@@ -157,16 +157,16 @@ class _Notes:
 
 def painted(video, index, pts):
     """A soft pattern that moves by a pixel per frame; the same for the same arguments."""
-    picture = av.VideoFrame(*video.size, video.pix_fmt)
-    bits = max(component.bits for component in picture.format.components)
-    for number, plane in enumerate(picture.planes):
+    image = av.VideoFrame(*video.size, video.pix_fmt)
+    bits = max(component.bits for component in image.format.components)
+    for number, plane in enumerate(image.planes):
         samples = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
         rows = samples.reshape(-1, plane.line_size // samples.itemsize)
         y, x = np.indices(rows.shape)
         wave = 0.45 + 0.2 * np.sin((x + index) / 7 + number) + 0.1 * np.cos(y / 5)
         rows[:] = (wave * (1 << bits)).astype(samples.dtype)
-    picture.pts, picture.time_base = pts, video.time_base
-    return picture
+    image.pts, image.time_base = pts, video.time_base
+    return image
 
 
 def process(source_path, sink_path, *, run=None, change=lambda item: item, **encode):
@@ -193,15 +193,15 @@ def info(path):
         return source.info
 
 
-def pictures(path):
-    """All decoded pictures of the first video stream."""
+def decoded_frames(path):
+    """All decoded frames of the first video stream."""
     with av.open(str(path)) as container:
         return list(container.decode(container.streams.video[0]))
 
 
 def times(path):
     """Presentation times of the first video stream in seconds, as fractions."""
-    return [picture.pts * picture.time_base for picture in pictures(path)]
+    return [image.pts * image.time_base for image in decoded_frames(path)]
 
 
 def payloads(path, index):
@@ -231,9 +231,9 @@ def streams(path):
         ]
 
 
-def samples(picture, index=0):
-    """One plane of a decoded picture as an array (H, W)."""
-    plane = picture.planes[index]
-    bits = max(component.bits for component in picture.format.components)
+def samples(image, index=0):
+    """One plane of a decoded image as an array (H, W)."""
+    plane = image.planes[index]
+    bits = max(component.bits for component in image.format.components)
     flat = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
     return flat.reshape(-1, plane.line_size // flat.itemsize)[: plane.height, : plane.width]

@@ -65,14 +65,14 @@ def test_change_is_half_of_that_of_signed_images():
 
 def test_training_normalises_each_image_by_itself():
     network = NlclNetwork(TINY_NLCL).train()
-    pictures = torch.rand(3, 3, 16, 16) * torch.tensor([0.1, 1.0, 5.0])[:, None, None, None]
+    images = torch.rand(3, 3, 16, 16) * torch.tensor([0.1, 1.0, 5.0])[:, None, None, None]
     with torch.no_grad():
-        together = network(pictures)
-        alone = torch.cat([network(image[None]) for image in pictures])
+        together = network(images)
+        alone = torch.cat([network(image[None]) for image in images])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_frozen_statistics_equal_a_images_own_where_they_are_the_frozen_ones():
+def test_frozen_statistics_equal_an_images_own_where_they_are_the_frozen_ones():
     own, frozen = NlclNetwork(PER_FRAME).eval(), NlclNetwork(TINY_NLCL).eval()
     frozen.load_state_dict(own.state_dict())
     image, other = torch.rand(2, 1, 3, 24, 18)
@@ -96,10 +96,10 @@ def test_frozen_statistics_equal_a_images_own_where_they_are_the_frozen_ones():
 
 def test_gathering_is_at_first_a_plain_mean_and_can_be_stopped():
     norm = ImageNorm(2, frozen=True).train()
-    pictures = torch.randn(3, 2, 8, 8)
-    for image in pictures:
+    images = torch.randn(3, 2, 8, 8)
+    for image in images:
         norm(image[None])
-    variance, mean = torch.var_mean(pictures, (2, 3))
+    variance, mean = torch.var_mean(images, (2, 3))
     assert torch.allclose(norm.running_mean, mean.mean(0), atol=1e-6)
     assert torch.allclose(norm.running_var, variance.mean(0), atol=1e-6)
     network = NlclNetwork(TINY_NLCL).train()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.synth import pictures, streams, times
+from tests.media.synth import decoded_frames, streams, times
 from tests.older.make import BATCH, ENGINE, images
 from vderain.api import Derainer
 from vderain.batch.run import derain_archive
@@ -31,7 +31,7 @@ def before(tmp_path, monkeypatch):
 
 
 def looks(path):
-    return [picture.to_ndarray().tobytes() for picture in pictures(path)]
+    return [image.to_ndarray().tobytes() for image in decoded_frames(path)]
 
 
 def test_weights_derain(before):

@@ -30,9 +30,9 @@ def dry_images(count=6, size=(320, 180), moves=2, seed=0):
     return [np.ascontiguousarray(wide[:, moves * n : moves * n + size[0]]) for n in range(count)]
 
 
-def frames(pictures, bits=8, rotation=0, **changes):
+def frames(images, bits=8, rotation=0, **changes):
     made = []
-    for number, image in enumerate(pictures):
+    for number, image in enumerate(images):
         luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if bits > 8:
             luma = luma.astype(np.uint16) << (bits - 8)
@@ -89,15 +89,15 @@ def test_a_still_image_is_dry(level):
 
 
 def test_a_flash_is_no_rain():
-    pictures = dry_images(7, moves=0)
-    pictures[3] = np.full_like(pictures[3], 250)
-    assert max(scores(frames(pictures))) < 1
+    images = dry_images(7, moves=0)
+    images[3] = np.full_like(images[3], 250)
+    assert max(scores(frames(images))) < 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (37, 21), (2000, 900)])
 def test_any_size_is_measured(size):
-    pictures = [np.full((size[1], size[0], 3), 40 + 20 * n, np.uint8) for n in range(4)]
-    assert np.isfinite(scores(frames(pictures))).all()
+    images = [np.full((size[1], size[0], 3), 40 + 20 * n, np.uint8) for n in range(4)]
+    assert np.isfinite(scores(frames(images))).all()
 
 
 def test_rain_holds_over_dips_and_is_widened_by_a_second():

@@ -1,4 +1,4 @@
-"""Pictures that stay on the GPU, with the CPU in its place: what the network takes, adds and hands on."""
+"""Images that stay on the GPU, with the CPU in its place: what the network takes, adds and hands on."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_adding_on_a_device_gives_the_hosts_samples(bit_depth, full_range, stren
 
 
 def on_device(clip, downloads):
-    """A clip whose pictures lie on the stand-in."""
+    """A clip whose images lie on the stand-in."""
 
     def placed(planes):
         def download():
@@ -55,27 +55,27 @@ def on_device(clip, downloads):
             return planes
 
         tensors = [torch.from_numpy(plane.astype(np.int32)) for plane in planes]
-        picture = surface_of(tensors, clip.format, HOST)
-        picture._download = download
-        return picture
+        image = surface_of(tensors, clip.format, HOST)
+        image._download = download
+        return image
 
     return replace(clip, planes=placed(clip.planes))
 
 
 @pytest.mark.parametrize("width", [20, 22, 854])
 @pytest.mark.parametrize("bit_depth", [8, 10, 12])
-def test_a_pictures_layout_there_and_back(bit_depth, width):
+def test_a_frames_layout_there_and_back(bit_depth, width):
     fmt = make_format("yuv420", width, 18, bit_depth)
     planes = make_clip(fmt).planes
-    picture = on_device(make_clip(fmt), []).planes
-    assert (picture.luma.shape, picture.chroma.shape) == ((18, width), (9, width // 2, 2))
-    assert picture.luma.dtype == (torch.uint8 if bit_depth == 8 else torch.uint16)
+    image = on_device(make_clip(fmt), []).planes
+    assert (image.luma.shape, image.chroma.shape) == ((18, width), (9, width // 2, 2))
+    assert image.luma.dtype == (torch.uint8 if bit_depth == 8 else torch.uint16)
     # NVENC looks for chroma right behind the luma, in rows as long, of whole words of four bytes.
-    row, step = picture.luma.stride()
-    bytes_per_row = row * picture.luma.element_size()
-    assert step == 1 and picture.chroma.stride() == (row, 2, 1) and bytes_per_row % 4 == 0
-    assert picture.chroma.data_ptr() == picture.luma.data_ptr() + 18 * bytes_per_row
-    again = surface_of(planes_of(picture), fmt, HOST)
+    row, step = image.luma.stride()
+    bytes_per_row = row * image.luma.element_size()
+    assert step == 1 and image.chroma.stride() == (row, 2, 1) and bytes_per_row % 4 == 0
+    assert image.chroma.data_ptr() == image.luma.data_ptr() + 18 * bytes_per_row
+    again = surface_of(planes_of(image), fmt, HOST)
     assert len(again) == len(planes) == 3
     for got, want in zip(again, planes, strict=True):
         assert got.dtype == fmt.dtype
@@ -103,7 +103,7 @@ def engine_of(cache_folder):
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
-def test_a_picture_on_the_device_stays_there(frames_and_path, engine_of, bit_depth):
+def test_a_frame_on_the_device_stays_there(frames_and_path, engine_of, bit_depth):
     frames, path = frames_and_path
     clip = make_clip(make_format("yuv420", 38, 22, bit_depth), frames=frames)
     device, downloads = HostDevice(), []
@@ -121,21 +121,21 @@ def test_a_picture_on_the_device_stays_there(frames_and_path, engine_of, bit_dep
     assert device.followed  # what NVDEC has queued comes first
 
 
-def test_pictures_handed_on_have_memory_of_their_own(frames_and_path, engine_of):
+def test_images_handed_on_have_memory_of_their_own(frames_and_path, engine_of):
     frames, path = frames_and_path
     fmt = make_format("yuv420", 20, 18)
     clips = [make_clip(fmt, seed, frames) for seed in range(6)]
     engine = engine_of(path, fmt, HostDevice())
     expected = [engine.submit(clip).result() for clip in clips]
     kept = [engine.submit(on_device(clip, []), on_device=True) for clip in clips]
-    pictures = [pending.result() for pending in kept]
-    for picture, planes in zip(pictures, expected, strict=True):
-        for got, want in zip(picture, planes, strict=True):
+    images = [pending.result() for pending in kept]
+    for image, planes in zip(images, expected, strict=True):
+        for got, want in zip(image, planes, strict=True):
             np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_where_the_next_station_or_the_picture_is_on_the_host_planes_come_down(
+def test_where_the_next_station_or_the_image_is_on_the_host_planes_come_down(
     frames_and_path, engine_of, wanted
 ):
     frames, path = frames_and_path
@@ -149,7 +149,7 @@ def test_where_the_next_station_or_the_picture_is_on_the_host_planes_come_down(
         np.testing.assert_array_equal(got, want)
 
 
-def test_a_picture_on_another_gpu_comes_by_the_host(frames_and_path, engine_of):
+def test_a_frame_on_another_gpu_comes_by_the_host(frames_and_path, engine_of):
     frames, path = frames_and_path
     clip, downloads = make_clip(make_format("yuv420", 20, 18), frames=frames), []
     engine = engine_of(path, clip.format, HostDevice())
@@ -163,11 +163,11 @@ def test_a_picture_on_another_gpu_comes_by_the_host(frames_and_path, engine_of):
 
 def test_what_does_not_know_of_devices_reads_planes(frames_and_path):
     clip, downloads = make_clip(make_format("yuv420", 20, 18)), []
-    picture = on_device(clip, downloads).planes
-    assert len(picture) == 3 and downloads == []
-    assert picture[0].shape == (18, 20) and len([*picture]) == 3
+    image = on_device(clip, downloads).planes
+    assert len(image) == 3 and downloads == []
+    assert image[0].shape == (18, 20) and len([*image]) == 3
     assert len(downloads) == 1  # once
-    assert Clip(picture, clip.format).planes is picture
+    assert Clip(image, clip.format).planes is image
 
 
 @pytest.mark.parametrize(("layout", "size"), [("yuv444", (20, 18)), ("yuv420", (21, 18))])

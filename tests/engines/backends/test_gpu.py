@@ -14,7 +14,7 @@ from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice, install_tensorrt
 from tests.engines.panned_clips import answers, assert_alike, panned, unaligned
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.media.gpu_picture import stay_on_gpu
+from tests.media.gpu_frame import stay_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import EVERY_TIER
 from vderain.api import derain_file
@@ -183,7 +183,7 @@ def rainy(tmp_path_factory):
 
 
 @pytest.mark.parametrize("network", TWO_TIERS, indirect=True)
-def test_nvdecs_pictures_reach_the_network_on_the_gpu(rainy, network, device_of, monkeypatch):
+def test_nvdecs_frames_reach_the_network_on_the_gpu(rainy, network, device_of, monkeypatch):
     """And are the software decoder's; without the wait for NVDEC, some would not be."""
     path, config = network
     found, device = {}, device_of(0)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.network.inference.test_quantize import WIDE, pictures
+from tests.network.inference.test_quantize import WIDE, images
 from vderain.engines.backends import openvino as openvino_module
 from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.store.cache import EngineCache
@@ -26,7 +26,7 @@ FMT = make_format("yuv420", 44, 36)
 def ranged(path, grown=1.0):
     """Put int8 scales on the card of weights, ``grown`` times too wide."""
     card = Card.load(path)
-    scales = calibrate(load_network(path, card), pictures(4, card.config))
+    scales = calibrate(load_network(path, card), images(4, card.config))
     scales = {name: (low * grown, high * grown) for name, (low, high) in scales.items()}
     replace(card, int8=scales).save(path)
     return path

@@ -129,7 +129,7 @@ def test_a_row_is_written_when_the_clips_that_read_it_are_done(opened):
         assert all(event.followers for event in done)
 
 
-def test_pictures_on_the_device_are_aligned_there(opened):
+def test_images_on_the_device_are_aligned_there(opened):
     fmt = make_format("yuv420", 70, 54)
     frames, host = panned(fmt, 8), torch.device("cpu")
 

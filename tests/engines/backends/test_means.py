@@ -29,7 +29,7 @@ SHORT_PAPER = replace(PAPER, rain_blocks=2, detail_blocks=1)
 
 
 def uneven_clip(fmt):
-    """A picture whose halves have other means."""
+    """An image whose halves have other means."""
     clip = make_clip(fmt)
     clip.planes[0][:] = clip.planes[0] * np.linspace(0.8, 1.2, fmt.width)
     return clip
@@ -37,7 +37,7 @@ def uneven_clip(fmt):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the gates squeeze: (height, width) of their pictures, and the means."""
+    """What the gates squeeze: (height, width) of their images, and the means."""
     sizes, means = [], []
     forward, scale = SqueezeExcitation.forward, SqueezeExcitation.scale
     monkeypatch.setattr(

@@ -85,7 +85,7 @@ def opened(request, weights, monkeypatch, shared_cache):
 
 STARTS = {
     "change": lambda engine, clip: engine.change(clip),
-    "picture": lambda engine, clip: engine.submit(clip, strength=0.5),
+    "image": lambda engine, clip: engine.submit(clip, strength=0.5),
 }
 
 

@@ -296,7 +296,7 @@ def test_versions_and_features(tmp_path):
 
 
 def change_of(weights, **options):
-    """The change of a fixed picture, and the engine's spec."""
+    """The change of a fixed image, and the engine's spec."""
     pool = EnginePool(EngineOptions(engine="openvino", weights=str(weights), **options))
     plane = np.arange(256, dtype=np.uint8).reshape(16, 16) // 2 + 64
     change = pool.change(Clip((plane,), FMT)).result()[0]

@@ -29,4 +29,4 @@ def test_the_stream_itself_has_the_frame_rate(tmp_path, extension, codec):
     output = tmp_path / f"out.{extension}"
     synth.process(source, output, codec=codec)
     assert rate_inside(output) == NTSC
-    assert len(synth.pictures(output)) == 12
+    assert len(synth.decoded_frames(output)) == 12

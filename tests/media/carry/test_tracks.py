@@ -263,7 +263,7 @@ def test_the_image_is_encoded_and_not_copied(tmp_path):
 
     synth.process(clip, tmp_path / "out.mp4", crf=1)
 
-    before, after = synth.pictures(clip), synth.pictures(tmp_path / "out.mp4")
+    before, after = synth.decoded_frames(clip), synth.decoded_frames(tmp_path / "out.mp4")
     assert len(before) == len(after) == 10
     for old, new in zip(before, after, strict=True):
         error = synth.samples(old).astype(int) - synth.samples(new)

@@ -40,7 +40,7 @@ PLAY = """async (data) => {
   };
   const seen = [];
   for (const time of TIMES) {
-    // The seek ends before its picture is there to be drawn.
+    // The seek ends before its image is there to be drawn.
     const shown = new Promise((done) => video.requestVideoFrameCallback(done));
     video.currentTime = time;
     await new Promise((done) => { video.onseeked = done; });
@@ -119,8 +119,8 @@ def test_segments_of_other_codecs_are_put_together(tmp_path, codec):
     derain(source, tmp_path / "1.nut", gops[2].start_pts, None, encode)
     pieces = [Encoded(str(tmp_path / f"{number}.nut")) for number in range(2)]
     assemble(source, pieces, str(tmp_path / "out.mkv"), encode=encode)
-    both = synth.pictures(tmp_path / "0.nut") + synth.pictures(tmp_path / "1.nut")
-    assert_shows(tmp_path / "out.mkv", [picture.to_ndarray() for picture in both])
+    both = synth.decoded_frames(tmp_path / "0.nut") + synth.decoded_frames(tmp_path / "1.nut")
+    assert_shows(tmp_path / "out.mkv", [image.to_ndarray() for image in both])
     assert problems_of(source, str(tmp_path / "out.mkv"), decode=True) == []
     assert synth.info(tmp_path / "out.mkv").tags.matrix == 1
     assert synth.info(tmp_path / "out.mkv").pix_fmt == "yuv420p10le"

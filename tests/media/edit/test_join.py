@@ -10,9 +10,9 @@ import pytest
 from tests.media.synth import (
     STEP,
     Video,
+    decoded_frames,
     packet_times,
     payloads,
-    pictures,
     samples,
     streams,
     times,
@@ -26,7 +26,7 @@ PTS = tuple(range(0, 20 * STEP, STEP))
 
 
 def parts(folder, extension=".mp4", count=3, **changes):
-    """Files that follow each other, each with its own pictures."""
+    """Files that follow each other, each with its own frames."""
     paths = []
     for number in range(count):
         video = Video(**{"pts": PTS, **changes})
@@ -36,7 +36,7 @@ def parts(folder, extension=".mp4", count=3, **changes):
 
 
 def looks(path):
-    return [samples(picture).tobytes() for picture in pictures(path)]
+    return [samples(image).tobytes() for image in decoded_frames(path)]
 
 
 def sound(path, index=0):
@@ -78,7 +78,7 @@ def test_parts_of_one_and_two_frames_can_be_joined(tmp_path):
         for count in (2, 1, 20)
     ]
     join(made, str(tmp_path / "all.mp4"))
-    assert len(pictures(tmp_path / "all.mp4")) == 23
+    assert len(decoded_frames(tmp_path / "all.mp4")) == 23
     assert {b - a for a, b in pairwise(times(tmp_path / "all.mp4"))} == {Fraction(1, 25)}
 
 
@@ -132,11 +132,11 @@ def test_chapters_move_along_and_tags_are_those_of_the_first(tmp_path):
     assert starts == tenths
 
 
-def test_a_turned_picture_stays_turned(tmp_path):
+def test_a_turned_video_stays_turned(tmp_path):
     made = parts(tmp_path, count=2, rotation=90)
     join(made, str(tmp_path / "all.mp4"))
-    turned = {picture.rotation for picture in pictures(tmp_path / "all.mp4")}
-    assert turned == {picture.rotation for picture in pictures(made[0])} != {0}
+    turned = {image.rotation for image in decoded_frames(tmp_path / "all.mp4")}
+    assert turned == {image.rotation for image in decoded_frames(made[0])} != {0}
 
 
 def test_a_track_that_a_part_lacks_is_left_out_and_named(tmp_path):

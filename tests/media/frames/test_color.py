@@ -21,7 +21,7 @@ MASTERING = (
 
 
 def tags(path):
-    image = synth.pictures(path)[0]
+    image = synth.decoded_frames(path)[0]
     names = ("color_range", "colorspace", "color_primaries", "color_trc")
     return {name: int(getattr(image, name)) for name in names}
 
@@ -84,7 +84,7 @@ def test_rotation_is_copied_and_not_baked_in(tmp_path, degrees, extension):
 
     synth.process(clip, tmp_path / f"out.{extension}")
 
-    image = synth.pictures(tmp_path / f"out.{extension}")[0]
+    image = synth.decoded_frames(tmp_path / f"out.{extension}")[0]
     assert (image.width, image.height) == (64, 48)
     assert image.rotation % 360 == degrees % 360
     assert first_frame(clip).rotation == synth.info(clip).rotation == degrees % 360
@@ -163,7 +163,7 @@ class TestHdr:
 
 def light(path):
     kinds = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
-    side_data = synth.pictures(path)[0].side_data
+    side_data = synth.decoded_frames(path)[0].side_data
     return {data.type.name: bytes(data) for data in side_data if data.type.name in kinds}
 
 
@@ -182,8 +182,8 @@ def test_gray_in_h264_looks_gray(tmp_path):
 
     synth.process(clip, tmp_path / "out.mp4")
 
-    image = synth.pictures(tmp_path / "out.mp4")[0]
+    image = synth.decoded_frames(tmp_path / "out.mp4")[0]
     for index in (1, 2):
         assert np.all(synth.samples(image, index) == 128)
-    difference = synth.samples(image).astype(int) - synth.samples(synth.pictures(clip)[0])
+    difference = synth.samples(image).astype(int) - synth.samples(synth.decoded_frames(clip)[0])
     assert np.abs(difference).mean() < 2

@@ -133,7 +133,7 @@ def test_damaged_images_that_are_shown_are_not_taken_off_those_that_a_cut_lost(t
 def test_damage_still_makes_an_output(tmp_path, long_clip):
     stats, report = synth.process(damaged(long_clip, 0.3, 0.5), tmp_path / "out.mp4")
 
-    assert report.frames == stats.frames == len(synth.pictures(tmp_path / "out.mp4"))
+    assert report.frames == stats.frames == len(synth.decoded_frames(tmp_path / "out.mp4"))
     assert stats.decode_failures > 0
 
 
@@ -260,8 +260,8 @@ def test_a_change_of_size_ends_the_run_and_leaves_nothing(tmp_path):
     first = RunOptions(duration_s=length)
     synth.process(clip, tmp_path / "first.mp4", run=first)
     synth.process(clip, tmp_path / "second.mp4", run=RunOptions(start_s=start))
-    assert synth.pictures(tmp_path / "first.mp4")[-1].width == 64
-    assert synth.pictures(tmp_path / "second.mp4")[0].width == 96
+    assert synth.decoded_frames(tmp_path / "first.mp4")[-1].width == 64
+    assert synth.decoded_frames(tmp_path / "second.mp4")[0].width == 96
 
 
 def test_the_advice_on_a_change_of_size_counts_from_the_start_that_was_asked_for(tmp_path):
@@ -290,7 +290,7 @@ def test_a_crop_on_the_left_gives_the_width_that_the_stream_says(tmp_path):
     synth.process(cropped, tmp_path / "out.mkv", codec="ffv1")
 
     for before, after in zip(
-        synth.pictures(whole), synth.pictures(tmp_path / "out.mkv"), strict=True
+        synth.decoded_frames(whole), synth.decoded_frames(tmp_path / "out.mkv"), strict=True
     ):
         assert np.array_equal(synth.samples(before)[:, 6:-2], synth.samples(after))
         assert np.array_equal(synth.samples(before, 1)[:, 3:-1], synth.samples(after, 1))
@@ -309,7 +309,7 @@ def test_info_is_what_the_container_and_the_first_frame_say(tmp_path):
 def test_frames_are_views_and_cannot_be_written_to(tmp_path):
     items, _ = read(synth.write(tmp_path / "in.mp4"))
     frames = [item for item in items if isinstance(item, Frame)]
-    expected = synth.pictures(tmp_path / "in.mp4")
+    expected = synth.decoded_frames(tmp_path / "in.mp4")
     for frame, image in zip(frames, expected, strict=True):
         for index, plane in enumerate(frame.planes):
             assert not plane.flags.writeable and not plane.flags.owndata

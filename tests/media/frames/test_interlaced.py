@@ -46,7 +46,9 @@ class TestInterlaced:
         stats, _ = synth.process(clip, tmp_path / "out.mp4", interlaced="deinterlace")
 
         assert synth.times(tmp_path / "out.mp4") == synth.times(clip)
-        assert not any(image.interlaced_frame for image in synth.pictures(tmp_path / "out.mp4"))
+        assert not any(
+            image.interlaced_frame for image in synth.decoded_frames(tmp_path / "out.mp4")
+        )
         assert "12 interlaced frames were deinterlaced" in stats.notes
 
     def test_is_kept_as_it_is_where_only_the_flag_is_wrong(self, tmp_path):
@@ -55,7 +57,7 @@ class TestInterlaced:
         stats, _ = synth.process(clip, tmp_path / "out.mkv", interlaced="keep", codec="ffv1")
 
         for before, after in zip(
-            synth.pictures(clip), synth.pictures(tmp_path / "out.mkv"), strict=True
+            synth.decoded_frames(clip), synth.decoded_frames(tmp_path / "out.mkv"), strict=True
         ):
             assert np.array_equal(synth.samples(before), synth.samples(after))
             assert not after.interlaced_frame

@@ -115,7 +115,7 @@ def test_the_frame_after_a_start_is_the_one_that_a_whole_run_gives(tmp_path):
         clip, tmp_path / "out.mp4", run=RunOptions(start_s=0.8, duration_s=0.2), change=keep
     )
 
-    expected = [synth.samples(image) for image in synth.pictures(clip)[20:25]]
+    expected = [synth.samples(image) for image in synth.decoded_frames(clip)[20:25]]
     assert len(seen) == 5
     assert all((one == other).all() for one, other in zip(seen, expected, strict=True))
 

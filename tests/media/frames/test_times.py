@@ -25,7 +25,7 @@ def test_b_frames_on_both_sides_keep_their_times(tmp_path):
 
     synth.process(clip, tmp_path / "out.mp4", preset="medium")
 
-    kinds = {image.pict_type for image in synth.pictures(tmp_path / "out.mp4")}
+    kinds = {image.pict_type for image in synth.decoded_frames(tmp_path / "out.mp4")}
     assert len(kinds) == 3  # I, P and B
     assert synth.times(tmp_path / "out.mp4") == synth.times(clip)
 
@@ -64,11 +64,11 @@ def test_a_shift_that_the_container_forces_is_reported(tmp_path):
 
 def test_the_last_frame_keeps_its_duration(tmp_path):
     clip = synth.write(tmp_path / "in.mp4", pts=(0, 3600, 7200))
-    lengths = [image.duration for image in synth.pictures(clip)]
+    lengths = [image.duration for image in synth.decoded_frames(clip)]
 
     synth.process(clip, tmp_path / "out.mp4")
 
-    assert [image.duration for image in synth.pictures(tmp_path / "out.mp4")] == lengths
+    assert [image.duration for image in synth.decoded_frames(tmp_path / "out.mp4")] == lengths
 
 
 def test_one_frame_makes_a_video(tmp_path):
@@ -121,7 +121,7 @@ def test_avi_output_is_a_constant_rate_and_says_what_that_costs(tmp_path):
     _, kept = synth.process(steady, tmp_path / "steady.avi")
     _, lost = synth.process(uneven, tmp_path / "uneven.avi")
 
-    assert len(synth.pictures(tmp_path / "steady.avi")) == 10
+    assert len(synth.decoded_frames(tmp_path / "steady.avi")) == 10
     assert kept.losses == []
     assert "stores a frame rate only" in lost.losses[0]
 

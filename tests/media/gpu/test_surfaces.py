@@ -1,4 +1,4 @@
-"""A video whose pictures never leave the GPU, with the CPU in its place; and what is told where they do."""
+"""A video whose frames never leave the GPU, with the CPU in its place; and what is reported where they do."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
-from tests.media.gpu_picture import decode_on_gpu, stay_on_gpu
+from tests.media.gpu_frame import decode_on_gpu, stay_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import TEMPORAL
 from vderain.clips import Window
@@ -85,7 +85,7 @@ def decoded(path):
 
 
 @pytest.mark.parametrize("size", [(64, 48), (66, 50)])
-def test_pictures_go_from_decoder_to_encoder_without_the_host(tmp_path, stay, size):
+def test_images_go_from_decoder_to_encoder_without_the_host(tmp_path, stay, size):
     rainy = clip(tmp_path, 6, size=size)
     weights = write_weights(tmp_path / "tiny.safetensors")
     plain = run(rainy, tmp_path / "plain.mkv", weights)
@@ -114,7 +114,7 @@ def test_a_frame_of_an_odd_size_comes_by_the_host_and_this_is_noted(tmp_path, st
         np.testing.assert_array_equal(got, want)
 
 
-def test_pictures_that_an_engine_gave_on_the_host_follow_those_on_the_gpu(tmp_path, stay):
+def test_images_that_an_engine_gave_on_the_host_follow_those_on_the_gpu(tmp_path, stay):
     """As when another engine takes over in the middle of a file."""
     rainy = clip(tmp_path, 6)
     stay()
@@ -140,8 +140,8 @@ def test_what_is_asked_of_pyav_exists():
     context = CudaContext(0, primary_ctx=True)
     assert (context.device_id, context.primary_ctx, context.current_ctx) == (0, True, False)
     planes = np.zeros((48, 64), np.uint8), np.zeros((24, 32, 2), np.uint8)
-    picture = av.VideoFrame.from_dlpack(planes, format="nv12", cuda_context=None)
-    assert (picture.format.name, picture.sw_format) == ("nv12", None)
+    image = av.VideoFrame.from_dlpack(planes, format="nv12", cuda_context=None)
+    assert (image.format.name, image.sw_format) == ("nv12", None)
     wide = tuple(plane.astype(np.uint16) for plane in planes)
     assert av.VideoFrame.from_dlpack(wide, format="p010le").format.name == "p010le"
     assert "hwaccel" in inspect.getdoc(av.container.OutputContainer.add_stream)
@@ -190,13 +190,13 @@ def test_an_encoder_that_takes_no_frames_from_the_gpu_gets_copies_and_this_is_no
         np.testing.assert_array_equal(got, want)
 
 
-def test_a_picture_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_what_to_do(
+def test_a_frame_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_what_to_do(
     tmp_path, monkeypatch
 ):
     rainy = clip(tmp_path, 2)
     decode_on_gpu(monkeypatch)
 
-    def fail(self, picture, **wanted):
+    def fail(self, image, **wanted):
         raise av.error.ExternalError(-1, "CUDA_ERROR_LAUNCH_FAILED")
 
     monkeypatch.setattr(Scaler, "convert", fail)

@@ -26,7 +26,7 @@ def write_raw(path, pix_fmt, size=(64, 48), codec="ffv1"):
 
 
 def shape(path):
-    image = synth.pictures(path)[0]
+    image = synth.decoded_frames(path)[0]
     return image.width, image.height, image.format.name
 
 
@@ -47,8 +47,8 @@ def test_layout_and_bit_depth_stay(tmp_path, codec, pix_fmt):
 
     assert shape(tmp_path / "out.mkv") == (64, 48, pix_fmt)
     assert report.notes == report.losses == []
-    error = synth.samples(synth.pictures(tmp_path / "out.mkv")[0]).astype(int)
-    error -= synth.samples(synth.pictures(clip)[0])
+    error = synth.samples(synth.decoded_frames(tmp_path / "out.mkv")[0]).astype(int)
+    error -= synth.samples(synth.decoded_frames(clip)[0])
     bits = int(re.sub(r".*?(\d+)le", r"\1", pix_fmt)) if pix_fmt.endswith("le") else 8
     assert np.abs(error).mean() < (1 << bits) / 50
 
@@ -66,7 +66,7 @@ def test_ffv1_gives_every_sample_back(tmp_path, pix_fmt):
 
     _, report = synth.process(clip, tmp_path / "out.mkv", codec="ffv1")
 
-    before, after = synth.pictures(clip), synth.pictures(tmp_path / "out.mkv")
+    before, after = synth.decoded_frames(clip), synth.decoded_frames(tmp_path / "out.mkv")
     assert after[0].format.name == pix_fmt
     for old, new in zip(before, after, strict=True):
         planes = [index for index in range(len(old.planes))]
@@ -98,8 +98,8 @@ def test_every_size_encodes_and_padding_is_reported(tmp_path, codec, size, pix_f
     assert padded == any("padded to" in note for note in report.notes)
     if codec == "ffv1" or (codec == "h264" and pix_fmt == "yuv444p"):
         assert not padded
-    image = synth.pictures(tmp_path / "out.mkv")[0]
-    original = synth.samples(synth.pictures(clip)[0]).astype(int)
+    image = synth.decoded_frames(tmp_path / "out.mkv")[0]
+    original = synth.samples(synth.decoded_frames(clip)[0]).astype(int)
     inside = synth.samples(image)[: size[1], : size[0]]
     assert np.abs(inside - original).mean() < 12
 
@@ -115,7 +115,7 @@ def test_padding_repeats_the_last_row_and_column(tmp_path):
 
     _, report = synth.process(clip, tmp_path / "out.mkv", crf=0)
 
-    image = synth.samples(synth.pictures(tmp_path / "out.mkv")[0])
+    image = synth.samples(synth.decoded_frames(tmp_path / "out.mkv")[0])
     assert image.shape == (18, 16)
     assert np.abs(image[:, 15].astype(int) - image[:, 14]).max() <= 1
     assert np.abs(image[17].astype(int) - image[16]).max() <= 1
@@ -191,8 +191,8 @@ def test_rgb_keeps_its_colours_in_h264(tmp_path):
 
     synth.process(clip, tmp_path / "out.mkv", crf=1)
 
-    before = synth.pictures(clip)[0].to_ndarray(format="rgb24").astype(int)
-    after = synth.pictures(tmp_path / "out.mkv")[0].to_ndarray(format="rgb24").astype(int)
+    before = synth.decoded_frames(clip)[0].to_ndarray(format="rgb24").astype(int)
+    after = synth.decoded_frames(tmp_path / "out.mkv")[0].to_ndarray(format="rgb24").astype(int)
     assert np.abs(before - after).mean() < 2
 
 
@@ -342,7 +342,7 @@ def test_images_become_a_video_that_plays(tmp_path, codec, pix_fmt):
     assert synth.times(tmp_path / "out.mkv") == [Fraction(number, 25) for number in range(3)]
     colours = [
         image.to_ndarray(format="bgr24", src_colorspace="ITU709")[20, 20]
-        for image in synth.pictures(tmp_path / "out.mkv")
+        for image in synth.decoded_frames(tmp_path / "out.mkv")
     ]
     expected = [(200, 40 * number, 30) for number in range(3)]
     assert np.abs(np.array(colours, int) - expected).max() <= 4

@@ -61,7 +61,7 @@ def test_standard_output_can_be_y4m_and_names_what_it_drops(tmp_path, pix_fmt):
     content, log = carry(clip, "-", '{"pipe_format": "y4m"}')
 
     (tmp_path / "out.y4m").write_bytes(content)
-    before, after = synth.pictures(clip), synth.pictures(tmp_path / "out.y4m")
+    before, after = synth.decoded_frames(clip), synth.decoded_frames(tmp_path / "out.y4m")
     assert [image.format.name for image in after] == [pix_fmt] * 10
     for old, new in zip(before, after, strict=True):
         assert (synth.samples(old) == synth.samples(new)).all()
@@ -88,7 +88,7 @@ def test_an_end_in_the_middle_of_a_pipe_gives_what_came(tmp_path):
 
     carry("-", tmp_path / "out.mp4", data=content[:half])
 
-    assert len(synth.pictures(tmp_path / "out.mp4")) == 5
+    assert len(synth.decoded_frames(tmp_path / "out.mp4")) == 5
 
 
 @pytest.mark.parametrize("kind", ["empty", "noise", "index at the end"])

@@ -113,4 +113,4 @@ def serve(server, content):
 def test_a_colon_in_a_file_name_is_no_protocol(tmp_path):
     clip = synth.write(tmp_path / "12:30.mp4", format="mp4")
     synth.process(clip, tmp_path / "out 12:30 %d.mp4")
-    assert len(synth.pictures(f"file:{tmp_path}/out 12:30 %d.mp4")) == 10
+    assert len(synth.decoded_frames(f"file:{tmp_path}/out 12:30 %d.mp4")) == 10

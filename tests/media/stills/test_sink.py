@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.media.stills.files import copy, files, noise, only_frame, rgb, source, write
-from tests.media.synth import pictures, process, times
+from tests.media.synth import decoded_frames, process, times
 from tests.media.synth import write as write_video
 from vderain.errors import OptionError, SinkError
 from vderain.frames import Frame, PlaneFormat
@@ -192,7 +192,7 @@ def test_folder_of_images_becomes_a_video_and_a_folder(tmp_path):
     assert files(tmp_path / "out") == ["0.png", "1.png", "2.png"]
     process(tmp_path / "in", tmp_path / "out.mkv", codec="ffv1")
     assert times(tmp_path / "out.mkv") == [0, Fraction(1, 25), Fraction(2, 25)]
-    shown = pictures(tmp_path / "out.mkv")[1].to_ndarray(format="rgb24")
+    shown = decoded_frames(tmp_path / "out.mkv")[1].to_ndarray(format="rgb24")
     np.testing.assert_array_equal(shown, noise((16, 32, 3), seed=1))
 
 

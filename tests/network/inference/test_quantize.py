@@ -17,7 +17,7 @@ from vderain.weights import find_weights, load_network
 WIDE = replace(COARSE, rain_width=16, coarse_blocks=(1, 1), unshuffle=2)
 
 
-def pictures(count, config=WIDE):
+def images(count, config=WIDE):
     generator = torch.Generator().manual_seed(3)
     return [torch.rand(1, config.channels, 32, 48, generator=generator) for _ in range(count)]
 
@@ -33,11 +33,11 @@ def test_only_wide_convolutions_of_residual_blocks_are_quantised():
 def test_eight_bits_stay_close_and_leave_the_network_as_it_was():
     network = randomized(SemiDRDNet(WIDE))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    scales = calibrate(network, pictures(4))
+    scales = calibrate(network, images(4))
     assert all(low <= 0 <= high for low, high in scales.values())
     quantized = quantize(network, scales)
     assert sum(isinstance(m, QuantizedConv) for m in quantized.modules()) == len(scales)
-    for image in pictures(6):
+    for image in images(6):
         expected, change = network.change(image), quantized.change(image)
         scale = float(expected.abs().max())
         assert 25 < psnr((change / scale).numpy(), (expected / scale).numpy(), peak=1) < 90
@@ -46,7 +46,7 @@ def test_eight_bits_stay_close_and_leave_the_network_as_it_was():
 
 def test_an_image_with_extreme_values_does_not_coarsen_the_steps_of_all_others():
     network = randomized(SemiDRDNet(WIDE))
-    usual = pictures(4)
+    usual = images(4)
     narrow = calibrate(network, usual[:3])
     wide = calibrate(network, [*usual[:3], 100 * usual[3]])
     spans = [

@@ -1,4 +1,4 @@
-"""Decoded pictures as PyAV gives them on a GPU, but in the host's memory: NV12 or P010 behind ``cuda`` frames."""
+"""Decoded frames as PyAV gives them on a GPU, but in the host's memory: NV12 or P010 behind ``cuda`` frames."""
 
 from types import SimpleNamespace
 
@@ -27,38 +27,38 @@ class GpuPlane:
         return self.plane.__dlpack__()
 
 
-class GpuPicture:
+class GpuFrame:
     """``av.VideoFrame`` with ``is_hw_owned``."""
 
     format = SimpleNamespace(name="cuda")
 
-    def __init__(self, picture):
-        self.picture = picture.reformat(format=NAMES.get(picture.format.name, picture.format.name))
-        self.sw_format = self.picture.format
-        self.planes = tuple(GpuPlane(plane) for plane in self.picture.planes)
-        self.side_data, self.rotation = picture.side_data, picture.rotation
+    def __init__(self, frame):
+        self.frame = frame.reformat(format=NAMES.get(frame.format.name, frame.format.name))
+        self.sw_format = self.frame.format
+        self.planes = tuple(GpuPlane(plane) for plane in self.frame.planes)
+        self.side_data, self.rotation = frame.side_data, frame.rotation
 
     def __getattr__(self, name):
-        return getattr(self.picture, name)
+        return getattr(self.frame, name)
 
 
 def decode_on_gpu(monkeypatch):
-    """Let every decoder give such pictures."""
+    """Let every decoder give such frames."""
     decode, convert = Decoder.decode, Scaler.convert
 
     def on_gpu(self, packet):
-        return [GpuPicture(picture) for picture in decode(self, packet)]
+        return [GpuFrame(frame) for frame in decode(self, packet)]
 
-    def from_gpu(self, picture, **wanted):
-        return convert(self, getattr(picture, "picture", picture), **wanted)
+    def from_gpu(self, frame, **wanted):
+        return convert(self, getattr(frame, "frame", frame), **wanted)
 
     monkeypatch.setattr(Decoder, "decode", on_gpu)
     monkeypatch.setattr(Scaler, "convert", from_gpu)
-    monkeypatch.setattr(color, "_read_side_data", lambda picture: list(picture.side_data))
+    monkeypatch.setattr(color, "_read_side_data", lambda frame: list(frame.side_data))
 
 
 def stay_on_gpu(monkeypatch):
-    """Decoder and encoder of a GPU: pictures lie there, and x264 takes them as NVENC would."""
+    """Decoder and encoder of a GPU: frames lie there, and x264 takes them as NVENC would."""
     decode_on_gpu(monkeypatch)
     monkeypatch.setattr(encoding.Encoding, "takes_device_planes", True)
 

@@ -17,7 +17,7 @@ from vderain.alignment import stand_in, thumbnail_shape
 from vderain.engines.backends.device import Device
 from vderain.engines.backends.surfaces import dlpack_device, fill_padded_tensor, planes_of
 from vderain.frames import DevicePlanes, PlaneFormat, SeenFrame, Unaligned
-from vderain.network.aligning import align_neighbours
+from vderain.network.tensor_alignment import align_neighbours
 
 
 @dataclass(slots=True, eq=False)

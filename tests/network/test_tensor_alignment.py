@@ -6,7 +6,7 @@ import torch
 
 from vderain.alignment import Placement, aligned, floor_of, shown, stand_in
 from vderain.alignment import in_order_of_brightness as ordered_by_numpy
-from vderain.network.aligning import align_neighbours, in_order_of_brightness
+from vderain.network.tensor_alignment import align_neighbours, in_order_of_brightness
 
 
 def scene(size, bit_depth, seed):

@@ -10,7 +10,7 @@ from vderain.flow.future import Future
 from vderain.frames import Clip, Plane, PlaneFormat
 from vderain.interfaces import Engine, EngineSpec
 from vderain.network.card import Card
-from vderain.network.change import apply_change
+from vderain.network.change.apply import apply_change
 from vderain.network.config import AnyConfig
 
 _COST_PX = 1280 * 720

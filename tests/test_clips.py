@@ -10,7 +10,7 @@ from vderain.alignment import Aligner
 from vderain.clips import Recent, Window, clips, newest_clip
 from vderain.flow.workers import Workers
 from vderain.frames import Frame, PlaneFormat
-from vderain.network.change import apply_change
+from vderain.network.change.apply import apply_change
 
 GRAY = PlaneFormat("gray", 96, 64, full_range=True)
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).random((160, 240), np.float32), (0, 0), 2)

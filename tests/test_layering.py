@@ -125,7 +125,9 @@ WITHOUT_TORCH = [
     "vderain.training.config",
     "vderain.network.card",
     "vderain.network.change",
+    "vderain.network.change.apply",
     "vderain.network.config",
+    "vderain.network.change.darkening",
     "vderain.network.samples",
     "vderain.network.inference.memory",
 ]

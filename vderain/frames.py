@@ -333,6 +333,14 @@ class Clip:
         return (*self.planes, *self.neighbours)
 
 
+def rgb_luma(planes: Sequence[Plane]) -> Plane:
+    """The luma (H, W) of R, G and B by ``RGB_LUMA_WEIGHTS``: float32, not rounded."""
+    red, green, blue = (
+        np.float32(weight) * plane for weight, plane in zip(RGB_LUMA_WEIGHTS, planes, strict=True)
+    )
+    return np.asarray(red + green + blue)
+
+
 def network_matrix(tag: int, height: int) -> Matrix:
     """The matrix of the network's view of YUV, from FFmpeg's code point; untagged follows the image's height."""
     if tag == 1:

@@ -24,9 +24,9 @@ from vderain.engines.backends.surfaces import (
     surface_of,
 )
 from vderain.frames import Clip, DevicePlanes, Plane, PlaneFormat
+from vderain.network.change.tensors import add_change
 from vderain.network.config import AnyConfig
 from vderain.network.inference.graph import HALF_BIT_DEPTH
-from vderain.network.tensor_change import add_change
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from vderain.clips import still_clip
 from vderain.frames import Plane, PlaneFormat
 from vderain.interfaces import Engine
 from vderain.metrics import psnr
-from vderain.network.change import sample_bounds
+from vderain.network.change.apply import sample_bounds
 from vderain.network.samples import rgb_from_samples, samples_from_rgb
 
 AGREEMENT_DB = 50.0  # PSNR of the change with the reference's, for each image

@@ -26,7 +26,7 @@ from vderain.errors import EngineLoadError, WeightsError
 from vderain.frames import Clip, PlaneFormat
 from vderain.metrics import psnr
 from vderain.network.card import Card
-from vderain.network.change import apply_change
+from vderain.network.change.apply import apply_change
 from vderain.network.config import FAST, NlclConfig
 from vderain.network.planes import PlanesNetwork
 from vderain.options import EngineOptions

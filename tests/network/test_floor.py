@@ -6,8 +6,8 @@ import torch
 
 from vderain.alignment import Aligned, floor_of, in_order_of_brightness, luma
 from vderain.frames import PlaneFormat
-from vderain.network.change import apply_change
-from vderain.network.tensor_change import add_change
+from vderain.network.change.apply import apply_change
+from vderain.network.change.tensors import add_change
 
 LAYOUTS = ["yuv420", "yuv422", "yuv440", "yuv444", "gray", "rgb"]
 

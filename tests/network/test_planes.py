@@ -8,7 +8,7 @@ import torch
 
 from tests.networks import COARSE, MEDIAN, TEMPORAL, TINY, ConstantChange, randomized
 from vderain.frames import PlaneFormat
-from vderain.network.change import apply_change, sample_bounds
+from vderain.network.change.apply import apply_change, sample_bounds
 from vderain.network.planes import PackedNetwork, PlanesNetwork, packable
 from vderain.network.semi_drdnet import SemiDRDNet
 

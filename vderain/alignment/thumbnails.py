@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import RGB_LUMA_WEIGHTS, Plane, PlaneFormat
+from vderain.frames import Plane, PlaneFormat, rgb_luma
 
 if TYPE_CHECKING:
     from vderain.alignment.motion import Link
@@ -26,8 +26,7 @@ def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
     """The luma of a frame in its own samples; of RGB that of BT.601, rounded."""
     if fmt.layout != "rgb":
         return planes[0]
-    red, green, blue = (np.float32(w) * p for w, p in zip(RGB_LUMA_WEIGHTS, planes, strict=True))
-    return np.asarray(np.rint(red + green + blue), fmt.dtype)
+    return np.asarray(np.rint(rgb_luma(planes)), fmt.dtype)
 
 
 class Thumbnail:

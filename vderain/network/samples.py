@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vderain.frames import LUMA_WEIGHTS, RGB_LUMA_WEIGHTS, Plane, PlaneFormat
+from vderain.frames import LUMA_WEIGHTS, Plane, PlaneFormat, rgb_luma
 
 Values = npt.NDArray[np.float32]
 
@@ -61,8 +61,7 @@ def network_input(inputs: Sequence[Plane], fmt: PlaneFormat, multiple: int) -> V
     rgb = np.tensordot(matrix.astype(np.float32), np.stack(full), 1)
     own = current[0].astype(np.float32)
     if fmt.layout == "rgb":
-        weighted = (np.float32(w) * p for w, p in zip(RGB_LUMA_WEIGHTS, current, strict=True))
-        own = np.rint(sum(weighted))
+        own = np.rint(rgb_luma(current))
     unit = np.float32(matrix[0, 0])
     differences = [unit * (luma.astype(np.float32) - own) for luma in neighbours]
     shape = padded.plane_shapes[0]

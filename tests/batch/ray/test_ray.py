@@ -70,7 +70,7 @@ def darkening(marks=None, deaths=0, slow_s=0.0, first_waits_in=None):
         from vderain.clips import Window
         from vderain.flow.future import Future
         from vderain.interfaces import EngineSpec
-        from vderain.network.change import apply_change
+        from vderain.network.change.apply import apply_change
 
         class Darkening:
             slots, window, seen = 1, Window(), 0

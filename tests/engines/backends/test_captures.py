@@ -9,10 +9,10 @@ from tests.engines.test_contract import make_format
 from tests.networks import EVERY_TIER
 from vderain.engines.backends.gpu_slot import Ports
 from vderain.network.build import build_network
+from vderain.network.change.tensors import add_change
 from vderain.network.config import NlclConfig
 from vderain.network.inference.graph import device_graph
 from vderain.network.tensor_alignment import align_neighbours
-from vderain.network.tensor_change import add_change
 
 META = torch.device("meta")
 

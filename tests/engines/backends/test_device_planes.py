@@ -14,8 +14,8 @@ from vderain.engines.backends.cuda import CudaBackend
 from vderain.engines.backends.surfaces import planes_of, surface_of
 from vderain.engines.store.cache import EngineCache
 from vderain.frames import Clip, DevicePlanes, PlaneFormat
-from vderain.network.change import apply_change
-from vderain.network.tensor_change import add_change
+from vderain.network.change.apply import apply_change
+from vderain.network.change.tensors import add_change
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 

@@ -28,7 +28,7 @@ from vderain.frames import DevicePlanes, Frame
 from vderain.media import open_source
 from vderain.media.io.encoders import ENCODERS, why_closed
 from vderain.metrics import psnr
-from vderain.network.change import apply_change
+from vderain.network.change.apply import apply_change
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 from vderain.weights import find_weights
 

@@ -14,7 +14,7 @@ from vderain.engines.backends.reference import ReferenceBackend
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.selfcheck import CheckResult
 from vderain.frames import Clip, PlaneFormat
-from vderain.network.change import apply_change, sample_bounds
+from vderain.network.change.apply import apply_change, sample_bounds
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 

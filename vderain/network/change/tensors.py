@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vderain.frames import RGB_LUMA_WEIGHTS, PlaneFormat
-from vderain.network.change import sample_bounds
+from vderain.network.change.apply import sample_bounds
 
 
 def add_change(
@@ -43,11 +43,11 @@ def add_change(
         results.append(result)
     if floor is None:
         return results
-    floored = _floored_rgb if fmt.layout == "rgb" else _floored
+    floored = _bounded_rgb if fmt.layout == "rgb" else _bounded_luma
     return floored(before, results, floor.to(torch.float32), fmt)
 
 
-def _floored(
+def _bounded_luma(
     before: Sequence[Tensor], asked: Sequence[Tensor], floor: Tensor, fmt: PlaneFormat
 ) -> list[Tensor]:
     luma = asked[0].maximum(before[0].minimum(floor))
@@ -62,7 +62,7 @@ def _floored(
     return [luma, *(torch.where(withheld > 0, plane, moved) for plane, moved in chroma)]
 
 
-def _floored_rgb(
+def _bounded_rgb(
     before: Sequence[Tensor], asked: Sequence[Tensor], floor: Tensor, fmt: PlaneFormat
 ) -> list[Tensor]:
     start, end = _rgb_luma(before), _rgb_luma(asked)

@@ -12,10 +12,10 @@ from vderain.alignment.thumbnails import Grey
 
 Values = npt.NDArray[np.float32]
 
-_OUTLIER = 2.5 * 1.5  # of the median difference: beyond it a point does not count
-_LEAST_LEVELS = 1.0  # of that median: quantisation is no outlier
+_OUTLIER = 2.5 * 1.5  # times the median difference: a point that differs by more does not count
+_LEAST_MEDIAN = 1.0  # of differences, in code values: quantisation is no outlier
 _STIFFNESS = 1e-3  # against directions in which a scene has no texture, as a share of its texture
-_FLAT_LEVELS = 0.06  # squared change a pixel, below which texture shows no motion
+_FLAT_TEXTURE = 0.06  # squared code values a pixel, below which texture shows no motion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +23,7 @@ class Step:
     """One least-squares step towards the motion between two images.
 
     Attributes:
-        move: x, y and, of an affine motion, what x and y gain across half the width: pixels.
+        move: x and y in pixels; of an affine motion also what x and y gain across half the width.
         residual: the mean difference of the images, in 8-bit code values.
 
     """
@@ -57,11 +57,11 @@ def _slopes(image: Grey, grid: slice, *, affine: bool) -> Values:
 
 def _solved(slopes: Values, residual: Values) -> Step:
     size = np.abs(residual)
-    reach = _OUTLIER * max(float(np.median(size)), _LEAST_LEVELS)
+    reach = _OUTLIER * max(float(np.median(size)), _LEAST_MEDIAN)
     weight = np.clip(1 - (residual / np.float32(reach)) ** 2, 0, None) ** 2  # Tukey's
     weighted = slopes * weight
     normal = (weighted @ slopes.T).astype(np.float64)
-    stiffness = _STIFFNESS * np.trace(normal) / len(slopes) + _FLAT_LEVELS * float(weight.sum())
+    stiffness = _STIFFNESS * np.trace(normal) / len(slopes) + _FLAT_TEXTURE * float(weight.sum())
     normal[np.diag_indices(len(slopes))] += stiffness + 1e-6
     move = -np.linalg.solve(normal, (weighted @ residual).astype(np.float64))
     return Step(move.astype(np.float32), float(size.mean()))

@@ -1,4 +1,4 @@
-"""The motion from the current frame to its neighbours: the camera's, and that of things which move by themselves.
+"""The motion from the current frame to its neighbours: that of the camera, and that of moving things.
 
 Dense inverse search (Kroeger et al., ECCV 2016, by OpenCV) runs once for each pair of frames, on thumbnails,
 where streaks are thin and faint; it is used both ways, and composed for frames further apart. An affine motion for
@@ -19,12 +19,10 @@ import numpy.typing as npt
 from vderain.alignment.still import Shift, shift_between
 from vderain.alignment.thumbnails import Grey, Thumbnail
 
-Matrix = npt.NDArray[
-    np.float64
-]  # (3, 3): homogeneous pixels of one half thumbnail to those of another
-Field = npt.NDArray[
-    np.float32
-]  # (h, w, 2) pixels of its grid: the neighbour's place minus the current one's, (x, y)
+# (3, 3): homogeneous pixels of one half thumbnail to those of another.
+Matrix = npt.NDArray[np.float64]
+# (h, w, 2), in pixels of its grid: the neighbour's place minus the current frame's, (x, y).
+Field = npt.NDArray[np.float32]
 
 SMALLEST_PX = 24  # the search needs some pixels
 _REFINED = 1  # variational steps of the search: a second gains nothing, without one 0.2 dB are lost
@@ -33,7 +31,9 @@ _FIT_PX = 0.35
 _FIT_STEPS = 3
 _COMPARED_PX = 13  # of thumbnails: where two explanations are compared, wider than a streak
 _SEAM_PX = 5  # over which one gives way to the other
-_UNLIKE_LEVELS = 26  # difference of blurred thumbnails from which a place counts as hidden
+_UNLIKE = (
+    26  # code values between blurred thumbnails; a place that differs by more counts as hidden
+)
 _SAME_SCENE = 0.4  # hidden share from which a neighbour shows another scene
 
 
@@ -48,28 +48,28 @@ class Aligner:
     def search(self, current: Thumbnail, neighbour: Thumbnail) -> Field:
         """The flow from ``current`` to ``neighbour``, thumbnails of one size: on the grid of their halves."""
         height, width = current.half.shape
-        if min(current.picture.shape) < SMALLEST_PX:
+        if min(current.image.shape) < SMALLEST_PX:
             return np.zeros((height, width, 2), np.float32)
-        dense = self._search.calc(current.picture, neighbour.picture, None)
+        dense = self._search.calc(current.image, neighbour.image, None)
         dense = cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(dense, np.float32) / np.float32(2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """Motion before it is compared with the thumbnails: dense, and the camera's."""
+    """Dense motion, and the camera's, before ``better`` chooses between them at each place."""
 
     dense: Field
     camera: Matrix
 
     def then(self, onwards: Path) -> Path:
-        """Follow this motion by the one from where it leads."""
+        """The motion followed by ``onwards``, which begins where this one ends."""
         dense = self.dense + warped(onwards.dense, self.dense)
         return Path(dense, onwards.camera @ self.camera)
 
 
 class Link:
-    """An earlier and a later frame: what is known of the motion between them is found once.
+    """An earlier and a later frame; the motion between them is computed once.
 
     Threads that ask together wait for the result of the first.
     """
@@ -130,12 +130,12 @@ def shows_another_scene(hidden: Grey) -> bool:
 def unlike(current: Thumbnail, neighbour: Thumbnail, flow: Field) -> Grey:
     """255 where two half thumbnails differ by more than rain would make them.
 
-    Rain adds light. Where the neighbour is the brighter one nothing is lost without it; where the current
-    frame is, only what is wider than a streak counts, or the streaks to be repaired would count.
+    Rain adds light. Where the neighbour is the brighter one the neighbour is not needed; where the
+    current frame is brighter, only differences wider than a streak count, or its own streaks would count.
     """
     lost = cv2.subtract(current.coarse, warped(neighbour.coarse, flow))
     brighter = cv2.max(cv2.subtract(warped(neighbour.fine, flow), current.fine), lost)
-    _, found = cv2.threshold(brighter, _UNLIKE_LEVELS, 255, cv2.THRESH_BINARY)
+    _, found = cv2.threshold(brighter, _UNLIKE, 255, cv2.THRESH_BINARY)
     return np.asarray(found, np.uint8).reshape(current.half.shape)
 
 
@@ -183,15 +183,13 @@ def _flow_of(camera: Matrix, shape: tuple[int, ...]) -> Field:
 
 def better(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Field:
     """The camera's motion wherever it explains a place about as well as the dense flow does."""
-    height, width = current.picture.shape
-    by_dense = _unlikeness(
-        current, warped(neighbour.picture, enlarged(path.dense, (height, width)))
-    )
+    height, width = current.image.shape
+    by_dense = _unlikeness(current, warped(neighbour.image, enlarged(path.dense, (height, width))))
     matrix = path.camera.copy()
     matrix[:2, 2] *= np.array([width, height]) / current.half.shape[::-1]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     seen = cv2.warpAffine(
-        neighbour.picture, matrix[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        neighbour.image, matrix[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
     by_camera = _unlikeness(current, seen)
     chosen = by_camera < np.float32(1.15) * by_dense + np.float32(_COMPARED_PX**2)
@@ -202,7 +200,7 @@ def better(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Field:
 
 def _unlikeness(current: Thumbnail, seen: Any) -> npt.NDArray[np.uint16]:
     """Summed differences of the thumbnails around each place, on the grid of their halves."""
-    difference = cv2.absdiff(current.picture, np.asarray(seen, np.uint8))
+    difference = cv2.absdiff(current.image, np.asarray(seen, np.uint8))
     box = (_COMPARED_PX, _COMPARED_PX)
     summed = cv2.boxFilter(difference, cv2.CV_16U, box, normalize=False)
     return np.asarray(summed, np.uint16)[::2, ::2]

@@ -1,8 +1,8 @@
 """Neighbours' luma aligned to the current frame's (ours); torch-free.
 
 Where the camera stands still neighbours are used as they are; else they are warped. Where a neighbour does not show
-what the current frame shows, this one's own samples stand in: what cannot be aligned is derained as a single frame
-would be, and never ghosts.
+what the current frame shows, the current frame's own samples stand in: such a place is derained as in a single
+frame, and never shows a ghost.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from vderain.alignment.thumbnails import Grey, Thumbnail
 from vderain.alignment.warping import warped_luma
 from vderain.frames import Plane
 
-_MOST_MOVING = 0.35  # share of a still camera's neighbours: beyond it the camera moves
-_LONGEST_SEARCH = 2  # frames, for clips that reach further; motion between others is composed
-SEEN = 100  # of 255: from there a sample of an enlarged mask belongs to it
+_MOST_MOVING = (
+    0.35  # share of places in a still camera's neighbours that move; above it the camera moves
+)
+_LONGEST_SEARCH = 2  # frames between which motion is searched; over more frames it is composed
+SEEN = 100  # of 255: a sample of an enlarged mask above it belongs to the mask
 
 
 class View(Protocol):
@@ -59,7 +61,7 @@ class Placement:
     Attributes:
         flow: on the thumbnails' grid; None where the neighbour is used as it is.
         hidden: uint8, on that of their halves: 255 where the neighbour does not show what the current frame
-            shows; None where that is the whole frame.
+            shows; None where the whole neighbour is hidden.
 
     """
 
@@ -108,7 +110,7 @@ def _as_they_are(
     if not chosen:
         return {}
     small = [view.thumbnail for view in views[min(now, *chosen) : max(now, *chosen) + 1]]
-    large = min(small[0].picture.shape) >= SMALLEST_PX
+    large = min(small[0].image.shape) >= SMALLEST_PX
     if large and not is_still([link(one, other).shift for one, other in pairwise(small)]):
         return None
     current = views[now].thumbnail
@@ -146,12 +148,12 @@ def _moved(
             placed[index] = Placement()
         else:
             paths[index] = path
-            placed[index] = Placement(enlarged(flow, current.picture.shape), hidden)
+            placed[index] = Placement(enlarged(flow, current.image.shape), hidden)
     return placed
 
 
 def _start(known: Container[int], now: int, index: int, step: int) -> int:
-    """The frame from which motion to ``index`` is searched: ``step`` or more nearer, to which motion is known."""
+    """The frame from which motion to ``index`` is searched: at least ``step`` nearer, with a known motion."""
     side = 1 if index > now else -1
     for distance in range(abs(index - now) - step, 0, -1):
         if now + side * distance in known:
@@ -160,7 +162,7 @@ def _start(known: Container[int], now: int, index: int, step: int) -> int:
 
 
 def aligned(luma: Plane, neighbour: Plane, placement: Placement) -> Aligned:
-    """The neighbour's luma aligned to the current frame's; that one's own where nothing of it is shown."""
+    """The neighbour's luma aligned to the current frame's; the current luma where the whole neighbour is hidden."""
     if placement.hidden is None:
         return Aligned(luma, None)
     if placement.flow is None:

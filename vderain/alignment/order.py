@@ -13,7 +13,7 @@ import numpy as np
 from vderain.alignment.thumbnails import Grey
 from vderain.frames import Plane
 
-TOLERANCE_LEVELS = 2  # below the second darkest sample: noise, and rain in most frames
+TOLERANCE = 2  # 8-bit code values below the second darkest sample: noise, and rain in most frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Aligned:
 
     Attributes:
         luma: (H, W), the current frame's own samples where the neighbour does not show them.
-        hidden: (H, W) uint8, 1 at those places and 0 elsewhere; None where that is the whole frame.
+        hidden: (H, W) uint8, 1 at those places and 0 elsewhere; None where the whole neighbour is hidden.
 
     """
 
@@ -62,7 +62,7 @@ def stand_in(offset: int) -> int:
 def floor_of(
     neighbours: Sequence[Aligned], ordered: Sequence[Plane], bit_depth: int
 ) -> Plane | None:
-    """The luma (H, W) that a frame must not be darkened below: what all frames show is no rain (ours).
+    """The luma (H, W) below which a frame must not be darkened: what all frames show is no rain (ours).
 
     Rain adds light, and hides a place in few frames. So the floor is the second darkest sample of the valid
     neighbours, the darkest where fewer than three are valid, less a tolerance for noise and for rain in
@@ -85,7 +85,7 @@ def floor_of(
         cv2.copyTo(ordered[0], _from(absent, few), floor)
         if lost + len(somewhere) == count:
             cv2.copyTo(np.zeros_like(floor), _from(absent, count), floor)
-    tolerance = TOLERANCE_LEVELS << (bit_depth - 8)
+    tolerance = TOLERANCE << (bit_depth - 8)
     subtract: Any = cv2.subtract  # whose types do not know a number
     return np.asarray(subtract(floor, (tolerance,)), floor.dtype).reshape(floor.shape)
 

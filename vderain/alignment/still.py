@@ -1,8 +1,8 @@
 """A camera that does not move: neighbours are used as they are, except where things move by themselves.
 
-Rain must not pass for motion, of the camera or of things. The camera's motion is tested over all frames of a clip
-together, since that which rain feigns between two frames is undone by the next. Things are told from rain by the
-noise of the scene: where most of it is still to the last code value, whatever changes is a thing.
+Rain must not be taken for motion, of the camera or of things. The camera's motion is tested over all frames of a
+clip together: rain may feign a motion between two frames, but the next frame undoes it. The noise of the scene
+distinguishes things from rain: where most of the scene is still to the last code value, whatever changes is a thing.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ import numpy as np
 from vderain.alignment.camera import Values, first_step
 from vderain.alignment.thumbnails import Grey, Thumbnail
 
-# Of thumbnails' pixels: a thumbnail's is 4 pixels of 720 lines.
-_STILL_PX = 0.05  # of motion that counts as none in a scene without noise
-_NOISY_PX = 0.3  # more of it for each part of the noise in the contrast
-_MOST_STILL_PX = 0.17
-_MOST_TURNING_PX = 0.1  # gained across half the width: rain does not feign it
-_CONTRAST_PX = 15  # the neighbourhood whose mean a contrast is taken to
-_QUANTISED_LEVELS = 0.2
-_QUIET_SHARE = 0.75  # of a picture, whose differences are noise and rain rather than things
+# Pixels of thumbnails; one of them is 4 pixels of a frame of 720 lines.
+_STILL_PX = 0.05  # motion up to which a camera without noise stands still
+_NOISY_PX = 0.3  # added to that, times the ratio of noise to contrast
+_MOST_STILL_PX = 0.17  # the largest such motion, however noisy the scene
+_MOST_TURNING_PX = 0.1  # of shift gained across half the width; rain does not feign it
+_CONTRAST_PX = 15  # side of the neighbourhood; contrast is the difference to its mean
+_QUIET_SHARE = (
+    0.75  # of an image: its smallest differences, which are noise and rain rather than things
+)
 
-_BRIGHTER_LEVELS = (3.0, 3.0)  # a neighbour is brighter by, and for each code value of noise
-_STAYS_LEVELS = (3.0, 2.0)  # a brightness lasts into the next frame
-_DARKER_LEVELS = (4.0, 60.0)  # a neighbour is darker, and the current brightness lasts
-_SPIKE_LEVELS = (
-    4.0,
-    300.0,
-)  # a neighbour is darker, and the current brightness is that of one frame
-_MOST_LEVELS = 45.0  # of these thresholds: beyond it a change is a thing, or the widest of drops
-_QUIET_LEVELS = 0.1  # of noise, up to which the surroundings of what moves are hidden too
+# Differences in 8-bit code values. A pair is a threshold without noise, and what each code value of noise adds.
+_ROUNDING = 0.2  # of samples
+_BRIGHTER = (3.0, 3.0)  # a neighbour is brighter
+_FADES = (3.0, 2.0)  # the current brightness ends with this frame
+_DARKER = (4.0, 60.0)  # a neighbour is darker, and the current brightness lasts
+_SPIKE = (4.0, 300.0)  # a neighbour is darker, and the current brightness lasts for one frame
+_MAX_THRESHOLD = 45.0  # a larger change is a thing, or the widest of drops
+_QUIET_NOISE = 0.1  # up to which the surroundings of what moves are hidden too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shift:
-    """What two frames say of the camera's motion between them.
+    """The camera's motion between two frames, estimated in two ways.
 
     Attributes:
-        sharp: (2,) the shift by the thumbnails, in pixels of theirs: exact, for small shifts.
-        blurred: (6,) the affine motion by blurred halves of them, in pixels of theirs.
-        noise: mean difference over mean contrast.
+        sharp: (2,) the shift between the thumbnails, in their pixels: exact for small shifts.
+        blurred: (6,) the affine motion between their blurred halves, in pixels of these.
+        noise: ratio of the mean difference to the mean contrast.
 
     """
 
@@ -54,11 +54,11 @@ class Shift:
 
 def shift_between(earlier: Thumbnail, later: Thumbnail) -> Shift:
     """How far the camera may have moved."""
-    sharp = first_step(earlier.picture, later.picture, every_px=2, affine=False)
+    sharp = first_step(earlier.image, later.image, every_px=2, affine=False)
     blurred = first_step(earlier.fine, later.fine, every_px=2, affine=True)
     around = cv2.blur(earlier.fine, (_CONTRAST_PX, _CONTRAST_PX))
     contrast = float(cv2.mean(cv2.absdiff(earlier.fine, around))[0])
-    noise = (blurred.residual + _QUANTISED_LEVELS) / max(contrast, _QUANTISED_LEVELS)
+    noise = (blurred.residual + _ROUNDING) / max(contrast, _ROUNDING)
     return Shift(sharp.move, blurred.move, noise)
 
 
@@ -79,35 +79,33 @@ def moving(current: Thumbnail, neighbour: Thumbnail, nearest: Sequence[Thumbnail
     ``nearest`` are the frames right before and after the current one, as far as they are known.
     """
     noise = _quiet_mean(cv2.absdiff(current.fine, neighbour.fine))
-    brighter = _above(cv2.subtract(neighbour.fine, current.fine), _at(_BRIGHTER_LEVELS, noise))
+    brighter = _above(cv2.subtract(neighbour.fine, current.fine), _at(_BRIGHTER, noise))
     darker = np.asarray(cv2.subtract(current.coarse, neighbour.coarse), np.uint8)
-    spike = _at(_SPIKE_LEVELS, noise)
+    spike = _at(_SPIKE, noise)
     found = cv2.bitwise_or(brighter, _above(darker, spike))
     if nearest:
         brightest = nearest[0].fine if len(nearest) == 1 else cv2.max(*(n.fine for n in nearest))
-        fades = _above(cv2.subtract(current.fine, brightest), _at(_STAYS_LEVELS, noise))
-        lasting = cv2.bitwise_and(
-            _above(darker, _at(_DARKER_LEVELS, noise)), cv2.bitwise_not(fades)
-        )
+        fades = _above(cv2.subtract(current.fine, brightest), _at(_FADES, noise))
+        lasting = cv2.bitwise_and(_above(darker, _at(_DARKER, noise)), cv2.bitwise_not(fades))
         found = cv2.bitwise_or(found, lasting)
-    if noise < _QUIET_LEVELS:
+    if noise < _QUIET_NOISE:
         found = cv2.dilate(found, np.ones((3, 3), np.uint8))
     return np.asarray(found, np.uint8).reshape(current.fine.shape)
 
 
 def _quiet_mean(difference: object) -> float:
-    """The mean of the smallest three quarters of a picture's differences."""
+    """The mean of the smallest three quarters of an image's differences."""
     counts = np.bincount(np.asarray(difference, np.uint8).ravel(), minlength=256)
     left = np.minimum(np.cumsum(counts), _QUIET_SHARE * counts.sum())
     return float(np.diff(left, prepend=0) @ np.arange(256)) / max(float(left[-1]), 1.0)
 
 
-def _at(levels: tuple[float, float], noise: float) -> float:
-    return min(levels[0] + levels[1] * noise, _MOST_LEVELS)
+def _at(threshold: tuple[float, float], noise: float) -> float:
+    return min(threshold[0] + threshold[1] * noise, _MAX_THRESHOLD)
 
 
-def _above(difference: object, levels: float) -> Grey:
+def _above(difference: object, threshold: float) -> Grey:
     _, found = cv2.threshold(
-        np.asarray(difference, np.uint8), min(levels, 254), 255, cv2.THRESH_BINARY
+        np.asarray(difference, np.uint8), min(threshold, 254), 255, cv2.THRESH_BINARY
     )
     return np.asarray(found, np.uint8)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Grey = npt.NDArray[np.uint8]  # (h, w)
 
 _SHORT_SIDE_PX = 180
-_FINE_PX = 1.0  # of half the thumbnail: streaks are still there
-_COARSE_PX = 2.0  # wider than a streak
+_FINE_PX = 1.0  # blur of half the thumbnail: streaks are still there
+_COARSE_PX = 2.0  # blur wider than a streak
 
 
 def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
@@ -30,22 +30,22 @@ def luma(planes: Sequence[Plane], fmt: PlaneFormat) -> Plane:
 
 
 class Thumbnail:
-    """A small image of a frame's luma, ``picture`` (h, w) uint8, and what is computed from it on first use.
+    """A small ``image`` of a frame's luma, (h, w) uint8, and what is computed from it on first use.
 
     Attributes:
-        links: to later frames' thumbnails, once the motion to them was asked for.
+        links: to later frames' thumbnails, for those to which the motion was asked for.
 
     """
 
-    def __init__(self, picture: Grey) -> None:
-        self.picture = picture
+    def __init__(self, image: Grey) -> None:
+        self.image = image
         self.links: dict[Thumbnail, Link] = {}
 
     @cached_property
     def half(self) -> Grey:
         """The thumbnail at half its size: the grid of flows and of masks of hidden places."""
-        height, width = ((side + 1) // 2 for side in self.picture.shape)
-        small = cv2.resize(self.picture, (width, height), interpolation=cv2.INTER_AREA)
+        height, width = ((side + 1) // 2 for side in self.image.shape)
+        small = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8).reshape(height, width)
 
     @cached_property

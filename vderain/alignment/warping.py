@@ -11,14 +11,14 @@ import numpy as np
 from vderain.alignment.motion import Field
 from vderain.frames import Plane
 
-GROUP_PX = 4  # of a row that move alike, warped as the four channels of one pixel
+GROUP_PX = 4  # pixels of a row that move alike, warped as the channels of one pixel
 
 
 def warped_luma(luma: Plane, flow: Field) -> Plane:
-    """What lies at each place of (H, W) plus its ``flow`` (h, w, 2), between samples linearly.
+    """The luma (H, W) sampled at each place plus its ``flow`` (h, w, 2), linearly between samples.
 
-    Four pixels of a row move as the middle between them does: a flow changes little over them, and four pixels
-    as the channels of one take a third of the time that they take one by one.
+    Four pixels of a row move as the middle between them does: a flow changes little over them, and
+    warping four pixels as the channels of one takes a third of the time.
     """
     height, width = luma.shape
     remap: Any = cv2.remap  # whose types do not know that one map may hold both parts

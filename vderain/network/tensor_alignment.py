@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vderain.alignment.neighbours import SEEN
-from vderain.alignment.order import TOLERANCE_LEVELS, exchanges
+from vderain.alignment.order import TOLERANCE, exchanges
 from vderain.alignment.warping import GROUP_PX
 
 
@@ -114,5 +114,5 @@ def _floor(ordered: Sequence[Tensor], absent: Tensor, bit_depth: int) -> Tensor:
     few = max(1, count - 2)
     floor = torch.where(absent >= few, ordered[0], ordered[min(1, count - 1)])
     floor = torch.where(absent == count, torch.zeros_like(floor), floor)
-    tolerance = TOLERANCE_LEVELS << (bit_depth - 8)
+    tolerance = TOLERANCE << (bit_depth - 8)
     return floor.clamp(min=tolerance) - tolerance

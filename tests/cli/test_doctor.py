@@ -66,10 +66,13 @@ def test_json_agrees_with_what_was_found(tmp_path):
 def test_torch_is_not_imported():
     program = (
         "import sys; from click.testing import CliRunner; from vderain.cli.doctor import doctor;"
-        "print(CliRunner().invoke(doctor).exit_code, 'torch' in sys.modules)"
+        "from vderain.diagnostics import diagnosis, rates;"
+        "diagnosis.tier_rates = lambda: rates.tier_rates(((64, 48),));"
+        "done = CliRunner().invoke(doctor);"
+        "print(done.exit_code, done.output.count('at 64x48'), 'torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert answer.stdout.split() == ["0", "False"]
+    assert answer.stdout.split() == ["0", str(len(SHIPPED_TIERS)), "False"]
 
 
 def test_each_tier_has_its_frames_per_second(rates):

@@ -15,6 +15,8 @@ from tests.engines.host_device import HostDevice
 from tests.networks import TEMPORAL
 from vderain.cli.engine import engine
 from vderain.diagnostics import bench as bench_module
+from vderain.engines import measure, profile
+from vderain.engines.backends import cuda
 from vderain.engines.pool import EnginePool
 from vderain.engines.profile import PROFILE, Choice, stored_choices
 from vderain.engines.store.cache import EngineCache
@@ -34,6 +36,14 @@ def weights(tmp_path):
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("VDERAIN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def _short_measurements(monkeypatch):
+    """Tests look at what is measured, not at how exactly."""
+    monkeypatch.setattr(measure, "_SIDE", {"cpu": 256})
+    monkeypatch.setattr(measure, "_SECONDS", 0.01)
+    monkeypatch.setattr(profile, "_ROUND_S", 0.01)
 
 
 def call(*arguments, fails=None):
@@ -212,8 +222,7 @@ def test_a_damaged_profile_is_done_without(weights, folder, text):
 
 
 def test_ways_on_a_gpu_include_compiled_kernels(monkeypatch):
-    from vderain.engines import profile, registry
-    from vderain.options import EngineOptions
+    from vderain.engines import registry
 
     monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
     ways = list(profile._ways(EngineOptions()))
@@ -287,7 +296,7 @@ def test_bench_leaves_to_an_engine_that_aligns_what_it_does_itself(tmp_path, fol
     monkeypatch.setattr(bench_module, "clips", clips)
     monkeypatch.setattr("vderain.engines.backends.device.CudaDevice", lambda wanted: device)
     monkeypatch.setattr("vderain.engines.backends.device.transfers_per_s", transfers)
-    monkeypatch.setattr("vderain.engines.backends.cuda.CudaDevice", lambda wanted: HostDevice())
+    monkeypatch.setattr(cuda, "CudaDevice", lambda wanted: HostDevice())
     weights = str(write_weights(tmp_path / "temporal.safetensors", TEMPORAL))
     call("bench", "--size", "64x48", "--seconds", "0.1", "--weights", weights, "--json",
          "--engine", "cuda")  # fmt: skip

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.fakes import OffsetEngine
 from tests.media.synth import write
 from vderain.cli.info import info
+from vderain.engines import open_engine
 from vderain.errors import SourceError
+
+
+@pytest.fixture(autouse=True)
+def _quick_engine(monkeypatch):
+    """What is said of a file needs no network, but for the estimate."""
+    monkeypatch.setattr("vderain.cli.info.open_engine", lambda options: OffsetEngine(0))
 
 
 def text(path):
@@ -46,7 +54,8 @@ def test_colour_shows_tags_and_what_the_network_would_use(tmp_path, attributes, 
     assert view in shown["network sees"]
 
 
-def test_the_time_to_derain_is_estimated_from_the_network(tmp_path):
+def test_the_time_to_derain_is_estimated_from_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("vderain.cli.info.open_engine", open_engine)
     path = write(tmp_path / "a.mp4")
     estimate = values(path)["estimate"]
     assert "openvino" in estimate["engine"]

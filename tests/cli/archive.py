@@ -1,20 +1,18 @@
 """Archives of short clips, and the command that derains them."""
 
-import subprocess
-import sys
-
 from tests.batch.conftest import CLOSED
+from tests.command import VDERAIN, vderain
 from tests.media.synth import STEP, write
 
 FAST = ("--preset", "ultrafast", "--segment", "1")
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "vderain", "batch", *map(str, arguments)]
+    return [*VDERAIN, "batch", *map(str, arguments)]
 
 
 def batch(*arguments, **settings):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, **settings)
+    return vderain("batch", *arguments, **settings)
 
 
 def clip(path, frames=25, **changes):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from tests.batch.conftest import Killed, Rig
 from tests.batch.test_runner import KillAfter
 from tests.cli.archive import FAST, batch, clip, command
+from tests.command import in_a_process
 from tests.engines.conftest import write_weights
 from tests.live.fakes import until
 from tests.media.synth import decoded_frames, payloads, samples
@@ -34,9 +35,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_an_archive_is_mirrored(folder):
-    done = batch(folder / "in", folder / "out", *FAST)
+    done = in_a_process("batch", folder / "in", folder / "out", *FAST)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     assert "2 clips derained" in done.stderr
     assert len(decoded_frames(folder / "out" / "day" / "20260101_120000_F.mp4")) == 25
@@ -45,7 +45,6 @@ def test_an_archive_is_mirrored(folder):
     assert "day/20260101_120000_F.mp4: done" in done.stderr, "a log has a line for each clip"
 
 
-@pytest.mark.slow
 def test_a_report_lists_every_clip_and_series_are_joined(folder):
     clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
     (folder / "in" / "broken.mp4").write_bytes(b"no video" * 100)
@@ -57,7 +56,6 @@ def test_a_report_lists_every_clip_and_series_are_joined(folder):
     assert len(decoded_frames(joined)) == 50 and "joined with 1 after it" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["frames", "smart-copy"])
 def test_dry_clips_stay_as_they_are(folder, gate):
     done = batch(folder / "in", folder / "out", *FAST, "--gate", gate)
@@ -68,7 +66,6 @@ def test_dry_clips_stay_as_they_are(folder, gate):
         assert len(before) == len(after) and (before == after) == (gate == "smart-copy")
 
 
-@pytest.mark.slow
 def test_a_dry_run_shows_the_plan_and_writes_nothing(folder):
     done = batch(folder / "in", folder / "out", *FAST, "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -97,7 +94,6 @@ def test_clips_that_do_not_fit_all_together_are_reported_ahead(folder, monkeypat
     assert (folder / "out" / "20260101_120100_R.mkv").exists() == (not more)
 
 
-@pytest.mark.slow
 def test_a_dry_run_changes_nothing_of_a_batch_that_is_there(tmp_path):
     rig = Rig(tmp_path)
     rig.clip("a.mp4", frames=12)
@@ -146,7 +142,6 @@ def test_patterns_lists_and_quiet(folder, tmp_path):
     assert (folder / "front" / "day" / "20260101_120000_F.mp4").exists()
 
 
-@pytest.mark.slow
 def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
     clip(folder / "in" / "day" / "20260101_120001_F.mp4", languages=("eng",))
     names = b"".join(
@@ -154,13 +149,8 @@ def test_what_find_lists_keeps_its_tree_and_overwrite_joins_again(folder):
     )
     for more in ((), ("--overwrite", "--crf", "40")):
         sizes = [path.stat().st_size for path in folder.glob("dry/in/day/*-joined.mp4")]
-        done = subprocess.run(
-            command("--list", "-", "dry", *FAST, "--join", *more),
-            input=names,
-            capture_output=True,
-            cwd=folder,
-        )
-        assert done.returncode == 0 and b"2 clips derained" in done.stderr, done.stderr
+        done = batch("--list", "-", "dry", *FAST, "--join", *more, stdin=names, cwd=folder)
+        assert done.returncode == 0 and "2 clips derained" in done.stderr, done.stderr
         (joined,) = folder.glob("dry/in/day/*-joined.mp4")
         assert [joined.stat().st_size] != sizes and len(decoded_frames(joined)) == 50
 

@@ -1,10 +1,10 @@
-"""The command as a user runs it: a process, its exit code, what it says, what it leaves."""
+"""The command as a user runs it: its exit code, what it says, what it leaves."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,18 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cases.test_sequence import frames
+from tests.command import VDERAIN, in_a_process, vderain
 from tests.media.synth import STEP, Video, decoded_frames, write
 from vderain.cli import cli
 from vderain.cli.run import run
 from vderain.errors import OptionError
-from vderain.live import station
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "rainy_road.mp4"
-
-
-def vderain(*arguments, **settings):
-    command = [sys.executable, "-m", "vderain", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=not settings.get("input"), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +27,15 @@ def clip(tmp_path_factory):
     return Path(write(tmp_path_factory.mktemp("clip") / "rainy.mp4", languages=("eng", "deu")))
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory):
+    """One that takes a run long enough to be interrupted."""
+    frames = tuple(range(0, 900 * STEP, STEP))
+    return write(tmp_path_factory.mktemp("clip") / "long.mp4", Video(size=(320, 240), pts=frames))
+
+
 def test_the_main_job_and_its_report(clip, tmp_path):
-    done = vderain("run", clip, tmp_path / "dry.mp4", "--report", tmp_path / "r.json")
+    done = in_a_process("run", clip, tmp_path / "dry.mp4", "--report", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     for text in ("10 frames", "openvino", "copied:", "limited by"):
@@ -46,7 +48,6 @@ def test_the_main_job_and_its_report(clip, tmp_path):
     assert len(decoded_frames(tmp_path / "dry.mp4")) == 10
 
 
-@pytest.mark.slow
 def test_the_report_names_options_as_the_command_line_does(tmp_path):
     frames(tmp_path / "frames")
     done = vderain("run", tmp_path / "frames", tmp_path / "dry", "--report", tmp_path / "r.json")
@@ -55,13 +56,11 @@ def test_the_report_names_options_as_the_command_line_does(tmp_path):
     assert "with --sequence each" in note
 
 
-@pytest.mark.slow
 def test_quiet_says_nothing(clip, tmp_path):
     done = vderain("run", clip, tmp_path / "dry.mp4", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -142,7 +141,7 @@ def test_options_of_live_cameras_are_those_of_vderain_live(given, tmp_path):
     ],
 )
 def test_options_of_files_are_refused_for_live_cameras(given, tmp_path, monkeypatch):
-    monkeypatch.setattr(station, "Station", None)  # nothing begins
+    monkeypatch.setattr("vderain.cli.cameras.station.Station", None)  # nothing begins
     url, outputs = "rtsp://user:secret@127.0.0.1:1/a", str(tmp_path / "recordings")
     name = given[1].partition("=")[0] if given[0] == "--set" else given[0]
     result = CliRunner().invoke(run, [url, outputs, *given], standalone_mode=False)
@@ -166,12 +165,13 @@ def test_run_of_a_camera_is_vderain_live_with_its_defaults(tmp_path, monkeypatch
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    done = vderain("run", tmp_path / "no.mp4", "x.mp4", env={**os.environ, "VDERAIN_DEBUG": "1"})
+    done = in_a_process(
+        "run", tmp_path / "no.mp4", "x.mp4", env={**os.environ, "VDERAIN_DEBUG": "1"}
+    )
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "SourceError" in done.stderr
 
 
-@pytest.mark.slow
 def test_weights_changed_by_one_byte_are_refused(clip, tmp_path):
     from vderain import weights
 
@@ -187,7 +187,6 @@ def test_weights_changed_by_one_byte_are_refused(clip, tmp_path):
     assert not (tmp_path / "dry.mp4").exists()
 
 
-@pytest.mark.slow
 def test_damage_and_losses_give_exit_code_three(tmp_path):
     clip = write(tmp_path / "rainy.mp4", data=True)
     done = vderain("run", clip, tmp_path / "dry.mkv")
@@ -198,11 +197,9 @@ def test_damage_and_losses_give_exit_code_three(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path, number):
-    clip = write(
-        tmp_path / "rainy.mp4", Video(size=(320, 240), pts=tuple(range(0, 900 * STEP, STEP)))
-    )
-    command = [sys.executable, "-m", "vderain", "run", clip, str(tmp_path / "dry.mp4"), "--quiet"]
+def test_a_signal_stops_the_run_and_leaves_no_file(long_clip, tmp_path, number):
+    clip = shutil.copy(long_clip, tmp_path / "rainy.mp4")
+    command = [*VDERAIN, "run", clip, str(tmp_path / "dry.mp4"), "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".*part*")) and time.monotonic() < deadline:
@@ -214,11 +211,8 @@ def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path, number):
 
 
 @pytest.mark.slow
-def test_a_killed_run_does_not_trip_the_next(clip, tmp_path):
-    long = write(
-        tmp_path / "long.mp4", Video(size=(320, 240), pts=tuple(range(0, 900 * STEP, STEP)))
-    )
-    command = [sys.executable, "-m", "vderain", "run", long, str(tmp_path / "dry.mp4"), "--quiet"]
+def test_a_killed_run_does_not_trip_the_next(clip, long_clip, tmp_path):
+    command = [*VDERAIN, "run", long_clip, str(tmp_path / "dry.mp4"), "--quiet"]
     process = subprocess.Popen(command)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".*part*")) and time.monotonic() < deadline:
@@ -226,12 +220,12 @@ def test_a_killed_run_does_not_trip_the_next(clip, tmp_path):
     process.kill()
     process.wait(30)
     assert not (tmp_path / "dry.mp4").exists()
-    assert vderain("run", clip, tmp_path / "dry.mp4").returncode == 0
+    assert in_a_process("run", clip, tmp_path / "dry.mp4").returncode == 0
 
 
 def test_pipes_carry_matroska_in_and_out(tmp_path):
     clip = write(tmp_path / "rainy.mkv", languages=("eng",))
-    done = vderain("run", "-", "-", input=Path(clip).read_bytes())
+    done = in_a_process("run", "-", "-", input=Path(clip).read_bytes())
     assert done.returncode == 0, done.stderr
     (tmp_path / "dry.mkv").write_bytes(done.stdout)
     assert len(decoded_frames(tmp_path / "dry.mkv")) == 10
@@ -242,7 +236,7 @@ def test_pipes_carry_matroska_in_and_out(tmp_path):
 @pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path):
     clip = write(tmp_path / "rainy.mkv", pts=tuple(range(0, 300 * STEP, STEP)))
-    command = [sys.executable, "-m", "vderain", "run", clip, "-", "--quiet"]
+    command = [*VDERAIN, "run", clip, "-", "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
     process.stdout.read(100)
     process.stdout.close()

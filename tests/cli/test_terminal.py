@@ -3,21 +3,15 @@
 import io
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 
+from tests.command import vderain
 from tests.media.synth import write
 from vderain.cli.terminal import PrintableText, one_line, printable
 from vderain.live.logs import log_to_stderr
 
 TITLE = "\x1b]0;owned\x07"
-
-
-def vderain(*words):
-    done = subprocess.run([sys.executable, "-m", "vderain", *map(str, words)], capture_output=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("control", ["\x1b[2J", "\x9b2J", "\x07", "a\rb", "\x7f", "\u202e", "\0"])
@@ -41,24 +35,22 @@ def test_a_stream_shows_what_its_encoding_lacks():
     assert PrintableText.over(held := io.StringIO()) is held
 
 
-@pytest.mark.slow
 def test_a_file_name_with_control_characters_is_shown_in_errors(tmp_path):
     name = tmp_path / f"a{TITLE}\nvderain: done.mp4"
-    code, out, err = vderain("info", name)
-    assert code == 1 and out == b"" and err.count(b"\n") == 1
-    assert b"\\u001b]0;owned\\u0007" in err and b"\x1b" not in err
+    done = vderain("info", name)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "\\u001b]0;owned\\u0007" in done.stderr and "\x1b" not in done.stderr
 
 
-@pytest.mark.slow
 def test_track_names_with_control_characters_are_shown(tmp_path):
     source = tmp_path / f"a{TITLE}.mkv"
     write(source, languages=("eng",), subtitle="ass", attachment=True)
     data = source.read_bytes()
     assert b"font.ttf" in data
     source.write_bytes(data.replace(b"font.ttf", b"fon\x1b[2J\n"))
-    code, out, err = vderain("info", source)
-    assert code == 0 and b"\x1b" not in out + err
-    assert b"fon" in out and b"\n)" not in out  # a line break of the name
+    done = vderain("info", source)
+    assert done.returncode == 0 and "\x1b" not in done.stdout + done.stderr
+    assert "fon" in done.stdout and "\n)" not in done.stdout  # a line break of the name
 
 
 def test_log_lines_hold_no_line_of_their_own(capsys):

@@ -4,21 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections import Counter
 
 import av
 import pytest
 
+from tests.command import VDERAIN, in_a_process, vderain
 from tests.live.fakes import until
 from tests.media.synth import Video, write
-
-RUN = [sys.executable, "-m", "vderain"]
-
-
-def vderain(*words, **options):
-    return subprocess.run([*RUN, *map(str, words)], capture_output=True, text=True, **options)
 
 
 def clip(tmp_path, seconds):
@@ -30,7 +24,7 @@ def clip(tmp_path, seconds):
 def test_run_live_to_several_outputs_until_sigterm(tmp_path):
     source = clip(tmp_path, 60)
     outputs = (tmp_path / "recordings", tmp_path / "www" / "dry.m3u8")
-    command = [*RUN, "live", source, *map(str, outputs), "--log", "json"]
+    command = [*VDERAIN, "live", source, *map(str, outputs), "--log", "json"]
     command += ["--report", str(tmp_path / "report.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -62,7 +56,7 @@ def test_the_report_names_what_failed_and_no_password(tmp_path):
     report = tmp_path / "report.json"
     words = ("--tries", "2", "--timeout", "1", "--report", report)
     url = "rtsp://admin:geheim@127.0.0.1:9/none"
-    assert vderain("live", url, tmp_path / "r", *words, timeout=120).returncode == 1
+    assert in_a_process("live", url, tmp_path / "r", *words, timeout=120).returncode == 1
     text = report.read_text()
     (camera,) = json.loads(text)["cameras"]
     assert camera["state"] == "failed" and camera["states"]["backoff"] == 1
@@ -72,29 +66,19 @@ def test_the_report_names_what_failed_and_no_password(tmp_path):
 
 
 def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
-    done = vderain("live", clip(tmp_path, 3), tmp_path / "recordings", timeout=120)
+    done = in_a_process("live", clip(tmp_path, 3), tmp_path / "recordings", timeout=120)
     assert done.returncode == 0, done.stderr
     assert "75 frames in" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_output_that_got_nothing_is_a_loss(tmp_path):
     outputs = ("rtsp://127.0.0.1:9/out", tmp_path / "recordings")
-    done = vderain("live", clip(tmp_path, 6), *outputs, timeout=120)
+    done = in_a_process("live", clip(tmp_path, 6), *outputs, timeout=120)
     assert done.returncode == 3, done.stderr
     (loss,) = [line for line in done.stderr.splitlines() if line.startswith("loss: ")]
     assert loss.startswith("loss: rtsp://127.0.0.1:9/out: nothing was sent (")
 
 
-@pytest.mark.slow
-def test_a_camera_that_fails_is_exit_code_one(tmp_path):
-    url = "rtsp://admin:geheim@127.0.0.1:9/none"
-    done = vderain("live", url, tmp_path / "r", "--tries", "1", "--timeout", "1", timeout=120)
-    assert done.returncode == 1
-    assert "failed: rtsp://***@127.0.0.1:9/none" in done.stderr
-    assert "geheim" not in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -134,7 +118,7 @@ def test_a_camera_that_fails_is_exit_code_one(tmp_path):
     ],
 )
 def test_mistakes_are_reported_before_anything_begins(words, message, tmp_path):
-    done = vderain(*words, cwd=tmp_path, timeout=120)
+    done = vderain(*words, cwd=tmp_path)
     assert done.returncode in (1, 2) and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
@@ -148,7 +132,7 @@ def test_addresses_come_from_the_environment_so_that_no_command_line_shows_them(
     }
     words = ("--url-env", "CAMERA", "--out-env", "SERVER", "--tries", "1", "--timeout", "1")
     report = tmp_path / "report.json"
-    done = vderain("live", *words, "--report", report, env=environment, timeout=120)
+    done = in_a_process("live", *words, "--report", report, env=environment, timeout=120)
     assert done.returncode == 1
     assert "failed: rtsps://***@127.0.0.1:9/none" in done.stderr
     (camera,) = json.loads(report.read_text())["cameras"]
@@ -157,6 +141,7 @@ def test_addresses_come_from_the_environment_so_that_no_command_line_shows_them(
     assert done.stderr.count("certificate is not checked") == 1
     assert "rtsps://***@127.0.0.1:9/none: its certificate is not checked" in done.stderr
     assert "--ca-file" in done.stderr and "geheim" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
@@ -165,7 +150,10 @@ def test_serve_answers_and_stops_on_sigterm(tmp_path):
     config = tmp_path / "cameras.toml"
     config.write_text(f'[[camera]]\nname = "gate"\nurl = "{source}"\noutputs = ["recordings"]\n')
     process = subprocess.Popen(
-        [*RUN, "serve", str(config), "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*VDERAIN, "serve", str(config), "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
     )
     try:
         line = next(line for line in process.stderr if "the page is at" in line)

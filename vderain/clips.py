@@ -1,9 +1,8 @@
 """From frames to the clips that the network sees.
 
-A clip of one frame is that frame. A clip of T is the frame and the T - 1 neighbours nearest in time, their luma
-laid over it by ``alignment`` and put in order of brightness: what differs is rain. Clips hold no state
-but those frames: a run that begins ``Window.warm_up`` frames early makes the clips of an uninterrupted one
-from there on.
+A clip of one frame is that frame. A clip of T is the frame and the T - 1 neighbours nearest in time, whose luma
+``alignment`` aligns to the frame and puts in order of brightness: what differs is rain. Clips hold no state but those
+frames: a run that begins ``Window.warm_up`` frames early makes the same clips as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from vderain.frames import (
     Unaligned,
 )
 
-_GAP_S = 0.5  # frames further apart show too different a scene
+_GAP_S = 0.5  # frames further apart show scenes that differ too much
 
 Item = Frame | PassedPacket
 _NUMBERS = count()
@@ -101,7 +100,7 @@ def clips(
     A frame leaves when as many frames of its stretch have come after it as its window looks ahead, or the
     stretch ends: with the stream, at a discontinuity, a gap in time or a new format. Neighbours beyond an
     end are replaced by others, and by the frame itself where there are none. Neighbours are aligned here, by
-    ``workers`` or by the calling thread, unless ``unaligned``, asked for each clip, says that the engine does it.
+    ``workers`` or by the calling thread. Where ``unaligned`` returns True, asked for each clip, the engine aligns them.
     """
     aligners = _Aligners()
 
@@ -122,7 +121,7 @@ class _Aligners(threading.local):
 def _surroundings(
     items: Iterable[Item], window: Window
 ) -> Generator[tuple[Item, _Surroundings | None], None, None]:
-    """Pair every frame with what its clip is made of."""
+    """Pair every frame with the frames that its clip is made of."""
     stretch = _Stretch(window)
     waiting: deque[Item] = deque()
     for item in items:
@@ -148,7 +147,7 @@ def _flushed(
 
 
 class Recent:
-    """The newest decoded frames of a live camera, also such as never get a clip themselves.
+    """The newest decoded frames of a live camera, including frames that never get a clip themselves.
 
     ``add`` gives each frame with its neighbours before it, which ``newest_clip`` turns into a clip when
     the network has time for it. Neighbours end where a clip's would.
@@ -202,11 +201,11 @@ def aligned_clip(clip: Clip) -> Clip:
     if clip.unaligned is None:
         return clip
     own, neighbours = clip.unaligned.frame.luma, clip.unaligned.neighbours
-    laid = [aligned(own, one.frame.luma, Placement(one.flow, one.hidden)) for one in neighbours]
-    seen = shown(laid, [one.offset for one in neighbours])
+    moved = [aligned(own, one.frame.luma, Placement(one.flow, one.hidden)) for one in neighbours]
+    seen = shown(moved, [one.offset for one in neighbours])
     ranks = clip.unaligned.ranks
     ordered = in_order_of_brightness(seen, max(1, *ranks) + 1 if ranks else None)
-    floor = floor_of(laid, ordered, clip.format.bit_depth)
+    floor = floor_of(moved, ordered, clip.format.bit_depth)
     return Clip(clip.planes, clip.format, _of_ranks(ordered, ranks), floor)
 
 
@@ -249,7 +248,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Surroundings:
-    """A frame and those around it: all that its clip is made of, in any thread.
+    """A frame and its neighbours: all that a thread needs to make the clip.
 
     Attributes:
         seen: the frames, prepared where the frame has neighbours.
@@ -302,7 +301,7 @@ class _Stretch:
         return len(self._seen) - self._next > self.window.lookahead
 
     def next_surroundings(self) -> _Surroundings:
-        """The next frame and those around it."""
+        """The next frame and its neighbours."""
         neighbours = self._neighbours()
         if neighbours:
             for seen in self._seen:

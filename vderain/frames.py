@@ -122,8 +122,8 @@ class PlaneFormat:
 class DevicePlanes(Sequence[Plane]):
     """The planes of a 4:2:0 image that lies on a GPU, in the order in which its decoder and its encoder have them.
 
-    Who knows of it takes the samples where they are; everybody else reads it like the tuple of planes that it
-    stands for, which copies them to the host, once.
+    Code that knows this class uses the samples where they are. All other code reads it like a tuple of planes; the
+    first access copies them to the host.
 
     Attributes:
         format: what the planes are; even width and height.
@@ -274,7 +274,7 @@ class SeenFrame(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbour:
-    """A frame around a clip's, and how it lies in that.
+    """A neighbour of a clip's frame, and its motion from there.
 
     Attributes:
         frame: the frame; the clip's own where there is no neighbour.

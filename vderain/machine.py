@@ -1,4 +1,4 @@
-"""What the processor and the installed packages say of themselves; nothing is imported for it."""
+"""Properties of this machine: processor, memory, GPUs, installed packages; imports none of these packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_fields(cpuinfo: Path = CPUINFO) -> dict[str, str]:
-    """What Linux says of the first core, by its own names; empty on other systems."""
+    """The fields of the first core in Linux's cpuinfo, by their names; empty on other systems."""
     try:
         lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
     except OSError:

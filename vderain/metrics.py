@@ -60,8 +60,8 @@ def flicker(image: Image, image_before: Image, truth: Image, truth_before: Image
     mean |(image - image_before) - (truth - truth_before)|: 0 where all that changes from one
     frame to the next is what changes in the scene; a constant error costs nothing.
     """
-    levels = [np.asarray(side, np.int32) for side in (image, image_before, truth, truth_before)]
-    return float(np.mean(np.abs((levels[0] - levels[1]) - (levels[2] - levels[3]))))
+    values = [np.asarray(side, np.int32) for side in (image, image_before, truth, truth_before)]
+    return float(np.mean(np.abs((values[0] - values[1]) - (values[2] - values[3]))))
 
 
 def mean_psnr(values_db: Iterable[float]) -> float:

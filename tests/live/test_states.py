@@ -19,7 +19,7 @@ def clock():
 
 
 def connection(clock, **retry):
-    return Connection("gate", RetryOptions(**retry), clock=clock, dice=random.Random(1))
+    return Connection("gate", RetryOptions(**retry), clock=clock, rng=random.Random(1))
 
 
 def test_delays_double_up_to_the_maximum_and_vary():

@@ -17,7 +17,7 @@ from vderain.network.nlcl import (
     NlclNetwork,
     begin_near_identity,
     begin_near_zero,
-    gathering_nothing,
+    without_statistics_updates,
 )
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.weights import find_weights, load_network, save_network
@@ -104,7 +104,7 @@ def test_gathering_is_at_first_a_plain_mean_and_can_be_stopped():
     assert torch.allclose(norm.running_var, variance.mean(0), atol=1e-6)
     network = NlclNetwork(TINY_NLCL).train()
     before = gathered(network)
-    with gathering_nothing(network):
+    with without_statistics_updates(network):
         network(torch.rand(1, 3, 16, 16))
     assert all(map(torch.equal, gathered(network), before))
     network(torch.rand(1, 3, 16, 16))

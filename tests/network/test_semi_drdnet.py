@@ -164,8 +164,8 @@ def test_a_gate_opens_where_its_neighbour_is_darker_and_the_branches_see_it_dry(
         -streak.repeat(1, 2, 1, 1), TEMPORAL.unshuffle
     )
     frame = torch.rand(1, 3 * area, *differences.shape[2:])
-    seen, taken = fusion.look(frame, differences)
-    assert torch.allclose(taken, differences[:, :area], atol=1e-6)
+    seen, fused = fusion.before_branches(frame, differences)
+    assert torch.allclose(fused, differences[:, :area], atol=1e-6)
     assert torch.allclose(seen, torch.cat([frame, differences], 1), atol=1e-6)
 
 

@@ -114,13 +114,13 @@ def batch(
     }
     with _Bar(hidden=quiet or dry_run) as bar:
         if dry_run:
-            planned = plan_archive(sources, target, **chosen, on_event=bar.tell)
+            planned = plan_archive(sources, target, **chosen, on_event=bar.show)
             click.echo("\n".join(map(one_line, _plan_lines(planned, target))))
             sys.exit(3 if planned.left_out else 0)
         try:
             report = derain_archive(
                 sources, target, **chosen, watch=watch, ray=ray,
-                on_event=bar.tell, on_progress=bar.update, spell=as_flags,
+                on_event=bar.show, on_progress=bar.update, spell=as_flags,
             )  # fmt: skip
         except KeyboardInterrupt:
             if bar.was_interrupted:  # and has said so
@@ -194,8 +194,8 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def tell(self, event: BatchEvent) -> None:
-        """What happened."""
+    def show(self, event: BatchEvent) -> None:
+        """Print an event above the bar, if it is worth a line."""
         self.was_interrupted |= event.kind == "interrupted"
         if event.kind in ("interrupted", "error"):
             self._bar.close()
@@ -215,7 +215,7 @@ class _Bar:
         return is_news and (not self._hidden or "failed" in event.text or "loss" in event.text)
 
     def update(self, progress: BatchProgress) -> None:
-        """How far the batch is."""
+        """Show how far the batch is."""
         left = "" if progress.eta_s is None else f"{timedelta(seconds=round(progress.eta_s))} left"
         rate = f"{progress.frames_per_s:.1f} fps, limited by {progress.limiting_stage}"
         parts = [f"{progress.done} of {_clips(progress.clips)}", left]

@@ -159,14 +159,14 @@ def tune(size: tuple[int, int], seconds: float, **values: Any) -> None:
 
     options = pick(EngineOptions, values)
     fmt = PlaneFormat("yuv420", *size)
-    found = measure(options, fmt, budget_s=seconds, on_measured=_tell)
+    found = measure(options, fmt, budget_s=seconds, on_measured=_print_choice)
     if not found or not found[0].frames_per_s:
         raise OptionError("nothing that these options allow runs here")
     kept = options.engine == "auto" and options.precision == "auto"
     click.echo(f"{'run uses' if kept else 'fastest'}: {found[0]}", err=True)
 
 
-def _tell(choice: Choice) -> None:
+def _print_choice(choice: Choice) -> None:
     rate = f"{choice.frames_per_s:7.2f} fps" if choice.frames_per_s else "     no"
     click.echo(as_flags(f"{rate}  {choice}" + (f": {choice.reason}" if choice.reason else "")))
 

@@ -83,7 +83,8 @@ def bench(
 ) -> Bench:
     """Measure at one size; upload and download are the copies on both sides of the engine.
 
-    With ``profile`` by kind of operator too. Raises OptionError where the engine cannot tell.
+    With ``profile`` the network is also measured by kind of operator. Raises OptionError where its engine has no
+    counters for that.
     """
     options = with_tier(options)
     run = decoding_for(run or RunOptions(), options)

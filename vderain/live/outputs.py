@@ -67,7 +67,7 @@ class OutletWorker:
         self._stopping = False
         self._needs_key = True
         self._paused = False
-        self._life = _Life()
+        self._writer = _Writer()
 
     def start(self) -> None:
         """Start the thread."""
@@ -104,12 +104,12 @@ class OutletWorker:
 
     def check(self) -> None:
         """Abandon a thread whose write hangs; call it several times a second."""
-        since = self._life.busy_since_s
+        since = self._writer.busy_since_s
         if since is None or time.monotonic() - since <= 2 * self._timeout_s or self._stopping:
             return
-        self._life.abandoned = True
-        logger.warning("%s does not take anything any more", self.name)
-        delay_s = self.connection.failed("does not take anything any more")
+        self._writer.abandoned = True
+        logger.warning("%s accepts no data any more", self.name)
+        delay_s = self.connection.failed("accepts no data any more")
         if delay_s is not None:
             self._outlet = self._make()
             self._spawn(delay_s)
@@ -119,7 +119,7 @@ class OutletWorker:
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
-        thread = self._life.thread
+        thread = self._writer.thread
         if thread is not None:
             thread.join(timeout=_DRAIN_S + self._timeout_s)
         self.connection.ended()
@@ -134,32 +134,32 @@ class OutletWorker:
         self._needs_key = True
 
     def _spawn(self, delay_s: float = 0.0) -> None:
-        life = self._life = _Life()
-        life.thread = threading.Thread(
-            target=self._work, args=(life, delay_s), name="vderain-outlet", daemon=True
+        writer = self._writer = _Writer()
+        writer.thread = threading.Thread(
+            target=self._work, args=(writer, delay_s), name="vderain-outlet", daemon=True
         )
-        life.thread.start()
+        writer.thread.start()
 
-    def _work(self, life: _Life, delay_s: float) -> None:
+    def _work(self, writer: _Writer, delay_s: float) -> None:
         outlet = self._outlet
         self._pause(delay_s)
-        while not life.abandoned and not self._done():
+        while not writer.abandoned and not self._done():
             try:
-                self._write_on(outlet, life)
+                self._write_on(outlet, writer)
             except SinkError as error:
                 failure = str(error)
             except Exception as error:  # an outlet must not take the camera down
                 failure = f"{self.name}: unexpected {type(error).__name__}: {error}"
             else:
                 failure = ""
-            life.busy_since_s = time.monotonic()  # closing a failed outlet may hang too
+            writer.busy_since_s = time.monotonic()  # closing a failed outlet may hang too
             broken = ""
             try:
                 self._close(outlet)
             except SinkError as error:
                 broken = str(error)
-            life.busy_since_s = None
-            if life.abandoned:
+            writer.busy_since_s = None
+            if writer.abandoned:
                 return
             if failure or broken:
                 final = not failure and self._stopping  # an incomplete outlet stays incomplete
@@ -167,19 +167,19 @@ class OutletWorker:
                 if wait_s is None:
                     return
                 self._pause(wait_s)
-        if not life.abandoned:
+        if not writer.abandoned:
             self._conclude(outlet)
 
-    def _write_on(self, outlet: Outlet, life: _Life) -> None:
+    def _write_on(self, outlet: Outlet, writer: _Writer) -> None:
         """Open the outlet and write until the stop; raises SinkError."""
         opened: Streams | None = None
-        while not life.abandoned:
+        while not writer.abandoned:
             item = self._next()
             if item is None:
                 if self._stopping:
                     return
                 continue
-            life.busy_since_s = time.monotonic()
+            writer.busy_since_s = time.monotonic()
             try:
                 streams = item.streams if isinstance(item, _Change) else self._streams
                 if streams is not None and streams is not opened:
@@ -194,7 +194,7 @@ class OutletWorker:
                         self._count()
                         self.connection.alive()
             finally:
-                life.busy_since_s = None
+                writer.busy_since_s = None
             self.notes = list(outlet.notes)
 
     def _close(self, outlet: Outlet) -> None:
@@ -238,8 +238,8 @@ class OutletWorker:
         self.notes = list(outlet.notes)
 
 
-class _Life:
-    """One thread of a worker; ``abandoned`` once another one has replaced it."""
+class _Writer:
+    """The thread of a worker; ``abandoned`` once another one has replaced it."""
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None

@@ -33,7 +33,7 @@ def _camera(session: CameraSession) -> dict[str, Any]:
     fmt = session.format
     return {
         "name": session.name,
-        **_told(session.connection),
+        **_connection(session.connection),
         "size": f"{fmt.width}x{fmt.height}" if fmt is not None else "",
         "codec": session.info.codec if session.info is not None else "",
         "tier": session.scheduled.control.rung.name,
@@ -68,7 +68,7 @@ def output_losses(session: CameraSession) -> list[str]:
     return losses
 
 
-def _told(connection: Connection) -> dict[str, Any]:
+def _connection(connection: Connection) -> dict[str, Any]:
     return {
         "state": str(connection.state),
         "reason": connection.reason,
@@ -87,7 +87,7 @@ def _latency(histogram: Histogram) -> dict[str, float | int]:
 def _output(worker: OutletWorker) -> dict[str, Any]:
     return {
         "name": worker.name,
-        **_told(worker.connection),
+        **_connection(worker.connection),
         "packets": worker.packets,
         "notes": list(worker.notes),
     }

@@ -69,7 +69,7 @@ class CameraSession:
         self._options = options
         self._timeline = Timeline(time.monotonic())
         self._recent = Recent(parts.scheduled.kept_frames)
-        self._life = _Life()
+        self._reader = _Reader()
         self.scheduled.emit = self._emit
 
     @property
@@ -94,10 +94,10 @@ class CameraSession:
         self.connection.check()
         if self.broadcast is not None:
             self.broadcast.check()
-        life = self._life
+        reader = self._reader
         limit_s = 3 * self._options.timeout_s + _HANG_S
-        if life.reading_since_s and time.monotonic() - life.reading_since_s > limit_s:
-            life.stop.set()
+        if reader.reading_since_s and time.monotonic() - reader.reading_since_s > limit_s:
+            reader.stop.set()
             self.scheduled.ring.clear()
             self._recent.clear()
             if self.connection.failed(f"{self.name}: reading hangs") is not None:
@@ -105,75 +105,75 @@ class CameraSession:
 
     def stop(self) -> None:
         """End: complete the outlets first, then release the connection."""
-        life = self._life
-        life.cancel()
+        reader = self._reader
+        reader.cancel()
         self._parts.scheduler.remove(self.scheduled)
         if self.broadcast is not None:
             self.broadcast.stop()
-        if life.thread is not None:
-            life.thread.join(timeout=self._options.timeout_s + 3.0)
+        if reader.thread is not None:
+            reader.thread.join(timeout=self._options.timeout_s + 3.0)
         self.connection.ended()
 
     def _spawn(self) -> None:
-        life = self._life = _Life()
-        life.thread = threading.Thread(
-            target=self._capture, args=(life,), name="vderain-capture", daemon=True
+        reader = self._reader = _Reader()
+        reader.thread = threading.Thread(
+            target=self._capture, args=(reader,), name="vderain-capture", daemon=True
         )
-        life.thread.start()
+        reader.thread.start()
 
-    def _capture(self, life: _Life) -> None:
-        while not life.stop.is_set():
+    def _capture(self, reader: _Reader) -> None:
+        while not reader.stop.is_set():
             self.connection.connecting()
             try:
-                if self._read(life):
+                if self._read(reader):
                     self.connection.ended("the end of the video")
                     return
             except LoginError as error:
-                delay_s = self._failed(life, str(error), login=True)
+                delay_s = self._failed(reader, str(error), login=True)
             except UnusableError as error:
-                delay_s = self._failed(life, str(error), final=True)
+                delay_s = self._failed(reader, str(error), final=True)
             except VderainError as error:
-                delay_s = self._failed(life, str(error))
+                delay_s = self._failed(reader, str(error))
             except Exception as error:  # after any error the camera is tried again
                 logger.exception("%s", self.name)
-                delay_s = self._failed(life, f"unexpected {type(error).__name__}")
+                delay_s = self._failed(reader, f"unexpected {type(error).__name__}")
             else:
                 delay_s = 0.0
             if delay_s is None:
                 return
-            life.stop.wait(delay_s)
+            reader.stop.wait(delay_s)
 
-    def _failed(self, life: _Life, reason: str, **kind: bool) -> float | None:
+    def _failed(self, reader: _Reader, reason: str, **kind: bool) -> float | None:
         """Note a failure, unless this thread was stopped or abandoned in the meantime."""
-        return None if life.stop.is_set() else self.connection.failed(reason, **kind)
+        return None if reader.stop.is_set() else self.connection.failed(reason, **kind)
 
-    def _read(self, life: _Life) -> bool:
+    def _read(self, reader: _Reader) -> bool:
         """Connect and read; returns whether the source has ended for good. Raises SourceError and others."""
-        life.alive()
+        reader.alive()
         camera = self._parts.open_camera()
         sound: Sound | None = None
         seen = 0
         try:
-            if not life.begin(camera):
+            if not reader.begin(camera):
                 return False
             sound = self._connected(camera)
             for item in camera:
-                if life.stop.is_set():
+                if reader.stop.is_set():
                     return False
-                life.alive()
+                reader.alive()
                 if isinstance(item, LiveFrame):
                     self._take(item)
                 elif sound is not None:
                     self._pass_on(item)
                 seen = self._count_errors(camera, seen)
-            if camera.is_live and not life.stop.is_set():
+            if camera.is_live and not reader.stop.is_set():
                 raise SourceError(f"{self.name}: the camera ended the stream")
-            return not life.stop.is_set()
+            return not reader.stop.is_set()
         finally:
-            life.reading_since_s = None
+            reader.reading_since_s = None
             self._count_errors(camera, seen)
             self._disconnected(sound)
-            life.camera = None
+            reader.camera = None
             camera.close()
 
     def _connected(self, camera: Camera) -> Sound | None:
@@ -234,7 +234,7 @@ class CameraSession:
         return now
 
 
-class _Life:
+class _Reader:
     """One reading thread and its connection; stopped or abandoned together."""
 
     def __init__(self) -> None:

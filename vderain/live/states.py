@@ -44,9 +44,9 @@ class RetryOptions:
 class Backoff:
     """Delays that double from ``first_s`` to ``max_s``, each with jitter."""
 
-    def __init__(self, options: RetryOptions, dice: random.Random | None = None) -> None:
+    def __init__(self, options: RetryOptions, rng: random.Random | None = None) -> None:
         self._options = options
-        self._dice = dice or random.Random()
+        self._rng = rng or random.Random()
         self.failures = 0
 
     def next_delay_s(self) -> float:
@@ -55,7 +55,7 @@ class Backoff:
         # The exponent is bounded: after days of failures 2**n would exceed a float.
         delay_s = min(options.max_s, options.first_s * 2.0 ** min(self.failures, 32))
         self.failures += 1
-        return delay_s * (1 + options.jitter * self._dice.uniform(-1, 1))
+        return delay_s * (1 + options.jitter * self._rng.uniform(-1, 1))
 
     def reset(self) -> None:
         """Start again with the shortest delay."""
@@ -70,7 +70,7 @@ class Connection:
         retry: delays, and the number of attempts.
         stall_s: RUNNING becomes STALLED after this many seconds of silence.
         clock: monotonic seconds.
-        dice: random numbers for the delays.
+        rng: random numbers for the delays.
         what: the log's field for the name, ``camera`` or ``output``.
 
     """
@@ -82,7 +82,7 @@ class Connection:
         *,
         stall_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
-        dice: random.Random | None = None,
+        rng: random.Random | None = None,
         what: str = "camera",
     ) -> None:
         self._name = name
@@ -90,10 +90,10 @@ class Connection:
         self._retry = retry
         self._stall_s = stall_s
         self._clock = clock
-        self._backoff = Backoff(retry, dice)
+        self._backoff = Backoff(retry, rng)
         self._lock = threading.RLock()
         self._login_failures = 0
-        self._told = ""
+        self._logged = ""
         self._running_since_s: float | None = None
         self._last_s = self._checked_s = clock()
         self.state = State.CONNECTING
@@ -144,7 +144,7 @@ class Connection:
             if held_s > _HELD_S:
                 self._last_s = min(now_s, self._last_s + held_s)
             if self.state is State.RUNNING and self.silent_s > self._stall_s:
-                self._change(State.STALLED, "nothing comes")
+                self._change(State.STALLED, "no data")
 
     def failed(self, reason: str, *, login: bool = False, final: bool = False) -> float | None:
         """Note that the attempt or the connection failed; returns the seconds to wait, or None where it is given up.
@@ -202,9 +202,9 @@ class Connection:
     def _level(self, state: State, reason: str) -> int:
         """The log level: a camera that is off for a week is logged once."""
         if state is State.RUNNING:
-            self._told = ""
-        if state is State.CONNECTING or (state is State.BACKOFF and reason == self._told):
+            self._logged = ""
+        if state is State.CONNECTING or (state is State.BACKOFF and reason == self._logged):
             return logging.DEBUG
         if state is State.BACKOFF:
-            self._told = reason
+            self._logged = reason
         return logging.WARNING if state in (State.BACKOFF, State.FAILED) else logging.INFO

@@ -1,4 +1,4 @@
-"""All cameras of one process: their sessions, the engines they share, and who looks after them."""
+"""All cameras of one process: their sessions, the engines they share, and the thread that checks both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RETAIN_EVERY = 40  # ticks between two looks for engines that nobody needs
 
 @dataclass(frozen=True, slots=True)
 class CameraPlan:
-    """What one camera is: its name, where it comes from, where it goes."""
+    """One camera: its name, its address, its outputs and its options."""
 
     name: str
     url: str
@@ -87,7 +87,9 @@ class Station:
         self.scheduler.start()
         for session in self.sessions:
             session.start()
-        self._thread = threading.Thread(target=self._look_after, name="vderain-watch", daemon=True)
+        self._thread = threading.Thread(
+            target=self._check_regularly, name="vderain-watch", daemon=True
+        )
         self._thread.start()
 
     def wait(self, timeout_s: float | None = None, *, stays: bool = False) -> bool:
@@ -146,7 +148,7 @@ class Station:
         )
         return CameraSession(plan.name, parts, plan.live)
 
-    def _look_after(self) -> None:
+    def _check_regularly(self) -> None:
         ticks = 0
         while not self._stop.wait(_TICK_S):
             ticks += 1

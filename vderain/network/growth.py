@@ -1,7 +1,7 @@
 """Larger networks that begin where a smaller one ended (ours): their first predictions are the smaller one's.
 
-After Net2Net (Chen et al., arXiv 1511.05641): what is new gets random weights, and no influence yet. Its
-outgoing weights are zero and learn.
+After Net2Net (Chen et al., arXiv 1511.05641): what is new gets random weights, and no influence yet: its
+outgoing weights begin at zero.
 """
 
 from __future__ import annotations

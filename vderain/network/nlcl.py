@@ -1,4 +1,4 @@
-"""NLCL's generator: draws the background, or the rain layer, of a rainy image.
+"""NLCL's generator: predicts the background, or the rain layer, of a rainy image.
 
 After "Unsupervised Deraining: Where Contrastive Learning Meets Self-similarity" (arXiv 2203.11509) and its
 public code; frozen statistics are ours. A signed image has RGB in [-1, 1]: twice [0, 1], less one.
@@ -18,16 +18,16 @@ from torch.nn import functional as F
 from vderain.network.base import ChangeNetwork
 from vderain.network.config import NlclConfig
 
-_MOMENTUM = 0.01  # of the gathered statistics, once a hundred images were seen
-_QUIET = 0.1  # of a convolution's first weights, where little is to come of it
-_LEVELS = 4  # groups of blocks, whose ends are levels
+_MOMENTUM = 0.01  # of the averaged statistics, once a hundred images were seen
+_QUIET = 0.1  # scale of a convolution's initial weights where its output should be small
+_LEVELS = 4  # feature levels behind the head, each after a group of blocks
 
 
 class ImageNorm(nn.InstanceNorm2d):
     """InstanceNorm without parameters, whose statistics can be frozen.
 
-    In training every image is normalised by its own mean and variance, which are averaged on the way
-    where ``gathers`` says so. In evaluation mode the averages are used where ``frozen`` says so.
+    In training every image is normalised by its own mean and variance, which are averaged
+    where ``updates_statistics`` says so. In evaluation mode the averages are used where ``frozen`` says so.
     """
 
     num_batches_tracked: Tensor
@@ -35,13 +35,13 @@ class ImageNorm(nn.InstanceNorm2d):
     def __init__(self, width: int, *, frozen: bool) -> None:
         super().__init__(width, track_running_stats=True)
         self.frozen = frozen
-        self.gathers = True
+        self.updates_statistics = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> same."""
         if not self.training and self.frozen:
             return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
-        if not (self.training and self.gathers):
+        if not (self.training and self.updates_statistics):
             return self._by_own(x, None, None, 0.0)
         self.num_batches_tracked.add_(1)
         # At first a plain mean over all that was seen.
@@ -128,24 +128,24 @@ class NlclNetwork(ChangeNetwork):
 
 
 @contextmanager
-def gathering_nothing(network: nn.Module) -> Iterator[None]:
-    """Let normalisation in training leave its averages alone: for images that no frame is like."""
-    norms = [m for m in network.modules() if isinstance(m, ImageNorm) and m.gathers]
+def without_statistics_updates(network: nn.Module) -> Iterator[None]:
+    """Keep the averages of normalisation as they are in training: for images that are unlike frames."""
+    norms = [m for m in network.modules() if isinstance(m, ImageNorm) and m.updates_statistics]
     for norm in norms:
-        norm.gathers = False
+        norm.updates_statistics = False
     try:
         yield
     finally:
         for norm in norms:
-            norm.gathers = True
+            norm.updates_statistics = True
 
 
 @torch.no_grad()
 def begin_near_identity(network: NlclNetwork) -> None:
-    """Let a new network of unit statistics begin by drawing almost what it is given (ours).
+    """Let a new network of unit statistics begin by returning almost its input (ours).
 
     The published network ends in a normalisation, which takes an image's brightness and contrast away,
-    and has no path around it; only the zeros around an image could show them again. With unit statistics
+    and has no path around it; only the zero padding around an image could restore them. With unit statistics
     the colours can pass in three channels, and the others add little at first.
     """
     _quieten(network)
@@ -160,7 +160,7 @@ def begin_near_identity(network: NlclNetwork) -> None:
 
 @torch.no_grad()
 def begin_near_zero(network: NlclNetwork) -> None:
-    """Let a new network of unit statistics begin by drawing almost nothing (ours)."""
+    """Let a new network of unit statistics begin by returning almost zero (ours)."""
     _quieten(network)
     network.tail.weight.mul_(_QUIET)
 

@@ -130,12 +130,12 @@ class PackedNetwork(nn.Module):
             lumas = _differences(current, neighbours, self.fmt)
             padded = torch.cat([_replicated(luma, self._padded[0]) for luma in lumas], 1)
             differences = _space_to_depth(padded.to(x.dtype), self.pack_neighbours, blocks[0])
-            x, taken = self.fusion.look(x, differences)
+            x, fused = self.fusion.before_branches(x, differences)
             features = self.rain.features(x)
             parts = self._parts(self.rain.tail(features) + self.detail(x))
-            taken = self.fusion.take(differences, taken, self.fusion.features(features))
+            fused = self.fusion.after_branches(differences, fused, self.fusion.features(features))
             brightened = len(parts) if self.fmt.layout == "rgb" else 1
-            parts[:brightened] = [part + taken for part in parts[:brightened]]
+            parts[:brightened] = [part + fused for part in parts[:brightened]]
         return tuple(
             _cropped(_depth_to_space(part, by, bx), shape)
             for part, (by, bx), shape in zip(parts, blocks, self.fmt.plane_shapes, strict=True)

@@ -37,8 +37,8 @@ class Fusion(nn.Module):
     """Fuses the frame with its neighbours' luma, pixel by pixel, before the branches and after them (ours).
 
     A streak hides a place in one frame only. A fusion weight for each neighbour and pixel says how much of the
-    neighbour is used. Before the branches, it knows the differences at this pixel alone, sorted by brightness:
-    a soft median, which lets the branches see a nearly dry image. After, it knows the features too.
+    neighbour is used. Before the branches, the weight depends on the differences at the pixel alone, sorted by
+    brightness: a soft median, by which the branches see a nearly dry image. After them, it also depends on features.
 
     ``differences`` are the neighbours' luma minus the frame's, unshuffled, (N, (T - 1) s s, H / s, W / s), those
     of the darkest neighbour first. The fused change is (N, s s, H / s, W / s). Sums over neighbours are
@@ -68,19 +68,19 @@ class Fusion(nn.Module):
         nn.init.constant_(self.before.bias, _CLOSED_BEFORE)  # type: ignore[arg-type]  # has a bias
         nn.init.constant_(self.features.bias, _CLOSED_AFTER)  # type: ignore[arg-type]  # likewise
 
-    def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
-        """What the branches see of the frame (N, C, H / s, W / s), and what it took over before.
+    def before_branches(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+        """What the branches see of the frame (N, C, H / s, W / s), and the change fused so far.
 
-        Next to the frame they see the fused change, and the median neighbour's difference.
+        Next to the frame the branches see that change, and the median neighbour's difference.
         """
-        taken = self._through(differences, self.before(self.steepness * differences))
-        return torch.cat([x, taken, F.conv2d(differences, self.median)], 1), taken
+        fused = self._through(differences, self.before(self.steepness * differences))
+        return torch.cat([x, fused, F.conv2d(differences, self.median)], 1), fused
 
-    def take(self, differences: Tensor, taken: Tensor, logits: Tensor) -> Tensor:
-        """The whole fused change, ``taken`` included; ``logits`` are ``self.features`` of the rain branch's."""
+    def after_branches(self, differences: Tensor, fused: Tensor, logits: Tensor) -> Tensor:
+        """The whole fused change, ``fused`` included; ``logits`` are ``self.features`` of the rain branch's."""
         logits = logits + self.after(self.steepness * differences)
-        left = differences - F.conv_transpose2d(taken, self.total)
-        return taken + self._through(left, logits)
+        left = differences - F.conv_transpose2d(fused, self.total)
+        return fused + self._through(left, logits)
 
     def _through(self, differences: Tensor, logits: Tensor) -> Tensor:
         return F.conv2d(torch.sigmoid(logits) * differences, self.total)
@@ -111,12 +111,12 @@ class MedianFusion(nn.Module):
         self.features.bias = nn.Parameter(bias)
 
     def trust_more(self, logit: float) -> None:
-        """Take more of the median everywhere: ``logit`` is added to its weight before the sigmoid."""
+        """Use more of the median everywhere: ``logit`` is added to its weight before the sigmoid."""
         assert self.features.bias is not None
         with torch.no_grad():
             self.features.bias[: self.area] += logit
 
-    def look(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+    def before_branches(self, x: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
         """What the branches see of the frame (N, C, H / s, W / s), and the moves: to the median, the darkest."""
         first = self.middle * self.area
         darker = differences[:, first : first + self.area]
@@ -127,12 +127,12 @@ class MedianFusion(nn.Module):
         moves = torch.cat([median, differences[:, : self.area].clamp(max=0.0)], 1)
         return torch.cat([x, median, differences], 1), moves
 
-    def take(self, differences: Tensor, moves: Tensor, logits: Tensor) -> Tensor:
+    def after_branches(self, differences: Tensor, moves: Tensor, logits: Tensor) -> Tensor:
         """The whole fused change; ``logits`` are ``self.features`` of the rain branch's features."""
         weights = torch.sigmoid(logits + self.after(self.steepness * moves))
         median, darkest = moves[:, : self.area], moves[:, self.area :]
-        taken = weights[:, : self.area] * median
-        return taken + weights[:, self.area :] * (darkest - taken)
+        fused = weights[:, : self.area] * median
+        return fused + weights[:, self.area :] * (darkest - fused)
 
 
 class SqueezeExcitation(nn.Module):
@@ -294,14 +294,14 @@ class SemiDRDNet(ChangeNetwork):
         s, fusion = self.config.unshuffle, self.fusion
         x, differences = self.unshuffled(rainy)
         if fusion is not None:
-            x, taken = fusion.look(x, differences)
+            x, fused = fusion.before_branches(x, differences)
         features = self.rain.features(x)
         streaks, detail = self.rain.tail(features), self.detail(x)
         if s > 1:
             streaks, detail = F.pixel_shuffle(streaks, s), F.pixel_shuffle(detail, s)
         if fusion is not None:
-            taken = fusion.take(differences, taken, fusion.features(features))
-            streaks = streaks - (F.pixel_shuffle(taken, s) if s > 1 else taken)
+            fused = fusion.after_branches(differences, fused, fusion.features(features))
+            streaks = streaks - (F.pixel_shuffle(fused, s) if s > 1 else fused)
         return streaks, detail
 
     def unshuffled(self, rainy: Tensor) -> tuple[Tensor, Tensor]:

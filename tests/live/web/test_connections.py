@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vderain.live.web.connections import MOST, PatientConnection
+from vderain.live.web.connections import MOST, TimedConnection
 
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-More: "
 LARGE = bytes(64 << 20)  # more than the system takes for a visitor who reads nothing
@@ -26,7 +26,7 @@ def port():
     ]
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        Starlette(routes=routes), http=PatientConnection, limit_concurrency=MOST, ws="none"
+        Starlette(routes=routes), http=TimedConnection, limit_concurrency=MOST, ws="none"
     )
     config.log_config = None
     server = uvicorn.Server(config)

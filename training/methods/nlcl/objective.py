@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vderain.errors import SourceError
-from vderain.network.nlcl import NlclNetwork, begin_near_zero, gathering_nothing
+from vderain.network.nlcl import NlclNetwork, begin_near_zero, without_statistics_updates
 from vderain.training.config.nlcl import NlclTrainConfig
 from vderain.training.data.images import CLIPS, IMAGES
 from vderain.training.distributed import World, average_gradients
@@ -116,7 +116,7 @@ class NlclObjective(Objective):
             terms["layer_contrast"] = self._layer_contrast(background, rain, judged)
         if config.location_contrast and finite:
             # The statistics pass sees what the network will see: rainy images, not its own predictions.
-            with gathering_nothing(network):
+            with without_statistics_updates(network):
                 terms["location_contrast"] = self._both_locations(
                     network, background, signed, levels, 2 * batch.clean - 1
                 )
@@ -239,7 +239,7 @@ class NlclObjective(Objective):
 @torch.no_grad()
 def _predictions(network: NlclNetwork, signed: Tensor) -> list[Tensor]:
     """Each image's background, (1, 3, H, W), for the discriminator alone."""
-    with gathering_nothing(network):
+    with without_statistics_updates(network):
         return [network(signed[k : k + 1]).float() for k in range(len(signed))]
 
 

@@ -79,7 +79,7 @@ def adapt(
     config = adapt_config(tier, initial, paths, settings, steps=steps, minutes=minutes)
     run_dir = run_dir or weights.with_suffix(".adapt")
     with folder_for_work(run_dir):
-        adaptation = Adaptation(config, run_dir, lambda text: _tell(text, quiet=quiet))
+        adaptation = Adaptation(config, run_dir, lambda text: _print_note(text, quiet=quiet))
     with _Bar(config, hidden=quiet) as bar:
 
         def look(found: Look) -> None:
@@ -104,7 +104,7 @@ def adapt(
     click.echo(f"{page}: previews, curves and scores", err=True)
 
 
-def _tell(text: str, *, quiet: bool) -> None:
+def _print_note(text: str, *, quiet: bool) -> None:
     if not quiet:
         click.echo(f"note: {text}", err=True)
 

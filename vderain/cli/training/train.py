@@ -68,7 +68,7 @@ def train(
     device: str | None,
     quiet: bool,
 ) -> None:
-    """Train by CONFIG: a TOML file, or the name of a shipped recipe (fast, paper, nlcl, nlcl_cpu).
+    """Train by CONFIG: a TOML file, or the name of a shipped recipe (fast, light, paper, nlcl, nlcl_cpu).
 
     A run that was stopped resumes from its last checkpoint when the same command is given again.
     Under torchrun, all processes share one run.

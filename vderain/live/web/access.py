@@ -1,4 +1,4 @@
-"""Who may look: nobody from outside without a token; on the loopback, only by its own names."""
+"""Access to the page: with a token, or from this machine alone by the names of the loopback."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: checks the token, or the name asked for; adds headers to every response.
+    """ASGI middleware: checks the token, or the ``Host`` header; adds headers to every response.
 
     With a token, every request needs it: as ``Authorization: Bearer``, as a cookie, or once as
     ``?token=`` in the address, which sets the cookie and vanishes from the address. Without one the
-    server listens on the loopback only, and a page of another site that had its own name point there is
-    turned away by the ``Host`` header. Other sites may link to the page, and ask for nothing else:
-    browsers name who asks in ``Sec-Fetch-Site``.
+    server listens on the loopback only; the ``Host`` header refuses a page of another site whose name
+    resolves to the loopback. Other sites may link to the page and request nothing else: browsers name
+    the requesting site in ``Sec-Fetch-Site``.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:

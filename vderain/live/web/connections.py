@@ -1,4 +1,4 @@
-"""HTTP connections of the page that cannot keep other visitors out by saying, or reading, nothing."""
+"""HTTP connections with deadlines: a visitor who sends or reads nothing cannot keep others out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOK_S = 5.0
 _LEAST_BYTES = 16_384  # of a response that a visitor must receive between two checks
 
 
-class PatientConnection(H11Protocol):
+class TimedConnection(H11Protocol):
     """uvicorn's HTTP/1.1 connection, with deadlines.
 
     A connection without a complete request head is closed after ``_HEAD_S``, and at once where a new

@@ -25,7 +25,7 @@ from vderain.live.preview import WIDTHS, Pair
 from vderain.live.session import CameraSession
 from vderain.live.station import Station
 from vderain.live.web.access import Guard, is_loopback
-from vderain.live.web.connections import MOST, PatientConnection
+from vderain.live.web.connections import MOST, TimedConnection
 from vderain.live.web.status import camera_status, unready
 from vderain.live.web.telemetry import CONTENT_TYPE, metrics_text
 from vderain.pages.render import render
@@ -86,7 +86,7 @@ class PageServer:
             server_header=False,
             timeout_graceful_shutdown=2,
             limit_concurrency=MOST,
-            http=PatientConnection,
+            http=TimedConnection,
             h11_max_incomplete_event_size=16_384,
         )
         self._server = uvicorn.Server(config)

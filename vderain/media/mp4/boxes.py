@@ -161,11 +161,6 @@ def entry_boxes(entry: Box) -> list[Box]:
         return []
 
 
-def with_entry_boxes(entry: Box, added: list[Box]) -> None:
-    """Append boxes to those of a visual sample entry."""
-    entry.data += b"".join(map(bytes, added))
-
-
 def printable(kind: bytes) -> str:
     """A box's kind as text."""
     return kind.decode("latin-1")

@@ -44,17 +44,17 @@ def device_graph(
     context: ContextForm = "sum",
     rows: int = 0,
 ) -> nn.Module:
-    """``planes_graph`` computing in ``dtype`` and answering in float16, or float32 where it computes in another.
+    """``planes_graph`` computing in ``dtype``; its result is float16, or float32 where it computes in another.
 
     Bit depths that float16 cannot hold are scaled in float32 on both sides.
     """
     inner = replace(fmt, bit_depth=min(fmt.bit_depth, HALF_BIT_DEPTH))
     steps = fmt.peak / inner.peak if fmt.full_range else float(1 << fmt.bit_depth - inner.bit_depth)
     graph = planes_graph(network, inner, context=context, rows=rows)
-    return _Answering(graph.to(dtype), dtype, steps)
+    return _CastResult(graph.to(dtype), dtype, steps)
 
 
-class _Answering(nn.Module):
+class _CastResult(nn.Module):
     """A graph whose samples are counted in ``steps`` of the caller's, and whose result has one dtype."""
 
     def __init__(self, graph: nn.Module, dtype: torch.dtype, steps: float) -> None:

@@ -1,7 +1,7 @@
-"""Eight-bit arithmetic for the convolutions that carry most of a network's cost (post-training, ours in the choice).
+"""Eight-bit arithmetic, after training, for the convolutions that carry most of a network's cost (ours in the choice).
 
 Only wide convolutions inside residual blocks are quantised, each between the lowest and the highest value that its
-input has in a usual calibration image (per tensor) and its weights' largest (per output channel); head, tail, gates
+input has in an average calibration image (per tensor) and its largest weight (per output channel); head, tail, gates
 and the residual sums stay in float, since dry images lose there first (benchmarks/RESULTS.md). The
 quantisation is written as torch's fake quantisation, which compilers turn into integer arithmetic and torch
 itself computes with the same rounding.
@@ -22,7 +22,7 @@ from vderain.network.base import ChangeNetwork
 from vderain.network.inference.fold import fold
 
 Scales = Mapping[str, tuple[float, float]]
-"""Name of a convolution in the folded network -> lowest and highest value of its input that are told apart."""
+"""Name of a convolution in the folded network -> the range of its input, outside which values are clipped."""
 
 _FEWEST_INPUTS = 32  # narrower convolutions gain little
 

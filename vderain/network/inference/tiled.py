@@ -49,15 +49,15 @@ class TiledNetwork(ChangeNetwork):
         s = self.config.unshuffle
         x, differences = network.unshuffled(rainy)
         if fusion is not None:
-            x, taken = fusion.look(x, differences)
+            x, fused = fusion.before_branches(x, differences)
         change = _mapped(network.detail.tail, _features(network.detail, x, rows), rows)
         features = _features(network.rain, x, rows)
         change -= _mapped(network.rain.tail, features, rows)
         change = F.pixel_shuffle(change, s) if s > 1 else change
         if fusion is not None:
             logits = _mapped(fusion.features, features, rows)
-            taken = fusion.take(differences, taken, logits)
-            change += F.pixel_shuffle(taken, s) if s > 1 else taken
+            fused = fusion.after_branches(differences, fused, logits)
+            change += F.pixel_shuffle(fused, s) if s > 1 else fused
         return change
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import openvino
 import pytest
 
 from tests.engines.conftest import write_weights
@@ -10,6 +9,7 @@ from tests.engines.test_contract import agreement_db, expected_change, make_clip
 from tests.network.inference.test_quantize import WIDE, images
 from vderain.engines.backends import openvino as openvino_module
 from vderain.engines.backends.openvino import OpenVinoBackend
+from vderain.engines.graphs.runtime import import_openvino
 from vderain.engines.store.cache import EngineCache
 from vderain.engines.store.selfcheck import INT8_AGREEMENT_DB, CheckResult
 from vderain.errors import EngineBuildError
@@ -106,6 +106,7 @@ def test_auto_takes_bfloat16_then_int8_on_a_cpu_that_is_made_for_it(
 ):
     if scaled:
         ranged(wide_weights)
+    openvino = import_openvino()
     core = OtherCpu(openvino.Core(), getattr(openvino.Type, preferred))
     monkeypatch.setattr(openvino_module, "open_core", lambda _: core)
     monkeypatch.setattr(openvino_module, "cpu_fields", lambda: {"flags": flags})

@@ -246,6 +246,22 @@ def test_data_tracks_with_a_description_of_their_own_lie_next_to_the_output(user
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_telemetry_that_ffmpeg_takes_for_a_timecode_is_kept(user, command):
+    def change(movie):
+        (entry,) = movie.all(b"trak")[2].find(b"mdia", b"minf", b"stbl", b"stsd").children
+        entry.kind = b"rtmd"
+
+    source = made(user, change, data=64)
+    with av.open(str(source)) as container:
+        assert "timecode" in container.streams[2].metadata
+    done, output = user.run("in.mp4", "in.mp4.mkv") if command == "run" else user.batch("in.mp4")
+    (kept,) = (output if command == "batch" else user.folder).glob("in.mp4.*2.*.bin")
+    assert done.code == 3 and f"kept next to the output in {kept.name}" in done.said
+    assert kept.read_bytes() == b"".join(payloads(source, 2))
+    assert any(not track["copied"] for track in user.info("in.mp4")["tracks"])
+
+
 def test_a_file_beyond_four_gigabytes_gets_longer_positions(tmp_path):
     from vderain.media.mp4 import graft as module
 

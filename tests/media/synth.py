@@ -32,7 +32,7 @@ class Video:
     rotation: int | None = None
     languages: tuple[str, ...] = ()  # one audio track each
     subtitle: str | None = None
-    data: bool = False
+    data: int = 0  # at least so many bytes in each sample of a data track; 0 for no track
     attachment: bool = False
     chapters: bool = False
     metadata: dict = field(default_factory=dict)
@@ -104,7 +104,12 @@ def _other_streams(output, video):
         others.append(_Notes(output.add_mux_stream(video.subtitle), _subtitle_text(video.subtitle)))
         others[-1].stream.metadata["language"] = "eng"
     if video.data:
-        others.append(_Notes(output.add_data_stream("bin_data"), lambda index: b"GPS%d" % index))
+        others.append(
+            _Notes(
+                output.add_data_stream("bin_data"),
+                lambda index: (b"GPS%d" % index).ljust(video.data),
+            )
+        )
     return others
 
 

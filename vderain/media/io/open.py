@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import av
@@ -23,6 +24,7 @@ from vderain.media.io.variants import choose_variant, is_left_out
 from vderain.media.mp4.movies import next_movie
 
 _NETWORK_TIMEOUT_S = 15.0
+_TIMECODE_BYTES = 4  # of a sample that holds a timecode
 # FFmpeg takes text files with some extensions for ANSI art, and draws them.
 _TEXT_FORMATS = {"tty", "ansi", "bin", "xbin", "adf", "idf"}
 _KINDS: dict[str, TrackKind] = {
@@ -151,7 +153,10 @@ def is_container_track(stream: Any) -> bool:
     """Whether a stream is bookkeeping that every muxer writes itself: chapters, timecode."""
     if is_left_out(stream):
         return True
-    return stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+    is_timed = stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+    # The telemetry of some cameras (rtmd) has a timecode too, but larger samples.
+    sizes = [entry.size for entry in islice(stream.index_entries, 1)] if is_timed else []
+    return is_timed and sizes in ([], [_TIMECODE_BYTES])
 
 
 def describe_track(stream: Any) -> Track:

@@ -1,9 +1,13 @@
 """What an edit list hides does not come to light."""
 
+import struct
+from fractions import Fraction
+
 import av
 import pytest
 
-from tests.media.synth import packet_times, payloads, write
+from tests.media.synth import packet_times, payloads, pictures, write
+from vderain.media.mp4.boxes import Box, places, read_movie
 
 
 def heard(path):
@@ -38,3 +42,35 @@ def test_the_run_up_of_a_decoder_is_no_secret(user):
     done, output = user.run("in.mp4", "out.mkv")
     assert payloads(output, 1) == payloads(source, 1)
     assert done.lines("note") == []
+
+
+def cut(path, *edits):
+    """Let a file show some parts of its video alone: (begin, length) in seconds."""
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        index = next(place for place in places(file) if place.kind == b"moov")
+        movie = read_movie(file, index)
+    assert index.end == len(content)
+    header = movie.find(b"mvhd").data
+    (unit,) = struct.unpack_from(">I", header, 12)
+    track = movie.all(b"trak")[0]
+    (samples,) = struct.unpack_from(">I", track.find(b"mdia", b"mdhd").data, 12)
+    rows = [
+        struct.pack(">IiI", round(lasts_s * unit), round(begin_s * samples), 0x10000)
+        for begin_s, lasts_s in edits
+    ]
+    table = Box(b"elst", struct.pack(">II", 0, len(rows)) + b"".join(rows))
+    track.children = [box for box in track.children if box.kind != b"edts"]
+    track.children.insert(1, Box(b"edts", bytes(table)))
+    path.write_bytes(content[: index.start] + bytes(movie))
+
+
+def test_frames_that_an_edit_list_hides_are_not_announced(user):
+    source = user.folder / "in.mp4"
+    write(source, pts=tuple(range(50)), time_base=Fraction(1, 25))
+    assert user.info("in.mp4")["info"]["frames"] == 50
+    cut(source, (0, Fraction(2, 5)), (Fraction(6, 5), Fraction(3, 5)))
+    announced = user.info("in.mp4")["info"]["frames"]
+    assert announced < 50
+    done, output = user.run("in.mp4", "out.mp4")
+    assert len(pictures(output)) == announced, done.said

@@ -24,6 +24,7 @@ _MOST_BYTES_FOR_CLOCK = 1 << 30  # read at most where jumps of the clock are loo
 _FIRST = 120  # frames whose distances give the rate
 _REORDER = 16  # of these frames, the latest may lack earlier ones
 _ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by this factor is ignored
+_HIDDEN = 2  # frames; a count that exceeds the length by as much includes hidden ones
 _FASTEST = 120  # frames per second; a higher announced rate is measured
 _USUAL_RATES = tuple(
     sorted(
@@ -118,13 +119,17 @@ def rate_of_first(times: Sequence[int], time_base: Fraction) -> Fraction | None:
 
 
 def _counts_frames(stream: Any) -> bool:
-    """Whether the header's count is that of the whole file, not of the part before fragments."""
+    """Whether the header's count is that of all frames that are shown.
+
+    It is not for a file of fragments, of which it counts the part before them, nor where an edit list hides frames.
+    """
     rate, length = stream.average_rate, stream.duration
     if not stream.frames:
         return False
     if not rate or not length or not stream.time_base:
         return True
-    return bool(stream.frames * _ASTRAY >= length * stream.time_base * rate)
+    shown = length * stream.time_base * rate
+    return bool(stream.frames * _ASTRAY >= shown and stream.frames - shown < _HIDDEN)
 
 
 def announced_length_s(container: Any, stream: Any) -> Fraction | None:

@@ -7,34 +7,35 @@ Correctness comes first: what the machine has, the decoder and encoder of the GP
 that need a GPU, the contract of all engines, a whole run. A test that this machine must run and skips is a failure, and
 so is a decoder or an encoder of the CPU in place of the GPU's. Then speed: the shipped tiers at 720p and 1080p, alone
 and end to end with each decoder and encoder, and where the time goes; the other tiers last, with those of the CPU. A
-stage that fails ends it, and says what to send back. What was measured goes into benchmarks/RESULTS.md, between the
-lines that name this script. Stages that are not done after ``--minutes`` are left out, and the section says which;
-without those of correctness there is no verdict, and the exit code is 1.
+stage that fails ends it, and says what to send back; with ``--keep-going`` the next one runs. What was measured goes
+into benchmarks/RESULTS.md after every stage, between the lines that name this script. Stages that are not done after
+``--minutes`` are left out, and the section says which; without those of correctness there is no verdict, and the exit
+code is 1. Each command has a process of its own and ends after half of ``--minutes`` at the latest.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
-import math
 import os
-import re
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 import click
 import torch
+from gpu_command import ended
 from gpu_rates import PATHS
+from gpu_report import Findings, gpus, written
 
-from vderain.diagnostics.diagnosis import installed_versions, nvidia_gpus
-from vderain.machine import package_version
+from vderain.diagnostics.diagnosis import installed_versions
+from vderain.machine import usable_cores
 from vderain.network.card import Card
 from vderain.network.config import TIERS
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -43,7 +44,6 @@ from vderain.weights import save_network
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-BEGIN, END = "<!-- benchmarks/gpu.py begin -->", "<!-- benchmarks/gpu.py end -->"
 
 # In processes of their own, since each makes the GPU's context first in its own way.
 DECODER_TESTS = ["tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces.py"]
@@ -55,9 +55,28 @@ FALLBACKS = ("software decode", "encodes instead", "accepts no frames from the G
 SIZES = ("1280x720", "1920x1080")
 STAGE_LIMIT_S = 240.0  # of what is measured: what takes longer hangs
 BUILDING_LIMIT_S = 1800.0  # the same where TensorRT builds
+TEST_LIMIT_S = 90  # of one test, before the stack of each of its threads is written
+MOST_WORKERS, WORKER_CORES, WORKER_GIB = (
+    4,
+    4,
+    8,
+)  # processes that run tests at the same time, and what each needs
+ASK_GPU = """
+import torch
+ones = torch.ones(8, 8, device="cuda")
+assert float((ones @ ones).sum()) == 512
+print(torch.cuda.get_device_properties(0).total_memory >> 30)
+"""
 ASK_NVENC = """
 from vderain.media.io.encoders import ENCODERS, why_closed
 print(why_closed(ENCODERS["h264_nvenc"]) or "")
+"""
+ASK_NVDEC = """
+import ctypes
+try:
+    ctypes.CDLL("libnvcuvid.so.1")
+except OSError as error:
+    print(error)
 """
 
 
@@ -71,23 +90,23 @@ class TimeIsOver(Exception):  # noqa: N818  # no error
 
 @dataclass
 class Verdict:
-    """What was found so far."""
+    """The machine, how long it is judged, and what was found so far."""
 
     tensorrt: bool
     seconds: float
     until_s: float
     folder: Path
+    most_s: float = 300.0  # of one command
     no_nvenc: str = ""  # why the GPU encodes nothing: some have no encoder
-    tests: list[str] = field(default_factory=list)
-    networks: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-    profile: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    no_nvdec: str = ""  # why it decodes nothing: the driver lacks the library
+    gpu_gib: int = 0
+    found: Findings = field(default_factory=Findings)
 
     @property
     def paths(self) -> list[str]:
         """Decoders and encoders of whole runs that this GPU has."""
-        return [path for path in PATHS if not ("NVENC" in path and self.no_nvenc)]
+        missing = [("NVENC", self.no_nvenc), ("NVDEC", self.no_nvdec)]
+        return [path for path in PATHS if not any(why and name in path for name, why in missing)]
 
     @property
     def allowed(self) -> list[str]:
@@ -95,48 +114,52 @@ class Verdict:
         one_gpu, no_nvenc = torch.cuda.device_count() < 2, bool(self.no_nvenc)
         return ["there is a GPU", *["one GPU"] * one_gpu, *["no NVENC"] * no_nvenc]
 
-    def command(self, *arguments: str, limit_s: float = STAGE_LIMIT_S) -> str:
+    @property
+    def workers(self) -> int:
+        """Processes that run tests at the same time; 1 where they would be in each other's way."""
+        if importlib.util.find_spec("xdist") is None:
+            return 1
+        room = min(usable_cores() // WORKER_CORES, self.gpu_gib // WORKER_GIB, MOST_WORKERS)
+        return max(1, room)
+
+    def command(self, *arguments: str, limit_s: float = STAGE_LIMIT_S, threads: int = 0) -> str:
         """Standard output of a Python command.
 
         Raises StageError with the end of what it wrote, TimeIsOver where the verdict has no more time.
         """
-        left_s = self.until_s - time.monotonic()
-        try:
-            done = subprocess.run(
-                [sys.executable, *arguments],
-                cwd=ROOT, capture_output=True, text=True, check=False,
-                timeout=max(0.0, min(limit_s, left_s)),
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            wrote = (error.stdout or b"") + (
-                error.stderr or b""
-            )  # bytes, also where text is asked for
-            tail = _tail(wrote.decode(errors="replace"))
-            if left_s < limit_s:
-                raise TimeIsOver(tail) from error
-            told = f"{' '.join(arguments)}\nnot done after {limit_s:.0f} s\n{tail}"
-            raise StageError(told) from error
-        if done.returncode:
-            tail = _tail(done.stdout + done.stderr)
-            raise StageError(f"{' '.join(arguments)}\nexit code {done.returncode}\n{tail}")
-        return done.stdout
+        left_s, limit_s = self.until_s - time.monotonic(), min(limit_s, self.most_s)
+        done = ended(arguments, ROOT, min(limit_s, left_s), threads)
+        if done.code == 0:
+            return done.stdout
+        if done.code is None and left_s < limit_s:
+            raise TimeIsOver(done.tail)
+        how = f"not done after {limit_s:.0f} s" if done.code is None else f"exit code {done.code}"
+        raise StageError(f"{' '.join(arguments)}\n{how}\n{done.tail}")
 
 
-def _tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-60:])
-
-
-def tested(verdict: Verdict, tests: list[str], *options: str) -> None:
+def run_tests(
+    verdict: Verdict, tests: list[str], *options: str, builds: bool = False, workers: int = 1
+) -> None:
     """Run tests; one that is skipped and should not be is a failure."""
-    report = verdict.folder / "tests.xml"
-    arguments = ("-m", "pytest", "-v", "-x", "--junitxml", str(report), *tests, *options)
-    verdict.command(*arguments, limit_s=math.inf)
+    report, since = verdict.folder / "tests.xml", time.monotonic()
+    report.unlink(missing_ok=True)
+    arguments = ["-m", "pytest", "-v", "-x", "--junitxml", str(report)]
+    if not builds:
+        arguments += ["-o", f"faulthandler_timeout={TEST_LIMIT_S}"]
+    if workers > 1:
+        arguments += ["-n", str(workers)]
+    verdict.command(
+        *arguments, *tests, *options,
+        limit_s=verdict.most_s, threads=usable_cores() // workers if workers > 1 else 0,
+    )  # fmt: skip
     cases = list(ElementTree.parse(report).iter("testcase"))  # our own file
     refused = refused_skips(cases, verdict.allowed)
     if refused or not cases:
         raise StageError("\n".join(["tests that this machine must run were skipped:", *refused]))
     skipped = sum(case.find("skipped") is not None for case in cases)
-    verdict.tests.append(f"{' '.join(tests)}: {len(cases) - skipped} passed, {skipped} skipped")
+    counts = f"{len(cases) - skipped} passed, {skipped} skipped"
+    seconds = time.monotonic() - since
+    verdict.found.tests.append(f"{' '.join(tests)}: {counts}, in {seconds:.0f} s")
 
 
 def refused_skips(cases: list[ElementTree.Element], allowed: list[str]) -> list[str]:
@@ -158,19 +181,39 @@ def fallbacks(notes: list[str]) -> list[str]:
 
 
 def probed(verdict: Verdict) -> None:
-    """What vderain sees of the machine, and a first product on the GPU."""
-    print(verdict.command("-m", "vderain", "doctor"), flush=True)
-    verdict.command("-c", "import torch; assert float((torch.ones(8, 8, device='cuda') @ "
-            "torch.ones(8, 8, device='cuda')).sum()) == 512", limit_s=60)  # fmt: skip
+    """A first product on the GPU, what video it has, and what vderain sees of the machine."""
+    verdict.gpu_gib = int(verdict.command("-c", ASK_GPU, limit_s=120).strip() or 0)
     verdict.no_nvenc = verdict.command("-c", ASK_NVENC, limit_s=60).strip()
+    verdict.no_nvdec = verdict.command("-c", ASK_NVDEC, limit_s=60).strip()
     if verdict.no_nvenc:
-        verdict.tests.append(f"no NVENC: {verdict.no_nvenc}")
+        verdict.found.tests.append(f"no NVENC: {verdict.no_nvenc}")
+    if verdict.no_nvdec:
+        # A fault of the machine, without which all the rest can be judged.
+        verdict.found.failures.append(f"there is no NVDEC ({verdict.no_nvdec})")
+    print(verdict.command("-m", "vderain", "doctor"), flush=True)
+
+
+def video_tested(verdict: Verdict) -> None:
+    """The tests of decoder and encoder, in a process of their own."""
+    if not verdict.no_nvdec:
+        run_tests(verdict, DECODER_TESTS)
+
+
+def gpu_tested(verdict: Verdict) -> None:
+    """The tests that need a GPU."""
+    left_out = " and not nvdec" if verdict.no_nvdec else ""
+    run_tests(verdict, GPU_TESTS, "-k", f"not tensorrt{left_out}", workers=verdict.workers)
+
+
+def contracted(verdict: Verdict) -> None:
+    """What every engine must do."""
+    run_tests(verdict, CONTRACT, "-k", "cuda and not 4k", workers=verdict.workers)
 
 
 def derained(verdict: Verdict) -> None:
     """A whole run of the sample, decoded in software and by NVDEC; no other engine or decoder may have gone on."""
     clip = str(ROOT / "samples" / "rainy_road.mp4")
-    for decoder in ("software", "nvdec"):
+    for decoder in ("software", *["nvdec"] * (not verdict.no_nvdec)):
         out, report = verdict.folder / f"{decoder}.mkv", verdict.folder / f"{decoder}.json"
         print(verdict.command("-m", "vderain", "run", clip, str(out), "--engine", "cuda",
                       "--set", f"decoder={decoder}", "--report", str(report)), flush=True)  # fmt: skip
@@ -197,13 +240,12 @@ def made_weights(folder: Path, name: str) -> Path:
 def measured(verdict: Verdict, tier: str, engine: str, size: str, paths: list[str]) -> dict:
     """What gpu_rates.py found: ``single``, and ``paths``."""
     weights = made_weights(verdict.folder, tier)
-    found: dict = json.loads(
-        verdict.command(
-            *(str(ROOT / "benchmarks" / "gpu_rates.py"), "--size", size, "--engine", engine),
-            *("--weights", str(weights), "--seconds", str(verdict.seconds)),
-            *(word for path in paths for word in ("--path", path)),
-        )
+    told = verdict.command(
+        *(str(ROOT / "benchmarks" / "gpu_rates.py"), "--size", size, "--engine", engine),
+        *("--weights", str(weights), "--seconds", str(verdict.seconds)),
+        *(word for path in paths for word in ("--path", path)),
     )
+    found: dict = json.loads(told.strip().splitlines()[-1])  # libraries may write before it
     for path, bench in found["paths"].items():
         if bench["engine"] != engine:
             told = f"{engine} at {size} was replaced by {bench['engine']}: {bench['notes']}"
@@ -222,7 +264,7 @@ def built(verdict: Verdict, tier: str, size: str) -> None:
         limit_s=BUILDING_LIMIT_S,
     )
     seconds = time.monotonic() - since
-    verdict.tests.append(f"{tier}, tensorrt, {size}: built and checked in {seconds:.0f} s")
+    verdict.found.tests.append(f"{tier}, tensorrt, {size}: built and checked in {seconds:.0f} s")
 
 
 def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
@@ -234,7 +276,7 @@ def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
     for path, bench in found["paths"].items():
         rates = bench["rates"]
         if path == "CPU":
-            verdict.networks.append(
+            verdict.found.networks.append(
                 f"| {tier} | {engine} {bench['precision']} | {size} | {rates['network']:.1f} | "
                 f"{rates['network'] / found['single']:.2f} | {bench['tflop_per_s']:.1f} of "
                 f"{bench['peak_tflop_per_s']:.0f} TFLOP/s in {bench['peak_precision']} | "
@@ -243,7 +285,9 @@ def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
         told = "; ".join([bench["limiting_stage"], *bench["run_notes"]])
         whole = f"{rates['end to end']:.1f} ({rates['end to end'] / rates['network']:.2f})"
         alone = f"{rates['decode']:.0f} / {rates['encode']:.0f}"
-        verdict.runs.append(f"| {tier} | {engine} | {size} | {path} | {whole} | {alone} | {told} |")
+        verdict.found.runs.append(
+            f"| {tier} | {engine} | {size} | {path} | {whole} | {alone} | {told} |"
+        )
 
 
 def profiled(verdict: Verdict, tier: str, engine: str) -> None:
@@ -253,13 +297,13 @@ def profiled(verdict: Verdict, tier: str, engine: str) -> None:
     told = verdict.command(
         script, "--size", SIZES[-1], "--weights", str(weights), "--engine", engine
     )
-    verdict.profile += [*told.strip().splitlines(), ""]
+    verdict.found.profile += [*told.strip().splitlines(), ""]
 
 
 def compared(verdict: Verdict) -> None:
     """What float16 and bfloat16 lose on the development sets, which goes onto the card too."""
     script = str(ROOT / "benchmarks" / "losses.py")
-    verdict.profile.append(
+    verdict.found.profile.append(
         verdict.command(script, "float16", "bfloat16", "--engine", "cuda", "--card")
     )
 
@@ -276,14 +320,14 @@ class Stage:
 def stages(verdict: Verdict) -> list[Stage]:
     """Correctness first, then speed, then what TensorRT builds."""
 
-    def test(tests: list[str], *options: str) -> Callable[[], None]:
-        return functools.partial(tested, verdict, tests, *options)
+    def build(tests: list[str], words: str) -> Callable[[], None]:
+        return functools.partial(run_tests, verdict, tests, "-k", words, builds=True)
 
     found = [
         Stage("the machine", lambda: probed(verdict), decides=True),
-        Stage("decoder and encoder of the GPU", test(DECODER_TESTS), decides=True),
-        Stage("tests that need a GPU", test(GPU_TESTS, "-k", "not tensorrt"), decides=True),
-        Stage("the contract of cuda", test(CONTRACT, "-k", "cuda and not 4k"), decides=True),
+        Stage("decoder and encoder of the GPU", lambda: video_tested(verdict), decides=True),
+        Stage("tests that need a GPU", lambda: gpu_tested(verdict), decides=True),
+        Stage("the contract of cuda", lambda: contracted(verdict), decides=True),
         Stage("a whole run", lambda: derained(verdict), decides=True),
         *rate_stages(verdict, "cuda"),
     ]
@@ -292,10 +336,10 @@ def stages(verdict: Verdict) -> list[Stage]:
     if verdict.tensorrt:
         shipped = " or ".join(SHIPPED_TIERS)
         found += [
-            Stage("tests of tensorrt", test(GPU_TESTS, "-k", f"tensorrt and ({shipped})")),
+            Stage("tests of tensorrt", build(GPU_TESTS, f"tensorrt and ({shipped})")),
             *rate_stages(verdict, "tensorrt"),
-            Stage("more tests of tensorrt", test(GPU_TESTS, "-k", f"tensorrt and not ({shipped})")),
-            Stage("the contract of tensorrt", test(CONTRACT, "-k", "tensorrt and not 4k")),
+            Stage("more tests of tensorrt", build(GPU_TESTS, f"tensorrt and not ({shipped})")),
+            Stage("the contract of tensorrt", build(CONTRACT, "tensorrt and not 4k")),
         ]
     return found
 
@@ -318,80 +362,64 @@ def rate_stages(verdict: Verdict, engine: str) -> list[Stage]:
     ]
 
 
-def section(verdict: Verdict, failure: str) -> str:
-    """What RESULTS.md says."""
-    versions = {**installed_versions(), "torch-tensorrt": package_version("torch-tensorrt")}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    lines = [
-        f"Measured on {date.today()}: {'; '.join(nvidia_gpus('nvidia-smi'))}. {told}.",
-        *([f"Failed: {failure}."] if failure else []),
-        *(
-            [f"Left out, the time was over: {'; '.join(verdict.left_out)}."]
-            if verdict.left_out
-            else []
-        ),
-        "",
-        *(f"- {line}" for line in verdict.tests),
-        "",
-        "| tier | engine | size | network fps | times one frame in flight | reached | share of the peak |",
-        "|---|---|---|---|---|---|---|",
-        *verdict.networks,
-        "",
-        "| tier | engine | size | decoder, encoder | end to end fps (of network) | decode / encode fps "
-        "| limited by |",
-        "|---|---|---|---|---|---|---|",
-        *verdict.runs,
-        "",
-        *verdict.profile,
-    ]
-    return "\n".join(lines)
-
-
-def written(text: str) -> None:
-    """Put the section into RESULTS.md, in place of an earlier one."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    RESULTS.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", RESULTS.read_text()))
-
-
-def judged(verdict: Verdict) -> str:
-    """Run the stages in turn; what ended the verdict before its time, "" for nothing."""
+def judged(verdict: Verdict, results: Path, *, keep_going: bool) -> None:
+    """Run the stages in turn, and write what was found after each of them."""
+    found, first = verdict.found, True
     for stage in stages(verdict):
         print(f"== {stage.name}", flush=True)
-        since = time.monotonic()
+        since, before = time.monotonic(), found.measured
+        found.running = stage.name
+        written(found, results)  # where the whole verdict is ended from outside, this much is known
+        ends = False
         try:
             if since > verdict.until_s:
                 raise TimeIsOver
             stage.run()
         except TimeIsOver as end:
-            verdict.left_out.append(stage.name)
+            found.left_out.append(stage.name)
             print(f"left out, the time was over\n{end}".rstrip(), flush=True)
-            if stage.decides:
-                return f"{stage.name} was not done in time, give it more --minutes"
+            if ends := stage.decides:
+                found.failures.append(f"{stage.name} was not done in time, give it more --minutes")
         except StageError as error:
+            found.failures.append(stage.name)
+            ends = first or not keep_going  # without the first one nothing can run
             print(f"FAILED: {stage.name}\nSend back all that follows:\n{error}")
-            print("\n".join(nvidia_gpus("nvidia-smi")))
+            print("\n".join(gpus()))
             for package, version in installed_versions().items():
                 print(f"{package} {version}", flush=True)
-            return stage.name
         else:
             print(f"done in {time.monotonic() - since:.0f} s", flush=True)
-    return ""
+        print("\n".join(line for line in found.measured if line not in before), flush=True)
+        found.running, first = "", False
+        if ends:
+            return
 
 
 @click.command()
 @click.option("--tensorrt", is_flag=True, help="Also build and judge TensorRT's engines.")
 @click.option("--seconds", default=3.0, help="How long each rate is measured.")
 @click.option("--minutes", default=10.0, help="When it ends; 60 are sensible with --tensorrt.")
-def main(tensorrt: bool, seconds: float, minutes: float) -> None:
+@click.option("--keep-going", is_flag=True, help="Run the next stage after one that failed.")
+@click.option(
+    "--results", default=RESULTS, type=click.Path(path_type=Path), help="Where the section goes."
+)
+def main(tensorrt: bool, seconds: float, minutes: float, keep_going: bool, results: Path) -> None:
     """Judge this machine's GPU, and write RESULTS.md."""
-    if not nvidia_gpus("nvidia-smi") or not torch.cuda.is_available():
+    if not gpus() or not torch.cuda.is_available():
         raise SystemExit("there is no NVIDIA GPU that torch can use here; nothing was written")
-    with tempfile.TemporaryDirectory() as name:
-        verdict = Verdict(tensorrt, seconds, time.monotonic() + 60 * minutes, Path(name))
-        failure = judged(verdict)
-    written(section(verdict, failure))
-    print(f"written into {RESULTS}" if failure else f"passed; send back {RESULTS}")
-    sys.exit(1 if failure else 0)
+    # A command in progress ends with the verdict, as it does at Ctrl-C.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            until_s = time.monotonic() + 60 * minutes
+            verdict = Verdict(tensorrt, seconds, until_s, Path(name), most_s=30 * minutes)
+            judged(verdict, results, keep_going=keep_going)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    written(verdict.found, results)
+    failures = verdict.found.failures
+    print(f"written into {results}" if failures else f"passed; send back {results}")
+    sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,18 @@ from vderain.options import EngineOptions
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = ("gpu", "gpu_command", "gpu_rates", "gpu_report", "losses")
 
 
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for name in ("gpu", "gpu_rates", "losses"):
+    for name in SCRIPTS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import gpu
 
     yield gpu
-    for name in ("gpu", "gpu_rates", "losses"):
+    for name in SCRIPTS:
         sys.modules.pop(name, None)
 
 
@@ -43,7 +44,7 @@ def test_every_test_that_needs_a_gpu_is_run(gpu):
 
 def test_without_a_gpu_nothing_is_written(gpu, monkeypatch):
     before = gpu.RESULTS.read_text()
-    monkeypatch.setattr(gpu, "nvidia_gpus", lambda command: [])
+    monkeypatch.setattr(gpu, "gpus", lambda: ())
     done = CliRunner().invoke(gpu.main, [])
     assert done.exit_code == 1 and "there is no NVIDIA GPU" in str(done.exception)
     assert gpu.RESULTS.read_text() == before
@@ -52,18 +53,19 @@ def test_without_a_gpu_nothing_is_written(gpu, monkeypatch):
 @pytest.fixture
 def judge(gpu, monkeypatch, tmp_path):
     """Runs the verdict over a machine whose commands are answered by ``answer``; (exit code, output, RESULTS.md)."""
+    import gpu_report
+
     results = tmp_path / "RESULTS.md"
-    monkeypatch.setattr(gpu, "RESULTS", results)
-    monkeypatch.setattr(gpu, "nvidia_gpus", lambda command: ["Card, 80 GiB"])
+    monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: ["Card, 80 GiB"])
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu, "made_weights", lambda folder, name: folder / name)
     monkeypatch.delenv("VDERAIN_DATA", raising=False)
 
     def run(answer, *options):
         """Exit code, output and RESULTS.md of a verdict over these answers."""
-        results.write_text(f"before\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
+        results.write_text(f"before\n{gpu_report.BEGIN}\nold\n{gpu_report.END}\nafter\n")
         monkeypatch.setattr(gpu.Verdict, "command", answer)
-        done = CliRunner().invoke(gpu.main, options)
+        done = CliRunner().invoke(gpu.main, [*options, "--results", str(results)])
         text = results.read_text()
         assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
         return done.exit_code, done.output, text
@@ -98,7 +100,7 @@ def figures_of(engine):
 def answering(cases, asked, *, engine="cuda", notes=()):
     """Tests of these cases pass, all else works; a run reports this engine and these notes."""
 
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         asked.append(arguments)
         if "pytest" in arguments:
             report = arguments[arguments.index("--junitxml") + 1]
@@ -177,7 +179,7 @@ def test_a_test_that_is_skipped_without_need_fails_the_verdict(judge):
 def test_a_reason_to_skip_that_does_not_hold_here_fails_the_verdict(
     judge, gpu, monkeypatch, reason, no_nvenc, gpus
 ):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if gpu.ASK_NVENC in arguments:
             return no_nvenc
         return answering(PASSED + SKIPPED.format(reason), [])(verdict, *arguments)
@@ -196,7 +198,7 @@ def test_a_reason_to_skip_that_does_not_hold_here_fails_the_verdict(
     ],
 )
 def test_a_rate_of_the_cpu_in_place_of_the_gpu_fails_the_verdict(judge, gpu, note):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if is_bench(arguments):
             return bench_of(arguments, run_notes=[note])
         return answering(PASSED, [])(verdict, *arguments)
@@ -207,7 +209,7 @@ def test_a_rate_of_the_cpu_in_place_of_the_gpu_fails_the_verdict(judge, gpu, not
 
 
 def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if is_bench(arguments):
             raise gpu.StageError("an illegal memory access was encountered")
         return answering(PASSED, [])(verdict, *arguments)
@@ -219,7 +221,7 @@ def test_the_first_failure_ends_the_verdict_with_what_to_send_back(judge, gpu):
 
 
 def test_what_the_time_does_not_allow_is_left_out_and_reported(judge, gpu):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if "1920x1080" in arguments:
             raise gpu.TimeIsOver
         return answering(PASSED, [])(verdict, *arguments)
@@ -231,7 +233,7 @@ def test_what_the_time_does_not_allow_is_left_out_and_reported(judge, gpu):
 
 
 def test_correctness_that_the_time_does_not_allow_fails_the_verdict(judge, gpu):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if "pytest" in arguments:
             raise gpu.TimeIsOver
         return answering(PASSED, [])(verdict, *arguments)
@@ -243,7 +245,7 @@ def test_correctness_that_the_time_does_not_allow_fails_the_verdict(judge, gpu):
 
 
 def test_a_card_without_an_encoder_is_measured_without_it(judge, gpu):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if gpu.ASK_NVENC in arguments:
             return "No capable devices found\n"
         return answering(PASSED, asked)(verdict, *arguments)
@@ -284,8 +286,105 @@ def test_a_command_that_hangs_ends_with_the_last_words_that_it_wrote(gpu, tmp_pa
             verdict.command("-c", hangs, limit_s=limit_s)
 
 
+def test_a_command_that_hangs_ends_with_all_that_it_has_started(gpu, tmp_path):
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    verdict = gpu.Verdict(False, 0.1, time.monotonic() + 60, tmp_path)
+    with pytest.raises(gpu.StageError, match="not done after 4 s") as failure:
+        verdict.command("-c", parent, limit_s=4)
+    stat = Path(f"/proc/{str(failure.value).split()[-1]}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_command_that_crashes_is_told_by_its_code_and_its_last_words(gpu, tmp_path):
+    verdict = gpu.Verdict(False, 0.1, time.monotonic() + 60, tmp_path)
+    crash = (
+        "import faulthandler, os; faulthandler.enable(); print('test_ten', flush=True); os.abort()"
+    )
+    with pytest.raises(gpu.StageError, match=r"(?s)exit code -6.*test_ten.*Fatal Python error"):
+        verdict.command("-c", crash)
+
+
+def test_no_command_takes_more_than_half_of_the_time(judge, gpu, monkeypatch):
+    import gpu_command
+
+    limits = []
+    monkeypatch.setattr(
+        gpu, "ended", lambda *given: limits.append(given[2]) or gpu_command.Ended(None, "", "")
+    )
+    code, _, text = judge(gpu.Verdict.command, "--minutes", "2")
+    assert code == 1 and "Failed: the machine." in text and limits == [60.0]
+
+
+def test_what_was_found_is_written_before_the_next_stage_begins(judge, gpu, tmp_path):
+    """It outlives a verdict that is ended from outside."""
+    seen = []
+
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
+        if is_bench(arguments):
+            seen.append((tmp_path / "RESULTS.md").read_text())
+            raise SystemExit(1)
+        return answering(PASSED, [])(verdict, *arguments)
+
+    judge(command)
+    assert seen[0].count("1 passed, 0 skipped") == 3
+    assert f"Ended from outside in: {gpu.SHIPPED_TIERS[0]}, cuda, 1280x720." in seen[0]
+
+
+def test_after_a_failure_the_next_stage_runs_where_this_is_asked_for(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
+        if "not tensorrt" in arguments:
+            raise gpu.StageError("exit code -11")
+        return answering(PASSED, [])(verdict, *arguments)
+
+    code, output, text = judge(command, "--keep-going")
+    assert code == 1 and "Failed: tests that need a GPU." in text and "exit code -11" in output
+    assert "| paper | cuda float16 | 1280x720 |" in text
+    assert "| paper |" not in judge(command)[2]
+
+
+def test_a_machine_without_the_decoders_library_fails_and_is_judged_without_it(judge, gpu):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
+        if gpu.ASK_NVDEC in arguments:
+            return "libnvcuvid.so.1: cannot open shared object file\n"
+        return answering(PASSED, asked)(verdict, *arguments)
+
+    asked = []
+    code, _, text = judge(command)
+    assert code == 1 and "Failed: there is no NVDEC (libnvcuvid.so.1: cannot open" in text
+    assert "| CPU | 20.0 (0.80) |" in text and "| NVDEC" not in text
+    assert not any("decoder=nvdec" in one or gpu.DECODER_TESTS[0] in one for one in asked)
+    assert any("not tensorrt and not nvdec" in one for one in asked)
+
+
+def test_without_nvidia_smi_the_driver_names_the_gpus(gpu, monkeypatch):
+    import gpu_report
+
+    monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: ())
+    monkeypatch.setattr(gpu_report, "nvidia_gpu_names", lambda: ("H200, CUDA 13000",))
+    assert gpu_report.gpus() == ("H200, CUDA 13000",)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "workers"), [(16, 139, 4), (16, 8, 1), (2, 139, 1), (8, 24, 2)]
+)
+def test_tests_run_side_by_side_where_there_is_room(judge, gpu, monkeypatch, cores, gib, workers):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
+        if "pytest" in arguments:
+            seen.append((values_of(arguments, "-n"), threads))
+        if gpu.ASK_GPU in arguments:
+            return f"{gib}\n"
+        return answering(PASSED, [])(verdict, *arguments)
+
+    seen = []
+    monkeypatch.setattr(gpu, "usable_cores", lambda: cores)
+    judge(command)
+    apart = ([str(workers)], cores // workers) if workers > 1 else ([], 0)
+    assert seen == [([], 0), apart, apart]  # decoder and encoder on their own
+
+
 def test_an_engine_that_another_one_replaced_is_not_taken_for_it(judge):
-    def command(verdict, *arguments, limit_s=0.0):
+    def command(verdict, *arguments, limit_s=0.0, threads=0):
         if is_bench(arguments):
             return bench_of(arguments, engine="openvino")
         return answering(PASSED, [])(verdict, *arguments)

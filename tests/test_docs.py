@@ -97,7 +97,7 @@ def test_commands_in_the_documents_exist(path):
 def test_options_in_the_documents_exist(path):
     known = {flag for command in COMMANDS.values() for flag in flags(command)} | {"--help"}
     for script in (ROOT / "benchmarks").rglob("*.py"):
-        known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text()))
+        known |= set(re.findall(r'(?:add_argument|option)\(\s*"(--[a-z-]+)"', script.read_text()))
     named = {name for command in COMMANDS.values() for name in settings(command) or ()}
     for code in re.findall(r"`(--[^`]+)`", path.read_text()):
         flag, value = re.fullmatch(r"(--[^\s=]+)[\s=]?(.*)", code, re.DOTALL).groups()

@@ -20,7 +20,9 @@ def clip(path, codec, rate=48_000, layout="stereo", bit_rate=64_000):
     with av.open(str(path), "w") as output:
         image = _video_stream(output, video)
         sound = output.add_stream(codec, rate=rate)
-        sound.layout, sound.codec_context.bit_rate = layout, bit_rate
+        sound.layout = layout
+        if bit_rate:
+            sound.codec_context.bit_rate = bit_rate
         channels, step = sound.codec_context.layout.nb_channels, rate // 25
         output.start_encoding()
         for index, pts in enumerate(video.pts):
@@ -185,3 +187,16 @@ def length_s(path):
     """Of the file."""
     with av.open(str(path)) as container:
         return container.duration / av.time_base
+
+
+@pytest.mark.parametrize("name", ["out.m2ts", "out.mts"])
+def test_sound_of_blu_ray_stays_in_its_transport_stream(user, name):
+    source = clip(user.folder / "in.m2ts", "pcm_bluray", bit_rate=None)
+    (track,) = user.info("in.m2ts")["tracks"]
+    assert track["copied"]
+    done, output = user.run("in.m2ts", name)
+    assert (done.code, done.losses) == (0, []), done.said
+    assert sound_of(output)[:2] == ("audio", "pcm_bluray")
+    assert payloads(output, 1) == payloads(source, 1)
+    content = output.read_bytes()
+    assert len(content) % 192 == 0 and set(content[4::192]) == {0x47}

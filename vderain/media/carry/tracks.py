@@ -284,7 +284,11 @@ class _Mirror:
             return None if self._container.attachments else f"{muxer} cannot hold it"
         if stream.disposition & Disposition.attached_pic and muxer in _MP4_FAMILY:
             return obstacle(stream, muxer, None)
-        return obstacle(stream, muxer, self._samples(stream), entry=self._entry(stream))
+        return obstacle(
+            *(stream, muxer, self._samples(stream)),
+            entry=self._entry(stream),
+            options=self._container.kinds_options,
+        )
 
     def _entry(self, stream: Any) -> bytes | None:
         """The description of a data track's samples, which readers need."""

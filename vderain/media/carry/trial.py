@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ def obstacle(
     entry: bytes | None = None,
     add: Add = add_copy,
     mend: Callable[[bytes], bytes] = bytes,
+    options: Mapping[str, str] | None = None,
 ) -> str | None:
     """Why a container does not return a track as it was written; None where it does.
 
@@ -47,13 +48,14 @@ def obstacle(
         entry: the description of a data track's samples in MP4 or MOV, which players need.
         add: makes the output's stream.
         mend: changes the file after it is written.
+        options: of the muxer.
 
     """
     refusal = f"{muxer} cannot hold it"
     if not samples and codec_name(stream).startswith("aac"):
         samples = None  # muxers need packets of AAC, and all of them hold it
     try:
-        written = mend(_written(stream, muxer, samples, add))
+        written = mend(_written(stream, muxer, samples, add, options or {}))
     except (av.FFmpegError, ValueError):
         return refusal
     if samples is None:
@@ -77,10 +79,12 @@ def family(codec: str) -> str:
     return "mpeg audio" if codec in ("mp1", "mp2", "mp3") else codec
 
 
-def _written(stream: Any, muxer: str, samples: Sequence[Any] | None, add: Add) -> bytes:
+def _written(
+    stream: Any, muxer: str, samples: Sequence[Any] | None, add: Add, options: Mapping[str, str]
+) -> bytes:
     """A file with this track alone. Raises ValueError and av.FFmpegError."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=muxer) as output:
+    with av.open(buffer, "w", format=muxer, container_options=dict(options)) as output:
         added = add(output, stream)
         output.start_encoding()
         for packet in _copies(stream, samples) if samples is not None else ():

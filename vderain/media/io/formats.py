@@ -43,6 +43,7 @@ class Container:
         late_start: whether players begin at the first time, however late; otherwise they wait for it.
         early_start: whether video before zero is shown.
         clock_s: when its clock starts again from zero; None for never.
+        blu_ray: whether it is the MPEG-TS of Blu-ray and AVCHD: packets of 192 bytes, and its own kinds of tracks.
 
     """
 
@@ -55,6 +56,12 @@ class Container:
     late_start: bool = True
     early_start: bool = False
     clock_s: Fraction | None = None
+    blu_ray: bool = False
+
+    @property
+    def kinds_options(self) -> dict[str, str]:
+        """Options of the muxer on which it depends what tracks it holds."""
+        return {"mpegts_m2ts_mode": "1"} if self.blu_ray else {}
 
 
 _MP4 = Container(
@@ -72,8 +79,8 @@ _BY_EXTENSION = {
     ".mkv": _MATROSKA,
     ".webm": Container("webm", ("av1",), rotates=True),
     ".ts": _TS,
-    ".mts": _TS,
-    ".m2ts": _TS,
+    ".mts": replace(_TS, blu_ray=True),
+    ".m2ts": replace(_TS, blu_ray=True),
     ".avi": Container("avi", ("h264", "ffv1"), timestamps=False),
     ".y4m": _Y4M,
 }
@@ -120,7 +127,7 @@ def muxer_options(
     if container.muxer == "yuv4mpegpipe":
         return {"strict": "-1"}  # more than 8 bits are an extension of the format
     if container.muxer not in ("mp4", "mov"):
-        return {}
+        return container.kinds_options
     flags = "" if is_changed else "+faststart"
     if not is_changed and not {key.lower() for key in metadata} <= MP4_KEYS:
         flags += "+use_metadata_tags"

@@ -19,6 +19,7 @@ from vderain.media.carry.template import Template, leftovers_of, samples_of
 from vderain.media.carry.unread import UnreadMessages
 from vderain.media.frames.continuity import Continuity, Jump
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
+from vderain.media.frames.frame_rate import believable_rate, rate_of
 from vderain.media.frames.memory import check_memory
 from vderain.media.frames.timing import FrameClock
 from vderain.media.frames.untrained import interlaced_refusal, report_interlaced
@@ -27,7 +28,7 @@ from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
 from vderain.media.io.open import codec_name, input_name, pick_video, seconds
 from vderain.media.io.pipes import StandardInput
-from vderain.media.io.survey import Survey, announced_length_s, believable_rate, rate_of, survey
+from vderain.media.io.survey import Survey, announced_length_s, survey
 from vderain.media.io.urls import redact
 from vderain.media.io.variants import left_out
 from vderain.media.mp4.movies import movie_losses

@@ -10,10 +10,11 @@ from typing import Any
 
 from vderain.frames import DEFAULT_RATE
 from vderain.media.frames.continuity import Continuity, Jump
+from vderain.media.frames.frame_rate import believable_rate, rate_of_first
 from vderain.media.io.index import Indexer, VideoIndex, packets_of
 from vderain.media.io.length import Length
 from vderain.media.io.open import open_container, pick_video
-from vderain.media.io.survey import Survey, believable_rate, rate_of_first
+from vderain.media.io.survey import Survey
 from vderain.media.verify.contents import Contents
 
 

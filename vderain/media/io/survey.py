@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-from statistics import median
 from typing import Any
 
 import av
 
 from vderain.errors import SourceError
 from vderain.media.frames.continuity import Continuity, Jump
+from vderain.media.frames.frame_rate import MEASURED_FRAMES, believable_rate, rate_of_first
 from vderain.media.io.index import packets_of
 from vderain.media.io.open import open_container
 
 _MOST_BYTES = 64 << 20  # read at most, in a fraction of a second
 _MOST_BYTES_FOR_CLOCK = 1 << 30  # read at most where jumps of the clock are looked for
-_FIRST = 120  # frames whose distances give the rate
-_REORDER = 16  # of these frames, the latest may lack earlier ones
 _ASTRAY = Fraction(3, 2)  # an announced number of frames that is wrong by this factor is ignored
 _HIDDEN = 2  # frames; a count that exceeds the length by as much includes hidden ones
-_FASTEST = 120  # frames per second; a higher announced rate is measured
-_USUAL_RATES = tuple(
-    sorted(
-        {
-            *map(Fraction, (1, 2, 5, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120, 240)),
-            *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)),
-        }
-    )
-)
-_PAUSE = 3  # usual distances; a longer one is not that of two consecutive frames
-_NEAR_USUAL = Fraction(1, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +77,6 @@ def clock_notes(path: str, stream: Any) -> list[str]:
     return notes
 
 
-def believable_rate(stream: Any) -> Fraction | None:
-    """The frame rate that a container announces; None without one, or where that is its time base."""
-    rate = stream.average_rate or stream.guessed_rate
-    return Fraction(rate) if rate and rate <= _FASTEST else None
-
-
-def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:
-    """Frames per second by the usual distance of frames, rounded to a usual rate where that is near."""
-    steps = [b - a for a, b in pairwise(sorted(times)) if b > a]
-    if not steps:
-        return None
-    most = _PAUSE * median(steps)
-    regular = [step for step in steps if step <= most]
-    rate = len(regular) / (sum(regular) * time_base)
-    place = bisect_left(_USUAL_RATES, rate)
-    near = min(_USUAL_RATES[max(0, place - 1) : place + 1], key=lambda usual: abs(usual - rate))
-    return near if abs(near - rate) <= rate * _NEAR_USUAL else rate.limit_denominator(1001)
-
-
-def rate_of_first(times: Sequence[int], time_base: Fraction) -> Fraction | None:
-    """``rate_of`` the first frames; ``times`` are in the order of decoding."""
-    first = sorted(times[:_FIRST])
-    return rate_of(first[:-_REORDER] if len(first) == _FIRST else first, time_base)
-
-
 def _counts_frames(stream: Any) -> bool:
     """Whether the header's count is that of all frames that are shown.
 
@@ -166,7 +125,7 @@ class _Tally:
         self._begin = time if self._begin is None else min(self._begin, time)
         end = time + (packet.duration or 0)
         self._end = end if self._end is None else max(self._end, end)
-        if len(self.first) < _FIRST:
+        if len(self.first) < MEASURED_FRAMES:
             self.first.append(time)
 
     def rate(self, unit: Fraction) -> Fraction | None:

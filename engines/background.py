@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from vderain.frames import PlaneFormat
 from vderain.options import EngineOptions
 
-_PATIENCE_S = 10.0  # for a builder that was asked to terminate
-_LAST_WORDS = 4096  # bytes of a builder's output that are searched for its last line
+_TERMINATE_S = 10.0  # until a builder that was asked to terminate is killed
+_TAIL_BYTES = 4096  # of a builder's output, searched for its last line
 
 
 class BackgroundBuild(Protocol):
@@ -66,7 +66,7 @@ class ProcessBuild:
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(_PATIENCE_S)
+                self._process.wait(_TERMINATE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -77,7 +77,7 @@ class ProcessBuild:
 
     def _last_line(self) -> str:
         size = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, size - _LAST_WORDS))
+        self._said.seek(max(0, size - _TAIL_BYTES))
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 

@@ -83,7 +83,7 @@ def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple
     dtype = dtypes.get(precision, torch.float32)
     side = _SIDE[device.type]
     left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    ways = [lambda: torch.mm(left, right)]
+    products = [lambda: torch.mm(left, right)]
     if not on_gpu:
         # Convolutions run in another library than products, faster on some processors and slower on others.
         shapes = (right, (1, side, _LINES, side // _LINES)), (left, (side, side, 1, 1))
@@ -91,10 +91,10 @@ def matrix_peak_flop_per_s(device: torch.device | None, precision: str) -> tuple
             matrix.view(shape).contiguous(memory_format=torch.channels_last)
             for matrix, shape in shapes
         )
-        ways.append(lambda: torch.nn.functional.conv2d(pixels, kernel))
+        products.append(lambda: torch.nn.functional.conv2d(pixels, kernel))
     with torch.inference_mode():
         wait = functools.partial(torch.cuda.synchronize, device) if on_gpu else None
-        best = max(_per_s(way, wait) for way in ways)
+        best = max(_per_s(product, wait) for product in products)
     return best * 2.0 * side**3, str(dtype).removeprefix("torch.")
 
 

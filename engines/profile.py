@@ -99,7 +99,7 @@ def tune(
     options = with_tier(options)
     weights, card = find_weights(options.tier, options.weights)
     cache = EngineCache()
-    tried = list(_ways(options))
+    tried = list(_choices(options))
     measured: dict[Choice, list[float]] = {}
     failed: list[Choice] = []
     until = time.monotonic() + budget_s
@@ -142,7 +142,7 @@ def stored_choices(options: EngineOptions, card: Card, cache: EngineCache) -> di
     return {choice.engine: choice for choice in _stored(cache).get(_key(card, options), ())}
 
 
-def _ways(options: EngineOptions) -> Iterator[Choice]:
+def _choices(options: EngineOptions) -> Iterator[Choice]:
     usable = candidates(options)
     for engine in (name for name in FASTEST_FIRST if name in usable):
         for precision in _PRECISIONS[engine]:

@@ -17,7 +17,7 @@ from vderain.engines.graphs.archive import GraphFile
 from vderain.engines.store.selfcheck import AGREEMENT_DB, check_images, fitted
 from vderain.errors import EngineBuildError
 from vderain.flow.future import Future
-from vderain.frames import Clip, PlaneFormat
+from vderain.frames import Clip, PlaneFormat, rgb_luma
 from vderain.interfaces import EngineSpec
 from vderain.metrics import psnr
 from vderain.network.card import Card
@@ -26,7 +26,6 @@ from vderain.network.samples import Values, bounded, network_input, sample_chang
 
 CHECKED_PX = (160, 96)  # least width and height of the images whose predictions are stored
 _SHIFT_PX = 3  # from neighbour to neighbour
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 class GraphReference:
@@ -110,7 +109,7 @@ def check_stacks(config: AnyConfig) -> dict[str, Values]:
     stacks = {}
     for name, image in check_images().items():
         rgb = fitted(image, height, width).astype(np.float32).transpose(2, 0, 1) / 255
-        luma = np.tensordot(_LUMA, rgb, 1)
+        luma = rgb_luma(list(rgb))
         shifted = [np.roll(luma, _SHIFT_PX * (index + 1), 1) - luma for index in range(count)]
         ordered = np.sort(np.stack(shifted), 0) if shifted else np.empty((0, height, width))
         stacks[name] = np.concatenate([rgb, ordered]).astype(np.float32)

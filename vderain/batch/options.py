@@ -44,7 +44,7 @@ class BatchOptions:
 class Settings:
     """All settings that affect a batch's outputs.
 
-    ``weights_sha256`` tells weights apart that had the same path, for instance before and after an update.
+    ``weights_sha256`` distinguishes weights that had the same path, for instance before and after an update.
     """
 
     batch: BatchOptions = field(default_factory=BatchOptions)

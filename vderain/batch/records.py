@@ -1,4 +1,4 @@
-"""What a batch keeps of an assembled clip, put together from the records of its segments."""
+"""The record of an assembled clip, made of the records of its segments: frames, engines, losses, notes."""
 
 from __future__ import annotations
 

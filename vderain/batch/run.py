@@ -141,14 +141,14 @@ def derain_archive(
         ray_module(ray)
     request = _Request.of(sources, target, listed, include, exclude, batch, run, engine, encode)
     follower = Follower(request.target, on_event, on_progress)
-    archive, found = request.look(follower, watch=watch)
+    archive, found = request.find_clips(follower, watch=watch)
     target, settings = request.target, request.settings
     with ExitStack() as stack:
         with unmade_on_failure(target):
             manifest = stack.enter_context(open_manifest(target))
             if retry_failed:
                 manifest.forgive()
-            work, crew = _batch(manifest, request, follower, stack, ray=ray)
+            work, executor = _batch(manifest, request, follower, stack, ray=ray)
         try:
             work_through(archive, work, found=found, watch=watch, on_plan=follower.plan)
         except BaseException as error:
@@ -161,7 +161,9 @@ def derain_archive(
             raise
         write_report(target, target, manifest.clips(), seconds=work.tally.seconds, spell=spell)
         is_joined = not settings.batch.join or _join(manifest, request, work, follower)
-        return _report(manifest, work, archive, is_joined, 0 if crew is None else crew.deaths)
+        return _report(
+            manifest, work, archive, is_joined, 0 if executor is None else executor.deaths
+        )
 
 
 def plan_archive(
@@ -183,7 +185,7 @@ def plan_archive(
     The target and its manifest are not changed. Raises what ``derain_archive`` raises.
     """
     request = _Request.of(sources, target, listed, include, exclude, batch, run, engine, encode)
-    archive, found = request.look(Follower(request.target, on_event, None))
+    archive, found = request.find_clips(Follower(request.target, on_event, None))
     target, settings = request.target, request.settings
     with ExitStack() as stack:
         manifest, folder = stack.enter_context(copied_manifest(target))
@@ -244,7 +246,7 @@ class _Request:
             card.config.frames - 1,
         )
 
-    def look(self, follower: Follower, *, watch: bool = False) -> tuple[Archive, list[Found]]:
+    def find_clips(self, follower: Follower, *, watch: bool = False) -> tuple[Archive, list[Found]]:
         """The archive and its clips. Raises SourceError where there is none, OptionError."""
         if not self.sources and not self.listed:
             raise SourceError(f"{self.target}: no clip is named; nothing is done")
@@ -269,7 +271,7 @@ def _batch(
         unpin(manifest, settings.engine, follower.clip)
     options = pinned(manifest, settings.engine)
     executor: Executor
-    gating = crew = None
+    gating = workers = None
     is_gated = settings.batch.gate != "off"
     if ray is None or is_gated:
         # Workers may have the engine that a batch resumes with; this machine only detects rain and may lack it.
@@ -279,14 +281,14 @@ def _batch(
             gating = RainGating(settings.run, settings.encode, engine=engine)
         executor = InProcess(engine, follower.update)
     if ray is not None:  # workers have engines of their own
-        executor = crew = _cluster(ray, options, request, follower)
+        executor = workers = _cluster(ray, options, request, follower)
     workload = Workload()
     batch = Batch(
         manifest, target, settings, executor,
         gating=gating, margin=request.margin, workload=workload, on_event=follower.clip,
     )  # fmt: skip
     follower.follow(batch, workload)
-    return batch, crew
+    return batch, workers
 
 
 def _cluster(

@@ -17,8 +17,8 @@ from vderain.batch.clips.clip_files import (
     check_place,
     check_unchanged,
     is_as_written,
-    look_at,
     name_all,
+    status_of,
     sync,
 )
 from vderain.batch.clips.find import WORK_FOLDER, Found
@@ -183,7 +183,7 @@ class Batch:
 
     def _as_it_is_now(self, clip: ClipRow) -> ClipRow:
         """The clip, planned again if its source changed since."""
-        about = look_at(clip)
+        about = status_of(clip)
         if (about.st_size, about.st_mtime_ns) == (clip.size_bytes, clip.mtime_ns):
             return clip
         attempts = clip.attempts
@@ -200,7 +200,7 @@ class Batch:
         if self._gating is None:
             known, gated = inspect(str(clip.source)), Gated()
         else:
-            known, gated = self._gating.look(str(clip.source))
+            known, gated = self._gating.inspect(str(clip.source))
         self._inspected[clip.id], index = known, known.index
         obstacle, copied = self._copied(index, gated, clip.output)
         segments = cut(index.gops, index.time_base, self.settings.batch.segment_s, copied)

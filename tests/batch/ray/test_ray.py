@@ -15,7 +15,7 @@ import vderain
 from tests.batch.conftest import Rig
 from tests.media.synth import STEP, payloads, times, write
 from vderain.batch.jobs import InProcess, SegmentJob
-from vderain.batch.ray.cluster import LOCAL, check_address, connected, knock, ray_module
+from vderain.batch.ray.cluster import LOCAL, check_address, check_connection, connected, ray_module
 from vderain.batch.ray.executor import RayExecutor
 from vderain.batch.ray.worker import Failure, Worker, open_default
 from vderain.engines import open_engine
@@ -213,7 +213,7 @@ def test_what_listens_but_is_no_cluster_is_given_up(monkeypatch, capfd):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(OptionError, match="nothing of Ray responds within 4 s"):
-            knock(address)
+            check_connection(address)
     assert capfd.readouterr() == ("", "")
 
 

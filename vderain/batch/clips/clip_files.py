@@ -80,7 +80,7 @@ def _unwritable(place: Path, reason: str | None) -> SinkError:
     )
 
 
-def look_at(clip: ClipRow) -> os.stat_result:
+def status_of(clip: ClipRow) -> os.stat_result:
     """The current status of a clip's source. Raises SourceError where it is gone."""
     try:
         return clip.source.stat()
@@ -101,7 +101,7 @@ def free_bytes(target: Path) -> int:
 
 def check_unchanged(clip: ClipRow) -> None:
     """Raise SourceError where a clip's source changed since it was planned."""
-    about = look_at(clip)
+    about = status_of(clip)
     if (about.st_size, about.st_mtime_ns) != (clip.size_bytes, clip.mtime_ns):
         raise SourceError(f"{clip.source}: changed while it was derained; it must begin again")
 

@@ -103,7 +103,7 @@ class RainTimeline:
         scores = self.smoothed()
         unknown = np.isnan(scores)
         wet = _with_hysteresis(np.where(unknown, np.inf, scores), threshold)
-        wet &= ~self._thought_dry(scores, threshold)
+        wet &= ~self._dry_by_opinion(scores, threshold)
         times_s = np.asarray(self.pts, np.float64) * float(self.time_base)
         wet = _widened(wet, times_s, _MARGIN_S)
         return _without_short_dry(wet, times_s, _SHORTEST_DRY_S)
@@ -143,18 +143,18 @@ class RainTimeline:
     def _frames_in(self, span_s: float) -> int:
         return max(1, round(span_s / (self.step * float(self.time_base))))
 
-    def _thought_dry(self, scores: Scores, threshold: float) -> Flags:
+    def _dry_by_opinion(self, scores: Scores, threshold: float) -> Flags:
         """Frames with a doubtful score for which every opinion near in time is dry."""
         dry = np.zeros(len(scores), np.bool_)
         if not self.opinions:
             return dry
         times_s = np.asarray(self.pts, np.float64) * float(self.time_base)
         asked_s = np.array([o.pts for o in self.opinions]) * float(self.time_base)
-        said_wet = np.array([o.score >= 1 for o in self.opinions])
+        is_wet = np.array([o.score >= 1 for o in self.opinions])
         doubtful = scores < _SURELY_WET * threshold / WET_FROM
         for index in np.flatnonzero(doubtful):
             near = np.abs(asked_s - times_s[index]) <= _OPINION_REACH_S
-            dry[index] = near.any() and not said_wet[near].any()
+            dry[index] = near.any() and not is_wet[near].any()
         return dry
 
 

@@ -133,8 +133,8 @@ def evidence(before: Luma, current: Luma, after: Luma) -> npt.NDArray[np.float64
     more = places[0] - places[1]
     much = float(np.percentile(more, 75))
     share = float(np.percentile(more / (places[0] + places[1] + 0.05), 75))
-    levels = [cv2.mean(one)[0] for one in (bright, dark, *thin)]
-    logs = np.log(np.maximum([*levels, much], 0) + 0.02)
+    means = [cv2.mean(one)[0] for one in (bright, dark, *thin)]
+    logs = np.log(np.maximum([*means, much], 0) + 0.02)
     return np.array([*logs, share, _one_way(bright), _one_way(dark)])
 
 

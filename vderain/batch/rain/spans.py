@@ -36,7 +36,7 @@ class Gated:
 class Gating(Protocol):
     """Inspects a whole clip before it is cut."""
 
-    def look(self, path: str) -> tuple[Inspected, Gated]:
+    def inspect(self, path: str) -> tuple[Inspected, Gated]:
         """Read and decode a clip once; returns its packets' index and its dry parts. Raises SourceError."""
 
 
@@ -60,7 +60,7 @@ class RainGating:
         self._run, self._encode = run, encode
         self._engine, self._on_frame = engine, on_frame
 
-    def look(self, path: str) -> tuple[Inspected, Gated]:
+    def inspect(self, path: str) -> tuple[Inspected, Gated]:
         """As Gating says."""
         with closing(Inspector(path)) as inspector:
             # Reads all tracks, since jumps of the clock show only in all of them together.

@@ -24,7 +24,7 @@ _CONNECT_S = 5.0
 _REPLY_S = 45.0
 _STORE_BYTES = 80_000_000  # jobs and records are small; Ray's minimum is 75 MB
 # Ray itself tries for minutes, writes to the terminal and may end the process.
-_KNOCK = """
+_CONNECT = """
 import logging, sys, ray
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
@@ -83,9 +83,9 @@ def connected(address: str, cores: int | None = None) -> Iterator[None]:
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         quiet["num_cpus"] = cores
-    with _surroundings(given), _muted():
+    with _environment(given), _muted():
         if address != LOCAL:
-            knock(address)
+            check_connection(address)
         try:
             with _same_signals():
                 ray.init(address=address, **quiet)
@@ -103,9 +103,9 @@ def first_sentence(reason: str) -> str:
     return line.partition(". ")[0].rstrip(".:")
 
 
-def knock(address: str) -> None:
+def check_connection(address: str) -> None:
     """Connect from another process, which can be ended when it takes too long. Raises OptionError."""
-    command = [sys.executable, "-c", _KNOCK, address]
+    command = [sys.executable, "-c", _CONNECT, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_REPLY_S)
     except subprocess.TimeoutExpired:
@@ -123,7 +123,7 @@ def _unusable(address: str, reason: str) -> OptionError:
 
 
 @contextmanager
-def _surroundings(given: dict[str, str]) -> Iterator[None]:
+def _environment(given: dict[str, str]) -> Iterator[None]:
     """Set variables for Ray's processes within the block."""
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)

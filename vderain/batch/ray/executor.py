@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 DEFAULT_THREADS = 4
 _QUEUED = 2  # jobs of a worker: one in work, and the next one, so that the worker does not wait
 _MAX_DEATHS = 3  # of workers on one segment, or in a row before they start
-_LOOK_S = 2.0  # between requests of progress, and between searches for new machines
+_ASK_S = 2.0  # between requests of progress, and between searches for new machines
 _PATIENCE_S = 30.0  # before a notice that the cluster has no room
-_LOOKING = "look"  # concurrency group of calls that a worker serves while it derains
+_ASKING = "ask"  # concurrency group of calls that a worker serves while it derains
 _CPU_ENGINES = ("openvino", "reference")
 
 OnProgress = Callable[[SegmentJob, Progress], None]
 
 
 @dataclass(slots=True)
-class _Hand:
+class _WorkerHandle:
     """A worker and its jobs; ``opened`` completes when its engine is open."""
 
     actor: Any
@@ -87,7 +87,7 @@ class RayExecutor:
         ray_module(address)
         if options.device.lower().startswith("cuda:"):
             raise OptionError(
-                f"device={options.device!r}: the cluster hands out its GPUs itself; give device='cuda'"
+                f"device={options.device!r}: the cluster assigns its GPUs itself; give device='cuda'"
             )
         check_address(address)
         self._visible = [path.absolute() for path in visible]
@@ -110,12 +110,14 @@ class RayExecutor:
         if first is None:
             return
         with connected(self._address, self._cores()), self._marker() as paths:
-            crew = _Crew(self._hire(paths), self._slots, self._on_progress, self._on_notice)
+            group = _WorkerGroup(
+                self._starter(paths), self._slots, self._on_progress, self._on_notice
+            )
             try:
-                yield from crew.run(first, next_job)
+                yield from group.run(first, next_job)
             finally:
-                self.deaths += crew.deaths
-                crew.dismiss()
+                self.deaths += group.deaths
+                group.end()
 
     def _cores(self) -> int | None:
         """Cores of a new local cluster; None for all."""
@@ -125,7 +127,7 @@ class RayExecutor:
 
     @contextmanager
     def _marker(self) -> Iterator[list[Path]]:
-        """Paths that workers must see, with a new file, so that another machine's folder of that name does not pass."""
+        """Paths that workers must see, with a new file: another machine's folder of the same name lacks it."""
         if self._shared is None:
             yield self._visible
             return
@@ -155,8 +157,8 @@ class RayExecutor:
             found = sum(int(node.get("CPU", 0) // needs["num_cpus"]) for node in nodes)
         return (min(found, self._limit) if self._limit else found), needs
 
-    def _hire(self, paths: list[Path]) -> Callable[[dict[str, float]], _Hand]:
-        def hire(needs: dict[str, float]) -> _Hand:
+    def _starter(self, paths: list[Path]) -> Callable[[dict[str, float]], _WorkerHandle]:
+        def start_worker(needs: dict[str, float]) -> _WorkerHandle:
             options = self._options
             if not needs["num_gpus"]:
                 options = replace(options, threads=int(needs["num_cpus"]))
@@ -165,29 +167,29 @@ class RayExecutor:
                 scheduling_strategy="SPREAD",
                 max_restarts=0,
                 max_task_retries=0,
-                concurrency_groups={_LOOKING: 1},
+                concurrency_groups={_ASKING: 1},
             )
             actor = remote(Worker).remote()
             opened = actor.open.remote(self._open_engine, options, paths, vderain.__version__)
-            return _Hand(actor, opened)
+            return _WorkerHandle(actor, opened)
 
-        return hire
+        return start_worker
 
 
-class _Crew:
-    """The workers and their jobs."""
+class _WorkerGroup:
+    """All workers, and who has which job."""
 
     def __init__(
         self,
-        hire: Callable[[dict[str, float]], _Hand],
+        start_worker: Callable[[dict[str, float]], _WorkerHandle],
         slots: Callable[[], tuple[int, dict[str, float]]],
         on_progress: OnProgress,
         on_notice: Callable[[str], None],
     ) -> None:
-        self._hire, self._slots = hire, slots
+        self._starter, self._slots = start_worker, slots
         self._on_progress, self._on_notice = on_progress, on_notice
         self.deaths = 0
-        self._hands: list[_Hand] = []
+        self._handles: list[_WorkerHandle] = []
         self._returned: deque[SegmentJob] = deque()  # of workers that died
         self._deaths: Counter[Key] = Counter()
         self._early_deaths = 0
@@ -197,109 +199,112 @@ class _Crew:
     ) -> Iterator[Outcome]:
         """Yield the outcomes of the jobs as they arrive."""
         self._returned.append(first)
-        self._staff()
-        if not self._hands:
+        self._start_workers()
+        if not self._handles:
             raise OptionError("the Ray cluster has no CPU cores to work on")
         waits = 0
         while True:
-            self._hand_out(next_job)
-            if not self._returned and not any(hand.jobs for hand in self._hands):
+            self._distribute(next_job)
+            if not self._returned and not any(handle.jobs for handle in self._handles):
                 return
-            waited = [hand.opened for hand in self._hands if not hand.is_open]
-            waited += [ref for hand in self._hands for ref in hand.jobs]
-            ready, _ = ray_module().wait(waited, num_returns=1, timeout=_LOOK_S)
+            waited = [handle.opened for handle in self._handles if not handle.is_open]
+            waited += [ref for handle in self._handles for ref in handle.jobs]
+            ready, _ = ray_module().wait(waited, num_returns=1, timeout=_ASK_S)
             for ref in ready:
                 yield from self._settle(ref)
             if not ready:
-                self._staff()
-                self._look()
-                waits += not any(hand.is_open for hand in self._hands)
-                if waits * _LOOK_S == _PATIENCE_S:
+                self._start_workers()
+                self._ask_progress()
+                waits += not any(handle.is_open for handle in self._handles)
+                if waits * _ASK_S == _PATIENCE_S:
                     self._on_notice(
                         "the cluster has no room for a worker yet, or they begin slowly"
                     )
 
-    def dismiss(self) -> None:
+    def end(self) -> None:
         """End all workers and their jobs."""
-        for hand in self._hands:
+        for handle in self._handles:
             with suppress(Exception):  # the cluster may be gone
-                ray_module().kill(hand.actor)
-        self._hands.clear()
+                ray_module().kill(handle.actor)
+        self._handles.clear()
 
-    def _staff(self) -> None:
+    def _start_workers(self) -> None:
         """Start as many workers as there is room for; those without room wait for it."""
         wanted, needs = self._slots()
-        while len(self._hands) < wanted:
-            self._hands.append(self._hire(needs))
+        while len(self._handles) < wanted:
+            self._handles.append(self._starter(needs))
 
-    def _hand_out(self, next_job: Callable[[], SegmentJob | None]) -> None:
+    def _distribute(self, next_job: Callable[[], SegmentJob | None]) -> None:
         """Give every worker a job, then every worker a second one."""
         for depth in range(_QUEUED):
-            for hand in self._hands:
-                if hand.is_open and len(hand.jobs) == depth:
+            for handle in self._handles:
+                if handle.is_open and len(handle.jobs) == depth:
                     job = self._returned.popleft() if self._returned else next_job()
                     if job is None and depth == 0:
                         job = self._taken_back()
                     if job is None:
                         return
-                    hand.jobs[hand.actor.derain.remote(_anywhere(job))] = job
+                    handle.jobs[handle.actor.derain.remote(_with_absolute_paths(job))] = job
 
     def _taken_back(self) -> SegmentJob | None:
         """A job that waits behind another one, for a worker without a job."""
         ray = ray_module()
-        for hand in [hand for hand in self._hands if len(hand.jobs) > 1]:
-            ref, job = list(hand.jobs.items())[-1]
-            ask = hand.actor.release.options(concurrency_group=_LOOKING)
+        for handle in [handle for handle in self._handles if len(handle.jobs) > 1]:
+            ref, job = list(handle.jobs.items())[-1]
+            ask = handle.actor.release.options(concurrency_group=_ASKING)
             with suppress(ray.exceptions.RayError):  # the result of the job shows a death too
-                if ray.get(ask.remote((job.clip, job.number)), timeout=_LOOK_S):
-                    del hand.jobs[ref]
+                if ray.get(ask.remote((job.clip, job.number)), timeout=_ASK_S):
+                    del handle.jobs[ref]
                     return job
         return None
 
-    def _look(self) -> None:
+    def _ask_progress(self) -> None:
         """Ask all workers for their progress, and report it."""
         ray = ray_module()
-        busy = [hand for hand in self._hands if hand.jobs]
+        busy = [handle for handle in self._handles if handle.jobs]
         replies = {
-            hand.actor.progress.options(concurrency_group=_LOOKING).remote(): hand for hand in busy
+            handle.actor.progress.options(concurrency_group=_ASKING).remote(): handle
+            for handle in busy
         }
         if not replies:
             return
-        for ref in ray.wait([*replies], num_returns=len(replies), timeout=_LOOK_S)[0]:
+        for ref in ray.wait([*replies], num_returns=len(replies), timeout=_ASK_S)[0]:
             with suppress(ray.exceptions.RayError):  # the result of the job shows a death too
                 replies[ref].at = ray.get(ref)
-        rate = sum(hand.frames_per_s for hand in self._hands)
-        for hand in busy:
-            for job in hand.jobs.values():
-                if hand.at is not None and hand.at[0] == (job.clip, job.number):
-                    self._on_progress(job, replace(hand.at[1], frames_per_s=rate))
+        rate = sum(handle.frames_per_s for handle in self._handles)
+        for handle in busy:
+            for job in handle.jobs.values():
+                if handle.at is not None and handle.at[0] == (job.clip, job.number):
+                    self._on_progress(job, replace(handle.at[1], frames_per_s=rate))
 
     def _settle(self, ref: Any) -> Iterator[Outcome]:
         """Handle the reply to a job."""
         from ray.exceptions import RayError, RayTaskError
 
-        hand = next((h for h in self._hands if ref in h.jobs or ref == h.opened), None)
-        if hand is None:
+        handle = next((h for h in self._handles if ref in h.jobs or ref == h.opened), None)
+        if handle is None:
             return
         try:
             reply = ray_module().get(ref)
         except RayTaskError:
             raise  # an error of the program; InProcess raises it too
         except RayError as error:
-            yield from self._bury(hand, first_sentence(str(error)))
+            yield from self._replace_dead(handle, first_sentence(str(error)))
             return
-        if ref == hand.opened:
+        if ref == handle.opened:
             if reply is not None:
                 raise reply.error()
-            hand.is_open, self._early_deaths = True, 0
+            handle.is_open, self._early_deaths = True, 0
             return
-        job = hand.jobs.pop(ref)
+        job = handle.jobs.pop(ref)
         if reply == (None, None):  # it was released, and the reply to that was lost
             self._returned.append(job)
         else:
-            yield self._outcome(hand, job, *reply)
+            yield self._outcome(handle, job, *reply)
 
-    def _outcome(self, hand: _Hand, job: SegmentJob, record: Any, failure: Any) -> Outcome:
+    def _outcome(
+        self, handle: _WorkerHandle, job: SegmentJob, record: Any, failure: Any
+    ) -> Outcome:
         if failure is not None:
             return Outcome(job, error=failure.error())
         died = self._deaths.pop((job.clip, job.number), 0)
@@ -307,33 +312,33 @@ class _Crew:
             record["notes"].append(
                 f"{_workers(died)} died on segment {job.number}; another derained it"
             )
-        if hand.at is not None:
-            rate = sum(each.frames_per_s for each in self._hands) or hand.at[1].frames_per_s
-            done = replace(hand.at[1], frames=record["frames"], frames_per_s=rate)
+        if handle.at is not None:
+            rate = sum(each.frames_per_s for each in self._handles) or handle.at[1].frames_per_s
+            done = replace(handle.at[1], frames=record["frames"], frames_per_s=rate)
             self._on_progress(job, done)
         return Outcome(job, record)
 
-    def _bury(self, hand: _Hand, reason: str) -> Iterator[Outcome]:
+    def _replace_dead(self, handle: _WorkerHandle, reason: str) -> Iterator[Outcome]:
         """Replace a worker that died; a segment on which several died is not tried again."""
         self.deaths += 1
-        self._hands.remove(hand)
+        self._handles.remove(handle)
         with suppress(Exception):
-            ray_module().kill(hand.actor)
-        jobs = list(hand.jobs.values())
-        if not hand.is_open:
+            ray_module().kill(handle.actor)
+        jobs = list(handle.jobs.values())
+        if not handle.is_open:
             self._early_deaths += 1
             if self._early_deaths >= _MAX_DEATHS:
                 raise VderainError(
                     f"the workers of the Ray cluster die before they begin: {reason}"
                 )
         if jobs:
-            yield from self._lost(jobs.pop(0), reason)
+            yield from self._job_lost(jobs.pop(0), reason)
         else:
             self._on_notice("a worker died before it began; another replaces it")
         self._returned.extend(jobs)
-        self._staff()
+        self._start_workers()
 
-    def _lost(self, job: SegmentJob, reason: str) -> Iterator[Outcome]:
+    def _job_lost(self, job: SegmentJob, reason: str) -> Iterator[Outcome]:
         """Handle a worker's death on a segment."""
         where = f"segment {job.number} of {job.source}"
         key = (job.clip, job.number)
@@ -349,7 +354,7 @@ class _Crew:
         yield Outcome(job, error=VderainError(text))
 
 
-def _anywhere(job: SegmentJob) -> SegmentJob:
+def _with_absolute_paths(job: SegmentJob) -> SegmentJob:
     """The job with absolute paths."""
     return replace(job, source=job.source.absolute(), output=job.output.absolute())
 

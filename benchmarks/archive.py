@@ -6,7 +6,7 @@
 
 ``kills`` generates clips of various containers, codecs, lengths and tracks, some of them broken, runs
 ``vderain batch`` over them once without and once with SIGKILL at random moments, and compares every
-output's decoded frames, which outputs there are, what the reports tell of every clip, and what lies
+output's decoded frames, which outputs there are, what the reports say of every clip, and what lies
 around. ``hour`` runs one long clip: memory, how right the estimate was after a twentieth of the work, and
 what a kill costs. ``gate`` runs one batch of which a fifth rains without the rain gate and with either of
 its ways.
@@ -110,7 +110,7 @@ def strays(target: Path) -> list[Path]:
     return [p for p in hidden if not p.name.startswith("manifest")] + list(target.rglob("*.part*"))
 
 
-def told(target: Path) -> set[tuple[str, str, str]]:
+def reported(target: Path) -> set[tuple[str, str, str]]:
     """Source, state and reason of every clip in the report."""
     clips = json.loads((target / "report.json").read_text())["clips"]
     return {
@@ -130,12 +130,12 @@ def compare(whole: Path, out: Path) -> None:
         ("surplus", sorted(set(got) - set(expected))),
     ):
         print(f"{what}: {names or 'none'}")
-    ours, theirs = told(out), told(whole)
+    ours, theirs = reported(out), reported(whole)
     states = Counter(state for _, state, _ in ours)
     print(
-        "told of clips:", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        "states of clips:", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     )
-    print(f"told otherwise than uninterrupted: {sorted(ours ^ theirs) or 'none'}")
+    print(f"reported otherwise than uninterrupted: {sorted(ours ^ theirs) or 'none'}")
     print(f"strays: {strays(out) or 'none'}")
 
 
@@ -168,7 +168,7 @@ def kills(folder: Path, count: int, times: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the bar told at one moment, and the process's memory then."""
+    """What the bar showed at one moment, and the process's memory then."""
 
     time_s: float
     percent: int
@@ -206,23 +206,23 @@ def watched(
             break
         *lines, text = re.split(r"[\r\n]+", text)
         for line in lines:
-            told = told_by(line, now_s, process.pid)
-            if told is not None and (not seen or now_s - seen[-1].time_s >= 0.1):
-                seen.append(told)
-                on_seen(told)
+            shown = shown_by(line, now_s, process.pid)
+            if shown is not None and (not seen or now_s - seen[-1].time_s >= 0.1):
+                seen.append(shown)
+                on_seen(shown)
     process.wait()
     os.close(ours)
     return seen, time.monotonic() - since
 
 
-def told_by(line: str, now_s: float, pid: int) -> Seen | None:
+def shown_by(line: str, now_s: float, pid: int) -> Seen | None:
     """What a line of the bar says; one that is none is printed."""
-    told = re.search(r"(\d+)% \|.* (?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left", line)
-    if told is None:
+    shown = re.search(r"(\d+)% \|.* (?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left", line)
+    if shown is None:
         if line.strip() and "% |" not in line:
             print("  " + line.strip(), flush=True)
         return None
-    percent, days, h, m, s = (int(number or 0) for number in told.groups())
+    percent, days, h, m, s = (int(number or 0) for number in shown.groups())
     with suppress(OSError):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         mib = pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
@@ -269,18 +269,18 @@ def hour(folder: Path, minutes: float, rate: str, size: str) -> None:
 
 
 def rest(work: list[str]) -> None:
-    """Run what is left of a batch, and hold what it told on the way against what came."""
+    """Run what is left of a batch, and hold what it shown on the way against what came."""
     marks = [5, 10, 25, 50, 75, 90]
 
-    def tell(seen: Seen) -> None:
+    def show(seen: Seen) -> None:
         while marks and seen.percent >= marks[0]:
             print(
-                f"  {seen.percent} % after {seen.time_s:.0f} s, {seen.left_s:.0f} s left are told;"
+                f"  {seen.percent} % after {seen.time_s:.0f} s, {seen.left_s:.0f} s left are shown;"
                 f" {seen.mib:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True,
             )  # fmt: skip
             marks.pop(0)
 
-    seen, took_s = watched(work, on_seen=tell)
+    seen, took_s = watched(work, on_seen=show)
     began_s = seen[0].time_s
     print(
         f"the rest took {took_s:.0f} s, {began_s:.0f} s of it before the first frame and"
@@ -291,7 +291,7 @@ def rest(work: list[str]) -> None:
         at = next(one for one in seen if one.percent >= percent)
         left_s, share = took_s - at.time_s, (at.time_s - began_s) / (took_s - began_s)
         print(
-            f"at {at.percent} %: {at.left_s:.0f} s left were told, {left_s:.0f} it took"
+            f"at {at.percent} %: {at.left_s:.0f} s left were shown, {left_s:.0f} it took"
             f" ({at.left_s / left_s - 1:+.0%}); {share:.1%} of the time had gone; {at.mib:.0f} MiB"
         )
     error = max(abs(one.left_s / (took_s - one.time_s) - 1) for one in settled)

@@ -87,9 +87,9 @@ def main(size: str, rounds: int) -> None:
                 if number:  # the first round warms up
                     times[name].append(time.perf_counter() - since)
     peak = {precision: statistics.median(values) for precision, values in peaks.items()}
-    told = ", ".join(f"{value / 1e12:.3f} TFLOP/s in {name}" for name, value in peak.items())
+    rates = ", ".join(f"{value / 1e12:.3f} TFLOP/s in {name}" for name, value in peak.items())
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-          f"{frame_flop(card.config, fmt) / 1e9:.1f} GFLOP per frame, matrix product {told}")  # fmt: skip
+          f"{frame_flop(card.config, fmt) / 1e9:.1f} GFLOP per frame, matrix product {rates}")  # fmt: skip
     eager = statistics.median(times["torch eager"])
     for name, values in times.items():
         median = statistics.median(values)

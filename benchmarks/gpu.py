@@ -240,16 +240,16 @@ def made_weights(folder: Path, name: str) -> Path:
 def measured(verdict: Verdict, tier: str, engine: str, size: str, paths: list[str]) -> dict:
     """What gpu_rates.py found: ``single``, and ``paths``."""
     weights = made_weights(verdict.folder, tier)
-    told = verdict.command(
+    text = verdict.command(
         *(str(ROOT / "benchmarks" / "gpu_rates.py"), "--size", size, "--engine", engine),
         *("--weights", str(weights), "--seconds", str(verdict.seconds)),
         *(word for path in paths for word in ("--path", path)),
     )
-    found: dict = json.loads(told.strip().splitlines()[-1])  # libraries may write before it
+    found: dict = json.loads(text.strip().splitlines()[-1])  # libraries may write before it
     for path, bench in found["paths"].items():
         if bench["engine"] != engine:
-            told = f"{engine} at {size} was replaced by {bench['engine']}: {bench['notes']}"
-            raise StageError(told)
+            text = f"{engine} at {size} was replaced by {bench['engine']}: {bench['notes']}"
+            raise StageError(text)
         if told_notes := fallbacks(bench["run_notes"]):
             raise StageError(f"{path} at {size}, the CPU did its work: {told_notes}")
     return found
@@ -282,11 +282,11 @@ def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
                 f"{bench['peak_tflop_per_s']:.0f} TFLOP/s in {bench['peak_precision']} | "
                 f"{100 * bench['share_of_peak']:.0f} % |"
             )
-        told = "; ".join([bench["limiting_stage"], *bench["run_notes"]])
+        text = "; ".join([bench["limiting_stage"], *bench["run_notes"]])
         whole = f"{rates['end to end']:.1f} ({rates['end to end'] / rates['network']:.2f})"
         alone = f"{rates['decode']:.0f} / {rates['encode']:.0f}"
         verdict.found.runs.append(
-            f"| {tier} | {engine} | {size} | {path} | {whole} | {alone} | {told} |"
+            f"| {tier} | {engine} | {size} | {path} | {whole} | {alone} | {text} |"
         )
 
 
@@ -294,10 +294,10 @@ def profiled(verdict: Verdict, tier: str, engine: str) -> None:
     """Where the GPU's time goes."""
     weights = made_weights(verdict.folder, tier)
     script = str(ROOT / "benchmarks" / "gpu_profile.py")
-    told = verdict.command(
+    text = verdict.command(
         script, "--size", SIZES[-1], "--weights", str(weights), "--engine", engine
     )
-    verdict.found.profile += [*told.strip().splitlines(), ""]
+    verdict.found.profile += [*text.strip().splitlines(), ""]
 
 
 def compared(verdict: Verdict) -> None:

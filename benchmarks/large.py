@@ -46,7 +46,7 @@ def rainy_clip(fmt: PlaneFormat, frames: int) -> Clip:
 
 
 def plain_change(fmt: PlaneFormat, weights: str | None, out: Path) -> None:
-    """What the network answers without any engine, to a file."""
+    """What the network predictions without any engine, to a file."""
     import torch
 
     from vderain.network.planes import PlanesNetwork
@@ -71,16 +71,16 @@ def found_of(options: EngineOptions, fmt: PlaneFormat, expected: Path) -> dict:
         before = peak_mib()
         since = time.perf_counter()
         pending = [engine.submit(clip) for _ in range(engine.slots)]
-        answers = [one.result() for one in pending]
-        seconds = (time.perf_counter() - since) / len(answers)
+        predictions = [one.result() for one in pending]
+        seconds = (time.perf_counter() - since) / len(predictions)
         peak = peak_mib()
         slots = engine.slots
     with np.load(expected) as arrays:
         plain = [arrays[name] for name in arrays.files]
     agreement = min(
-        psnr(*(np.concatenate([plane.ravel() for plane in planes]) for planes in (answer, plain)),
+        psnr(*(np.concatenate([plane.ravel() for plane in planes]) for planes in (prediction, plain)),
              peak=fmt.peak)
-        for answer in answers
+        for prediction in predictions
     )  # fmt: skip
     notes = [note for note in spec.notes if "stripes" in note]
     return {"slots": slots, "agreement_db": float(agreement), "seconds": seconds, "peak_mib": peak,

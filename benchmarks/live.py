@@ -119,14 +119,14 @@ def start(times):
                     is_first = number == 0 and again == 0
                     kind = f"{codec}, sound {audio}, {protocols}, --rtsp-transport {transport}"
                     begun = began(server.url, transport, cache, 90 if is_first else 20)
-                    told = ", ".join(f"{what} {at_s:.1f} s" for what, at_s in begun.items())
-                    print(f"{kind}{', no engine built yet' * is_first}: {told}", flush=True)
+                    times = ", ".join(f"{what} {at_s:.1f} s" for what, at_s in begun.items())
+                    print(f"{kind}{', no engine built yet' * is_first}: {times}", flush=True)
             finally:
                 server.kill()
 
 
 def began(url, transport, cache, timeout_s):
-    """Seconds from the start of a process until what a viewer or its log tells."""
+    """Seconds from the start of a process until events that a viewer or its log shows."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as viewer:
         port = free_port()
         viewer.bind(("127.0.0.1", port))
@@ -137,30 +137,30 @@ def began(url, transport, cache, timeout_s):
              "--rtsp-transport", transport],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "VDERAIN_CACHE": cache},
         )  # fmt: skip
-        told = {}
-        reader = threading.Thread(target=read_log, args=(process.stderr, since_s, told))
+        times = {}
+        reader = threading.Thread(target=read_log, args=(process.stderr, since_s, times))
         reader.start()
         try:
             viewer.recv(2048)
-            told["sent"] = time.monotonic() - since_s
-            while "engine" not in told and time.monotonic() - since_s < timeout_s:
+            times["sent"] = time.monotonic() - since_s
+            while "engine" not in times and time.monotonic() - since_s < timeout_s:
                 time.sleep(0.02)
         finally:
             process.terminate()
             process.wait()
             reader.join()
             process.stderr.close()
-        return told
+        return times
 
 
-def read_log(lines, since_s, told):
+def read_log(lines, since_s, times):
     for line in lines:
         entry = json.loads(line)
         now_s = time.monotonic() - since_s
         if entry.get("state") == "running" and "camera" in entry:
-            told.setdefault("decoded", now_s)
+            times.setdefault("decoded", now_s)
         elif " runs on " in entry["message"]:
-            told.setdefault("engine", now_s)
+            times.setdefault("engine", now_s)
 
 
 def come_back(times):

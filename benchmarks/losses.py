@@ -54,11 +54,11 @@ def scored(engine: str, precision: str, weights: str | None, every: int) -> dict
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        told = json.loads(found.read_text())
-    others = {spec["precision"] for spec in told["engines"]} - {precision}
+        scores = json.loads(found.read_text())
+    others = {spec["precision"] for spec in scores["engines"]} - {precision}
     if others:
         return f"{', '.join(sorted(others))} ran instead"
-    return {name: _decibels(values) for name, values in told["summary"].items()}
+    return {name: _decibels(values) for name, values in scores["summary"].items()}
 
 
 def _decibels(values: dict[str, float]) -> float:

@@ -144,8 +144,8 @@ def measure(options: EngineOptions, size: tuple[int, int], seconds: float, folde
         flush=True,
     )
     if options.engine != "reference":
-        told = startup(clip, out, *chosen)
-        print(f"{'':10} start-up with a cached engine: {told:.2f} s", flush=True)
+        startup_s = startup(clip, out, *chosen)
+        print(f"{'':10} start-up with a cached engine: {startup_s:.2f} s", flush=True)
 
 
 @click.command()

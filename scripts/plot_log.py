@@ -42,10 +42,10 @@ def draw(logs: list[dict[str, list[tuple[float, float]]]], titles: list[str]) ->
     names = list(dict.fromkeys(name for log in logs for name in log))
     for number, name in enumerate(names):
         row, column = divmod(number, COLUMNS)
-        told = {title: log[name] for title, log in zip(titles, logs, strict=True) if name in log}
-        colours = [COLOURS[titles.index(title)] for title in told]
+        chosen = {title: log[name] for title, log in zip(titles, logs, strict=True) if name in log}
+        colours = [COLOURS[titles.index(title)] for title in chosen]
         labels = ("step", name.replace("_", " "))
-        plot = line_plot(list(told.values()), labels, colours, size=SIZE, least_room=1e-4)
+        plot = line_plot(list(chosen.values()), labels, colours, size=SIZE, least_room=1e-4)
         parts.append(
             f'<svg x="{column * width}" y="{LEGEND_PX + row * height}" width="{width}" height="{height}">{plot}</svg>'
         )

@@ -103,7 +103,7 @@ def command(config: RunConfig) -> str:
     """The command that repeats a run, with what differs from the shipped configuration of its tier.
 
     Files and folders are named without the folders around them. Where no configuration of that name is
-    shipped, every setting is given, to be laid over a file of one's own.
+    shipped, every setting is given, to override a file of the user's own.
     """
     try:
         shipped = load_config(Path(config.tier))

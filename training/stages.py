@@ -147,8 +147,8 @@ def _write_average(run_dir: Path, stages: Sequence[Stage], stage: Stage) -> None
         for key, values in network.state_dict().items():
             mean[key] = mean.get(key, torch.zeros_like(values)) + share * values
     network.load_state_dict(mean)
-    told = " + ".join(f"{share:g} {name}" for name, share in stage.average)
-    training = {"average": told, "steps": 0, "hours": 0.0}
+    mean = " + ".join(f"{share:g} {name}" for name, share in stage.average)
+    training = {"average": mean, "steps": 0, "hours": 0.0}
     if stage.trust:
         # load_stages has made sure of the kind of network.
         assert isinstance(network, SemiDRDNet) and isinstance(network.fusion, MedianFusion)
@@ -171,20 +171,20 @@ def export_recipe(
     The other arguments, and what is raised, as of ``export_weights``; WeightsError where a stage is not finished.
     """
     check_output(weights, overwrite=overwrite)
-    names, told = stage_names(run_dir), []
+    names, trained = stage_names(run_dir), []
     for name in names:
         path = weights_of(run_dir, names, name)
         if not path.exists():
             raise WeightsError(
                 f"{run_dir}: stage {name} is not finished; give vderain train the same command again"
             )
-        told.append({"name": name, **Card.load(path).training})
+        trained.append({"name": name, **Card.load(path).training})
     path, card = find_weights(names[-1], str(path))
     training = {
         "command": _record(run_dir)["command"],
-        "stages": told,
-        "steps": sum(int(stage["steps"]) for stage in told),
-        "hours": round(sum(float(stage["hours"]) for stage in told), 2),
+        "stages": trained,
+        "steps": sum(int(stage["steps"]) for stage in trained),
+        "hours": round(sum(float(stage["hours"]) for stage in trained), 2),
         "changes": [],
     }
     network = load_network(path, card)

@@ -240,11 +240,11 @@ class Trainer:
             )
         changes = self.config.differences(theirs)
         if fixed := self.config.fixed_differences(theirs):  # type: ignore[arg-type]  # of one class
-            told = "; ".join(
+            differences = "; ".join(
                 f"{name} {changes[name][1]!r}, now {changes[name][0]!r}" for name in fixed
             )
             raise OptionError(
-                f"{self.checkpoint}: belongs to another configuration ({told}); "
+                f"{self.checkpoint}: belongs to another configuration ({differences}); "
                 "choose another run folder, or the old settings"
             )
         try:
@@ -305,9 +305,9 @@ def _initial_network(config: RunConfig) -> ChangeNetwork:
         network = _enlarged(network, wanted)
     if network.config != wanted:
         theirs, ours = card.config.to_dict(), wanted.to_dict()
-        told = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]
+        differences = [f"{n} {theirs[n]}, not {ours[n]}" for n in ours if theirs[n] != ours[n]]
         raise WeightsError(
-            f"{path}: cannot be the initial weights, its network has {'; '.join(told)}; "
+            f"{path}: cannot be the initial weights, its network has {'; '.join(differences)}; "
             "set network to the same, or leave initial out"
         )
     return network.requires_grad_(True)
@@ -333,8 +333,8 @@ def _initial_history(config: RunConfig) -> list[str]:
         return []
     path, card = find_weights(config.tier, config.initial)
     steps = card.training.get("steps", "unknown")
-    told = [f"{path.name}: {change}" for change in card.training.get("changes", [])]
-    return [*told, f"began with {path.name}, trained for {steps} steps"]
+    differences = [f"{path.name}: {change}" for change in card.training.get("changes", [])]
+    return [*differences, f"began with {path.name}, trained for {steps} steps"]
 
 
 class _Log:

@@ -19,7 +19,7 @@ class DryAt:
     def __init__(self, *numbers):
         self.numbers = numbers
 
-    def look(self, path):
+    def inspect(self, path):
         known = inspect(path)
         index = known.index
         dry = [number in self.numbers for number in range(len(index.gops))]

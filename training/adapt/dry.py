@@ -1,4 +1,4 @@
-"""Tells rainy footage from dry footage, and reads the dry footage of a user."""
+"""Distinguishes rainy from dry footage, and reads the dry footage of a user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Derain = Callable[[Sequence[Image]], Sequence[Image]]  # consecutive frames -> t
 def read_dry(
     paths: Sequence[Path], derain: Derain, seed: int, on_note: Callable[[str], None]
 ) -> list[Image]:
-    """Frames of dry footage; raises SourceError for clips that show rain, as far as vderain can tell."""
+    """Frames of dry footage; raises SourceError for clips that show rain, as far as vderain can see."""
     for path in paths:
         if not path.exists():
             raise SourceError(f"{path}: there is no such dry file or folder")
@@ -35,7 +35,7 @@ def read_dry(
             try:
                 some = read_footage([clip], 6, seed)
             except SourceError:  # an image, or a clip too short or too still
-                on_note(f"{clip}: cannot tell whether it rains there; it counts as dry")
+                on_note(f"{clip}: whether it rains there cannot be seen; it counts as dry")
                 continue
             if shows_rain([seen for seen, _ in read_lessons(some.learnt, derain)]):
                 raise SourceError(f"{clip}: shows rain; dry footage must show none")

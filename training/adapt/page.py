@@ -24,14 +24,14 @@ _ON_SCORES = (
     "The verdict follows the agreement alone: on rendered rain it ranks results as PSNR against the ground truth"
     " does. The others depend on the scene, and reward blur or harm to some degree."
 )
-_TOLD = {
+_SCORE_LABELS = {
     "residual": "residual rain, code values (lower is better)",
     "streaks": "gradient across the rain (lower is better)",
     "structure": "structure kept (higher is better)",
     "flicker": "flicker, code values (lower is better)",
     "agreement_db": "agreement with the target, dB (higher is better)",
 }
-_TOLD_COSTS = {
+_COST_LABELS = {
     "other_db": "rendered rain of all kinds, against its ground truth, dB",
     "dry_db": "dry images, output against input, dB",
 }
@@ -106,8 +106,8 @@ def _write(folder: Path, stem: str, image: Image) -> str:
 
 def _page(adaptation: Adaptation, verdict: Verdict | None, shots: list[_Shot]) -> str:
     is_adapted = verdict is None or verdict.adapted
-    told = (
-        f"Training: {len(adaptation.looks) - 1} evaluations so far."
+    sentence = (
+        f"Training: {len(adaptation.evaluations) - 1} evaluations so far."
         if verdict is None
         else verdict.reason[0].upper() + verdict.reason[1:] + "."
     )
@@ -121,7 +121,7 @@ def _page(adaptation: Adaptation, verdict: Verdict | None, shots: list[_Shot]) -
         title="Weights adapted to your footage" if is_adapted else "The original weights are kept",
         generator="vderain adapt",
         is_running=verdict is None,
-        verdict=told,
+        verdict=sentence,
         facts=facts,
         plots=_curves(adaptation),
         tables=[] if verdict is None else _tables(verdict),
@@ -131,14 +131,14 @@ def _page(adaptation: Adaptation, verdict: Verdict | None, shots: list[_Shot]) -
 
 
 def _curves(adaptation: Adaptation) -> list[str]:
-    looks = adaptation.looks
-    if len(looks) < 2:
+    evaluations = adaptation.evaluations
+    if len(evaluations) < 2:
         return []
-    steps = [float(look.step) for look in looks]
+    steps = [float(evaluation.step) for evaluation in evaluations]
     lines = {
-        "Validation frames: agreement with the target": [one.agreement_db for one in looks],
-        "Dry images: output against input": [one.dry_db for one in looks],
-        "Other rain, rendered: output against ground truth": [one.other_db for one in looks],
+        "Validation frames: agreement with the target": [one.agreement_db for one in evaluations],
+        "Dry images: output against input": [one.dry_db for one in evaluations],
+        "Other rain, rendered: output against ground truth": [one.other_db for one in evaluations],
     }
     return [
         along(title, steps, {"averaged weights": line}, ("step", "PSNR, dB"))
@@ -149,15 +149,15 @@ def _curves(adaptation: Adaptation) -> list[str]:
 def _tables(verdict: Verdict) -> list[tuple[Table, str]]:
     """Each with a note."""
     scores = {
-        _TOLD[item.name]: (
+        _SCORE_LABELS[item.name]: (
             getattr(verdict.original, item.name),
             getattr(verdict.changed, item.name),
         )
         for item in fields(RealScores)
     }
-    first, best = verdict.looks[0], verdict.best
+    first, best = verdict.evaluations[0], verdict.best
     costs = {
-        told: (getattr(first, name), getattr(best, name)) for name, told in _TOLD_COSTS.items()
+        label: (getattr(first, name), getattr(best, name)) for name, label in _COST_LABELS.items()
     }
     return [
         (_table("Scores without ground truth", "validation frames", scores), _ON_SCORES),
@@ -167,7 +167,7 @@ def _tables(verdict: Verdict) -> list[tuple[Table, str]]:
 
 def _table(title: str, head: str, figures: dict[str, tuple[float, float]]) -> Table:
     rows = [
-        Row([Cell(told, style="text told"), figure_cell(before, 3), figure_cell(after, 3)])
-        for told, (before, after) in figures.items()
+        Row([Cell(label, style="text wrapped"), figure_cell(before, 3), figure_cell(after, 3)])
+        for label, (before, after) in figures.items()
     ]
     return Table(title, [head, "original", "adapted"], rows, (head,))

@@ -1,4 +1,4 @@
-"""Adapt weights to unlabelled rainy footage: learn, watch the validation split, and judge (ours)."""
+"""Adapts weights to unlabelled rainy footage: trains, evaluates on the validation split, and decides (ours)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PROBED = 4  # one of so many images of anything is kept to ask what was forgott
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ValidationScores:
     """The scores of weights on the validation split at one time.
 
     Attributes:
@@ -69,13 +69,13 @@ class Verdict:
     reason: str
     original: RealScores
     changed: RealScores
-    looks: tuple[Look, ...]
-    best: Look
+    evaluations: tuple[ValidationScores, ...]
+    best: ValidationScores
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ValidationPiece:
     """A validation piece: its frames, its view, and the original weights' predictions for all its frames."""
 
     piece: Piece
@@ -102,7 +102,7 @@ class Adaptation:
         )
         lessons = self._lessons(footage, derain)
         self.validation = [
-            Seen(piece, seen, derained)
+            ValidationPiece(piece, seen, derained)
             for piece, (seen, derained) in zip(
                 footage.validation, read_lessons(footage.validation, derain), strict=True
             )
@@ -134,7 +134,7 @@ class Adaptation:
         self.trainer = Trainer(
             config, run_dir, objective=AdaptObjective(config, sampler, self.original)
         )
-        self.looks: list[Look] = []
+        self.evaluations: list[ValidationScores] = []
         self.best: ChangeNetwork = self.original
 
     def _lessons(self, footage: Footage, derain: Derain) -> list[Lesson]:
@@ -165,24 +165,26 @@ class Adaptation:
             dry_share=dry_share,
         )
 
-    def train(self, on_step: Callable[[Any], None], on_look: Callable[[Look], None]) -> None:
+    def train(
+        self, on_step: Callable[[Any], None], on_evaluation: Callable[[ValidationScores], None]
+    ) -> None:
         """Run until the validation split stops gaining, or steps or minutes end. Resumes a run that was stopped."""
         self._resume()
-        if not self.looks:
-            self.looks.append(self._look(self.original, 0))
-            on_look(self.looks[0])
+        if not self.evaluations:
+            self.evaluations.append(self._evaluate(self.original, 0))
+            on_evaluation(self.evaluations[0])
 
         def step(progress: Any) -> None:
             on_step(progress)
             trainer = self.trainer
             if trainer.saved_step != trainer.step:
                 return
-            look = self._look(trainer.averaged, trainer.step)
-            if self._is_better(look):
+            evaluation = self._evaluate(trainer.averaged, trainer.step)
+            if self._is_better(evaluation):
                 self.best = copy.deepcopy(trainer.averaged).eval()
-            self.looks.append(look)
+            self.evaluations.append(evaluation)
             self._save()
-            on_look(look)
+            on_evaluation(evaluation)
             late = trainer.seconds > 60 * self.config.minutes  # those before a stop among them
             if late or self._since_best() >= self.config.patience:
                 trainer.stop()
@@ -190,19 +192,22 @@ class Adaptation:
         if self._since_best() < self.config.patience:
             self.trainer.train(Path(), step)
 
-    def _is_better(self, look: Look) -> bool:
+    def _is_better(self, evaluation: ValidationScores) -> bool:
         """Whether an evaluation is the best so far of those that do no harm."""
-        known = self.best_look
-        return self._does_no_harm(look) and look.agreement_db > known.agreement_db + _LEAST_GAIN_DB
+        known = self.best_evaluation
+        return (
+            self._does_no_harm(evaluation)
+            and evaluation.agreement_db > known.agreement_db + _LEAST_GAIN_DB
+        )
 
-    def _does_no_harm(self, look: Look) -> bool:
-        return self._leaves_dry(look) and self._keeps_other(look)
+    def _does_no_harm(self, evaluation: ValidationScores) -> bool:
+        return self._leaves_dry(evaluation) and self._keeps_other(evaluation)
 
-    def _leaves_dry(self, look: Look) -> bool:
-        return look.dry_db >= min(_DRY_FLOOR_DB, self.looks[0].dry_db - _DRY_LOSS_DB)
+    def _leaves_dry(self, evaluation: ValidationScores) -> bool:
+        return evaluation.dry_db >= min(_DRY_FLOOR_DB, self.evaluations[0].dry_db - _DRY_LOSS_DB)
 
-    def _keeps_other(self, look: Look) -> bool:
-        return look.other_db >= self.looks[0].other_db - _OTHER_LOSS_DB
+    def _keeps_other(self, evaluation: ValidationScores) -> bool:
+        return evaluation.other_db >= self.evaluations[0].other_db - _OTHER_LOSS_DB
 
     @property
     def shown_network(self) -> ChangeNetwork:
@@ -210,18 +215,21 @@ class Adaptation:
         return self.trainer.averaged if self.best is self.original else self.best
 
     @property
-    def best_look(self) -> Look:
+    def best_evaluation(self) -> ValidationScores:
         """The evaluation with the best agreement of those that did no harm, as they came."""
-        best = self.looks[0]
-        for look in self.looks[1:]:
-            if self._does_no_harm(look) and look.agreement_db > best.agreement_db + _LEAST_GAIN_DB:
-                best = look
+        best = self.evaluations[0]
+        for evaluation in self.evaluations[1:]:
+            if (
+                self._does_no_harm(evaluation)
+                and evaluation.agreement_db > best.agreement_db + _LEAST_GAIN_DB
+            ):
+                best = evaluation
         return best
 
     def _since_best(self) -> int:
-        return len(self.looks) - 1 - self.looks.index(self.best_look)
+        return len(self.evaluations) - 1 - self.evaluations.index(self.best_evaluation)
 
-    def _look(self, network: ChangeNetwork, step: int) -> Look:
+    def _evaluate(self, network: ChangeNetwork, step: int) -> ValidationScores:
         network.eval()
         agreements = []
         for one in self.validation:
@@ -235,15 +243,15 @@ class Adaptation:
             )
         dry = [psnr(derain_image(network, image), image) for image in self._dry]
         found = (mean_psnr(agreements), mean_psnr(dry), probe(network, self._probes))
-        return Look(step, *(round(value, 3) for value in found))
+        return ValidationScores(step, *(round(value, 3) for value in found))
 
     @property
     def _best_file(self) -> Path:
         return self.run_dir / "best.pt"
 
     def _save(self) -> None:
-        looks = [astuple(look) for look in self.looks]
-        save_checkpoint(self._best_file, {"looks": looks, "network": self.best.state_dict()})
+        evaluations = [astuple(evaluation) for evaluation in self.evaluations]
+        save_checkpoint(self._best_file, {"looks": evaluations, "network": self.best.state_dict()})
 
     def _resume(self) -> None:
         """Resume with the evaluations of a run that was stopped; those after its checkpoint are done again."""
@@ -251,8 +259,10 @@ class Adaptation:
             return
         self.trainer.load()
         state = load_checkpoint(self._best_file)
-        looks = [Look(*values) for values in state["looks"]]
-        self.looks = [look for look in looks if look.step <= self.trainer.step]
+        evaluations = [ValidationScores(*values) for values in state["looks"]]
+        self.evaluations = [
+            evaluation for evaluation in evaluations if evaluation.step <= self.trainer.step
+        ]
         try:
             self.best = copy.deepcopy(self.original)
             self.best.load_state_dict(state["network"])
@@ -265,7 +275,7 @@ class Adaptation:
         """Compare adapted with original weights on the validation split."""
         before, after = (self._scores(network) for network in (self.original, self.best))
         original, changed = RealScores.mean(before), RealScores.mean(after)
-        first, best = self.looks[0], self.best_look
+        first, best = self.evaluations[0], self.best_evaluation
         gain = changed.agreement_db - original.agreement_db
         pairs = zip(before, after, strict=True)
         gained = [bool(b.agreement_db > a.agreement_db) for a, b in pairs]
@@ -279,30 +289,32 @@ class Adaptation:
         else:
             reason = f"the original weights are kept: {self._why_not(gain, gained)}"
         return Verdict(
-            adapted, reason, original, changed, tuple(self.looks), best, self.trainer.seconds
+            adapted, reason, original, changed, tuple(self.evaluations), best, self.trainer.seconds
         )
 
     def _cost(self) -> str:
-        first, best = self.looks[0].other_db, self.best_look.other_db
+        first, best = self.evaluations[0].other_db, self.best_evaluation.other_db
         change = "lose" if best < first else "gain"
         return f"{change} {abs(best - first):.2f} dB ({first:.2f} before)"
 
     def _why_not(self, gained_db: float, gained: Sequence[bool]) -> str:
-        if self.best_look.step > 0:
+        if self.best_evaluation.step > 0:
             return (
                 f"{sum(gained)} of {len(gained)} validation frames come nearer to the target,"
                 f" {gained_db:.2f} dB on average; less than {_WORTH_DB} dB, or half of them, may be chance"
             )
-        first = self.looks[0]
-        harmful = [look for look in self.looks if not self._does_no_harm(look)]
+        first = self.evaluations[0]
+        harmful = [
+            evaluation for evaluation in self.evaluations if not self._does_no_harm(evaluation)
+        ]
         if harmful:
-            look = max(harmful, key=lambda one: one.agreement_db)
-            gain = look.agreement_db - first.agreement_db
+            evaluation = max(harmful, key=lambda one: one.agreement_db)
+            gain = evaluation.agreement_db - first.agreement_db
             if gain > _LEAST_GAIN_DB:
                 cost = (
-                    f"a loss of {first.other_db - look.other_db:.2f} dB on other rain"
-                    if self._leaves_dry(look)
-                    else f"changes to dry images ({first.dry_db:.1f} to {look.dry_db:.1f} dB)"
+                    f"a loss of {first.other_db - evaluation.other_db:.2f} dB on other rain"
+                    if self._leaves_dry(evaluation)
+                    else f"changes to dry images ({first.dry_db:.1f} to {evaluation.dry_db:.1f} dB)"
                 )
                 return f"a gain of {gain:.2f} dB on validation frames came with {cost}"
         return "training brought validation frames no nearer to the target"
@@ -325,7 +337,7 @@ class Adaptation:
     def write(self, weights: Path, verdict: Verdict) -> None:
         """Write the weights that the verdict chose, with a card that says so. Raises SinkError."""
         network = copy.deepcopy(self.best if verdict.adapted else self.original)
-        told = {
+        training = {
             "adapted": verdict.adapted,
             "verdict": verdict.reason,
             "steps": verdict.best.step,
@@ -342,13 +354,13 @@ class Adaptation:
                 "after_db": round(verdict.changed.agreement_db, 2),
             },
             "other_rain": {
-                "before_db": verdict.looks[0].other_db,
+                "before_db": verdict.evaluations[0].other_db,
                 "after_db": verdict.best.other_db,
             },
-            "dry": {"before_db": verdict.looks[0].dry_db, "after_db": verdict.best.dry_db},
+            "dry": {"before_db": verdict.evaluations[0].dry_db, "after_db": verdict.best.dry_db},
             "original": self.card.scores,
         }
-        card = replace(self.card, training=told, data=data, scores=scores)
+        card = replace(self.card, training=training, data=data, scores=scores)
         if verdict.adapted:
             card = replace(card, int8={})  # measured on other weights
         write_weights(network, weights, card)

@@ -111,8 +111,8 @@ class RunConfig:
             return cls(**values)
         except OptionError as error:
             # check_options would call them options of the command line.
-            told = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
-            raise OptionError(f"{where}: {told}") from None
+            text = re.sub(r"^--[\w-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))
+            raise OptionError(f"{where}: {text}") from None
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = (), **values: Any) -> Self:

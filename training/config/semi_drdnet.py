@@ -68,7 +68,7 @@ class TrainConfig(RunConfig):
     teacher: str | None = option(None, "Tier or weights file of a larger network to learn from.")
     teacher_patches: int = option(8192, "Patches whose predictions are computed once.", low=1)
     teacher_share: float = option(
-        0.5, "How far the student's target lies from ground truth to the teacher's answer.",
+        0.5, "How far the student's target lies from ground truth to the teacher's prediction.",
         low=0.0, high=1.0,
     )  # fmt: skip
 

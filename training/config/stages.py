@@ -96,7 +96,7 @@ def _average(table: Mapping[str, Any], name: str, earlier: Sequence[Stage], path
     shares, trust, where = table["average"], table.get("trust", 0.0), f"{path}: stage {name}"
     if set(table) - {"average", "trust"} or not isinstance(shares, Mapping) or not shares:
         raise OptionError(
-            f"{where}: an average is one table of stages and shares, beside it only trust"
+            f"{where}: an average is one table of stages and shares, next to it only trust"
         )
     if unknown := sorted(set(shares) - {stage.name for stage in earlier}):
         raise OptionError(f"{where}: {', '.join(unknown)}: no stage before it has that name")

@@ -49,6 +49,6 @@ def draw_chart(rng: np.random.Generator) -> Image:
 
 def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     """Half of the time a corner of the colour cube, else anything."""
-    levels = rng.integers(0, 2, 3) * 255 if rng.random() < 0.5 else rng.integers(0, 256, 3)
-    red, green, blue = (int(level) for level in levels)
+    values = rng.integers(0, 2, 3) * 255 if rng.random() < 0.5 else rng.integers(0, 256, 3)
+    red, green, blue = (int(value) for value in values)
     return red, green, blue

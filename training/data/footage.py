@@ -28,7 +28,7 @@ _SHORTEST = 24  # frames of a clip: some to learn from, some for validation, non
 _VALIDATION_SHARE = 0.2  # of a clip, at its end
 _PIECES_FOR_ONE = 5  # for so many to learn from, one is for validation
 _LARGEST = (576, 960)  # height and width of the part of an image that is looked at
-_STILL_LEVELS = 0.02  # mean difference between frames, below which nothing moves
+_STILL = 0.02  # code values of mean difference between frames, below which nothing moves
 _FEWEST = 3  # pieces that must be left
 
 
@@ -42,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footage:
-    """What a run learns from, and what it is held against: later frames, none of which it learns from."""
+    """The pieces that a run learns from, and those that validate it: later frames, from which it does not learn."""
 
     learnt: tuple[Piece, ...]
     validation: tuple[Piece, ...]
@@ -166,11 +166,11 @@ def _read(
         try:
             frames = read_window(window)
         except SourceError as error:
-            told = str(error)
-            if "differ in size" in told:
+            reason = str(error)
+            if "differ in size" in reason:
                 raise
-            notes.append(f"left out: {told}")
-            _log.warning("left out: %s", told)
+            notes.append(f"left out: {reason}")
+            _log.warning("left out: %s", reason)
             continue
         if sizes.setdefault(window.path, frames[0].shape) != frames[0].shape:
             raise SourceError(f"{window.path}: its frames differ in size")
@@ -199,7 +199,7 @@ def _check(footage: Footage, names: Sequence[str]) -> None:
             raise SourceError(
                 f"{piece.name}: images of {width}x{height} are too small; adapting needs 64 pixels a side"
             )
-    if max(_movement(piece) for piece in pieces) < _STILL_LEVELS:
+    if max(_movement(piece) for piece in pieces) < _STILL:
         raise SourceError(
             f"{named}: is a still image, frame after frame; adapting needs rain that moves"
         )

@@ -182,7 +182,7 @@ def frames_by_opencv(path: Path) -> Generator[Image, None, None]:
     """The frames of a video file or a folder of images, (H, W, 3) uint8 RGB.
 
     OpenCV decodes and converts video several times faster than planes are converted exactly. Its conversion
-    truncates: frames are about a level darker. Ends silently where a file cannot be read any further.
+    truncates: frames are about one code value darker. Ends silently where a file cannot be read any further.
     """
     if path.is_dir():
         yield from map(read_image, sequence_files(path))

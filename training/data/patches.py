@@ -150,7 +150,7 @@ class PatchSampler:
         if rng.random() < 0.5:  # all frames of a clip are compressed, or none
             rainy = [recompress(rng, frame) for frame in rainy]
         background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
-        stack = maker.laid_over(rng, rainy, offsets)
+        stack = maker.aligned_stack(rng, rainy, offsets)
         stack, background = _mirrored(rng, (stack, background))
         return Patch(stack, background)
 
@@ -189,12 +189,12 @@ class PatchSampler:
         wet = falling_light(rng, segment, side, offsets).over(rng, clean)
         if rng.random() < 0.5:
             wet = [recompress(rng, frame) for frame in wet]
-        stack = maker.laid_over(rng, wet, offsets)
+        stack = maker.aligned_stack(rng, wet, offsets)
         stack, background = _mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m]))
         return Patch(stack, background)
 
     def _draw_real(self, rng: np.random.Generator, segment: Segment) -> Patch:
-        """Real rain before a static camera, and what its median says of it."""
+        """Real rain before a static camera, with the temporal median as its target."""
         if self._window.frames == 1 or rng.random() < _REAL_ALONE_SHARE:
             real = real_patch(rng, segment, self._patch, [0])
             stack = stacked_alone(real.frames[0], self._window.seen_frames)
@@ -203,7 +203,7 @@ class PatchSampler:
             maker = SequenceMaker(self._window)
             offsets, m = maker.offsets(rng), maker.margin_px
             real = real_patch(rng, segment, self._patch + 2 * m, offsets)
-            stack = maker.laid_over(rng, real.frames, offsets)
+            stack = maker.aligned_stack(rng, real.frames, offsets)
             inner = slice(m, -m)
         target, known = real.target[inner, inner], real.weight[inner, inner, None]
         stack, target, weight = _mirrored(rng, (stack, target, known))

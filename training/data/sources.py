@@ -265,10 +265,10 @@ def load_sources(
         name: open_source_folder(name, source, data, cache, reach=reach, segments=segments)
         for name, source in sources.items()
     }
-    misplaced, told = _MISPLACED[section]
+    misplaced, advice = _MISPLACED[section]
     for name, samples in opened.items():
         if samples.role == misplaced and not (section == "real" and sources[name].rendered):
-            raise OptionError(f"{section}.{name} (read as {samples.reader}): {told}")
+            raise OptionError(f"{section}.{name} (read as {samples.reader}): {advice}")
         if samples.role in ("static", "rain") and section != "sources":
             raise OptionError(
                 f"{section}.{name}: reader {samples.reader} is for [sources]; use real or rainy_clips"

@@ -57,7 +57,7 @@ class SequenceMaker:
         chosen = [0 if rng.random() < _LOST_SHARE else offset for offset in chosen]
         return [*chosen[: count // 2], 0, *chosen[count // 2 :]]
 
-    def laid_over(
+    def aligned_stack(
         self, rng: np.random.Generator, frames: Sequence[Image], offsets: Sequence[int]
     ) -> Image:
         """The stack of the middle one of frames (H, W, 3), without the margin: (H - 2m, W - 2m, 3 + K)."""
@@ -69,9 +69,9 @@ class SequenceMaker:
         views = [_View(lumas[index], thumbnail(lumas[index], 8, scale=scale)) for index in made]
         place = {index: number for number, index in enumerate(made)}
         neighbours = [place.get(index) for index in range(len(frames)) if index != middle]
-        laid = aligned_neighbours(views, place[middle], neighbours, self._aligner)
+        moved = aligned_neighbours(views, place[middle], neighbours, self._aligner)
         others = [offset for index, offset in enumerate(offsets) if index != middle]
-        inner = [luma[m:-m, m:-m] for luma in shown(laid, others)]
+        inner = [luma[m:-m, m:-m] for luma in shown(moved, others)]
         return stacked(frames[middle][m:-m, m:-m], inner, self.window)
 
 

@@ -1,16 +1,16 @@
 """Scores of derained footage that has no ground truth (ours).
 
-Each looks at a short piece of consecutive frames, at its middle one, where the frames around tell what the
-scene looks like (``temporal.View.valid``); nothing is said of the rest of the image. Rain that is the same
+Each scores the middle frame of a short piece of consecutive frames, where the neighbouring frames show the
+scene (``temporal.View.valid``); nothing is said of the rest of the image. Rain that is the same
 in every frame, such as mist or drops on the lens, is seen by none of them.
 
-residual: what a temporal median removes from the result, in levels: rain that is left, and noise. A blurred
+residual: what a temporal median removes from the result, in code values: rain that is left, and noise. A blurred
     result has little of it too.
 streaks: how much more gradient the result has across the rain's direction than along it, beyond what the
     temporal median of the rainy frames has; a fraction. It says nothing of rain that falls in any direction.
 structure: how much of the rainy frame's gradient is kept where it shows no rain; 1 is all. A result that
     changes nothing has 1.
-flicker: mean difference to the frame before, as the camera follows the scene, in levels; a blurred result
+flicker: mean difference to the frame before, as the camera follows the scene, in code values; a blurred result
     has little of it.
 agreement: PSNR in dB against the frame with the temporal median in place of its rain. As good as the
     median is: it is softer than the scene where the camera moves, and keeps rain where most frames show some.

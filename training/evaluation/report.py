@@ -45,7 +45,7 @@ _QUALITY: dict[str, list[int]] = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 88], ".png"
 _OWN_ENTRIES = {"index.html", "scores.json", "images", "pictures"}  # the last: of earlier versions
 
 FORMULAS = {
-    "PSNR": "10 log10(255² / MSE) of R, G and B in 8 bit, after rounding, MSE over all samples of a"
+    "PSNR": "10 log10(255² / MSE) of R, G and B in 8 bit, after rounding, MSE over all samples of an"
     " image; the mean over images. An equal image has infinite PSNR (null in the JSON); in means"
     " an image counts for at most 100 dB.",
     "SSIM": "Wang et al. 2004: Gaussian window of 11x11, sigma 1.5, K = (0.01, 0.03), L = 255,"
@@ -100,10 +100,10 @@ class Evaluation:
             facts["network"] = (
                 f"{self.cost.parameters:,} parameters, {self.cost.gflop_720p:.1f} GFLOP per 1280x720 frame"
             )
-        pace = self.timing.median_ms_per_megapixel
-        if pace is not None:
+        time_ms = self.timing.median_ms_per_megapixel
+        if time_ms is not None:
             facts["time"] = (
-                f"{pace:.1f} ms per megapixel (median), {self.timing.seconds:.1f} s for"
+                f"{time_ms:.1f} ms per megapixel (median), {self.timing.seconds:.1f} s for"
                 f" {self.timing.images} images"
             )
         return facts | {"machine": ", ".join(machine().values())}

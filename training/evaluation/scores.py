@@ -33,8 +33,8 @@ class Scores:
         psnr_y_db: of BT.601 luma, with a peak of 255.
         ssim_y: of BT.601 luma.
         mean_error: mean absolute error of RGB in 8-bit code values.
-        largest_error: of any sample, in levels.
-        flicker: mean absolute error of the difference to the frame before, in levels; None where
+        largest_error: of any sample, in code values.
+        flicker: mean absolute error of the difference to the frame before, in code values; None where
             there is no such frame.
 
     """
@@ -226,7 +226,7 @@ def score_image(
 def group_means(scored: Sequence[SetScores]) -> dict[str, tuple[Kind, dict[str, Scores]]]:
     """Mean of the means of the sets of each group of one kind, by method: label -> (kind, means).
 
-    Two kinds of one group are told apart in their labels.
+    Two kinds of one group have different labels.
 
     A method counts in a group only where all its sets have it.
     """

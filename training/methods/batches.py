@@ -46,7 +46,7 @@ class StepBatch:
         rainy: paired or rendered rain, (N, 3 + T - 1, P, P) for a network of T frames.
         background: its ground truth.
         weight: how much each pixel counts, (N, 1, P, P).
-        answer: what a teacher makes of ``rainy``, (N, 3, P, P).
+        answer: a teacher's prediction for ``rainy``, (N, 3, P, P).
         real: real rain without ground truth, (M, 3, P, P).
         clean: clean images of other scenes, (M, 3, P, P).
         mined: rain layers mined from real footage, (M, 3, P, P), light to add.
@@ -115,10 +115,10 @@ def step_batches(
         paired = (StepBatch(*predicted) for predicted in pool.batches(start))
     if not config.is_semi_supervised:
         if unused := [n for n, table in config.real.items() if table.get("reader") not in _CLIPS]:
-            told = (
+            reason = (
                 "real rain is not used: name clean images under [unpaired], and a contrast above 0"
             )
-            _log.warning("%s: %s", ", ".join(unused), told)
+            _log.warning("%s: %s", ", ".join(unused), reason)
         return paired
     unpaired = _unpaired_sampler(config, data, cache, config.real_batch, seed).batches(start)
     return _together(paired, unpaired, _layers(config, mined, seed, start))

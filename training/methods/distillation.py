@@ -35,7 +35,7 @@ _STUDENT_ONLY |= {"unpaired", "real_batch", "semi_from", "background_contrast", 
 _STUDENT_ONLY |= {"encoder", "encoder_width", "encoder_weights", "compiled", "workers"}
 
 Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Rainy, background, weight (N, 1, P, P), the teacher's answer; the others (N, 3, P, P); float32."""
+"""Rainy, background, weight (N, 1, P, P), the teacher's prediction; the others (N, 3, P, P); float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,14 @@ class TeacherPool:
         self._seed, self._batch = seed, config.batch
         key = {name: value for name, value in config.to_dict().items() if name not in _STUDENT_ONLY}
         key |= {"frames": teacher.student.frames, "ranks": teacher.student.seen_ranks}
-        told = json.dumps(
+        identity = json.dumps(
             {**key, "teacher": file_sha256(teacher.path), "seed": seed}, sort_keys=True
         )
         known = folder / "key.json"
-        if not known.exists() or known.read_text() != told:
+        if not known.exists() or known.read_text() != identity:
             try:
                 _predict(teacher, drawn(), folder, config, device)
-                known.write_text(told)
+                known.write_text(identity)
             except OSError as error:
                 raise SinkError(
                     f"{folder}: the teacher's predictions cannot be kept ({error})"

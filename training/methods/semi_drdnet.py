@@ -27,7 +27,7 @@ class SemiDrdnetObjective(Objective):
     """The losses of a run; holds the contrast's encoder and heads, which are trained together with the network.
 
     The encoder learns from the first step on, the network is contrasted only after the supervised warm-up:
-    an encoder that cannot yet tell rain from background teaches nothing.
+    an encoder that does not yet distinguish rain from background teaches nothing.
     """
 
     def __init__(self, config: TrainConfig) -> None:

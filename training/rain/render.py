@@ -325,8 +325,8 @@ def _weighted(
 
 def _tint(rng: np.random.Generator) -> Layer:
     """Nearly grey light (3,) in 8-bit code values."""
-    level = rng.uniform(150.0, 255.0)
-    return np.minimum(level * rng.uniform(0.95, 1.05, 3), 255).astype(np.float32)
+    brightness = rng.uniform(150.0, 255.0)
+    return np.minimum(brightness * rng.uniform(0.95, 1.05, 3), 255).astype(np.float32)
 
 
 def _rounded(image: Colours) -> Image:

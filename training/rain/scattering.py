@@ -53,9 +53,9 @@ def drop_light(rng: np.random.Generator, image: Image) -> Colours:
 def lamp_light(rng: np.random.Generator, image: Image) -> Colours:
     """Light in the drops at night: bright near lamps, those in the image and one outside it."""
     small = _small(image)
-    level = small.mean(2, keepdims=True)
-    muted = level + 0.35 * (small - level)  # a lit sign colours drops less than itself
-    lamps = np.maximum(muted - level.mean() - 20, 0)
+    brightness = small.mean(2, keepdims=True)
+    muted = brightness + 0.35 * (small - brightness)  # a lit sign colours drops less than itself
+    lamps = np.maximum(muted - brightness.mean() - 20, 0)
     glow = np.asarray(cv2.GaussianBlur(lamps, (0, 0), rng.uniform(1.0, 3.0)), np.float32)
     place = rng.uniform(-0.4, 1.4, 2) * _GRID
     rows, columns = np.mgrid[:_GRID, :_GRID].astype(np.float32) + np.float32(0.5)
@@ -63,7 +63,7 @@ def lamp_light(rng: np.random.Generator, image: Image) -> Colours:
     warmth = np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.5, 1.05)], np.float32)
     glow = glow / (glow.max() + 1) * rng.uniform(0.3, 1.0)
     glow += (warmth / (1 + away[..., None] ** 2)) * rng.uniform(0.0, 1.0)
-    light = level.mean() + 10 + glow / (glow.max() + 1e-3) * rng.uniform(80.0, 300.0)
+    light = brightness.mean() + 10 + glow / (glow.max() + 1e-3) * rng.uniform(80.0, 300.0)
     return _enlarged(light, image)
 
 

@@ -12,7 +12,7 @@ from vderain.network.card import Card
 from vderain.network.nlcl import begin_near_identity
 from vderain.training.adapt import run
 from vderain.training.adapt.page import write_page
-from vderain.training.adapt.run import Adaptation, Look
+from vderain.training.adapt.run import Adaptation, ValidationScores
 from vderain.training.config.adapt import adapt_config
 from vderain.training.evaluation.predict import derain_stack
 from vderain.weights import find_weights, load_network, save_network
@@ -57,9 +57,9 @@ def adaptation(run, clip, weights, *settings, dry=(), replay=(), on_note=lambda 
 
 
 def trained(one):
-    looks = []
-    one.train(lambda progress: None, looks.append)
-    return looks
+    evaluations = []
+    one.train(lambda progress: None, evaluations.append)
+    return evaluations
 
 
 @pytest.mark.slow
@@ -68,10 +68,10 @@ def test_weights_that_gain_on_validation_frames_are_written_with_a_card_that_say
 ):
     settings = ("steps=120", "checkpoint_every=40", "learning_rate=1e-3", "kept_share=0.0")
     one = adaptation(tmp_path / "run", clip, unpolished, *settings, "median_share=0.5")
-    looks = trained(one)
-    assert [look.step for look in looks] == [0, 40, 80, 120]
+    evaluations = trained(one)
+    assert [evaluation.step for evaluation in evaluations] == [0, 40, 80, 120]
     verdict = one.judge()
-    assert verdict.adapted and "dB nearer" in verdict.reason, looks
+    assert verdict.adapted and "dB nearer" in verdict.reason, evaluations
     assert "on other rain they" in verdict.reason
     assert verdict.changed.agreement_db > verdict.original.agreement_db
     assert verdict.best.dry_db >= 40
@@ -101,19 +101,27 @@ def test_weights_that_do_not_gain_are_not_written_but_the_original_ones(tmp_path
 
 def test_a_gain_that_harms_dry_images_does_not_count(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights)
-    one.looks = [Look(0, 30.0, 60.0, 25.0), Look(2, 35.0, 39.0, 25.0), Look(4, 31.0, 41.0, 25.0)]
-    assert one.best_look.step == 4
-    one.looks.pop()
-    assert one.best_look.step == 0
+    one.evaluations = [
+        ValidationScores(0, 30.0, 60.0, 25.0),
+        ValidationScores(2, 35.0, 39.0, 25.0),
+        ValidationScores(4, 31.0, 41.0, 25.0),
+    ]
+    assert one.best_evaluation.step == 4
+    one.evaluations.pop()
+    assert one.best_evaluation.step == 0
     assert "came with changes to dry images" in one.judge().reason
 
 
 def test_a_gain_that_forgets_other_rain_does_not_count(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights)
-    one.looks = [Look(0, 30.0, 60.0, 25.0), Look(2, 35.0, 60.0, 24.7), Look(4, 31.0, 60.0, 24.9)]
-    assert one.best_look.step == 4
-    one.looks.pop()
-    assert one.best_look.step == 0
+    one.evaluations = [
+        ValidationScores(0, 30.0, 60.0, 25.0),
+        ValidationScores(2, 35.0, 60.0, 24.7),
+        ValidationScores(4, 31.0, 60.0, 24.9),
+    ]
+    assert one.best_evaluation.step == 4
+    one.evaluations.pop()
+    assert one.best_evaluation.step == 0
     assert "came with a loss of 0.30 dB on other rain" in one.judge().reason
 
 
@@ -140,7 +148,7 @@ def test_predictions_for_other_rain_stay_near_those_of_the_original_weights(
 @pytest.mark.slow
 def test_it_stops_when_the_validation_part_gains_no_more(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "learning_rate=0.0", "steps=40", "patience=2")
-    assert [look.step for look in trained(one)] == [0, 2, 4]
+    assert [evaluation.step for evaluation in trained(one)] == [0, 2, 4]
 
 
 @pytest.mark.slow
@@ -156,11 +164,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, clip, weights):
     trained(whole)
     cut = adaptation(tmp_path / "cut", clip, weights)
     with pytest.raises(KeyboardInterrupt):
-        cut.train(until(3), lambda look: None)
+        cut.train(until(3), lambda evaluation: None)
     again = adaptation(tmp_path / "cut", clip, weights)
-    looks = trained(again)
-    assert [look.step for look in looks] == [4, 6]
-    assert again.looks == whole.looks
+    evaluations = trained(again)
+    assert [evaluation.step for evaluation in evaluations] == [4, 6]
+    assert again.evaluations == whole.evaluations
     for one, other in zip(
         whole.trainer.averaged.state_dict().values(),
         again.trainer.averaged.state_dict().values(),
@@ -230,7 +238,7 @@ def test_the_minutes_of_a_stopped_run_count(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "steps=20", "minutes=1", "patience=50")
     one.trainer.seconds = 61.0
     trained(one)
-    assert one.trainer.step == 2  # the first look
+    assert one.trainer.step == 2  # the first evaluation
 
 
 @pytest.mark.slow
@@ -250,13 +258,13 @@ def test_the_contrast_is_an_option(tmp_path, clip, weights):
     trained(one)
     log = (tmp_path / "run" / "log.csv").read_text()
     assert "background" in log and "rain" in log
-    assert np.isfinite(one.looks[-1].agreement_db)
+    assert np.isfinite(one.evaluations[-1].agreement_db)
 
 
 @pytest.mark.slow
 def test_the_page_shows_images_curves_and_the_verdict(tmp_path, clip, weights):
     one = adaptation(tmp_path / "run", clip, weights, "steps=2")
-    one.train(lambda progress: None, lambda look: None)
+    one.train(lambda progress: None, lambda evaluation: None)
     running = write_page(one).read_text()
     assert "refresh" in running and "adapted weights" in running
     page = write_page(one, one.judge()).read_text()

@@ -26,14 +26,14 @@ def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
 def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
     maker = SequenceMaker(Window(3))
     frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]
-    stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1])
+    stack = maker.aligned_stack(np.random.default_rng(0), frames, [-1, 0, 1])
     m = maker.margin_px
     assert stack.shape == (200 - 2 * m, 200 - 2 * m, 5)
     own = frames[1][m:-m, m:-m]
     assert np.array_equal(stack[..., :3], own)
     neighbours = stack[..., 3:].astype(int)
     assert 0 < np.abs(neighbours - grey(own)[..., None]).mean() < 4
-    lost = maker.laid_over(np.random.default_rng(0), frames, [0, 0, 1])
+    lost = maker.aligned_stack(np.random.default_rng(0), frames, [0, 0, 1])
     assert np.all((lost[..., 3] == grey(own)) | (lost[..., 4] == grey(own)))
 
 
@@ -41,7 +41,7 @@ def test_the_darkest_neighbour_comes_first():
     maker = SequenceMaker(Window(5))
     clean = TEXTURE[40:240, 60:260]
     frames = [cv2.add(clean, (gain, gain, gain, 0)) for gain in (15, 5, 0, 20, 10)]
-    stack = maker.laid_over(np.random.default_rng(0), frames, [-2, -1, 0, 1, 2]).astype(int)
+    stack = maker.aligned_stack(np.random.default_rng(0), frames, [-2, -1, 0, 1, 2]).astype(int)
     own = grey(clean[40:-40, 40:-40])[..., None]
     found = np.median(stack[..., 3:] - own, (0, 1))
     assert found == pytest.approx([5, 10, 15, 20], abs=1.5)
@@ -52,7 +52,7 @@ def test_a_streak_stays_in_its_own_frame():
     noise = np.random.default_rng(1).normal(0, 3, (3, 200, 200, 3))
     frames = list(np.uint8(np.clip(TEXTURE[40:240, 60:260] + noise, 0, 255)))
     cv2.line(frames[1], (95, 80), (100, 120), (255, 255, 255), 1)
-    stack = maker.laid_over(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int)
+    stack = maker.aligned_stack(np.random.default_rng(0), frames, [-1, 0, 1]).astype(int)
     darker, brighter = np.moveaxis(stack[..., 3:] - grey(frames[1])[40:-40, 40:-40, None], 2, 0)
     assert darker[50:70, 57:59].min() < -60
     assert np.abs(brighter).mean() < 5

@@ -71,8 +71,10 @@ class Source:
         for key, value in table.items():
             kind = bool if defaults[key] is None else type(defaults[key])
             if type(value) is not kind and not (kind is float and type(value) is int):
-                told = "list" if kind is tuple else kind.__name__
-                raise OptionError(f"source {name}: {key} must be of type {told}, got {value!r}")
+                kind_name = "list" if kind is tuple else kind.__name__
+                raise OptionError(
+                    f"source {name}: {key} must be of type {kind_name}, got {value!r}"
+                )
         try:
             source = cls(**table)
         except OptionError as error:

@@ -14,7 +14,7 @@ from vderain.training.rain.render import Image
 
 _MOST = 90  # frames whose middle is scored
 _AROUND = 12
-_CHANGED_LEVELS = 8
+_CHANGED = 8  # code values above which a pixel counts as changed
 
 FORMULAS = {
     "dry motion": "luma of 24 frames in the middle of a dry clip's first 90, at most 540 lines: output against input."
@@ -105,4 +105,4 @@ def _score(image: Image, result: Image) -> DryScores:
     psnr_db = CEILING_DB
     if mean_square:
         psnr_db = min(CEILING_DB, float(10 * np.log10(255**2 / mean_square)))
-    return DryScores(psnr_db, psnr_db, float((error > _CHANGED_LEVELS).mean()))
+    return DryScores(psnr_db, psnr_db, float((error > _CHANGED).mean()))

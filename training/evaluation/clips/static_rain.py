@@ -31,10 +31,8 @@ MEDIAN = "median of 5"
 MOST_FRAMES = 120  # frames of the median
 _AROUND = 12  # frames to either side of the middle that methods see
 _EDGE = 4  # of these, frames at either end that are not scored: they lack neighbours
-_CALM_LEVELS = 4.0  # median absolute deviation below which a place is calm
-_RAIN_LEVELS = (
-    8.0  # above the median from which a place shows rain; and below it, from which it is too dark
-)
+_CALM = 4.0  # code values of median absolute deviation below which a place is calm
+_RAIN = 8.0  # code values above the median from which a place shows rain; below it, from which it is too dark
 
 FORMULAS = {
     "static rain": "luma of 16 frames in the middle of a clip of a static camera, at most 540 lines, against the"
@@ -194,7 +192,7 @@ def read_static_clip(path: Path) -> StaticClip:
     median = temporal_median(lumas)
     # Medians are whole or half code values: twice their distance is whole.
     away = np.abs(2 * stack.astype(np.int16) - (2 * median).astype(np.int16))
-    calm = median_of(away) < 2 * _CALM_LEVELS
+    calm = median_of(away) < 2 * _CALM
     window = Window(path, first, tuple(images[first:stop]))
     return StaticClip(window, stack[first:stop], median, calm)
 
@@ -203,7 +201,7 @@ def _tallied(clip: StaticClip, lumas: Mapping[str, Luma]) -> dict[str, _Tally]:
     """The sums of one frame by method, ``INPUT`` among them."""
     median, calm, own = clip.median, clip.calm, lumas[INPUT]
     above = own.astype(np.float32) - median
-    wet = cv2.dilate((above > _RAIN_LEVELS).astype(np.uint8), np.ones((3, 3), np.uint8))
+    wet = cv2.dilate((above > _RAIN).astype(np.uint8), np.ones((3, 3), np.uint8))
     rain = calm & (np.asarray(wet) > 0)
     rest = calm & ~rain
     input_bright = _beyond(above[calm])
@@ -228,4 +226,4 @@ def _energy(values: npt.NDArray[np.float32]) -> float:
 
 
 def _beyond(values: npt.NDArray[np.float32]) -> float:
-    return float(np.maximum(values - np.float32(_RAIN_LEVELS), 0).sum(dtype=np.float64))
+    return float(np.maximum(values - np.float32(_RAIN), 0).sum(dtype=np.float64))

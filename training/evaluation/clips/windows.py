@@ -1,7 +1,7 @@
 """The part of a clip that is scored: consecutive frames from its middle, scaled to a common size.
 
 Video is decoded to 8 bit RGB by OpenCV, and methods get these frames. Exact planes would give other scores, by
-up to 0.3 dB: OpenCV's conversion truncates, so that its frames are a level darker.
+up to 0.3 dB: OpenCV's conversion truncates, so that its frames are one code value darker.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ class NlclObjective(Objective):
     def _layer_contrast(self, background: Tensor, rain: Tensor, judged: list[Tensor]) -> Tensor:
         """Self-similar patches of a layer pull together, the layers push apart; mean over all levels.
 
-        Heads of their own tell the layers apart whatever these show, and one set for both by how strong they
+        Heads of their own distinguish the layers whatever these show, and one set for both by how strong they
         are; so patterns have one set, and one amplitude (ours).
         """
         background_heads, rain_heads, shown = self.background_heads, self.rain_heads, layer_image

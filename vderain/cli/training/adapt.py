@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vderain.training.adapt.run import Look
+    from vderain.training.adapt.run import ValidationScores
     from vderain.training.config.adapt import AdaptConfig
     from vderain.training.train import TrainProgress
 
@@ -82,7 +82,7 @@ def adapt(
         adaptation = Adaptation(config, run_dir, lambda text: _print_note(text, quiet=quiet))
     with _Bar(config, hidden=quiet) as bar:
 
-        def look(found: Look) -> None:
+        def evaluation(found: ValidationScores) -> None:
             bar.note(
                 f"step {found.step}: validation frames {found.agreement_db:.2f} dB, dry images {found.dry_db:.1f} dB,"
                 f" other rain {found.other_db:.2f} dB"
@@ -93,7 +93,7 @@ def adapt(
                 bar.note(f"previews: {page}")
 
         try:
-            adaptation.train(bar.update, look)
+            adaptation.train(bar.update, evaluation)
         except KeyboardInterrupt:
             bar.note(f"{run_dir}: stopped; give the same command again to resume")
             raise

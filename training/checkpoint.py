@@ -1,4 +1,7 @@
-"""The state of a run on disk: replaced as a whole, so that a kill or a full disk leaves the one before."""
+"""The state of a run on disk: replaced as a whole, so that a kill or a full disk leaves the one before.
+
+``train.Trainer`` saves it and resumes from it.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class TrainProgress:
 
 
 class Trainer:
-    """A run that can stop at any time and go on from its last checkpoint as if it had not stopped.
+    """A run that can stop at any time, and resume from its last checkpoint as if it had not stopped.
 
     Batches are drawn from (seed, step), so that on a CPU with one thread a resumed run equals the
     uninterrupted one.
@@ -115,7 +115,7 @@ class Trainer:
         """
         with folder_for_work(self.run_dir):
             if self.checkpoint.exists():
-                self.load()
+                self.resume()
             if self.step >= self.config.steps:
                 return
             cv2.setNumThreads(1)  # the batches are made during the training step
@@ -229,8 +229,8 @@ class Trainer:
         save_checkpoint(self.checkpoint, {**state, "config": self.config.to_state(), **parts})
         self.saved_step = self.step
 
-    def load(self) -> None:
-        """Go on from the checkpoint; WeightsError or OptionError where it does not fit this run."""
+    def resume(self) -> None:
+        """Continue from the checkpoint; WeightsError or OptionError where it does not fit this run."""
         state = load_checkpoint(self.checkpoint)
         theirs = state_config(state, self.checkpoint)
         if type(theirs) is not type(self.config):
@@ -261,7 +261,7 @@ class Trainer:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{self.checkpoint}: does not fit this run ({reason})") from None
         self.saved_step = self.step
-        _log.info("%s: goes on from step %d", self.run_dir, self.step)
+        _log.info("%s: resumes from step %d", self.run_dir, self.step)
         for name in sorted(set(changes) - {"data", "terms", "cache_mb"}):
             self.history.append(
                 f"from step {self.step}: {name} {changes[name][1]} -> {changes[name][0]}"

@@ -64,7 +64,7 @@ def test_training_goes_on_from_a_checkpoint(before):
     images(before / "data" / "clean")
     checkpoint = before / "run" / "checkpoint.pt"
     trainer = Trainer(state_config(load_checkpoint(checkpoint), checkpoint), before / "run")
-    trainer.load()
+    trainer.resume()
     assert trainer.step == 3
     trainer.train(before / "data")
     assert trainer.step == 6

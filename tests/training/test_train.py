@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(data, tmp_path, changes):
     with pytest.raises(KilledError):
         Trainer(config(**settings), tmp_path / "killed").train(data, kill)
     resumed = Trainer(config(**settings), tmp_path / "killed")
-    resumed.load()
+    resumed.resume()
     assert resumed.step == 6
     resumed.train(data)
     for (name, ours), theirs in zip(states(resumed).items(), states(whole).values(), strict=True):
@@ -142,9 +142,9 @@ def test_an_infinite_loss_stops_with_the_last_good_state(data, tmp_path):
 def test_a_checkpoint_of_another_configuration_is_refused_and_a_longer_run_is_not(data, tmp_path):
     Trainer(config(steps=2), tmp_path / "run").train(data)
     with pytest.raises(OptionError, match=r"another configuration.*network"):
-        Trainer(config(steps=2, network={**SHAPE, "rain_width": 4}), tmp_path / "run").load()
+        Trainer(config(steps=2, network={**SHAPE, "rain_width": 4}), tmp_path / "run").resume()
     longer = Trainer(config(steps=4, dry_weight=2.0), tmp_path / "run")
-    longer.load()
+    longer.resume()
     assert longer.step == 2
     assert longer.history == ["from step 2: dry_weight 1.0 -> 2.0", "from step 2: steps 2 -> 4"]
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_from_before_there_were_methods_goes_on(data, tmp_path):
 def test_a_contrast_is_not_switched_on_in_the_middle_of_a_run(data, tmp_path):
     Trainer(config(steps=1, patch=48), tmp_path / "run").train(data)
     with pytest.raises(OptionError, match=r"another configuration.*unpaired"):
-        Trainer(config(steps=2, **SEMI), tmp_path / "run").load()
+        Trainer(config(steps=2, **SEMI), tmp_path / "run").resume()
 
 
 def test_a_run_starts_from_given_weights(data, tmp_path):
@@ -212,7 +212,7 @@ def test_a_compiled_run_keeps_the_plain_networks_state(data, tmp_path, monkeypat
 def test_a_resumed_run_takes_the_learning_rate_it_is_given(data, tmp_path):
     Trainer(config(steps=2), tmp_path / "run").train(data)
     still = Trainer(config(steps=4, learning_rate=0.0), tmp_path / "run")
-    still.load()
+    still.resume()
     before = [p.clone() for p in still.network.parameters()]
     still.train(data)
     assert still.step == 4
@@ -237,7 +237,7 @@ def test_weights_that_are_no_numbers_do_not_replace_the_last_good_state(data, tm
     with pytest.raises(TrainingError, match=r"step 4: a weight.*last good state"):
         trainer.train(data, spoil)
     good = Trainer(trainer.config, tmp_path / "run")
-    good.load()
+    good.resume()
     assert good.step == 2
 
 

@@ -257,7 +257,7 @@ class Adaptation:
         """Resume with the evaluations of a run that was stopped; those after its checkpoint are done again."""
         if not (self._best_file.exists() and self.trainer.checkpoint.exists()):
             return
-        self.trainer.load()
+        self.trainer.resume()
         state = load_checkpoint(self._best_file)
         evaluations = [ValidationScores(*values) for values in state["looks"]]
         self.evaluations = [

@@ -164,7 +164,7 @@ def test_it_is_said_how_a_folder_is_read_and_where_a_run_goes_on(tmp_path):
         given = ("--data", tmp_path, "--run", tmp_path / "run", *loud, "--steps", steps)
         told.append(call(train, config, *given).output)
     assert "is read as pairs, 1 samples" in told[0]
-    assert "goes on from step 1" in told[1]
+    assert "resumes from step 1" in told[1]
 
 
 def test_a_setting_wins_over_what_clean_footage_implies(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from vderain.interfaces import Engine
     from vderain.training.evaluation.clips.run import Clip, ScoredClip
     from vderain.training.evaluation.noreference import RealScores
+    from vderain.training.evaluation.report import Evaluation
     from vderain.training.evaluation.scores import Item
     from vderain.training.evaluation.shots import Shot, Timing
-    from vderain.training.evaluation.suite import ClipSet, Results, TestSet
+    from vderain.training.evaluation.suite import AnySet, ClipSet, Results, TestSet
     from vderain.training.rain.render import Image
 
 _PATH = click.Path(path_type=Path)
@@ -132,30 +134,9 @@ def evaluate(
     vderain evaluate --static-rain DIR --dry-motion DIR2 --report scores
     vderain evaluate --pairs DIR --results other=DIR2 --report scores
     """
-    from vderain.training.evaluation.clips.run import PreparedClips, by_engine
-    from vderain.training.evaluation.report import (
-        Evaluation,
-        ReportFolder,
-        check_json,
-        write_json,
-    )
-    from vderain.training.evaluation.scores import evaluate as score
-    from vderain.training.evaluation.suite import (
-        ClipSet,
-        load_suite,
-        make_clip_set,
-        make_set,
-        unique,
-    )
-    from vderain.training.evaluation.table import table
+    from vderain.training.evaluation.report import check_json
 
-    data = os.environ.get("VDERAIN_DATA")
-    sets = load_suite(suite, Path(data) if data else None) if suite else []
-    sets += [make_set("pairs", path, layout=layout) for path in pairs]
-    sets += [make_set("video", wet, truth) for wet, truth in video]
-    sets += [make_set("clean", path) for path in clean]
-    sets += [make_clip_set("static_rain", path) for path in static_rain]
-    sets += [make_clip_set("dry_motion", path) for path in dry_motion]
+    sets = _sets(suite, pairs, layout, video, clean, static_rain, dry_motion)
     if not sets and not rainy:
         raise click.UsageError(
             "name what to score: --pairs, --video, --rainy, --clean, --static-rain, --dry-motion or"
@@ -170,17 +151,74 @@ def evaluate(
         raise click.UsageError("--only-results needs --results")
     if json_path is not None:
         check_json(json_path)
-    options = pick(EngineOptions, values)
+    options = None if only_results else pick(EngineOptions, values)
+    scoring = _Scoring(sets, rainy, others, every, options)
+    found = _score(scoring, report, images, json_path)
+    for one in found.sets:
+        if one.layout:
+            click.echo(f"note: {one.name}: {len(one.items)} pairs, read as {one.layout}", err=True)
+    for note in dict.fromkeys(note for spec in found.timing.engines for note in spec.notes):
+        click.echo(f"note: {note}", err=True)
+    if report is not None:
+        click.echo(f"{report / 'index.html'}: tables, plots and images", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What is scored: sets, rainy footage without ground truth, other methods' results; and by which engine.
+
+    ``options`` is None where results alone are scored. Of clips one frame of ``every`` is scored.
+    """
+
+    sets: list[AnySet]
+    rainy: tuple[Path, ...]
+    others: list[Results]
+    every: int
+    options: EngineOptions | None
+
+
+def _sets(
+    suite: Path | None,
+    pairs: tuple[Path, ...],
+    layout: str,
+    video: tuple[tuple[Path, Path], ...],
+    clean: tuple[Path, ...],
+    static_rain: tuple[Path, ...],
+    dry_motion: tuple[Path, ...],
+) -> list[AnySet]:
+    """The sets of a suite, then those of the command line."""
+    from vderain.training.evaluation.suite import load_suite, make_clip_set, make_set, unique
+
+    data = os.environ.get("VDERAIN_DATA")
+    sets = load_suite(suite, Path(data) if data else None) if suite else []
+    sets += [make_set("pairs", path, layout=layout) for path in pairs]
+    sets += [make_set("video", wet, truth) for wet, truth in video]
+    sets += [make_set("clean", path) for path in clean]
+    sets += [make_clip_set("static_rain", path) for path in static_rain]
+    sets += [make_clip_set("dry_motion", path) for path in dry_motion]
+    return unique(sets)
+
+
+def _score(
+    scoring: _Scoring, report: Path | None, images: int, json_path: Path | None
+) -> Evaluation:
+    """Score everything behind a progress bar, print the table, and write the report and the JSON file."""
+    from vderain.training.evaluation.clips.run import PreparedClips, by_engine
+    from vderain.training.evaluation.report import Evaluation, ReportFolder, write_json
+    from vderain.training.evaluation.scores import evaluate as score
+    from vderain.training.evaluation.suite import ClipSet
+    from vderain.training.evaluation.table import table
+
     with ExitStack() as stack:
         folder = None
         if report is not None:
             folder = ReportFolder(report, shown=images)
             stack.callback(folder.discard)
         engine = None
-        if not only_results:
+        if scoring.options is not None:
             from vderain.engines import open_engine
 
-            engine = stack.enter_context(closing(open_engine(options)))
+            engine = stack.enter_context(closing(open_engine(scoring.options)))
         bar = stack.enter_context(tqdm(unit=" images", disable=None, dynamic_ncols=True))
 
         def advance(test: TestSet, shot: Shot, item: Item) -> None:
@@ -197,31 +235,31 @@ def evaluate(
             if folder is not None:
                 folder.add_clip(test, clip, found, made)
 
-        sets = unique(sets)
-        of_clips = PreparedClips([one for one in sets if isinstance(one, ClipSet)], others)
-        of_images = [one for one in sets if not isinstance(one, ClipSet)]
-        predicting = of_clips.predicting
+        of_clips = PreparedClips(
+            [one for one in scoring.sets if isinstance(one, ClipSet)], scoring.others
+        )
         scored, timing = score(
-            of_images, engine, others, every=every, on_shot=advance, predicting=predicting
+            [one for one in scoring.sets if not isinstance(one, ClipSet)],
+            engine,
+            scoring.others,
+            every=scoring.every,
+            on_shot=advance,
+            predicting=of_clips.predicting,
         )
         derain = None if engine is None else by_engine(engine, timing)
-        clips = of_clips.evaluate(derain, every=every, on_clip=advance_clip)
-        real = {str(clip): _real(clip, engine, timing) for clip in rainy if engine is not None}
+        clips = of_clips.evaluate(derain, every=scoring.every, on_clip=advance_clip)
+        real = {
+            str(clip): _real(clip, engine, timing) for clip in scoring.rainy if engine is not None
+        }
         bar.close()
-        known: dict[str, Any] = {} if only_results else _network(options)
+        known = {} if scoring.options is None else _network(scoring.options)
         evaluation = Evaluation(scored, timing, **known, real=real, clips=clips)
         click.echo(table(evaluation))  # first, so that a full disk does not take it away
         if json_path is not None:
             write_json(json_path, evaluation)
         if folder is not None:
             folder.publish(evaluation)
-    for one in scored:
-        if one.layout:
-            click.echo(f"note: {one.name}: {len(one.items)} pairs, read as {one.layout}", err=True)
-    for note in dict.fromkeys(note for spec in timing.engines for note in spec.notes):
-        click.echo(f"note: {note}", err=True)
-    if report is not None:
-        click.echo(f"{report / 'index.html'}: tables, plots and images", err=True)
+        return evaluation
 
 
 def _real(clip: Path, engine: Engine, timing: Timing) -> Mapping[str, RealScores]:

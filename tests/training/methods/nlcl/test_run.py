@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(data, tmp_path):
     with pytest.raises(KilledError):
         Trainer(config(**settings), tmp_path / "killed").train(data, kill)
     resumed = Trainer(config(**settings), tmp_path / "killed")
-    resumed.load()
+    resumed.resume()
     assert resumed.step == 2
     resumed.train(data)
     for (name, ours), theirs in zip(states(resumed).items(), states(whole).values(), strict=True):
@@ -94,13 +94,13 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(data, tmp_path)
 def test_weights_of_terms_may_change_on_the_way_and_the_method_may_not(data, tmp_path):
     Trainer(config(steps=1), tmp_path / "run").train(data)
     longer = Trainer(config(steps=2, layer_contrast=0.5), tmp_path / "run")
-    longer.load()
+    longer.resume()
     assert longer.history == ["from step 1: layer_contrast 1.0 -> 0.5", "from step 1: steps 1 -> 2"]
     with pytest.raises(OptionError, match=r"another configuration.*encoder_width"):
-        Trainer(config(encoder_width=8), tmp_path / "run").load()
+        Trainer(config(encoder_width=8), tmp_path / "run").resume()
     other = TrainConfig(sources=DRY, network=TINY.to_dict(), patch=32)
     with pytest.raises(OptionError, match=r"method nlcl, this is semi_drdnet"):
-        Trainer(other, tmp_path / "run").load()
+        Trainer(other, tmp_path / "run").resume()
 
 
 def weights_of(path, network_config):

@@ -21,7 +21,8 @@ LIMITS = {"timeout_s": 5.0, "length_s": 600.0, "ca_file": None}
 
 def clip(tmp_path, seconds=4, **changes):
     pts = tuple(range(0, seconds * 90_000, 3600))
-    return write(tmp_path / "clip.mp4", Video(size=(128, 96), pts=pts, **changes))
+    video = Video(size=(128, 96), pts=pts, options={"preset": "ultrafast"}, **changes)
+    return write(tmp_path / "clip.mp4", video)
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,9 @@ def painted(video, index, pts):
     for number, plane in enumerate(image.planes):
         samples = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
         rows = samples.reshape(-1, plane.line_size // samples.itemsize)
-        y, x = np.indices(rows.shape)
-        wave = 0.45 + 0.2 * np.sin((x + index) / 7 + number) + 0.1 * np.cos(y / 5)
+        height, width = rows.shape
+        across = 0.45 + 0.2 * np.sin((np.arange(width) + index) / 7 + number)
+        wave = across + 0.1 * np.cos(np.arange(height) / 5)[:, None]
         rows[:] = (wave * (1 << bits)).astype(samples.dtype)
     image.pts, image.time_base = pts, video.time_base
     return image

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CPUINFO = Path("/proc/cpuinfo")
+_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC, which FFmpeg requires of a primary context
 
 
 def cpu_fields(cpuinfo: Path = CPUINFO) -> dict[str, str]:
@@ -95,3 +101,22 @@ def _device_name(driver: ctypes.CDLL, index: int) -> str:
     if driver.cuDeviceGet(ctypes.byref(device), index) == 0:
         driver.cuDeviceGetName(name, len(name), device)
     return name.value.decode(errors="replace") or f"GPU {index}"
+
+
+def share_context(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> None:
+    """Make a GPU's primary context, which torch uses, one that FFmpeg accepts.
+
+    FFmpeg refuses a context whose threads spin while they wait, which is torch's default. So this is called before
+    torch makes the context, and before FFmpeg takes it, since others may have made it meanwhile.
+    """
+    number = ctypes.c_int()
+    try:
+        driver = load("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(number), index):
+            return
+        failed = driver.cuDevicePrimaryCtxSetFlags_v2(number, _BLOCKING_SYNC)
+    except (OSError, AttributeError) as error:  # no driver, or one that is too old
+        logger.debug("the CUDA driver's way to wait cannot be set: %s", error)
+        return
+    if failed:
+        logger.warning("the CUDA driver refuses to wait as FFmpeg requires (error %d)", failed)

@@ -6,10 +6,7 @@ Not yet run on a GPU.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +20,8 @@ from torch import Tensor
 
 from vderain.errors import EngineLoadError, OptionError
 from vderain.frames import Plane
+from vderain.machine import share_context
 
-logger = logging.getLogger(__name__)
-
-_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC, which FFmpeg requires of a primary context
 _WARM_UPS = 3  # the first calls choose kernels and allocate, which a captured graph must not do
 
 
@@ -220,24 +215,6 @@ def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str:
     except OSError:
         found = None
     return found[0] if found else "unknown"
-
-
-def share_context(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> None:
-    """Make a GPU's primary context one that FFmpeg accepts; call it before torch makes the context.
-
-    FFmpeg refuses a context whose threads spin while they wait, which is torch's default.
-    """
-    number = ctypes.c_int()
-    try:
-        driver = load("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(number), index):
-            return
-        failed = driver.cuDevicePrimaryCtxSetFlags_v2(number, _BLOCKING_SYNC)
-    except (OSError, AttributeError) as error:  # no driver, or one that is too old
-        logger.debug("the CUDA driver's way to wait cannot be set: %s", error)
-        return
-    if failed:
-        logger.warning("the CUDA driver refuses to wait as FFmpeg requires (error %d)", failed)
 
 
 def _refuse_missing_gpu() -> None:

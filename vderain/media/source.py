@@ -75,15 +75,15 @@ class VideoSource:
         self._reading = threading.Lock()
         self._closed = False
         stay = encode.interlaced != "deinterlace"  # the deinterlacer works on the host
-        self._container, software = open_for(
+        self._container, fallback = open_for(
             run.decoder, path, self._pipe, stay=stay, gpu=run.decoder_gpu or 0
         )
         try:
             self._open(path, run, encode, span, known)
             if run.decoder != "software":
-                software = software or stays_in_software(self._stream)
-            self._nvdec = run.decoder == "nvdec" and stay and not software
-            self._stats.notes += [software] if software else []
+                fallback = fallback or stays_in_software(self._stream)
+            self._nvdec = run.decoder == "nvdec" and stay and not fallback
+            self._stats.notes += [fallback] if fallback else []
             self._items = self._read()
             self._ahead = self._look_ahead()
             frames = [item for item in self._ahead if isinstance(item, Frame)]

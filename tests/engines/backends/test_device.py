@@ -16,9 +16,9 @@ from vderain.engines.backends import device as device_module
 from vderain.engines.backends.device import (
     CudaDevice,
     driver_version,
-    share_context,
     transfers_per_s,
 )
+from vderain.machine import share_context
 
 
 class Noting(HostDevice):

@@ -13,6 +13,7 @@ from vderain.frames import DevicePlanes, Frame
 from vderain.interfaces import SourceStats
 from vderain.machine import has_nvidia_gpu
 from vderain.media import open_source
+from vderain.media import source as source_module
 from vderain.media.frames.decoding import Decoder
 from vderain.media.gpu import nvdec
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
@@ -44,6 +45,31 @@ def test_the_decoder_is_that_of_the_gpu_that_is_asked_for(monkeypatch):
     )
     nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
     assert [accel.device_id for accel in asked] == [1]
+
+
+def test_ffmpeg_takes_the_context_after_its_flags_were_set(monkeypatch):
+    """Whatever made the context before, and with which flags."""
+    order = []
+    monkeypatch.setattr(nvdec, "share_context", lambda gpu: order.append(("flags", gpu)))
+    monkeypatch.setattr(nvdec, "open_container", lambda path, **given: order.append("FFmpeg"))
+    nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
+    assert order == [("flags", 1), "FFmpeg"]
+
+
+def test_where_the_context_cannot_be_shared_nvdec_decodes_and_its_images_are_copied(monkeypatch):
+    opened = nvdec.open_container
+
+    def refusing(path, *, hwaccel):
+        if hwaccel.is_hw_owned:
+            raise SourceError("Primary context already active with incompatible flags.")
+        return opened(path)  # as if it was NVDEC
+
+    monkeypatch.setattr(nvdec, "open_container", refusing)
+    monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")
+    found, notes = frames(SAMPLES / "rainy_road.mp4", "nvdec")
+    assert len(found) == 100 and not isinstance(found[0].planes, DevicePlanes)
+    (note,) = notes
+    assert note.startswith("NVDEC's images are copied to the host at once (Primary context")
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,14 @@ def clip(folder, frames, **changes):
     return write(folder / "rainy.mkv", pts=tuple(range(0, frames * STEP, STEP)), **changes)
 
 
-def run(path, out, weights):
+def run(path, out, weights, decoder="nvdec"):
+    options = replace(RUN, decoder=decoder)
     with (
-        closing(open_source(str(path), run=RUN, encode=LOSSLESS)) as source,
+        closing(open_source(str(path), run=options, encode=LOSSLESS)) as source,
         closing(OneEngine(weights, HostDevice())) as engine,
     ):
         sink = open_sink(str(out), source, LOSSLESS)
-        return derain(source, engine, sink, options=RUN)
+        return derain(source, engine, sink, options=options)
 
 
 def decoded(path):
@@ -88,7 +89,7 @@ def decoded(path):
 def test_images_go_from_decoder_to_encoder_without_the_host(tmp_path, stay, size):
     rainy = clip(tmp_path, 6, size=size)
     weights = write_weights(tmp_path / "tiny.safetensors")
-    plain = run(rainy, tmp_path / "plain.mkv", weights)
+    plain = run(rainy, tmp_path / "plain.mkv", weights, "software")
     stay()
     report = run(rainy, tmp_path / "dry.mkv", weights)
     (told,) = set(report.notes) - set(plain.notes)
@@ -103,7 +104,7 @@ def test_images_go_from_decoder_to_encoder_without_the_host(tmp_path, stay, size
 def test_a_frame_of_an_odd_size_comes_by_the_host_and_this_is_noted(tmp_path, stay):
     rainy = clip(tmp_path, 3, size=(65, 49), codec="ffv1")
     weights = write_weights(tmp_path / "tiny.safetensors")
-    plain = run(rainy, tmp_path / "plain.mkv", weights)
+    plain = run(rainy, tmp_path / "plain.mkv", weights, "software")
     stay()
     report = run(rainy, tmp_path / "dry.mkv", weights)
     assert "NVDEC's images were copied to the host" in " ".join(report.notes)
@@ -210,7 +211,7 @@ def test_a_frame_that_cannot_be_fetched_from_the_gpu_is_an_error_that_says_what_
 def test_neighbours_are_aligned_on_the_host_and_this_is_noted(tmp_path, stay):
     rainy = clip(tmp_path, 4)
     weights = write_weights(tmp_path / "tiny.safetensors", TEMPORAL)
-    plain = run(rainy, tmp_path / "plain.mkv", weights)
+    plain = run(rainy, tmp_path / "plain.mkv", weights, "software")
     stay()
     report = run(rainy, tmp_path / "dry.mkv", weights)
     told = sorted(set(report.notes) - set(plain.notes))

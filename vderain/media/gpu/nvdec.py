@@ -12,6 +12,7 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from vderain.errors import SourceError
+from vderain.machine import share_context
 from vderain.media.io.ffmpeg import heard, said
 from vderain.media.io.open import can_reopen, open_container
 from vderain.media.io.pipes import StandardInput
@@ -22,8 +23,8 @@ def open_for(
 ) -> tuple[InputContainer, str]:
     """A container whose video is decoded by ``decoder``, "software" or "nvdec"; and the reason for a fallback, or "".
 
-    ``gpu`` counts from 0. Without ``stay`` images are copied to the host at once. Raises SourceError where software
-    cannot open it either.
+    ``gpu`` counts from 0. Without ``stay`` images are copied to the host at once, as they are where FFmpeg does not
+    share the engines' context. Raises SourceError where software cannot open it either.
     """
     if decoder == "software":
         return open_container(path, pipe), ""
@@ -31,15 +32,23 @@ def open_for(
         return open_container(path, pipe), "standard input is decoded in software"
     if not can_reopen(path):  # which a fallback from NVDEC needs
         return open_container(path), "a pipe is decoded in software"
-    # Where NVDEC lacks a codec, the same container decodes in software: see ``stays_in_software``.
-    nvdec = HWAccel("cuda", device=str(gpu), allow_software_fallback=True, is_hw_owned=stay)
-    try:
-        with heard() as words:
-            return open_container(path, hwaccel=nvdec), ""
-    except SourceError as error:
-        container = open_container(path)  # raises where the input itself is at fault
-        fallback = f"NVDEC cannot be used here, software decodes ({said(words, str(error))})"
-        return container, fallback
+    reason = ""
+    share_context(gpu)
+    for kept in dict.fromkeys((stay, False)):  # images that do not stay need no shared context
+        # Where NVDEC lacks a codec, the same container decodes in software: see ``stays_in_software``.
+        nvdec = HWAccel("cuda", device=str(gpu), allow_software_fallback=True, is_hw_owned=kept)
+        try:
+            with heard() as words:
+                container = open_container(path, hwaccel=nvdec)
+        except SourceError as error:
+            reason = reason or said(words, str(error))
+            continue
+        return (
+            container,
+            f"NVDEC's images are copied to the host at once ({reason})" if reason else "",
+        )
+    container = open_container(path)  # raises where the input itself is at fault
+    return container, f"NVDEC cannot be used here, software decodes ({reason})"
 
 
 def stays_in_software(stream: Any) -> str:

@@ -164,8 +164,8 @@ def why_closed(encoder: Encoder) -> str | None:
         otherwise = redact(error.strerror or type(error).__name__)
         if not encoder.name.endswith("_nvenc"):
             return otherwise
-        # For a driver that is too old, FFmpeg names the version that it needs.
-        return f"no NVIDIA driver with this encoder: {said(words, otherwise)}"
+        # For a driver that is too old, FFmpeg names the version that it needs. Some GPUs have no encoder.
+        return f"no NVIDIA GPU and driver with this encoder: {said(words, otherwise)}"
     return None
 
 

@@ -16,7 +16,7 @@ from vderain.batch.manifest import ClipRow
 from vderain.batch.report.record import IMAGES_FOLDER, write_report
 from vderain.cli.wording import as_flags
 from vderain.errors import SinkError, SourceError
-from vderain.media.moment import before_and_after
+from vderain.media.before_after import before_and_after
 
 NASTY = 'a/"quoted" <script>alert(1)</script> & \n\u202eb\udcff.mp4'
 

@@ -114,14 +114,14 @@ def write_report(
         target: the folder that outputs are relative to.
         clips: all clips of the manifest.
         seconds: duration of the run.
-        images: makes thumbnails; None for those of ``vderain.media.moment``.
+        images: makes thumbnails; None for those of ``vderain.media.before_after``.
         spell: spells option names in reasons, losses and notes as the reader of the report knows them.
 
     Raises SinkError where the report cannot be written.
 
     """
     if images is None:
-        from vderain.media.moment import before_and_after
+        from vderain.media.before_after import before_and_after
 
         images = before_and_after
     place = folder / IMAGES_FOLDER

@@ -34,7 +34,7 @@ from vderain.errors import SinkError, VderainError
 from vderain.media.edit.assemble import Copied, Encoded, Piece, assemble, copy_obstacle
 from vderain.media.edit.inspect import Inspected, inspect
 from vderain.media.io.index import VideoIndex
-from vderain.media.verify.problems import problems_of
+from vderain.media.verify.comparison import problems_of
 from vderain.options import decoding_for
 
 _log = logging.getLogger(__name__)

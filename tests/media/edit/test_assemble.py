@@ -14,7 +14,7 @@ from vderain.errors import SinkError
 from vderain.media.bitstream.nal import NalFormat
 from vderain.media.edit.assemble import Copied, Encoded, assemble, copy_obstacle
 from vderain.media.io.index import index_video
-from vderain.media.verify.problems import problems_of
+from vderain.media.verify.comparison import problems_of
 
 KINDS = ["h264", "h264-b", "hevc-b", "hevc-cra"]
 EXTENSIONS = ["mp4", "mkv", "mov", "ts"]

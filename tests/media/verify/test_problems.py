@@ -3,7 +3,7 @@ import pytest
 from tests.media import synth
 from tests.media.pieces import UNEVEN, cut, make
 from vderain.media.edit.assemble import assemble
-from vderain.media.verify.problems import problems_of
+from vderain.media.verify.comparison import problems_of
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "ts"])

@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import Any
 
 from vderain.media.carry.template import Template
+from vderain.media.verify.comparison import verified
 from vderain.media.verify.contents import Contents
 from vderain.media.verify.facts import Facts
-from vderain.media.verify.problems import verified
 
 
 class Expected:

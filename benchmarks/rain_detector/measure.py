@@ -31,7 +31,7 @@ from vderain.machine import cpu_fields, cpu_model
 from vderain.media import open_source
 from vderain.options import EncodeOptions, RunOptions
 
-VISIBLE_LEVELS = 2.0  # RMS of what rain adds; less is hardly visible
+VISIBLE = 2.0  # code values, RMS of what rain adds; less is hardly visible
 HIDING = ("fog", "mist")  # here the RMS includes lost contrast, and streaks may be few
 
 
@@ -41,7 +41,7 @@ def scored(sample: Sample) -> list[float]:
 
 
 def visible(sample: Sample) -> bool:
-    return sample.rain is None or float(np.median(sample.rain)) >= VISIBLE_LEVELS
+    return sample.rain is None or float(np.median(sample.rain)) >= VISIBLE
 
 
 def table(rows: list[tuple[Sample, list[float]]]) -> None:

@@ -20,7 +20,7 @@ from vderain.live.stats import CameraStats
 from vderain.media.live.camera import CameraSource
 from vderain.media.live.connect import CameraOptions
 from vderain.media.live.types import LiveFrame
-from vderain.media.live.upright import Posture
+from vderain.media.live.upright import Orientation
 from vderain.options import EncodeOptions
 
 PAL = Fraction(12, 11)  # the pixels of an analogue camera, 4:3
@@ -72,7 +72,7 @@ def test_every_display_matrix_moves_each_sample_to_its_place(matrix):
     moved = {(a * x + c * y, b * x + d * y): stored[y, x] for y in range(2) for x in range(3)}
     left, top = min(x for x, _ in moved), min(y for _, y in moved)
     one = 1 << 16
-    (plane,) = Posture.of((a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)).upright(
+    (plane,) = Orientation.of((a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)).upright(
         (stored,)
     )
     for (x, y), sample in moved.items():

@@ -79,7 +79,7 @@ def labelled_contrast(
 def nce_location(
     queries: Tensor, positives: Tensor, negatives: Tensor, *, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """Tell a query's own location from others: NLCL's location contrast; scalar, the mean over queries.
+    """Distinguish a query's own location from others: NLCL's location contrast; scalar, the mean over queries.
 
     Args:
         queries: (..., D), of the derained image.

@@ -71,7 +71,7 @@ class BlurPool(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """NLCL's judge of clean images: a 70x70 PatchGAN with anti-aliased downsampling; also an encoder.
+    """NLCL's discriminator of clean images, a 70x70 PatchGAN with anti-aliased downsampling; also an encoder.
 
     Four 4x4 convolutions of ``width`` to 8 ``width`` channels, leaky ReLU, InstanceNorm from the second
     on; the first three are followed by a BlurPool. Its levels are the four activations, the deepest
@@ -142,7 +142,7 @@ def lsgan_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor
 
 
 def lsgan_generator_loss(fake_scores: Tensor) -> Tensor:
-    """How far the judge is from calling the predictions clean images; scores of any shape -> scalar."""
+    """How far the discriminator is from taking the predictions for clean images; scores of any shape -> scalar."""
     return (at_least_float32(fake_scores) - 1).square().mean()
 
 

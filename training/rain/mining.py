@@ -19,7 +19,7 @@ MinedLayer = npt.NDArray[np.float32]  # (H, W, 3) or (H, W), light to add; 1 is 
 
 _NEIGHBOURS = 2  # to either side
 _NOISE = 5.0  # code values that sensor noise and compression reach
-_SHIFT_LEVELS = 3.0  # by which the mean of a small static region may change
+_SHIFT = 3.0  # code values by which the mean of a small static region may change
 _REGION_PX = 15
 _STILL_SHARE = 0.3  # of the image, below which nothing is mined
 _SMALLEST_PX = 4
@@ -147,7 +147,7 @@ def _still(dark: Layer, median: Layer) -> npt.NDArray[np.bool_]:
     """Where two frames are not darker than the median over a region: rain brightens, what moves does both."""
     darker = np.maximum(median - dark - _NOISE, 0)
     size = (_REGION_PX, _REGION_PX)
-    moved = np.asarray(cv2.blur(darker, size)) > _SHIFT_LEVELS
+    moved = np.asarray(cv2.blur(darker, size)) > _SHIFT
     wide = cv2.dilate(moved.astype(np.uint8), np.ones(size, np.uint8))
     return np.asarray(np.asarray(wide) == 0, bool)
 

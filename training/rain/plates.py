@@ -10,7 +10,7 @@ from vderain.training.rain.streaks import Layer
 Grey = npt.NDArray[np.uint8]
 
 _BLACK_SHARE = 10  # one of so many frames is darker at a place than what counts as black there
-_NOISE_LEVELS = 2.0  # of the black
+_NOISE = 2.0  # code values of the black
 
 
 def black_of(frames: Grey) -> Grey:
@@ -22,5 +22,5 @@ def black_of(frames: Grey) -> Grey:
 
 def plate_light(frame: Grey, black: Grey) -> Layer:
     """What rain adds to a frame of a plate, both (H, W) uint8, in code values."""
-    light = frame.astype(np.float32) - black - np.float32(_NOISE_LEVELS)
+    light = frame.astype(np.float32) - black - np.float32(_NOISE)
     return np.asarray(np.maximum(light, 0), np.float32)

@@ -18,7 +18,7 @@ from vderain.training.rain.streaks import Image, Layer
 Colours = npt.NDArray[np.float32]  # (H, W, 3), in 8-bit code values; light may exceed 255
 
 _GRID = 12  # the light of a scene varies slowly
-_DARK_LEVEL = 70.0  # mean of an image taken at night
+_DARK_MEAN = 70.0  # mean of an image taken at night
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Mist:
 
 def is_dark(image: Image) -> bool:
     """Whether an image (H, W, 3) uint8 is of night."""
-    return float(cv2.mean(image)[1]) < _DARK_LEVEL
+    return float(cv2.mean(image)[1]) < _DARK_MEAN
 
 
 def drop_light(rng: np.random.Generator, image: Image) -> Colours:

@@ -1,4 +1,4 @@
-"""What a static camera sees without its rain, and what is rain in one of its frames (ours).
+"""The view of a static camera without rain, and the rain in one of its frames (ours).
 
 The temporal median over a few seconds is nearly dry. Rain makes a place brighter than it, in thin pieces; what
 is thick or darker is something that moves, and nothing is said of it.
@@ -18,11 +18,10 @@ from vderain.training.rain.streaks import Image, Layer
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Luma = npt.NDArray[np.uint8]  # (H, W)
 
-_CALM_LEVELS = 4.0  # median absolute deviation below which a place is calm
-_SWAY_LEVELS = (
-    8.0  # below the median in one of twenty frames, from which a place sways: rain darkens none
-)
-_LEAST_NOISE = 1.6  # levels
+_CALM = 4.0  # code values of median absolute deviation below which a place is calm
+# Code values below the median in one of twenty frames, from which a place sways: rain darkens none.
+_SWAY = 8.0
+_LEAST_NOISE = 1.6  # code values
 # Deviations of the noise between which a difference becomes rain: of 3x3 pixels together, and of one alone.
 _FAINT, _CLEAR = 1.2, 2.5
 _FAINT_ALONE, _CLEAR_ALONE = 2.5, 4.0
@@ -76,7 +75,7 @@ def static_scene(frames: Sequence[Image]) -> StaticScene:
     median, deviation, below, lowest = (np.concatenate(each) for each in zip(*bands, strict=True))
     # Rain is above the median, so the samples below it show the noise.
     noise = np.asarray(cv2.blur(below * np.float32(1.4826), (5, 5)), np.float32)
-    calm = (deviation < _CALM_LEVELS) & (lowest < _SWAY_LEVELS)
+    calm = (deviation < _CALM) & (lowest < _SWAY)
     return StaticScene(median, calm, np.maximum(noise, _LEAST_NOISE))
 
 

@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]  # (H, W)
 Stack = npt.NDArray[np.uint8]  # (T, H, W, 3), each as the centre frame sees it
 Grey = npt.NDArray[np.uint8]  # (H, W)
 
-_NOISE_LEVELS = 1.0  # the least that counts as noise
+_LEAST_NOISE = 1.0  # code values
 _MOST_NOISE = 25.0  # beyond which nothing is known
 _AGREES = 3.0  # standard deviations of the noise within which two frames agree
 _RANK = 0.4  # among frames and derained frames; the median is 0.5
@@ -210,7 +210,7 @@ def _noise(below: npt.NDArray[np.int16]) -> float:
     """Of frames (T, H, W) below their median, where the scene is quiet: rain is mostly above."""
     spread = np.sqrt(2 * np.mean(np.square(below, dtype=np.float32), 0))
     quiet = cv2.blur(spread, (_REGION_PX, _REGION_PX))
-    return max(_NOISE_LEVELS, float(np.quantile(quiet, _QUIET_SHARE)))
+    return max(_LEAST_NOISE, float(np.quantile(quiet, _QUIET_SHARE)))
 
 
 def _region_share(mask: Mask) -> npt.NDArray[np.float32]:

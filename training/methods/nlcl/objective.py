@@ -66,7 +66,9 @@ class NlclObjective(Objective):
             self.discriminator.parameters(), config.learning_rate * config.encoder_rate, _BETAS
         )
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
-        self._judged: Tensor | None = None  # the discriminator's loss in the step before
+        self._discriminator_loss: Tensor | None = (
+            None  # the discriminator's loss in the step before
+        )
         self._rate = config.learning_rate
         # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()
@@ -94,7 +96,7 @@ class NlclObjective(Objective):
         self._rate = self.learning_rate(step)
         if step < config.encoder_lead:
             self._shown = (batch.clean, batch.rainy)
-            return {"loss": 0.0 * next(network.parameters()).sum(), **self._told()}
+            return {"loss": 0.0 * next(network.parameters()).sum(), **self._logged_terms()}
         shown, batch = batch, self._own_part(batch)
         signed = 2 * batch.rainy - 1
         if config.statistics == "unit":  # which the statistics pass leaves out
@@ -124,7 +126,7 @@ class NlclObjective(Objective):
         drawn = torch.cat((background.detach(), *_predictions(network, others)))
         self._shown = (shown.clean, layer_image(drawn))
         total = sum(getattr(config, name) * term for name, term in terms.items())
-        return {"loss": torch.as_tensor(total), **terms, **self._told()}
+        return {"loss": torch.as_tensor(total), **terms, **self._logged_terms()}
 
     def train_encoder(self, world: World) -> None:
         """One step of the discriminator: clean crops are real, the backgrounds just drawn are not."""
@@ -141,7 +143,7 @@ class NlclObjective(Objective):
         with torch.autocast(device, torch.bfloat16, enabled=enabled):
             scores = self.discriminator.score(torch.cat((clean, background)))
             loss = lsgan_discriminator_loss(scores[: len(clean)], scores[len(clean) :])
-        self._judged = loss.detach()
+        self._discriminator_loss = loss.detach()
         loss.backward()  # type: ignore[no-untyped-call]  # undeclared in torch
         average_gradients(self.discriminator.parameters(), world)
         optimizer.step()
@@ -153,9 +155,11 @@ class NlclObjective(Objective):
         own = slice(self._config.batch)
         return UnpairedBatch(batch.rainy[own], batch.clean[own])
 
-    def _told(self) -> dict[str, Tensor]:
+    def _logged_terms(self) -> dict[str, Tensor]:
         """The discriminator's last loss, for the log."""
-        return {} if self._judged is None else {"discriminator": self._judged}
+        return (
+            {} if self._discriminator_loss is None else {"discriminator": self._discriminator_loss}
+        )
 
     def _frozen_score(self, deepest: Tensor) -> Tensor:
         """The discriminator's scores of its deepest level; its own parameters learn nothing from them."""

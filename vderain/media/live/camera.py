@@ -27,7 +27,7 @@ from vderain.media.io.urls import is_device, is_url
 from vderain.media.io.variants import choose_variant, is_left_out
 from vderain.media.live.connect import CameraOptions, connect, reason_of
 from vderain.media.live.types import LiveFrame
-from vderain.media.live.upright import AS_STORED, Posture
+from vderain.media.live.upright import AS_STORED, Orientation
 from vderain.options import EncodeOptions
 
 _ARRIVALS = 64  # packets whose images the decoder may still hold back
@@ -124,7 +124,7 @@ class CameraSource:
             self._decoder, Deinterlacer(self._time_base) if deinterlaces else None
         )
         self._reader = PlaneReader()
-        self._posture = AS_STORED
+        self._orientation = AS_STORED
         self._seen: tuple[int, int, int] | None = None  # size and rotation of the last image
         self._location = chroma_location(self._video)
         self._stamps_arrival = self._container.format.name in ("mpjpeg", "mjpeg", "jpeg_pipe")
@@ -202,8 +202,8 @@ class CameraSource:
         planes, _, layout = self._reader.read(image, tags)
         self._stats.frames += 1
         frame = Frame(
-            self._posture.upright(planes),
-            layout.rotated(self._posture.turns),
+            self._orientation.upright(planes),
+            layout.rotated(self._orientation.turns),
             pts,
             self._time_base,
             duration=image.duration or 0,
@@ -220,10 +220,10 @@ class CameraSource:
         # The container's values are those of the first size; later ones are in the stream alone.
         origin = self._video if self._seen is None else self._video.codec_context
         self._seen = seen
-        self._posture = _posture(image)
+        self._orientation = _orientation(image)
         shape = _pixel_shape(origin)
         width, height = image.width, image.height
-        if self._posture.turns % 2:
+        if self._orientation.turns % 2:
             width, height, shape = height, width, 1 / shape
         self._info = replace(self._info, width=width, height=height, sample_aspect_ratio=shape)
 
@@ -233,6 +233,6 @@ def _pixel_shape(origin: Any) -> Fraction:
     return Fraction(origin.sample_aspect_ratio or 1)
 
 
-def _posture(image: av.VideoFrame) -> Posture:
+def _orientation(image: av.VideoFrame) -> Orientation:
     matrix = display_matrix(image)
-    return AS_STORED if matrix is None else Posture.of(matrix)
+    return AS_STORED if matrix is None else Orientation.of(matrix)

@@ -13,14 +13,14 @@ from vderain.frames import Plane
 
 
 @dataclass(frozen=True, slots=True)
-class Posture:
+class Orientation:
     """The turn that makes a stored image upright: mirrored left to right first, then turned counter-clockwise."""
 
     turns: int = 0  # quarter turns, 0 to 3
     mirrored: bool = False
 
     @classmethod
-    def of(cls, matrix: Sequence[int]) -> Posture:
+    def of(cls, matrix: Sequence[int]) -> Orientation:
         """From FFmpeg's nine integers, to the nearest quarter turn."""
         a, b, c, d = (matrix[index] for index in (0, 1, 3, 4))  # x' = ax + cy, y' = bx + dy
         mirrored = a * d - b * c < 0
@@ -35,4 +35,4 @@ class Posture:
         return turned(planes, self.turns)
 
 
-AS_STORED = Posture()
+AS_STORED = Orientation()

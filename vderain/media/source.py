@@ -13,6 +13,7 @@ import av
 from vderain.errors import SourceError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
+from vderain.media.bitstream.editions import edition_losses
 from vderain.media.bitstream.programs import program_losses
 from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
@@ -107,7 +108,7 @@ class VideoSource:
     ) -> None:
         self._stream = pick_video(self._container, path)
         most_pixels = check_memory(self._stream, self._name, run.max_memory)
-        self._stats.losses += [*movie_losses(path), *program_losses(path)]
+        self._stats.losses += [*movie_losses(path), *program_losses(path), *edition_losses(path)]
         if others := left_out(self._container):
             self._stats.notes.append(
                 f"other variants of the stream are left out: {', '.join(others)}"

@@ -139,7 +139,7 @@ def differences(
     if lost:
         yield "tag", f"tags: {', '.join(sorted(lost))}"
     if output.chapters < source.chapters:
-        yield "chapter", f"chapters: {source.chapters - output.chapters} of {source.chapters}"
+        yield "chapters:", f"chapters: {source.chapters - output.chapters} of {source.chapters}"
     if source.timecode and not output.timecode:
         yield "timecode", f"timecode {source.timecode}"
     named = output.nominal_rate

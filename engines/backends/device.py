@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -148,8 +149,11 @@ class CudaDevice:
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # A decoder in another thread may allocate during the capture.
-            with torch.cuda.graph(
-                graph, pool=self._pool(stream), stream=stream, capture_error_mode="thread_local"
+            with (
+                _no_collection(),
+                torch.cuda.graph(
+                    graph, pool=self._pool(stream), stream=stream, capture_error_mode="thread_local"
+                ),
             ):
                 step()
         return functools.partial(_replay, graph, step)
@@ -162,6 +166,18 @@ class CudaDevice:
     def release(self) -> None:
         """Return torch's unused memory to the GPU."""
         torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: among it may be another graph or a decoder's memory, and freeing them spoils a capture."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _replay(graph: Any, step: Callable[[], None]) -> None:

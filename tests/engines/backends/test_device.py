@@ -92,11 +92,12 @@ class Stream:
 @pytest.fixture
 def captured(monkeypatch):
     """Captures a step on a stream, without CUDA; notes the memory pools of graphs and their replays."""
-    pools, replays = [], []
+    pools, replays, collecting = [], [], []
 
     @contextlib.contextmanager
     def graph(made, *, pool, stream, capture_error_mode):
         pools.append(pool)
+        collecting.append(gc.isenabled())
         yield
 
     made = SimpleNamespace(replay=lambda: replays.append("replay"))
@@ -110,7 +111,7 @@ def captured(monkeypatch):
     def capture(step, stream):
         return device.captured(step, stream)
 
-    capture.pools, capture.replays = pools, replays
+    capture.pools, capture.replays, capture.collecting = pools, replays, collecting
     return capture
 
 
@@ -120,6 +121,12 @@ def test_the_graphs_of_a_stream_share_their_memory(captured):
         captured(lambda: None, stream)
     first, second, third = captured.pools
     assert first is second and second is not third
+
+
+def test_no_garbage_is_collected_in_a_capture(captured):
+    """Other graphs and decoders' memory would be freed in its thread, which spoils it."""
+    captured(lambda: None, Stream())
+    assert captured.collecting == [False] and gc.isenabled()
 
 
 def test_a_graph_keeps_the_weights_that_it_reads_and_does_not_run_its_step_again(captured):

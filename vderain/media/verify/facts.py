@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from vderain.media.carry.languages import same_language
 from vderain.media.carry.timecode import container_timecode
@@ -33,6 +34,12 @@ VIEW_WORDS = frozenset({"crop", "transparency", *(text.split()[0] for text in _V
 _OTHER_TAGS = frozenset(
     {"timecode", "alpha_mode", "stereo_mode", "rotate", "service_name", "service_provider"}
 )
+_ROLES = (
+    *(Disposition.dub, Disposition.original, Disposition.comment, Disposition.lyrics),
+    *(Disposition.karaoke, Disposition.forced, Disposition.hearing_impaired),
+    *(Disposition.visual_impaired, Disposition.clean_effects, Disposition.captions),
+    Disposition.descriptions,
+)
 _UNKNOWN_LANGUAGES = frozenset({"", "und"})
 _RATE_APART = 8  # factor between a nominal and the real frame rate, which is uneven in some files
 
@@ -52,6 +59,8 @@ class Facts:
         views: kinds of the first frame's side data that belong to the view.
         transparent: whether the container says that frames have an alpha channel.
         languages: kind and language of the tracks that have one.
+        roles: kind and role of the tracks that have one, such as forced subtitles.
+        chosen: kinds of tracks of which players choose another than the first one, and which.
         boxes: boxes of an MP4 or MOV file that FFmpeg does not read, counted by kind.
         titles: of tracks.
         labels: all values of the tags of tracks.
@@ -68,6 +77,8 @@ class Facts:
     views: frozenset[str] = frozenset()
     transparent: bool = False
     languages: tuple[tuple[str, str], ...] = ()
+    roles: tuple[tuple[str, str], ...] = ()
+    chosen: frozenset[tuple[str, int]] = frozenset()
     boxes: Mapping[str, int] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
@@ -102,6 +113,8 @@ class Facts:
             frozenset(views) & frozenset(_VIEWS),
             own.get("alpha_mode") == "1",
             tuple(_languages(container, video, tracks)),
+            tuple(_roles(container, video, tracks)),
+            frozenset(_chosen(container, video, tracks)),
             _boxes(leftovers),
             tuple(_titles(container, video, tracks)),
             frozenset(text for stream in container.streams for text in stream.metadata.values()),
@@ -163,6 +176,11 @@ def differences(
     languages = Counter(source.languages) - Counter(output.languages)
     for (kind, language), count in sorted(languages.items()):
         yield "language", f"language of {count} {kind} track: {language}"
+    roles = Counter(source.roles) - Counter(output.roles)
+    for (kind, role), count in sorted(roles.items()):
+        yield f"role {role}", f"role {role} of {count} {kind} track"
+    for kind, number in sorted(source.chosen - output.chosen):
+        yield "players choose", f"{kind} that players choose: track {number + 1} of that kind"
     for title in source.titles:
         if title not in output.labels:
             yield "title of a track", f"title of a track: {title}"
@@ -191,6 +209,34 @@ def _languages(
         is_known = language not in _UNKNOWN_LANGUAGES
         if is_known and stream.index != video.index and not is_container_track(stream):
             yield stream.type, same_language(language)
+
+
+def _compared(container: Any, video: Any, tracks: Collection[int] | None) -> Iterator[Any]:
+    """The tracks that an output must have too, and its video."""
+    for stream in container.streams:
+        counts = tracks is None or stream.index in tracks or stream.index == video.index
+        is_cover = stream.disposition & Disposition.attached_pic
+        if counts and not is_cover and not is_container_track(stream):
+            yield stream
+
+
+def _roles(container: Any, video: Any, tracks: Collection[int] | None) -> Iterator[tuple[str, str]]:
+    for stream in _compared(container, video, tracks):
+        for role in _ROLES:
+            if stream.disposition & role:
+                yield stream.type, str(role.name).replace("_", " ")
+
+
+def _chosen(
+    container: Any, video: Any, tracks: Collection[int] | None
+) -> Iterator[tuple[str, int]]:
+    """Kinds with a default track that is not the first one."""
+    flags: dict[str, list[bool]] = {}
+    for stream in _compared(container, video, tracks):
+        flags.setdefault(stream.type, []).append(bool(stream.disposition & Disposition.default))
+    for kind, is_default in flags.items():
+        if any(is_default) and not is_default[0]:
+            yield kind, is_default.index(True)
 
 
 def _titles(container: Any, video: Any, tracks: Collection[int] | None) -> Iterator[str]:

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from tests.media.synth import Video, _video_stream, painted, write
 from vderain.media.carry.languages import same_language
@@ -93,7 +94,16 @@ def test_a_title_of_a_track_that_a_container_drops_is_a_loss(user, target, lost)
     assert done.losses == (["title of a track: Left microphone: not in the output"] if lost else [])
 
 
-@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.ts"])
+@pytest.mark.parametrize("language", ["swe", "hrv", "nld", "zho", "fra"])
+def test_a_language_that_quicktime_numbers_is_kept_in_it(user, language):
+    with_sound(user.folder / "in.mkv", language=language)
+    done, output = user.run("in.mkv", "out.mov")
+    assert (done.code, done.losses) == (0, [])
+    with av.open(str(output)) as container:
+        assert same_language(container.streams.audio[0].metadata["language"]) == language
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
 @pytest.mark.parametrize("language", ["de", "deu", "ger"])
 def test_a_language_is_kept_however_its_code_is_spelled(user, target, language):
     with_sound(user.folder / "in.nut", language=language)
@@ -101,6 +111,36 @@ def test_a_language_is_kept_however_its_code_is_spelled(user, target, language):
     assert (done.code, done.losses) == (0, [])
     with av.open(str(output)) as container:
         assert same_language(container.streams.audio[0].metadata["language"]) == "deu"
+
+
+def with_two_sounds(path):
+    """A file whose first sound is a comment, and whose second one is played."""
+    plain = path.with_name("plain.mkv")
+    write(plain, languages=("eng", "fra"))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
+        copies = [output.add_stream_from_template(stream) for stream in source.streams]
+        copies[1].disposition = Disposition.comment
+        copies[2].disposition = Disposition.default | Disposition.hearing_impaired
+        output.start_encoding()
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+
+
+@pytest.mark.parametrize(
+    ("target", "lost"),
+    [
+        ("out.mkv", set()),
+        ("out.mp4", set()),
+        ("out.mov", {"role comment of 1 audio track", "role hearing impaired of 1 audio track"}),
+        ("out.ts", {"role comment of 1 audio track", "audio that players choose: track 2 of that kind"}),
+    ],
+)  # fmt: skip
+def test_what_a_track_is_for_stays_or_is_a_loss(user, target, lost):
+    with_two_sounds(user.folder / "in.mkv")
+    done, _ = user.run("in.mkv", target)
+    assert {loss.removesuffix(": not in the output") for loss in done.losses} == lost
 
 
 def test_info_names_no_stereo_view_that_matroska_keeps(user):

@@ -12,12 +12,23 @@ _TWO = {
         " swswa tatam tetel ththa tltgl trtur ukukr ururd vivie zhzho"
     ).split()
 }
+_UNKNOWN_TO_QUICKTIME = frozenset({"cze", "fre", "mao", "per", "rum", "slo"})
 # ISO 639-2/B, which Matroska has -> 639-2/T, which MP4 has.
 _BIBLIOGRAPHIC = {
     "alb": "sqi", "arm": "hye", "baq": "eus", "bur": "mya", "chi": "zho", "cze": "ces", "dut": "nld", "fre": "fra",
     "geo": "kat", "ger": "deu", "gre": "ell", "ice": "isl", "mac": "mkd", "mao": "mri", "may": "msa", "per": "fas",
     "rum": "ron", "slo": "slk", "tib": "bod", "wel": "cym",
 }  # fmt: skip
+
+# ISO 639-2/T -> the codes that FFmpeg turns into QuickTime's numbers of languages.
+_QUICKTIME = {
+    **{
+        ours: theirs
+        for theirs, ours in _BIBLIOGRAPHIC.items()
+        if theirs not in _UNKNOWN_TO_QUICKTIME
+    },
+    **{"swe": "sve", "hrv": "hr ", "srp": "sr ", "gle": "iri"},
+}
 
 
 def three_letters(code: str) -> str:
@@ -27,5 +38,12 @@ def three_letters(code: str) -> str:
 
 def same_language(code: str) -> str:
     """One code for all those of a language, to compare."""
-    known = three_letters(code)
-    return _BIBLIOGRAPHIC.get(known, known)
+    known = three_letters(code.strip())
+    named = _BIBLIOGRAPHIC.get(known, known)
+    return {"sve": "swe", "iri": "gle"}.get(named, named)
+
+
+def quicktime(code: str) -> str:
+    """The code with which FFmpeg writes a language into a MOV file; any unknown one as it is."""
+    known = same_language(code)
+    return _QUICKTIME.get(known, known)

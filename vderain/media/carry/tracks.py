@@ -16,7 +16,7 @@ from av.stream import Disposition
 from vderain.errors import SinkError
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.hidden import Hidden
-from vderain.media.carry.languages import three_letters
+from vderain.media.carry.languages import quicktime, three_letters
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.template import Template
@@ -367,5 +367,7 @@ def _copy_description(stream: Any, added: Any, cut_s: Fraction) -> None:
         tags_after_cut(stream.metadata, cut_s, getattr(stream, "average_rate", None))
     )
     if "language" in added.metadata:  # HLS has two letters, which MP4 does not hold
-        added.metadata["language"] = three_letters(added.metadata["language"])
+        code = added.metadata["language"]
+        is_mov = added.container.format.name == "mov"
+        added.metadata["language"] = quicktime(code) if is_mov else three_letters(code)
     added.disposition = stream.disposition

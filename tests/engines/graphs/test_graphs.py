@@ -12,14 +12,17 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.test_contract import agreement_db, expected_change, make_clip, make_format
-from tests.networks import MEDIAN, TEMPORAL, TINY_NLCL
+from tests.networks import MEDIAN, TEMPORAL, TINY, TINY_NLCL, randomized
 from vderain.engines.backends.openvino import OpenVinoBackend
 from vderain.engines.graphs import export
 from vderain.engines.graphs.archive import graph_path, graphs_state, read_graphs, write_graphs
 from vderain.engines.graphs.reference import CHECKED_PX
+from vderain.engines.graphs.runtime import import_openvino
+from vderain.engines.graphs.traced import change_model
 from vderain.engines.store.cache import EngineCache
 from vderain.errors import EngineBuildError, WeightsError
 from vderain.network.card import Card
+from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.options import EngineOptions
 from vderain.weights import find_weights
 
@@ -170,6 +173,15 @@ with vderain.Derainer(options) as derainer:
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout == "(20, 30, 3) openvino\n", done.stderr
+
+
+def test_a_network_is_traced_once(monkeypatch):
+    traced, change = [], SemiDRDNet.change
+    monkeypatch.setattr(
+        SemiDRDNet, "change", lambda self, rainy: traced.append(rainy) or change(self, rainy)
+    )
+    change_model(import_openvino(), randomized(SemiDRDNet(TINY)))
+    assert len(traced) == 1
 
 
 def brightened(network):

@@ -186,8 +186,9 @@ def temporal_weights(request, tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "temporal.safetensors", request.param)
 
 
-@pytest.mark.parametrize("bit_depth", [8, 10])
-@pytest.mark.parametrize("layout", ["yuv420", "yuv422", "gray", "rgb"])
+@pytest.mark.parametrize(
+    ("layout", "bit_depth"), [("yuv420", 8), ("yuv422", 10), ("gray", 8), ("rgb", 10)]
+)
 def test_several_frames_between_packed_planes(open_one, temporal_weights, layout, bit_depth):
     check(open_one, temporal_weights, make_clip(make_format(layout, 37, 23, bit_depth), frames=3))
 
@@ -199,8 +200,10 @@ def nlcl_weights(request, tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "nlcl.safetensors", config)
 
 
-@pytest.mark.parametrize("layout", ["yuv420", "rgb"])
-@pytest.mark.parametrize("size", [(1, 1), (40, 24), (37, 23)])
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [("yuv420", (1, 1)), ("rgb", (40, 24)), ("yuv420", (37, 23)), ("rgb", (37, 23))],
+)
 def test_a_network_that_draws_the_image_at_any_size(open_one, nlcl_weights, layout, size):
     check(open_one, nlcl_weights, make_clip(make_format(layout, *size)))
 
@@ -270,8 +273,7 @@ def test_the_whole_image_is_the_clips_with_its_change(open_one, weights, bit_dep
         assert (got != rainy).any()
 
 
-@pytest.mark.parametrize("layout", ["yuv420", "rgb"])
-@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize(("layout", "bit_depth"), [("yuv420", 8), ("rgb", 10)])
 def test_no_engine_darkens_a_frame_below_its_floor(open_one, temporal_weights, layout, bit_depth):
     fmt = make_format(layout, 37, 23, bit_depth)
     clip = make_clip(fmt, frames=3)

@@ -57,9 +57,10 @@ class Content:
     sounds: list = field(default_factory=list)
 
 
-def write(path, part, **options):
+def write(path, part, metadata=None, **options):
     """Write one part as one file; returns its path."""
     with av.open(str(path), "w", container_options=options) as output:
+        output.metadata.update(metadata or {})
         video = output.add_stream("libx264", rate=RATE)
         _dress(video.codec_context, part.b_frames)
         sounds = [_sound_stream(output) for _ in range(part.tracks)]

@@ -6,6 +6,8 @@ import pytest
 
 from tests.cases.clips import Part, write
 from tests.media.synth import streams
+from tests.media.synth import write as write_aac
+from vderain.media.verify.facts import Facts
 
 _PACKET = 188
 
@@ -62,3 +64,32 @@ def test_one_program_is_not_named(user):
     write(user.folder / "in.ts", Part(20))
     done, _ = user.run("in.ts", "dry.ts")
     assert (done.code, done.losses) == (0, [])
+
+
+@pytest.mark.parametrize("target", ["out.ts", "out.m2ts", "out.mkv", "out.mp4"])
+def test_the_name_of_a_programme_is_kept(user, target):
+    write(user.folder / "in.ts", Part(20), metadata={"service_name": "Rain TV"})
+    done, output = user.run("in.ts", target)
+    assert (done.code, done.losses) == (0, [])
+    assert Facts.read(str(output)).services == {"service_name": "Rain TV"}
+
+
+def test_the_name_of_a_programme_that_a_container_cannot_hold_is_a_loss(user):
+    write(user.folder / "in.ts", Part(20), metadata={"service_name": "Rain TV"})
+    done, _ = user.run("in.ts", "out.avi")
+    assert "service name of MPEG-TS: Rain TV: not in the output" in done.losses
+
+
+def test_the_name_of_a_file_names_no_loss(user):
+    about = {"languages": ("eng",), "metadata": {"service_name": "Rain TV"}}
+    write_aac(user.folder / "in.ts", **about)
+    done, _ = user.run("in.ts", "service.avi")
+    assert any("service.avi" in loss for loss in done.losses), done.said
+    assert "service name of MPEG-TS: Rain TV: not in the output" in done.losses
+
+
+def test_a_batch_keeps_the_name_of_a_programme(user):
+    write(user.folder / "in.ts", Part(20), metadata={"service_name": "Rain TV"})
+    done, folder = user.batch("in.ts")
+    assert done.code == 0, done.said
+    assert Facts.read(str(folder / "in.ts")).services == {"service_name": "Rain TV"}

@@ -205,8 +205,9 @@ class Output:
         file: Any = self._pipe
         if self._destination is not None:
             file = f"file:{self._destination.partial}"
-        metadata = self._tags(self._template.container.metadata) if self._template else {}
+        metadata: dict[str, str] = {}
         if self._template is not None:
+            metadata = self._tags(self._template.container.metadata) | dict(self._template.services)
             self._belongings = Belongings(
                 *(self._template.leftovers, metadata, self._format.muxer),
                 is_file=self._pipe is None,
@@ -358,14 +359,23 @@ class Output:
         if self._expected is None:
             return []
         named = [*self.report.losses, *self._tracks.losses, *self._belongings.losses]
+        named += [loss for _, loss in self._tracks.sidecars]
         return self._expected.missing(
             str(path),
             frames=self.report.frames,
             timed=self._format.timestamps,
             copied=self._tracks.copied,
             shift_s=self.shift_s,
-            losses=[*named, *(loss for _, loss in self._tracks.sidecars)],
+            losses=[self._without_names(loss) for loss in named],
         )
+
+    def _without_names(self, loss: str) -> str:
+        """A loss without names of files, whose words name no loss."""
+        assert self._destination is not None
+        boxes = box_sidecar_path(self._destination.path)
+        for name in (boxes.name, *(sidecar.path.name for sidecar, _ in self._tracks.sidecars)):
+            loss = loss.replace(name, "")
+        return loss
 
     def _complete_report(self) -> SinkReport:
         report = self.report

@@ -14,7 +14,7 @@ from vderain.errors import SourceError
 from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.bitstream.editions import edition_losses
-from vderain.media.bitstream.programs import program_losses
+from vderain.media.bitstream.programs import program_losses, service_tags
 from vderain.media.building import FrameBuilder, stream_info
 from vderain.media.carry.template import Template, leftovers_of, samples_of
 from vderain.media.carry.unread import UnreadMessages
@@ -200,6 +200,7 @@ class VideoSource:
             self._builder.timecode,
             leftovers,
             self._builder.views,
+            services={} if self._is_segment else service_tags(self._path),
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:

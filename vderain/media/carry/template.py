@@ -26,7 +26,7 @@ class Template:
     ``samples`` are some packets of each other track, by its index; they may be copied only. ``timecode`` is
     that of the first frame where it is inside the video stream. ``leftovers`` are boxes of a local MP4 or MOV
     file, ``views`` the names of the first frame's side data. ``left_out`` are indices of tracks that the
-    output does not get.
+    output does not get. ``services`` are tags with the name of an MPEG-TS program, which PyAV does not show.
     """
 
     container: Any
@@ -43,6 +43,7 @@ class Template:
     leftovers: Leftovers | None = None
     views: frozenset[str] = frozenset()
     left_out: frozenset[int] = frozenset()
+    services: Mapping[str, str] = field(default_factory=dict)
 
 
 def leftovers_of(path: str, container: Any) -> Leftovers | None:

@@ -67,6 +67,7 @@ class Expected:
             chapters=len(template.chapters),
             leftovers=template.leftovers,
             tracks=copied,
+            services=template.services,
         )
         if self._given is not None:
             self._given.others = {i: o for i, o in self._given.others.items() if i in copied}

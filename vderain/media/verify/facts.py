@@ -13,6 +13,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from vderain.media.bitstream.programs import service_tags
 from vderain.media.carry.languages import same_language
 from vderain.media.carry.timecode import container_timecode
 from vderain.media.frames.color import side_data_of
@@ -31,9 +32,8 @@ _VIEWS = {
 # Words by which ``differences`` names properties of the view.
 VIEW_WORDS = frozenset({"crop", "transparency", *(text.split()[0] for text in _VIEWS.values())})
 # Tags that are compared as other properties, or that each container writes itself.
-_OTHER_TAGS = frozenset(
-    {"timecode", "alpha_mode", "stereo_mode", "rotate", "service_name", "service_provider"}
-)
+_SERVICE_TAGS = ("service_name", "service_provider")
+_OTHER_TAGS = frozenset({"timecode", "alpha_mode", "stereo_mode", "rotate", *_SERVICE_TAGS})
 _ROLES = (
     *(Disposition.dub, Disposition.original, Disposition.comment, Disposition.lyrics),
     *(Disposition.karaoke, Disposition.forced, Disposition.hearing_impaired),
@@ -64,6 +64,7 @@ class Facts:
         boxes: boxes of an MP4 or MOV file that FFmpeg does not read, counted by kind.
         titles: of tracks.
         labels: all values of the tags of tracks.
+        services: tags with the name of an MPEG-TS program.
 
     """
 
@@ -82,6 +83,7 @@ class Facts:
     boxes: Mapping[str, int] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
+    services: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -94,10 +96,12 @@ class Facts:
         chapters: int,
         leftovers: Leftovers | None,
         tracks: Collection[int] | None = None,
+        services: Mapping[str, str] | None = None,
     ) -> Facts:
         """Of an open input; ``views`` are the names of the first frame's side data.
 
-        ``tracks`` are the indices of tracks that count besides the video; None for all.
+        ``tracks`` are the indices of tracks that count besides the video; None for all. ``services`` are tags that
+        PyAV does not show.
         """
         tags = {key.lower(): value for key, value in portable_metadata(container.metadata).items()}
         rate = video.guessed_rate or video.average_rate
@@ -118,6 +122,7 @@ class Facts:
             _boxes(leftovers),
             tuple(_titles(container, video, tracks)),
             frozenset(text for stream in container.streams for text in stream.metadata.values()),
+            {key: tags[key] for key in _SERVICE_TAGS if key in tags} | dict(services or {}),
         )
 
     @classmethod
@@ -138,6 +143,7 @@ class Facts:
                 leftovers=read_leftovers(path)
                 if container.format.name.startswith("mov,")
                 else None,
+                services=service_tags(path),
             )
 
 
@@ -151,6 +157,9 @@ def differences(
     lost = [key for key, value in source.tags.items() if not _is_held(key, value, output.tags)]
     if lost:
         yield "tag", f"tags: {', '.join(sorted(lost))}"
+    for key, text in source.services.items():
+        if output.services.get(key) != text:
+            yield "service", f"{key.replace('_', ' ')} of MPEG-TS: {text}"
     if output.chapters < source.chapters:
         yield "chapters:", f"chapters: {source.chapters - output.chapters} of {source.chapters}"
     if source.timecode and not output.timecode:

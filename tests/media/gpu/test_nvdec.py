@@ -43,6 +43,7 @@ def test_the_decoder_is_that_of_the_gpu_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(
         nvdec, "open_container", lambda path, **given: asked.append(given["hwaccel"])
     )
+    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
     nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
     assert [accel.device_id for accel in asked] == [1]
 
@@ -52,8 +53,24 @@ def test_ffmpeg_takes_the_context_after_its_flags_were_set(monkeypatch):
     order = []
     monkeypatch.setattr(nvdec, "share_context", lambda gpu: order.append(("flags", gpu)))
     monkeypatch.setattr(nvdec, "open_container", lambda path, **given: order.append("FFmpeg"))
+    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
     nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
     assert order == [("flags", 1), "FFmpeg"]
+
+
+def test_what_nvdec_leaves_to_software_is_opened_for_software(monkeypatch):
+    """A decoder for NVDEC has one thread, also where it decodes a profile that NVDEC lacks."""
+    opened, for_nvdec = nvdec.open_container, []
+
+    def leaving(path, *, hwaccel=None):
+        for_nvdec.append(hwaccel is not None)
+        return opened(path)
+
+    monkeypatch.setattr(nvdec, "open_container", leaving)
+    found, notes = frames(SAMPLES / "rainy_road.mp4", "nvdec")
+    assert len(found) == 100 and not isinstance(found[0].planes, DevicePlanes)
+    assert notes == ["NVDEC does not take this h264, software decodes"]
+    assert for_nvdec == [True, True, False]
 
 
 def test_where_the_context_cannot_be_shared_nvdec_decodes_and_its_images_are_copied(monkeypatch):

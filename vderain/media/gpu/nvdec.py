@@ -6,15 +6,17 @@ those of a software decoder. Not yet run on a GPU.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from vderain.errors import SourceError
 from vderain.machine import share_context
 from vderain.media.io.ffmpeg import heard, said
-from vderain.media.io.open import can_reopen, open_container
+from vderain.media.io.open import can_reopen, open_container, pick_video
 from vderain.media.io.pipes import StandardInput
 
 
@@ -43,16 +45,35 @@ def open_for(
         except SourceError as error:
             reason = reason or said(words, str(error))
             continue
-        return (
-            container,
-            f"NVDEC's images are copied to the host at once ({reason})" if reason else "",
-        )
+        if reason:
+            return container, f"NVDEC's images are copied to the host at once ({reason})"
+        if kept and os.path.isfile(path) and (refusal := _refusal(path, nvdec)):
+            # In a container of its own, since a decoder for NVDEC has one thread.
+            container.close()
+            return open_container(path), refusal
+        return container, ""
     container = open_container(path)  # raises where the input itself is at fault
     return container, f"NVDEC cannot be used here, software decodes ({reason})"
 
 
 def stays_in_software(stream: Any) -> str:
     """Why a stream that NVDEC was asked for is decoded in software; "" where NVDEC decodes it."""
-    if stream.codec_context.is_hwaccel:
-        return ""
+    return "" if stream.codec_context.is_hwaccel else _not_taken(stream)
+
+
+def _refusal(path: str, nvdec: HWAccel) -> str:
+    """Why NVDEC leaves the first image to software, as it does for profiles and sizes that it lacks; else ""."""
+    container = open_container(path, hwaccel=nvdec)
+    try:
+        stream = pick_video(container, path)
+        stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
+        image: Any = next(container.decode(stream), None)
+        return _not_taken(stream) if image is not None and image.sw_format is None else ""
+    except (SourceError, av.FFmpegError):
+        return ""  # whoever reads it finds the fault too
+    finally:
+        container.close()
+
+
+def _not_taken(stream: Any) -> str:
     return f"NVDEC does not take this {stream.codec_context.name}, software decodes"

@@ -1,7 +1,6 @@
 """The shipped weights on the shipped sample: floors that a broken build would miss, not a claim of quality."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 
 import vderain
+from tests.command import vderain as run_command
+from vderain.cli import cli
 from vderain.metrics import psnr
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -25,16 +26,17 @@ def frames(path, every):
 @pytest.fixture(scope="module")
 def derained(tmp_path_factory):
     path = tmp_path_factory.mktemp("sample") / "dry.mp4"
-    report = vderain.derain_file(SAMPLES / "rainy_road.mp4", path)
-    assert (report.frames_in, report.frames_out, report.losses) == (100, 100, [])
+    beginning = vderain.RunOptions(duration_s=1.64)
+    report = vderain.derain_file(SAMPLES / "rainy_road.mp4", path, run=beginning)
+    assert (report.frames_in, report.frames_out, report.losses) == (41, 41, [])
     return path
 
 
 def test_it_rains_less(derained):
     triples = zip(
-        frames(SAMPLES / "rainy_road.mp4", 20),
+        frames(SAMPLES / "rainy_road.mp4", 20)[:3],
         frames(derained, 20),
-        frames(SAMPLES / "dry_road.mp4", 20),
+        frames(SAMPLES / "dry_road.mp4", 20)[:3],
         strict=True,
     )
     gains = [psnr(after, truth) - psnr(before, truth) for before, after, truth in triples]
@@ -58,7 +60,7 @@ def test_flat_and_saturated_colours_are_no_rain(colour):
 
 def test_colours_do_not_drift(derained):
     after = np.mean(frames(derained, 20), (0, 1, 2))
-    truth = np.mean(frames(SAMPLES / "dry_road.mp4", 20), (0, 1, 2))
+    truth = np.mean(frames(SAMPLES / "dry_road.mp4", 20)[:3], (0, 1, 2))
     assert np.abs((after - after.mean()) - (truth - truth.mean())).max() < 2.0
 
 
@@ -73,11 +75,8 @@ def test_the_sample_scripts_run(tmp_path, monkeypatch, capsys):
     assert "fps" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_new_user_sees_help_for_every_command():
-    for command in ("run", "compare", "info", "doctor"):
-        done = subprocess.run(
-            [sys.executable, "-m", "vderain", command, "--help"], capture_output=True, text=True
-        )
+    for command in cli.list_commands(None):
+        done = run_command(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout

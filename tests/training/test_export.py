@@ -1,5 +1,6 @@
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,21 @@ from vderain.training.train import Trainer
 from vderain.weights import find_weights, load_network, save_network
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two steps."""
+    folder = tmp_path_factory.mktemp("trained")
     sources = {"charts": {"reader": "charts", "path": "", "share": 1.0}}
     settings = {"steps": 2, "batch": 1, "patch": 32, "data": "charts", "terms": "none"}
     config = TrainConfig(sources=sources, network=TINY.to_dict(), **settings)
-    Trainer(config, tmp_path / "run").train(tmp_path)
-    return tmp_path / "run"
+    Trainer(config, folder / "run").train(folder)
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """The same, to be spoiled by the test."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_exported_weights_are_the_averaged_ones_and_the_card_says_how_they_came(run, tmp_path):

@@ -200,3 +200,28 @@ def test_sound_of_blu_ray_stays_in_its_transport_stream(user, name):
     assert payloads(output, 1) == payloads(source, 1)
     content = output.read_bytes()
     assert len(content) % 192 == 0 and set(content[4::192]) == {0x47}
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ms", "adpcm_ima_wav", "pcm_s16le", "mp2"])
+def test_sound_in_avi_lasts_as_long_as_it_did(user, codec):
+    source = clip(user.folder / "in.avi", codec, bit_rate=32_000)
+    done, output = user.run("in.avi", "out.avi")
+    assert (done.code, done.losses) == (0, [])
+    assert packet_times(output, 1) == packet_times(source, 1)
+    assert payloads(output, 1) == payloads(source, 1)
+
+
+def test_sound_in_avi_that_lasts_longer_than_it_did_is_a_loss(user, monkeypatch):
+    monkeypatch.setattr("vderain.media.carry.tracks._clocks_of", lambda container: {})
+    clip(user.folder / "in.avi", "adpcm_ms", bit_rate=600_000)
+    done, _ = user.run("in.avi", "out.avi")
+    assert any("audio adpcm_ms lasts" in loss for loss in done.losses), done.said
+
+
+def test_the_name_of_a_camera_in_avi_is_a_loss(user):
+    source = clip(user.folder / "in.avi", "pcm_s16le")
+    content = source.read_bytes()
+    at = content.index(b"ISFT") + 8
+    source.write_bytes(content[:at] + b"CanonMV" + content[at + 7 :])
+    done, _ = user.run("in.avi", "out.avi")
+    assert done.losses == ["tags: software: not in the output"]

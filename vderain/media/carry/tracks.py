@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +16,7 @@ from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
+from vderain.media.carry.avi import SoundClock, add_block_sound, set_clocks, sound_clocks
 from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.languages import quicktime, three_letters
 from vderain.media.carry.sidecar import Sidecar
@@ -115,7 +117,8 @@ class Tracks:
 
     ``sidecars`` have the loss that is reported when they are published. ``wave_headers`` are those of sound
     that Matroska holds under the tags of WAV. ``shift_s`` is added to all times. ``places`` has the index of
-    a track's stream in the output, by its index in the input.
+    a track's stream in the output, by its index in the input. ``sound_clocks`` are those of sound that comes from
+    AVI into AVI, by the index in the output.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -127,6 +130,7 @@ class Tracks:
     wave_headers: list[bytes] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
     hidden: dict[int, Hidden] = field(default_factory=dict)
+    sound_clocks: dict[int, SoundClock] = field(default_factory=dict)
     shift_s: Fraction = Fraction(0)
 
     def write(self, index: int, packet: Any) -> None:
@@ -163,6 +167,8 @@ class Tracks:
         """Change a complete file where FFmpeg could not write it as needed. Raises OSError."""
         if self.wave_headers:
             name_tracks(path, self.wave_headers)
+        if self.sound_clocks:
+            set_clocks(path, self.sound_clocks)
 
     def finish(self) -> None:
         """Complete the sidecars, under their hidden names, and the report."""
@@ -251,6 +257,7 @@ class _Mirror:
         self._muxer = muxer
         self._container = container
         self._sidecar = make_sidecar
+        self._clocks = _clocks_of(template.container) if container.muxer == "avi" else {}
 
     def add(self, stream: Any) -> None:
         """Copy a track, or convert it, or keep it next to the output."""
@@ -269,7 +276,7 @@ class _Mirror:
         reason = self._obstacle(stream)
         converted = conversion(codec, self._container.muxer)
         if reason is None:
-            self._copy(stream, name)
+            self._copy(stream, name, self._add_of(stream))
         elif self._fits_by_wave_header(stream):
             self._copy(stream, name, add_acm)
         elif converted is not None:
@@ -287,8 +294,17 @@ class _Mirror:
         return obstacle(
             *(stream, muxer, self._samples(stream)),
             entry=self._entry(stream),
+            add=self._add_of(stream),
             options=self._container.kinds_options,
         )
+
+    def _add_of(self, stream: Any) -> Add:
+        """How the output's stream for a track is made."""
+        clock = self._clocks.get(stream.index)
+        is_of_blocks = describe_track(stream).codec.startswith("adpcm")
+        if clock is None or not clock.sample_bytes or not is_of_blocks:
+            return add_copy
+        return partial(add_block_sound, clock=clock)
 
     def _entry(self, stream: Any) -> bytes | None:
         """The description of a data track's samples, which readers need."""
@@ -315,6 +331,8 @@ class _Mirror:
     def _copy(self, stream: Any, name: str, add: Add = add_copy) -> None:
         added = add(self._muxer.container, stream)
         self.tracks.places[stream.index] = added.index
+        if (clock := self._clocks.get(stream.index)) is not None:
+            self.tracks.sound_clocks[added.index] = clock
         _copy_description(stream, added, self._template.cut_s)
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         order = DecodingTimes() if video else TtaEnd.of(stream)
@@ -359,6 +377,12 @@ class _Mirror:
             sidecar.write_bytes(stream.data, {})
         else:
             self.tracks.writers[stream.index] = sidecar
+
+
+def _clocks_of(container: Any) -> dict[int, SoundClock]:
+    path = str(container.name).removeprefix("file:")
+    is_local = container.format.name == "avi" and os.path.isfile(path)
+    return sound_clocks(path) if is_local else {}
 
 
 def _copy_description(stream: Any, added: Any, cut_s: Fraction) -> None:

@@ -84,9 +84,28 @@ def verified(
     if timed:
         problems += _frame_problems(given, output, frames)
         problems += _track_problems(given, output)
-    elif len(output.times) != frames:
+        return problems
+    if len(output.times) != frames:
         problems.append(f"it has {len(output.times)} video frames instead of {frames}")
-    return problems
+    return [*problems, *_length_problems(given, output)]
+
+
+def _length_problems(source: Contents, output: Contents) -> Iterator[str]:
+    """Whether sound lasts as long as it did, in a container that gives it times by its own count."""
+    left = list(output.others.values())
+    for track in source.others.values():
+        found = next((other for other in left if track.contents & other.contents), None)
+        if track.kind != "audio" or found is None:
+            continue
+        left.remove(found)
+        was, now = track.span_s, found.span_s
+        if was is None or now is None:
+            continue
+        lasted_s, lasts_s = was[1] - was[0], now[1] - now[0]
+        if abs(lasts_s - lasted_s) > _SYNC_S:
+            yield (
+                f"track {track.name} lasts {float(lasts_s):.3f} s instead of {float(lasted_s):.3f} s"
+            )
 
 
 def _rate(contents: Contents) -> Fraction | None:

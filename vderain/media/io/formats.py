@@ -31,6 +31,9 @@ _CONTAINER_KEYS = frozenset(
 )
 
 
+_LIBRARY = "Lavf"  # FFmpeg's
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """One container format, by FFmpeg's name of its muxer.
@@ -144,5 +147,10 @@ def portable_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in metadata.items()
-        if key.lower().split("-")[0] not in _CONTAINER_KEYS
+        if key.lower().split("-")[0] not in _CONTAINER_KEYS and not _names_writer(key, value)
     }
+
+
+def _names_writer(key: str, value: str) -> bool:
+    """Whether a tag of AVI has the name of the library that wrote the file; cameras have their own name there."""
+    return key.lower() == "software" and value.startswith(_LIBRARY)

@@ -63,6 +63,9 @@ class Device(Protocol):
     def captured(self, step: Callable[[], None], stream: Any) -> Callable[[], None]:
         """Run ``step`` once on ``stream`` and capture it; the result queues all of it on the current stream."""
 
+    def surface_memory(self) -> AbstractContextManager[Any]:
+        """Within the block, memory is allocated that ``release`` never returns to the device."""
+
     def release(self) -> None:
         """Return unused memory to the device."""
 
@@ -163,9 +166,23 @@ class CudaDevice:
             self._pools[stream] = torch.cuda.graph_pool_handle()
         return self._pools[stream]
 
+    def surface_memory(self) -> AbstractContextManager[Any]:
+        """FFmpeg's encoder registers surfaces by their addresses, and keeps them when a frame is encoded.
+
+        An address that another allocation has got since, after an engine was closed, would be taken for the old one.
+        """
+        return torch.cuda.use_mem_pool(_lasting_pool(self.torch_device.index), self.torch_device)
+
     def release(self) -> None:
         """Return torch's unused memory to the GPU."""
         torch.cuda.empty_cache()
+
+
+@functools.cache
+def _lasting_pool(index: int) -> Any:
+    """Memory of a GPU that torch keeps until the process ends."""
+    with torch.cuda.device(index):
+        return torch.cuda.MemPool()
 
 
 @contextlib.contextmanager

@@ -177,7 +177,8 @@ class GpuSlot:
                 planes = [
                     _cut(dry, shape) for dry, shape in zip(self._dry, fmt.plane_shapes, strict=True)
                 ]
-                surface = surface_of(planes, fmt, self._device.torch_device)
+                with self._device.surface_memory():
+                    surface = surface_of(planes, fmt, self._device.torch_device)
                 self._result = lambda: surface
             else:
                 self._bring()

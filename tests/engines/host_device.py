@@ -54,6 +54,7 @@ class HostDevice:
         self.replays, self.replaying = 0, False
         self.streams = weakref.WeakSet()
         self.followed = []  # streams that waited for decoders
+        self.surfaces = 0  # that were made for encoders
 
     def free_bytes(self):
         return self.free
@@ -110,6 +111,11 @@ class HostDevice:
 
         step()
         return replay
+
+    @contextlib.contextmanager
+    def surface_memory(self):
+        self.surfaces += 1
+        yield
 
     def release(self):
         pass

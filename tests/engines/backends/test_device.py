@@ -154,6 +154,26 @@ def test_a_graph_keeps_the_weights_that_it_reads_and_does_not_run_its_step_again
     assert alive() is None
 
 
+def test_memory_for_surfaces_outlives_the_device(monkeypatch):
+    used = []
+    monkeypatch.setattr(torch.cuda, "MemPool", object)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    monkeypatch.setattr(
+        torch.cuda,
+        "use_mem_pool",
+        lambda pool, device: contextlib.nullcontext(used.append((pool, device))),
+    )
+    device_module._lasting_pool.cache_clear()
+    for index in (0, 0, 1):
+        device = object.__new__(CudaDevice)
+        device.torch_device = torch.device("cuda", index)
+        with device.surface_memory():
+            pass
+    device_module._lasting_pool.cache_clear()
+    (first, _), (second, _), (third, where) = used
+    assert first is second and second is not third and where == torch.device("cuda", 1)
+
+
 def test_without_a_driver_the_context_stays_as_it_is_and_a_refusal_is_logged(caplog):
     def missing(name):
         raise OSError("no such library")

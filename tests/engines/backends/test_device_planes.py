@@ -122,13 +122,15 @@ def test_a_frame_on_the_device_stays_there(frames_and_path, engine_of, bit_depth
 
 
 def test_images_handed_on_have_memory_of_their_own(frames_and_path, engine_of):
+    """And memory that lasts: an encoder knows it by its address."""
     frames, path = frames_and_path
-    fmt = make_format("yuv420", 20, 18)
+    fmt, device = make_format("yuv420", 20, 18), HostDevice()
     clips = [make_clip(fmt, seed, frames) for seed in range(6)]
-    engine = engine_of(path, fmt, HostDevice())
+    engine = engine_of(path, fmt, device)
     expected = [engine.submit(clip).result() for clip in clips]
     kept = [engine.submit(on_device(clip, []), on_device=True) for clip in clips]
     images = [pending.result() for pending in kept]
+    assert device.surfaces == len(images)
     for image, planes in zip(images, expected, strict=True):
         for got, want in zip(image, planes, strict=True):
             np.testing.assert_array_equal(got, want)

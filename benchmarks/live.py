@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.live.servers import RtspServer, free_port
+from tests.live.peers.servers import RtspServer, free_port
 from vderain.live.options import LiveOptions
 from vderain.live.states import State
 from vderain.live.station import CameraPlan, Station

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.live import servers
 from tests.live.fakes import SlowEngine
+from tests.live.peers import servers
 from vderain.live.options import LiveOptions
 from vderain.live.station import CameraPlan, Station
 

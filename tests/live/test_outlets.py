@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import free_port, has_ffmpeg, listen, need
+from tests.live.peers.servers import free_port, has_ffmpeg, listen, need
 from tests.media.synth import Video, write
 from vderain.errors import OptionError, SinkError
 from vderain.live.states import State

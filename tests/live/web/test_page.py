@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import need
+from tests.live.peers.servers import need
 from vderain.live.web.server import PageServer
 
 CHROMIUM = shutil.which("chromium")

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.live.servers import need
+from tests.live.peers.servers import need
 from tests.media import synth
 from tests.media.bitstream.test_ticks import rate_inside
 from tests.media.pieces import assert_shows, cut, derain, encode_for, make, slices

@@ -1,4 +1,4 @@
-"""A process that records a camera until it is told to stop: python -m tests.live.record URL FOLDER [REPORT]."""
+"""A process that records a camera until it is told to stop: python -m tests.live.peers.record URL FOLDER [REPORT]."""
 
 import json
 import signal

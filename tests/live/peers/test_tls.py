@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import SilentServer, free_port, has_ffmpeg, listen, need
+from tests.live.peers.servers import SilentServer, free_port, has_ffmpeg, listen, need
+from tests.live.peers.test_rtsp import flows, read
+from tests.live.peers.test_sources import MjpegHandler
 from tests.live.test_outlets import clip
-from tests.live.test_rtsp import flows, read
-from tests.live.test_sources import MjpegHandler
 from vderain.errors import OptionError, SinkError
 from vderain.live.states import State
 from vderain.media.live.reach import reach, unchecked_login

@@ -11,7 +11,7 @@ import av
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import Proxy, SilentServer, free_port, has_ffmpeg, listen, need
+from tests.live.peers.servers import Proxy, SilentServer, free_port, has_ffmpeg, listen, need
 from vderain.live.states import State
 
 NASTY = "p@ss:w/ord%"
@@ -290,7 +290,7 @@ def test_a_recording_survives_kill_9(rtsp_server, tmp_path):
 
     server = rtsp_server(audio="pcmu")
     folder = tmp_path / "recordings"
-    command = [sys.executable, "-m", "tests.live.record", server.url, str(folder)]
+    command = [sys.executable, "-m", "tests.live.peers.record", server.url, str(folder)]
     process = subprocess.Popen(command)
     assert until(lambda: list(folder.glob("*.part")) and _size(folder) > 60_000, 40)
     process.kill()

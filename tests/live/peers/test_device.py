@@ -13,7 +13,7 @@ import av
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import need
+from tests.live.peers.servers import need
 
 DRIVER = Path(__file__).parent / "v4l2_driver.c"
 HEADER = Path("/usr/include/linux/videodev2.h")
@@ -33,7 +33,7 @@ def test_a_device_is_recorded_and_taken_up_again_after_it_was_unplugged(driver, 
     plug, folder, report = tmp_path / "plug", tmp_path / "recordings", tmp_path / "report.json"
     plug.touch()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.live.record", DEVICE, str(folder), str(report)],
+        [sys.executable, "-m", "tests.live.peers.record", DEVICE, str(folder), str(report)],
         env=os.environ | {"LD_PRELOAD": str(driver), "FAKE_CAMERA": DEVICE, "FAKE_CAMERA_PLUG": str(plug)},
     )  # fmt: skip
 

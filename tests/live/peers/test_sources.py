@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.live.fakes import until
-from tests.live.servers import free_port
+from tests.live.peers.servers import free_port
 from tests.media.synth import Video, write
 from vderain.errors import SourceError, UnusableError
 from vderain.live.states import State

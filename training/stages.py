@@ -147,8 +147,8 @@ def _write_average(run_dir: Path, stages: Sequence[Stage], stage: Stage) -> None
         for key, values in network.state_dict().items():
             mean[key] = mean.get(key, torch.zeros_like(values)) + share * values
     network.load_state_dict(mean)
-    mean = " + ".join(f"{share:g} {name}" for name, share in stage.average)
-    training = {"average": mean, "steps": 0, "hours": 0.0}
+    formula = " + ".join(f"{share:g} {name}" for name, share in stage.average)
+    training = {"average": formula, "steps": 0, "hours": 0.0}
     if stage.trust:
         # load_stages has made sure of the kind of network.
         assert isinstance(network, SemiDRDNet) and isinstance(network.fusion, MedianFusion)

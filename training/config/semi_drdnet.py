@@ -28,6 +28,7 @@ class TrainConfig(RunConfig):
         "warmup_steps",
         "dry_share",
         "dry_weight",
+        "close_drops",
         "rain_model",
         "background_contrast",
         "rain_contrast",
@@ -43,6 +44,12 @@ class TrainConfig(RunConfig):
         choices=("full", "simple"),
     )  # fmt: skip
     dry_share: float = option(0.15, "Share of rendered samples that stay dry.", low=0.0, high=1.0)
+    close_drops: float = option(
+        0.0,
+        "Share of rainy clips with drops close to the lens: broad soft bands.",
+        low=0.0,
+        high=1.0,
+    )
     dry_weight: float = option(
         1.0, "Weight of a dry sample; a rainy one has 1.", low=0.0, high=100.0
     )

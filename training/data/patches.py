@@ -20,6 +20,7 @@ from vderain.training.data.segments import Segment
 from vderain.training.data.sources import Sample, Samples
 from vderain.training.data.stacks import network_input, stacked_alone
 from vderain.training.data.synthetic_clips import SequenceMaker, moving_view, with_objects
+from vderain.training.rain.close_drops import with_close_drops, with_soft_lights
 from vderain.training.rain.mining import MinedLayer
 from vderain.training.rain.render import Image, add_rain, recompress
 
@@ -33,6 +34,7 @@ _SMALLEST_SCALE = 0.4
 # would else take what stays for the background, and leave all the rain that an image shows.
 _ALONE_SHARE = 0.5
 _OBJECTS_SHARE = 0.25  # of rendered clips, before which things move on their own
+_SOFT_LIGHTS = 0.7  # clips with soft light that is no rain, for each with drops close to the lens
 _REAL_ALONE_SHARE = 0.2  # of samples of real rain that are seen as a single image
 # Keeps the unpaired batches' numbers apart from the paired ones of the same seed.
 _UNPAIRED_STREAM = 1
@@ -67,6 +69,7 @@ class PatchSampler:
         window: what the network sees at once.
         rain_model: of ``add_rain``.
         mined: streak layers of real footage, for ``add_rain``.
+        close_drops: how many of the rainy clips have drops close to the lens; dry clips then get soft lights too.
 
     """
 
@@ -82,6 +85,7 @@ class PatchSampler:
         window: Window = ONE_FRAME,
         rain_model: str = "full",
         mined: Sequence[MinedLayer] = (),
+        close_drops: float = 0.0,
     ) -> None:
         self._sources = _Mixture(sources, shares)
         dry = {name: samples for name, samples in sources.items() if _is_dry(samples)}
@@ -90,6 +94,7 @@ class PatchSampler:
         self._seed = seed
         self._window = window
         self._rain_model, self._mined = rain_model, mined
+        self._close_drops = close_drops
 
     def __iter__(self) -> Iterator[PairedBatch]:
         return self.batches()
@@ -147,6 +152,7 @@ class PatchSampler:
         is_dry = rng.random() < self._dry_share
         if not is_dry:
             rainy = add_rain(rng, clean, model=self._rain_model, mined=self._mined)
+            rainy = self._perhaps_close_drops(rng, rainy)
         if rng.random() < 0.5:  # all frames of a clip are compressed, or none
             rainy = [recompress(rng, frame) for frame in rainy]
         background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
@@ -165,6 +171,8 @@ class PatchSampler:
             assert sample.background is not None
             clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
         clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
+        if self._close_drops and rng.random() < _SOFT_LIGHTS * self._close_drops:
+            return with_soft_lights(rng, clean)
         return with_objects(rng, clean, offsets) if rng.random() < _OBJECTS_SHARE else clean
 
     def _draw_rain(self, rng: np.random.Generator, segment: Segment) -> Patch:
@@ -187,11 +195,23 @@ class PatchSampler:
         side = self._patch + 2 * m
         clean = self._clean_clip(rng, sample, side, offsets)
         wet = falling_light(rng, segment, side, offsets).over(rng, clean)
+        wet = self._perhaps_close_drops(rng, wet)
         if rng.random() < 0.5:
             wet = [recompress(rng, frame) for frame in wet]
         stack = maker.aligned_stack(rng, wet, offsets)
         stack, background = _mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m]))
         return Patch(stack, background)
+
+    def _perhaps_close_drops(
+        self, rng: np.random.Generator, frames: Sequence[Image]
+    ) -> Sequence[Image]:
+        """The frames with drops close to the lens, as often as asked for.
+
+        Where they are not asked for no number is drawn: the batches of former runs stay as they were.
+        """
+        if self._close_drops and rng.random() < self._close_drops:
+            return with_close_drops(rng, frames)
+        return frames
 
     def _draw_real(self, rng: np.random.Generator, segment: Segment) -> Patch:
         """Real rain before a static camera, with the temporal median as its target."""
@@ -203,7 +223,8 @@ class PatchSampler:
             maker = SequenceMaker(self._window)
             offsets, m = maker.offsets(rng), maker.margin_px
             real = real_patch(rng, segment, self._patch + 2 * m, offsets)
-            stack = maker.aligned_stack(rng, real.frames, offsets)
+            frames = self._perhaps_close_drops(rng, real.frames)
+            stack = maker.aligned_stack(rng, frames, offsets)
             inner = slice(m, -m)
         target, known = real.target[inner, inner], real.weight[inner, inner, None]
         stack, target, weight = _mirrored(rng, (stack, target, known))

@@ -160,6 +160,7 @@ def paired_sampler(
         patch=config.patch,
         batch=config.batch,
         dry_share=config.dry_share,
+        close_drops=config.close_drops,
         seed=seed,
         window=window,
         rain_model=config.rain_model,

@@ -140,6 +140,20 @@ def test_the_model_of_rain_and_mined_layers_reach_the_renderer(monkeypatch):
     assert seen == [("simple", mined)] * 4
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_drops_close_to_the_lens_fall_on_their_share_of_rainy_clips(monkeypatch, share):
+    wet = []
+
+    def with_close_drops(rng, frames):
+        wet.append(len(frames))
+        return frames
+
+    monkeypatch.setattr(patches, "with_close_drops", with_close_drops)
+    sampler(CLEAN, window=Window(3), batch=20, close_drops=share).batch(0)
+    assert set(wet) == ({3} if share else set())
+    assert 5 <= len(wet) < 20 or not share  # single images have none
+
+
 def test_a_share_of_what_several_frames_are_trained_on_is_single_rainy_images():
     rainy, background, _ = sampler(CLEAN, window=Window(3), batch=40).batch(0)
     alone = [sample for sample in range(40) if (rainy[sample, 3:] == 0).all()]

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from tests.media.synth import packet_times, payloads, pictures, write
+from tests.media.synth import decoded_frames, packet_times, payloads, write
 from vderain.media.mp4.boxes import Box, places, read_movie
 
 
@@ -73,4 +73,4 @@ def test_frames_that_an_edit_list_hides_are_not_announced(user):
     announced = user.info("in.mp4")["info"]["frames"]
     assert announced < 50
     done, output = user.run("in.mp4", "out.mp4")
-    assert len(pictures(output)) == announced, done.said
+    assert len(decoded_frames(output)) == announced, done.said

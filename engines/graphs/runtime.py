@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def open_core(ov: Any) -> Any:
         raise EngineLoadError(
             f"openvino does not start: {str(error).strip().splitlines()[-1]}"
         ) from error
+
+
+def traced(module: Any, inputs: Sequence[Any]) -> Any:
+    """What OpenVINO converts of a torch module: the trace of one call with ``inputs``.
+
+    By itself OpenVINO has torch trace twice to compare, which takes as long again; the self-check compares predictions.
+    """
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    return TorchScriptPythonDecoder(
+        module, example_input=tuple(inputs), trace_kwargs={"check_trace": False}
+    )
 
 
 def ir_bytes(ov: Any, model: Any, *, half: bool = False) -> tuple[bytes, bytes]:

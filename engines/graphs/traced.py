@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vderain.engines.graphs.runtime import traced
 from vderain.frames import PlaneFormat
 from vderain.network.base import ChangeNetwork
 from vderain.network.inference.fold import fold
@@ -43,13 +44,7 @@ class _Change(nn.Module):
 
 
 def _converted(ov: Any, module: nn.Module, inputs: list[Tensor]) -> Any:
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
     with warnings.catch_warnings():
         # Warnings of the tracer about sizes that are constant on purpose.
         warnings.simplefilter("ignore")
-        # The tracer would trace once more to compare, which takes half of its time; the self-check compares answers.
-        traced = TorchScriptPythonDecoder(
-            module.eval(), example_input=tuple(inputs), trace_kwargs={"check_trace": False}
-        )
-        return ov.convert_model(traced)
+        return ov.convert_model(traced(module.eval(), inputs))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.test_sample import SAMPLES
+from tests.samples.test_sample import SAMPLES
 from vderain import api
 from vderain.errors import SourceError
 from vderain.frames import DevicePlanes, Frame

@@ -14,7 +14,7 @@ from tests.command import vderain as run_command
 from vderain.cli import cli
 from vderain.metrics import psnr
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def frames(path, every):

@@ -15,7 +15,7 @@ from vderain.options import EngineOptions
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = ("gpu", "gpu_command", "gpu_rates", "gpu_report", "losses")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from datetime import date
@@ -31,6 +32,7 @@ class Findings:
         return [*self.tests, *self.networks, *self.runs, *self.profile]
 
 
+@functools.cache
 def gpus() -> tuple[str, ...]:
     """The GPUs of this machine, by nvidia-smi or, where that is missing, by the driver itself."""
     return tuple(nvidia_gpus("nvidia-smi")) or nvidia_gpu_names()

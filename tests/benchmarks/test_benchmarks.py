@@ -360,9 +360,12 @@ def test_a_machine_without_the_decoders_library_fails_and_is_judged_without_it(j
 def test_without_nvidia_smi_the_driver_names_the_gpus(gpu, monkeypatch):
     import gpu_report
 
-    monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: ())
+    asked = []
+    monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: asked.append(command) or ())
     monkeypatch.setattr(gpu_report, "nvidia_gpu_names", lambda: ("H200, CUDA 13000",))
-    assert gpu_report.gpus() == ("H200, CUDA 13000",)
+    for _ in range(2):
+        assert gpu_report.gpus() == ("H200, CUDA 13000",)
+    assert asked == ["nvidia-smi"]  # which takes seconds, and every stage writes the section
 
 
 @pytest.mark.parametrize(

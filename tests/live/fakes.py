@@ -114,9 +114,9 @@ class Sightings(list):
         return list(dict.fromkeys(frame.flag for frame in self))
 
 
-def scheduled_camera(name="gate", *, passthrough=True, frame_s=0.02):
+def scheduled_camera(name="gate", *, passthrough=True, frame_s=0.02, steps=None):
     seen = Sightings()
-    control = TierControl(ladder(["fast"], 1.0, passthrough=passthrough), time.monotonic())
+    control = TierControl(ladder(["fast"], 1.0, passthrough=passthrough), time.monotonic(), steps)
     made = ScheduledCamera(
         name, control, CameraStats(), seen.append, passthrough=passthrough, frame_s=frame_s
     )

@@ -11,6 +11,7 @@ from vderain.clips import Recent, Seen
 from vderain.flow.future import Future
 from vderain.live.scheduling.engines import LiveEngines
 from vderain.live.scheduling.scheduler import Scheduler
+from vderain.live.scheduling.tier_control import ControlOptions
 from vderain.media.live.types import LiveFrame
 
 
@@ -71,7 +72,7 @@ def test_a_slow_network_drops_frames_and_never_gets_late(station):
 
 def test_the_tier_steps_down_under_load_and_up_again(station):
     engines = {}
-    camera, seen = scheduled_camera()
+    camera, seen = scheduled_camera(steps=ControlOptions(window_s=0.4, hold_s=1.0))
 
     def make(rung):
         engines[rung.name] = SlowEngine(0.06 if rung.scale == 1.0 else 0.001, slots=1)

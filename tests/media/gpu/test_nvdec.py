@@ -73,6 +73,22 @@ def test_what_nvdec_leaves_to_software_is_opened_for_software(monkeypatch):
     assert for_nvdec == [True, True, False]
 
 
+def test_a_decoders_context_that_names_cuda_tells_nothing_of_the_samples(monkeypatch):
+    """Before the first image: its pixel format has no planes."""
+    opened = nvdec.open_container
+
+    def for_cuda(path, *, hwaccel):
+        container = opened(path)
+        container.streams.video[0].codec_context.pix_fmt = "cuda"
+        return container
+
+    monkeypatch.setattr(nvdec, "open_container", for_cuda)
+    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
+    monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")
+    found, _ = frames(SAMPLES / "rainy_road.mp4", "nvdec")
+    assert len(found) == 100
+
+
 def test_where_the_context_cannot_be_shared_nvdec_decodes_and_its_images_are_copied(monkeypatch):
     opened = nvdec.open_container
 

@@ -50,8 +50,8 @@ def check_memory(stream: Any, name: str, max_memory: float | None, *, live: bool
 
 
 def _frame_bytes(pixel_format: Any, pixels: int) -> float:
-    """Of all planes; a format that is not known yet counts as 8 bit 4:2:0."""
-    if pixel_format is None:
+    """Of all planes; a format that is not known yet counts as 8 bit 4:2:0: behind ``cuda`` may be any."""
+    if pixel_format is None or not pixel_format.components:
         return 1.5 * pixels
     planes = (c.width * c.height * math.ceil(c.bits / 8) for c in pixel_format.components)
     return float(sum(planes))

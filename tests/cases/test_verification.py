@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from tests.cases.clips import Part
+from tests.cases.clips import write as write_part
 from tests.media.synth import Video, _video_stream, painted, write
 from vderain.media.carry.languages import same_language
+from vderain.media.mp4.boxes import places
 from vderain.media.output import Output
 
 
@@ -111,6 +114,23 @@ def test_a_language_is_kept_however_its_code_is_spelled(user, target, language):
     assert (done.code, done.losses) == (0, [])
     with av.open(str(output)) as container:
         assert same_language(container.streams.audio[0].metadata["language"]) == "deu"
+
+
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_frames_of_a_recording_that_still_grows_are_a_loss(user, command):
+    """Its last fragment is cut off in the middle of a frame that others of its group wait for."""
+    source = user.folder / "in.mp4"
+    write_part(source, Part(38), movflags="frag_keyframe+empty_moov+default_base_moof")
+    content = source.read_bytes()
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    last = packets[-1]
+    source.write_bytes(content[: last.pos + last.size // 2])
+    done, output = user.run("in.mp4", "out.mp4") if command == "run" else user.batch("in.mp4")
+    output = output / "in.mp4" if command == "batch" else output
+    assert done.code == 3 and "damaged frames or packets were skipped" in done.said
+    assert user.info("in.mp4")["boxes"] == ""
+    assert not any(place.kind == b"" for place in places(output.open("rb")))
 
 
 def with_two_sounds(path):

@@ -380,7 +380,10 @@ class VideoSource:
         notes = self._stats.notes
         notes.extend(self._clock.notes)
         notes.extend(jump.note(self._origin_s) for jump in self._continuity.jumps)
-        self._stats.lose(self._shortfall())
+        shortfall = list(self._shortfall())
+        self._stats.lose(shortfall)
+        if not shortfall:  # otherwise it has them
+            self._stats.decode_failures += self._decoder.kept
         notes.extend(filter(None, (self._images.note, self._builder.note)))
         if self._nvdec and not self._images.on_gpu:
             notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")

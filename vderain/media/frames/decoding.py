@@ -59,6 +59,9 @@ class Decoder:
         self._failures = 0
         self._gap = False
         self._counted: tuple[int | None, int | None] = (None, None)
+        self._is_cut = False  # whether a packet ended before its end
+        self._owed = 0  # packets that are neither an image nor a failure yet
+        self._is_over = False
 
     def count_within(self, start_pts: int | None, end_pts: int | None) -> None:
         """Count damage with ``start_pts <= pts < end_pts`` alone; other sources count the rest."""
@@ -68,6 +71,8 @@ class Decoder:
         """The images that a packet completes, in presentation order; None flushes, once."""
         if packet is not None:
             self._clock.sent(packet.dts)
+            self._is_cut |= packet.is_corrupt
+            self._owed += not packet.is_discard
         try:
             images: list[av.VideoFrame] = self._context.decode(packet)
         except av.FFmpegError as error:
@@ -76,6 +81,8 @@ class Decoder:
             return []
         if images:
             self._failures = 0
+        self._owed -= len(images)
+        self._is_over = packet is None
         corrupt = [image.pts for image in images if image.is_corrupt]
         counted = sum(map(self._counts, corrupt))
         self._stats.decode_failures += counted
@@ -86,6 +93,7 @@ class Decoder:
     def failed(self, error: av.FFmpegError, pts: int | None = None) -> None:
         """Count a failure of the decoder at a packet, or of the demuxer before it."""
         self._failures += 1
+        self._owed -= 1
         self._stats.decode_failures += self._counts(pts)
         self._gap = True
         if self._failures > MAX_CONSECUTIVE_FAILURES:
@@ -96,6 +104,11 @@ class Decoder:
                 f"{self._name}: nothing can be decoded after {self._stats.frames} frames"
                 f" ({error.strerror}); {advice}"
             )
+
+    @property
+    def kept(self) -> int:
+        """At the end, images that never came: FFmpeg's threads keep some where the last packet was cut off."""
+        return max(0, self._owed) if self._is_cut and self._is_over else 0
 
     def take_gap(self) -> bool:
         """Whether images were lost or damaged since the last call."""

@@ -158,6 +158,9 @@ def _is_content(file: IO[bytes], place: Place) -> bool:
     """Whether a box outside of the index is more than structure or free space."""
     if place.kind in _FILE_STRUCTURE:
         return False
+    file.seek(place.start)
+    if not place.kind and file.read(8)[4:] in _FILE_STRUCTURE:
+        return False  # a box that was cut off, as of a recording that still grows
     if place.kind not in _FILLERS and place.kind:
         return True
     file.seek(place.start + place.header)

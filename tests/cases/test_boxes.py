@@ -246,6 +246,30 @@ def test_data_tracks_with_a_description_of_their_own_lie_next_to_the_output(user
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
+def described_by(*boxes):
+    """Boxes in the description of a file's video."""
+
+    def change(movie):
+        (entry,) = movie.all(b"trak")[0].find(b"mdia", b"minf", b"stbl", b"stsd").children
+        entry.data += b"".join(map(bytes, boxes))
+
+    return change
+
+
+def test_dolby_vision_is_a_loss(user):
+    made(user, described_by(Box(b"dvvC", bytes((1, 0, 0x10, 0x35, 0x10)) + bytes(19))))
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert done.code == 3 and len(done.losses) == 1 and "Dolby Vision" in done.losses[0]
+    assert done.losses[0] in user.info("in.mp4")["losses"]
+
+
+def test_a_colour_profile_is_one_loss(user):
+    made(user, described_by(Box(b"colr", b"prof" + bytes(128))))
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert len(done.losses) == 1 and "colour profile" in done.losses[0]
+    assert user.info("in.mp4")["losses"] == done.losses
+
+
 @pytest.mark.parametrize("command", ["run", "batch"])
 def test_telemetry_that_ffmpeg_takes_for_a_timecode_is_kept(user, command):
     def change(movie):

@@ -47,6 +47,8 @@ class Belongings:
         self.notes: list[str] = []
         if leftovers is not None and any(track.second_view for track in leftovers.tracks.values()):
             self.losses.append("second view (MV-HEVC): lost, only the first is derained")
+        if leftovers is not None and any(track.dolby_vision for track in leftovers.tracks.values()):
+            self.losses.append("Dolby Vision: lost, the output has the image beneath it")
 
     def grafts(self, known: frozenset[str]) -> bool:
         """Whether the complete output is changed; ``known`` are the tags that FFmpeg writes itself."""

@@ -66,6 +66,7 @@ _WRITTEN_REFERENCES = frozenset({b"tmcd", b"chap", b"hint"})
 # Of the description of a video, the boxes that belong to its frames and not to their codec.
 SPHERICAL, CROP = frozenset({b"sv3d", b"st3d", b"uuid", b"vexu", b"hfov"}), b"clap"
 _SECOND_VIEW = frozenset({b"lhvC", b"lvcC"})
+_DOLBY_VISION = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _OF_FRAMES = SPHERICAL | {CROP}
 _LOOK_BYTES = 1 << 20  # of a filler that are checked for content
 
@@ -79,6 +80,7 @@ class TrackBoxes:
     entries: tuple[Box, ...] = ()
     of_frames: tuple[Box, ...] = ()
     second_view: bool = False
+    dolby_vision: bool = False
     references: tuple[Box, ...] = ()
 
     @property
@@ -198,6 +200,7 @@ def _track(track: Box) -> TrackBoxes:
         tuple(entries),
         tuple(box for box in inside if box.kind in _OF_FRAMES),
         any(box.kind in _SECOND_VIEW for box in inside),
+        any(box.kind in _DOLBY_VISION for box in inside),
         tuple(_references(track)),
     )
 

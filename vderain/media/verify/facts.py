@@ -26,8 +26,6 @@ _CROP = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # Matroska: bottom
 _VIEWS = {
     "SPHERICAL": "spherical view",
     "STEREO3D": "stereo view",
-    "ICC_PROFILE": "colour profile (ICC)",
-    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment of HDR",
 }
 # Words by which ``differences`` names properties of the view.
 VIEW_WORDS = frozenset({"crop", "transparency", *(text.split()[0] for text in _VIEWS.values())})

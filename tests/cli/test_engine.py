@@ -221,15 +221,15 @@ def test_a_damaged_profile_is_done_without(weights, folder, text):
     assert stored_choices(EngineOptions(weights=weights), card, EngineCache()) == {}
 
 
-def test_ways_on_a_gpu_include_compiled_kernels(monkeypatch):
+def test_candidates_on_a_gpu_include_compiled_kernels(monkeypatch):
     from vderain.engines import registry
 
     monkeypatch.setattr(registry, "has_nvidia_gpu", lambda: True)
-    ways = list(profile._ways(EngineOptions()))
-    assert {way.engine for way in ways} == {"tensorrt", "cuda", "openvino", "reference"}
-    assert [str(way) for way in ways if way.compiled] == ["cuda float16, 2 in flight, compiled"]
-    assert len(ways) == len(set(ways))
-    (compiled,) = (way for way in ways if way.compiled)
+    choices = list(profile._choices(EngineOptions()))
+    assert {one.engine for one in choices} == {"tensorrt", "cuda", "openvino", "reference"}
+    assert [str(one) for one in choices if one.compiled] == ["cuda float16, 2 in flight, compiled"]
+    assert len(choices) == len(set(choices))
+    (compiled,) = (one for one in choices if one.compiled)
     assert compiled.options(EngineOptions()).compiled
 
 

@@ -246,6 +246,27 @@ def test_data_tracks_with_a_description_of_their_own_lie_next_to_the_output(user
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
+def test_a_track_without_packets_is_named_and_boxes_of_others_stay_theirs(user):
+    notes = Box(b"udta", b"", [Box(b"note", b"of the last track")])
+
+    def change(movie):
+        tables = movie.all(b"trak")[1].find(b"mdia", b"minf", b"stbl")
+        for table in tables.all(b"stts", b"stsc", b"stco"):
+            table.data = bytes(8)
+        tables.all(b"stsz")[0].data = bytes(12)
+        movie.all(b"trak")[2].children.append(notes)
+
+    write(user.folder / "in.mp4", languages=("eng", "fra", "deu"))
+    source = rewritten(user.folder / "in.mp4", change)
+    done, output = user.run("in.mp4", "out.mp4")
+    assert (done.code, done.losses) == (0, []), done.said
+    (note,) = [line for line in done.lines("note") if "has no packets" in line]
+    assert note.startswith("#1 audio")
+    held = [b"of the last track" in bytes(track) for track in movie_of(output).all(b"trak")]
+    assert held == [False, True, False]
+    assert payloads(output, 1) == payloads(source, 2)
+
+
 def described_by(*boxes):
     """Boxes in the description of a file's video."""
 

@@ -290,12 +290,13 @@ class Output:
         """Numbers of the source's tracks -> their indices in the output, both MP4 or MOV."""
         assert self._template is not None
         streams = self._container.streams
-        covers = [s.index for s in streams if s.disposition & Disposition.attached_pic]
+        missing = [s.index for s in streams if s.disposition & Disposition.attached_pic]
+        missing += self._tracks.left_out
         places = {**self._tracks.places, self._template.video_index: self.stream.index}
         return {
-            self._template.container.streams[index].id: place - sum(c < place for c in covers)
+            self._template.container.streams[index].id: place - sum(m < place for m in missing)
             for index, place in places.items()
-            if place not in covers
+            if place not in missing
         }
 
     def _write_timecode(self, template: Template) -> None:

@@ -82,6 +82,11 @@ class CopiedTrack:
         for ready in [packet] if self.order is None else self.order.push(packet):
             self._mux(ready)
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the container leaves out the track, as MP4 and MOV do with one without packets."""
+        return self._last_dts is None and self.muxer.container.format.name in _MP4_FAMILY
+
     def flush(self) -> None:
         """Mux the packets that were held back. Raises av.FFmpegError."""
         for packet in [] if self.order is None else self.order.flush():
@@ -132,6 +137,15 @@ class Tracks:
     hidden: dict[int, Hidden] = field(default_factory=dict)
     sound_clocks: dict[int, SoundClock] = field(default_factory=dict)
     shift_s: Fraction = Fraction(0)
+
+    @property
+    def left_out(self) -> list[int]:
+        """Indices in the output of tracks that its file does not have, known once all packets are written."""
+        return [
+            self.places[index]
+            for index, writer in self.writers.items()
+            if isinstance(writer, CopiedTrack) and writer.is_left_out
+        ]
 
     def write(self, index: int, packet: Any) -> None:
         """Write a packet; a track that fails ends here, and is reported as a loss.
@@ -189,6 +203,11 @@ class Tracks:
                     f"{self.names[index]}: {hidden.unshown} packets need what an edit list hides, and were left out"
                 )
         for index, writer in self.writers.items():
+            if isinstance(writer, CopiedTrack) and writer.is_left_out:
+                self.copied.pop(index, None)
+                self.notes.append(
+                    f"{self.names[index]}: has no packets, so the output has no such track"
+                )
             if isinstance(writer, CopiedTrack) and writer.repaired:
                 self.notes.append(
                     f"{self.names[index]}: {writer.repaired} times went backwards and were moved on"

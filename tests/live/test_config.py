@@ -65,6 +65,8 @@ def test_keys_that_a_camera_may_have_are_named_without_those_for_all(tmp_path):
         ("camera = 1", r"\[\[camera\]\]"),
         ("[[camera]]\nname = 'a'", "camera a: has no url"),
         ("[[camera]]\nurl_env = 'NOT_SET_AT_ALL'", "NOT_SET_AT_ALL is not set"),
+        ("[[camera]]\nurl = 'a'\nurl_env = 'B'", "has url and url_env; keep one"),
+        ("[[camera]]\nurl_env = ['B']", "url_env is the name of a variable"),
         ("[[camera]]\nurl = 'x'\nspeed = 1", "speed is not known"),
         (
             "[[camera]]\nname = 'a'\nurl = 'x'\nengine_timeout = 5",

@@ -67,7 +67,11 @@ def _camera(
     where = f"{path}: camera {table.get('name', index)}"
     url = table.get("url")
     if "url_env" in table:
-        url = address_in(str(table["url_env"]), where)
+        if "url" in table:
+            raise OptionError(f"{where}: has url and url_env; keep one of them")
+        if not isinstance(table["url_env"], str):
+            raise OptionError(f"{where}: url_env is the name of a variable, a text")
+        url = address_in(table["url_env"], where)
     if not isinstance(url, str) or not url:
         raise OptionError(f"{where}: has no url")
     outputs = table.get("outputs", [])

@@ -78,7 +78,7 @@ def test_a_builder_that_fails_says_why_and_one_that_hangs_is_ended(
         time.sleep(0.05)
     assert "no such weights file" in build.outcome()
     build.close()
-    monkeypatch.setattr(background, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(background, "_TERMINATE_S", 0.2)
     running = ProcessBuild("openvino", EngineOptions(weights=str(weights)), FMT)
     os.kill(running._process.pid, signal.SIGSTOP)  # so that it hears of nothing but SIGKILL
     _, status = os.waitpid(running._process.pid, os.WUNTRACED)  # or SIGTERM might come first

@@ -1,13 +1,12 @@
 """An engine that fails during a run, one that is built during a run, and what the report says of both."""
 
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
+from tests.command import vderain
 from tests.engines.conftest import write_weights
 from tests.engines.fake_device import FakeDevice
 from tests.engines.host_device import HostDevice, install_tensorrt
@@ -245,19 +244,13 @@ def test_formats_and_options_survive_the_way_to_a_builder():
 
 
 def test_no_gpu_is_an_error_that_says_what_to_install(weights, tmp_path):
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     clip = write(tmp_path / "clip.mkv")
     run = ["run", clip, str(tmp_path / "out.mkv")]
     for command in (["engine", "build", "--size", "16x16"], run):
         for name in ("tensorrt", "cuda"):
-            done = subprocess.run(
-                [sys.executable, "-m", "vderain", *command, "--engine", name, "--weights", weights],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = vderain(*command, "--engine", name, "--weights", weights)
             assert done.returncode == 1
             assert "install" in done.stderr or "nvidia-smi" in done.stderr
             assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1

@@ -125,7 +125,7 @@ def test_a_batch_is_the_same_when_a_worker_is_killed_in_the_middle(
     cluster, tmp_path, marks, capfd, monkeypatch
 ):
     # A segment is done before it is asked how far it is, on a machine that has nothing else to do.
-    monkeypatch.setattr("vderain.batch.ray.executor._LOOK_S", 0.2)
+    monkeypatch.setattr("vderain.batch.ray.executor._ASK_S", 0.2)
     rigs = [Rig(tmp_path / name) for name in ("alone", "spread")]
     for rig in rigs:
         for name in ("a.mp4", "b.mkv"):

@@ -15,15 +15,15 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from vderain.errors import SinkError
+from vderain.media.bitstream.avi import SoundClock, set_clocks, sound_clocks
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
-from vderain.media.carry.avi import SoundClock, add_block_sound, set_clocks, sound_clocks
 from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.languages import quicktime, three_letters
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.carry.subtitles import conversion
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import tags_after_cut
-from vderain.media.carry.trial import Add, add_copy, obstacle
+from vderain.media.carry.trial import Add, add_copy, add_with_rate, obstacle
 from vderain.media.frames.timing import DecodingTimes, TtaEnd, move
 from vderain.media.io.formats import Container
 from vderain.media.io.open import describe_track, is_container_track, track_name
@@ -323,7 +323,7 @@ class _Mirror:
         is_of_blocks = describe_track(stream).codec.startswith("adpcm")
         if clock is None or not clock.sample_bytes or not is_of_blocks:
             return add_copy
-        return partial(add_block_sound, clock=clock)
+        return partial(add_with_rate, bit_rate=clock.bit_rate)
 
     def _entry(self, stream: Any) -> bytes | None:
         """The description of a data track's samples, which readers need."""

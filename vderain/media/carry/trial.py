@@ -25,6 +25,13 @@ def add_copy(output: Any, stream: Any) -> Any:
     return output.add_stream_from_template(stream, opaque=True)
 
 
+def add_with_rate(output: Any, stream: Any, *, bit_rate: int) -> Any:
+    """``add_copy`` with the bit rate of the sound, where the input has a wrong one. Raises as it does."""
+    added = add_copy(output, stream)
+    added.codec_context.bit_rate = bit_rate
+    return added
+
+
 def obstacle(
     stream: Any,
     muxer: str,

@@ -6,9 +6,6 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from vderain.media.carry.trial import add_copy
 
 _HEADER_BYTES = 1 << 20  # of a file, which include the headers of its streams
 _STREAM = b"strh"
@@ -26,6 +23,11 @@ class SoundClock:
     sample_bytes: int
     at: int
 
+    @property
+    def bit_rate(self) -> int:
+        """Bits per second, from which FFmpeg computes the clock that it writes."""
+        return round(self.sample_bytes * 8 * self.rate / self.scale)
+
 
 def sound_clocks(path: str | Path) -> dict[int, SoundClock]:
     """The clocks of the sound of a local AVI file, by the index of the stream. Raises OSError."""
@@ -40,13 +42,6 @@ def sound_clocks(path: str | Path) -> dict[int, SoundClock]:
             found[index] = SoundClock(scale, rate, size, place + 8 + _SCALE_AT)
         index, place = index + 1, data.find(_STREAM, place + 8)
     return found
-
-
-def add_block_sound(output: Any, stream: Any, *, clock: SoundClock) -> Any:
-    """Make the output's stream for a sound of blocks, with the bit rate from which FFmpeg computes its clock."""
-    added = add_copy(output, stream)
-    added.codec_context.bit_rate = round(clock.sample_bytes * 8 * clock.rate / clock.scale)
-    return added
 
 
 def set_clocks(path: Path, wanted: Mapping[int, SoundClock]) -> None:

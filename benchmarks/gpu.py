@@ -16,14 +16,12 @@ code is 1. Each command has a process of its own and ends after half of ``--minu
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import os
 import signal
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +31,17 @@ import torch
 from gpu_command import ended
 from gpu_rates import PATHS
 from gpu_report import Findings, gpus, written
+from gpu_tests import (
+    CONTRACT,
+    DECODER_TESTS,
+    GPU_TESTS,
+    counted,
+    most_workers,
+    pytest_arguments,
+    worker_threads,
+)
 
 from vderain.diagnostics.diagnosis import installed_versions
-from vderain.machine import usable_cores
 from vderain.network.card import Card
 from vderain.network.config import TIERS
 from vderain.network.semi_drdnet import SemiDRDNet
@@ -45,22 +51,11 @@ from vderain.weights import save_network
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
-# In processes of their own, since each makes the GPU's context first in its own way.
-DECODER_TESTS = ["tests/media/gpu/test_nvdec.py", "tests/media/gpu/test_surfaces.py"]
-GPU_TESTS = ["tests/engines/backends/test_gpu.py", "tests/engines/backends/test_device_planes.py"]
-CONTRACT = ["tests/engines/test_contract.py"]
-TESTS = [*DECODER_TESTS, *GPU_TESTS, *CONTRACT]
 # Of notes on a run in which the CPU decodes, or encodes, or gets frames that should stay on the GPU.
 FALLBACKS = ("software decode", "encodes instead", "accepts no frames from the GPU")
 SIZES = ("1280x720", "1920x1080")
 STAGE_LIMIT_S = 240.0  # of what is measured: what takes longer hangs
 BUILDING_LIMIT_S = 1800.0  # the same where TensorRT builds
-TEST_LIMIT_S = 90  # of one test, before the stack of each of its threads is written
-MOST_WORKERS, WORKER_CORES, WORKER_GIB = (
-    4,
-    4,
-    8,
-)  # processes that run tests at the same time, and what each needs
 ASK_GPU = """
 import torch
 ones = torch.ones(8, 8, device="cuda")
@@ -114,14 +109,6 @@ class Verdict:
         one_gpu, no_nvenc = torch.cuda.device_count() < 2, bool(self.no_nvenc)
         return ["there is a GPU", *["one GPU"] * one_gpu, *["no NVENC"] * no_nvenc]
 
-    @property
-    def workers(self) -> int:
-        """Processes that run tests at the same time; 1 where they would be in each other's way."""
-        if importlib.util.find_spec("xdist") is None:
-            return 1
-        room = min(usable_cores() // WORKER_CORES, self.gpu_gib // WORKER_GIB, MOST_WORKERS)
-        return max(1, room)
-
     def command(self, *arguments: str, limit_s: float = STAGE_LIMIT_S, threads: int = 0) -> str:
         """Standard output of a Python command.
 
@@ -143,36 +130,17 @@ def run_tests(
     """Run tests; one that is skipped and should not be is a failure."""
     report, since = verdict.folder / "tests.xml", time.monotonic()
     report.unlink(missing_ok=True)
-    arguments = ["-m", "pytest", "-v", "-x", "--junitxml", str(report)]
-    if not builds:
-        arguments += ["-o", f"faulthandler_timeout={TEST_LIMIT_S}"]
-    if workers > 1:
-        arguments += ["-n", str(workers)]
     verdict.command(
-        *arguments, *tests, *options,
-        limit_s=verdict.most_s, threads=usable_cores() // workers if workers > 1 else 0,
-    )  # fmt: skip
-    cases = list(ElementTree.parse(report).iter("testcase"))  # our own file
-    refused = refused_skips(cases, verdict.allowed)
-    if refused or not cases:
+        *(*pytest_arguments(report, builds=builds, workers=workers), *tests, *options),
+        limit_s=verdict.most_s,
+        threads=worker_threads(workers),
+    )
+    passed, skipped, refused = counted(report, verdict.allowed)
+    if refused or not passed + skipped:
         raise StageError("\n".join(["tests that this machine must run were skipped:", *refused]))
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    counts = f"{len(cases) - skipped} passed, {skipped} skipped"
+    counts = f"{passed} passed, {skipped} skipped"
     seconds = time.monotonic() - since
     verdict.found.tests.append(f"{' '.join(tests)}: {counts}, in {seconds:.0f} s")
-
-
-def refused_skips(cases: list[ElementTree.Element], allowed: list[str]) -> list[str]:
-    """Names and reasons of the tests that were skipped without need."""
-    refused = []
-    for case in cases:
-        skip = case.find("skipped")
-        if skip is None:
-            continue
-        reason = skip.get("message", "")
-        if not any(words in reason for words in allowed):
-            refused.append(f"{case.get('classname')}::{case.get('name')}: {reason}")
-    return refused
 
 
 def fallbacks(notes: list[str]) -> list[str]:
@@ -202,12 +170,14 @@ def video_tested(verdict: Verdict) -> None:
 def gpu_tested(verdict: Verdict) -> None:
     """The tests that need a GPU."""
     left_out = " and not nvdec" if verdict.no_nvdec else ""
-    run_tests(verdict, GPU_TESTS, "-k", f"not tensorrt{left_out}", workers=verdict.workers)
+    run_tests(
+        verdict, GPU_TESTS, "-k", f"not tensorrt{left_out}", workers=most_workers(verdict.gpu_gib)
+    )
 
 
 def contracted(verdict: Verdict) -> None:
     """What every engine must do."""
-    run_tests(verdict, CONTRACT, "-k", "cuda and not 4k", workers=verdict.workers)
+    run_tests(verdict, CONTRACT, "-k", "cuda and not 4k", workers=most_workers(verdict.gpu_gib))
 
 
 def derained(verdict: Verdict) -> None:

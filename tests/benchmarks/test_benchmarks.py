@@ -16,7 +16,7 @@ from vderain.options import EngineOptions
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("gpu", "gpu_command", "gpu_rates", "gpu_report", "losses")
+SCRIPTS = ("gpu", "gpu_command", "gpu_rates", "gpu_report", "gpu_tests", "losses")
 
 
 @pytest.fixture
@@ -32,14 +32,16 @@ def gpu(monkeypatch):
 
 
 def test_every_test_that_needs_a_gpu_is_run(gpu):
+    import gpu_tests
+
     own = Path(__file__).name
     marked = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests").rglob("*.py")
         if path.name != own and "mark.needs_cuda" in path.read_text()
     ]
-    assert marked and set(marked) <= set(gpu.TESTS)
-    assert all((ROOT / path).exists() for path in gpu.TESTS)
+    assert marked and set(marked) <= set(gpu_tests.TESTS)
+    assert all((ROOT / path).exists() for path in gpu_tests.TESTS)
 
 
 def test_without_a_gpu_nothing_is_written(gpu, monkeypatch):
@@ -372,6 +374,8 @@ def test_without_nvidia_smi_the_driver_names_the_gpus(gpu, monkeypatch):
     ("cores", "gib", "workers"), [(16, 139, 4), (16, 8, 1), (2, 139, 1), (8, 24, 2)]
 )
 def test_tests_run_side_by_side_where_there_is_room(judge, gpu, monkeypatch, cores, gib, workers):
+    import gpu_tests
+
     def command(verdict, *arguments, limit_s=0.0, threads=0):
         if "pytest" in arguments:
             seen.append((values_of(arguments, "-n"), threads))
@@ -380,7 +384,7 @@ def test_tests_run_side_by_side_where_there_is_room(judge, gpu, monkeypatch, cor
         return answering(PASSED, [])(verdict, *arguments)
 
     seen = []
-    monkeypatch.setattr(gpu, "usable_cores", lambda: cores)
+    monkeypatch.setattr(gpu_tests, "usable_cores", lambda: cores)
     judge(command)
     apart = ([str(workers)], cores // workers) if workers > 1 else ([], 0)
     assert seen == [([], 0), apart, apart]  # decoder and encoder on their own

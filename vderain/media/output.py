@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ from av.stream import Disposition
 
 from vderain.errors import SinkError
 from vderain.files import Destination
-from vderain.frames import DEFAULT_RATE, PassedPacket
+from vderain.frames import PassedPacket
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.sidecar import Sidecar, box_sidecar_path, track_header, track_sidecar_path
 from vderain.media.carry.template import Template
-from vderain.media.carry.timecode import TIMECODES, container_timecode, tags_after_cut
+from vderain.media.carry.timecode import lost_timecode, tags_after_cut, write_timecode
 from vderain.media.carry.tracks import Muxer, Tracks, mirror
 from vderain.media.frames.timing import clock_note, shift_to_show
 from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
-from vderain.media.io.open import open_container
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.streams import MP4_FAMILY, tag_video
 from vderain.media.io.urls import redact
@@ -301,35 +300,25 @@ class Output:
 
     def _write_timecode(self, template: Template) -> None:
         """Write the timecode inside the video stream as the container's, where that is possible."""
-        timecode = template.timecode
         known = {template.container.metadata.get("timecode"), self.stream.metadata.get("timecode")}
-        if timecode is None or known != {None}:
+        if template.timecode is None or known != {None}:
             return
-        rate = self._info.frame_rate or DEFAULT_RATE
-        if self._format.muxer in TIMECODES and int(timecode[-2:]) < rate:
-            self.stream.metadata["timecode"] = timecode
-            self.report.notes.append(
-                f"timecode {timecode} inside the video stream was written as that of the container"
-            )
-        else:
-            self.report.losses.append(
-                f"timecode inside the video stream (first {timecode}): {self._format.muxer} cannot hold it"
-            )
+        muxer, rate = self._format.muxer, self._info.frame_rate
+        note, loss = write_timecode(self.stream, template.timecode, muxer, rate)
+        self.report.notes += [note] if note else []
+        self.report.losses += [loss] if loss else []
 
     def _look_for_timecode(self) -> None:
         """Report a timecode of the source that the complete container does not have."""
         if self._template is None:
             return
         source = self._template.container
-        timecode = container_timecode(source, source.streams[self._template.video_index])
-        if timecode is None:
-            return
-        holds = self._format.muxer in TIMECODES
-        if holds and self._destination is not None:
-            with closing(open_container(str(self._destination.partial))) as made:
-                holds = container_timecode(made, made.streams[self.stream.index]) is not None
-        if not holds:
-            self.report.losses.append(f"timecode {timecode}: lost, {self._format.muxer} has none")
+        loss = lost_timecode(
+            *(source, source.streams[self._template.video_index], self._format.muxer),
+            made=self._destination.partial if self._destination is not None else None,
+            index=self.stream.index,
+        )
+        self.report.losses += [loss] if loss else []
 
     def _turn(self, template: Template) -> None:
         if template.display_matrix is None:

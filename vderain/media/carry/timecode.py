@@ -1,12 +1,16 @@
-"""The timecode of a container: read, checked, and advanced where the beginning is cut off."""
+"""The timecode of a container: read, written, checked, and advanced where the beginning is cut off."""
 
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+from vderain.frames import DEFAULT_RATE
 from vderain.media.io.formats import portable_metadata
+from vderain.media.io.open import open_container
 
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.,])(\d+)")
 TIMECODES = ("mp4", "mov", "matroska", "webm")  # muxers that write a timecode
@@ -26,6 +30,38 @@ def container_timecode(container: Any, video: Any) -> str | None:
     if match is None or (_drops(match) and video.average_rate and round(video.average_rate) % 30):
         return None
     return match[0]
+
+
+def write_timecode(
+    stream: Any, timecode: str, muxer: str, rate: Fraction | None
+) -> tuple[str, str]:
+    """Write a timecode from inside the video as that of the output's stream, at ``rate`` frames per second.
+
+    Returns the note and the loss, of which one is "".
+    """
+    if muxer in TIMECODES and int(timecode[-2:]) < (rate or DEFAULT_RATE):
+        stream.metadata["timecode"] = timecode
+        return (
+            f"timecode {timecode} inside the video stream was written as that of the container",
+            "",
+        )
+    return "", f"timecode inside the video stream (first {timecode}): {muxer} cannot hold it"
+
+
+def lost_timecode(source: Any, video: Any, muxer: str, *, made: Path | None, index: int) -> str:
+    """The loss, or "", where a complete output does not have the timecode of its open source.
+
+    ``made`` is the output, None for a pipe, which cannot be read; ``index`` is that of its video. Raises OSError
+    and av.FFmpegError.
+    """
+    timecode = container_timecode(source, video)
+    if timecode is None:
+        return ""
+    holds = muxer in TIMECODES
+    if holds and made is not None:
+        with closing(open_container(str(made))) as output:
+            holds = container_timecode(output, output.streams[index]) is not None
+    return "" if holds else f"timecode {timecode}: lost, {muxer} has none"
 
 
 def _drops(match: re.Match[str]) -> bool:

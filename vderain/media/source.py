@@ -27,7 +27,7 @@ from vderain.media.frames.untrained import interlaced_refusal, report_interlaced
 from vderain.media.gpu.nvdec import open_for, stays_in_software
 from vderain.media.io.formats import STANDARD_STREAM
 from vderain.media.io.length import Length
-from vderain.media.io.open import codec_name, input_name, pick_video, seconds
+from vderain.media.io.open import codec_name, input_name, pick_video
 from vderain.media.io.pipes import StandardInput
 from vderain.media.io.survey import Survey, announced_length_s, survey
 from vderain.media.io.urls import redact
@@ -89,7 +89,8 @@ class VideoSource:
             self._ahead = self._look_ahead()
             frames = [item for item in self._ahead if isinstance(item, Frame)]
             if not frames:
-                raise SourceError(f"{self._name}: {self._emptiness()}")
+                span = self._frame_span if self._is_segment else self._span
+                raise SourceError(f"{self._name}: {span.emptiness(self._container)}")
             first = frames[0]
             self._rate = self._rate or rate_of([frame.pts for frame in frames], self._time_base)
             self._first_s = first.pts * first.time_base
@@ -358,16 +359,6 @@ class VideoSource:
         begun_s = (self._stream.start_time or 0) * self._time_base
         return self._first_s + self._span.shift_s - begun_s
 
-    def _emptiness(self) -> str:
-        if self._is_segment:
-            span = self._frame_span
-            return f"no image lies in the segment from {span.start_pts} to {span.end_pts}"
-        if self._span == Span():
-            return "not one image of its video can be decoded"
-        length_s = seconds(self._container.duration, Fraction(1, av.time_base))
-        lasts = "" if length_s is None else f"; it lasts {length_s:.3f} s"
-        return f"no image lies in the chosen time{lasts}"
-
     def _shortfall(self) -> Iterator[str]:
         """Losses at the end of a truncated input; none for segments, and none where the clock jumped."""
         if self._is_segment:
@@ -384,13 +375,9 @@ class VideoSource:
         self._stats.lose(shortfall)
         if not shortfall:  # otherwise it has them
             self._stats.decode_failures += self._decoder.kept
-        notes.extend(filter(None, (self._images.note, self._builder.note)))
+        notes.extend(filter(None, (self._images.note, self._builder.note, self._span.note)))
         if self._nvdec and not self._images.on_gpu:
             notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
-        if self._span.start_s is not None:
-            notes.append(
-                f"all tracks were cut at {float(self._span.start_s):g} s and moved back by as much"
-            )
         report_interlaced(self._stats, self._images.interlaced, self._encode.interlaced)
 
     def _described(self, first: Frame) -> StreamInfo:

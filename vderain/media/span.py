@@ -14,7 +14,7 @@ from av.stream import Discard
 from vderain.frames import DEFAULT_RATE
 from vderain.media.frames.continuity import Continuity
 from vderain.media.io.index import nal_format, packets_of
-from vderain.media.io.open import can_reopen, codec_name, open_container
+from vderain.media.io.open import can_reopen, codec_name, open_container, seconds
 from vderain.options import RunOptions
 
 _TRIAL_MARGINS_S = (1, 10, 60)  # the first one includes sound stored before its image
@@ -56,6 +56,21 @@ class Span:
         if shift := self.shift(time_base):
             packet.pts = packet.pts - shift if packet.pts is not None else None
             packet.dts = packet.dts - shift if packet.dts is not None else None
+
+    @property
+    def note(self) -> str:
+        """The cut, for the report; "" without one."""
+        if self.start_s is None:
+            return ""
+        return f"all tracks were cut at {float(self.start_s):g} s and moved back by as much"
+
+    def emptiness(self, container: Any) -> str:
+        """Why a source is refused that has no image in the span."""
+        if self == Span():
+            return "not one image of its video can be decoded"
+        length_s = seconds(container.duration, Fraction(1, av.time_base))
+        lasts = "" if length_s is None else f"; it lasts {length_s:.3f} s"
+        return f"no image lies in the chosen time{lasts}"
 
     def before(self, pts: int, time_base: Fraction) -> bool:
         """Whether a time lies before the span."""
@@ -116,6 +131,10 @@ class FrameSpan:
     def is_late(self, pts: int) -> bool:
         """Whether a time lies behind the span."""
         return self.end_pts is not None and pts >= self.end_pts
+
+    def emptiness(self, _container: Any) -> str:
+        """Why a source is refused that has no image in the span, which is that of a segment."""
+        return f"no image lies in the segment from {self.start_pts} to {self.end_pts}"
 
     def __contains__(self, pts: int) -> bool:
         return not self.is_early(pts) and not self.is_late(pts)

@@ -212,7 +212,7 @@ def test_sound_in_avi_lasts_as_long_as_it_did(user, codec):
 
 
 def test_sound_in_avi_that_lasts_longer_than_it_did_is_a_loss(user, monkeypatch):
-    monkeypatch.setattr("vderain.media.carry.tracks._clocks_of", lambda container: {})
+    monkeypatch.setattr("vderain.media.carry.tracks.clocks_of", lambda container: {})
     clip(user.folder / "in.avi", "adpcm_ms", bit_rate=600_000)
     done, _ = user.run("in.avi", "out.avi")
     assert any("audio adpcm_ms lasts" in loss for loss in done.losses), done.said

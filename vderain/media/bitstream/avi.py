@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _HEADER_BYTES = 1 << 20  # of a file, which include the headers of its streams
 _STREAM = b"strh"
@@ -27,6 +29,13 @@ class SoundClock:
     def bit_rate(self) -> int:
         """Bits per second, from which FFmpeg computes the clock that it writes."""
         return round(self.sample_bytes * 8 * self.rate / self.scale)
+
+
+def clocks_of(container: Any) -> dict[int, SoundClock]:
+    """The clocks of the sound of an open input; none where it is no local AVI file. Raises OSError."""
+    path = str(container.name).removeprefix("file:")
+    is_local = container.format.name == "avi" and os.path.isfile(path)
+    return sound_clocks(path) if is_local else {}
 
 
 def sound_clocks(path: str | Path) -> dict[int, SoundClock]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ _RUN_UP_S = Fraction(1, 10)
 
 
 class Hidden:
-    """Decides which packets of one track an output keeps; ``left_out_s`` is the duration of the others.
+    """Decides which packets of one track an output keeps, and reports the others.
 
     Args:
         can_hide: whether the output hides what lies before zero, as MP4 and MOV do.
@@ -25,25 +26,39 @@ class Hidden:
         self._waits_for_key = False
         self._waits_for_first = needs_key and is_cut
         self._first_pts: int | None = None  # of the first keyframe after a cut
-        self.before_key = 0  # packets before it, by position or by time
+        self._before_key = 0  # packets before it, by position or by time
         self._keeps_run_up: bool | None = None  # unknown until the first hidden packet
-        self.left_out_s = Fraction(0)
-        self.unshown = 0  # packets that are not hidden, but need packets that are left out
+        self._left_out_s = Fraction(0)
+        self._unshown = 0  # packets that are not hidden, but need packets that are left out
 
     def takes(self, packet: Any) -> bool:
         """Whether a packet goes into the output."""
         if packet.is_discard and not self._keeps(packet):
-            self.left_out_s += (packet.duration or 0) * Fraction(packet.time_base)
+            self._left_out_s += (packet.duration or 0) * Fraction(packet.time_base)
             self._waits_for_key = self._needs_key
             return False
         if self._precedes_key(packet):
-            self.before_key += 1
+            self._before_key += 1
             return False
         if self._waits_for_key and not packet.is_keyframe:
-            self.unshown += not packet.is_discard
+            self._unshown += not packet.is_discard
             return False
         self._waits_for_key = False
         return True
+
+    def notes(self) -> Iterator[str]:
+        """What was left out on purpose, without the name of the track."""
+        if self._left_out_s:
+            yield f"{float(self._left_out_s):.3f} s that an edit list hides were left out"
+
+    def losses(self) -> Iterator[str]:
+        """What is missing in the output, without the name of the track."""
+        if self._before_key:
+            yield (
+                f"{self._before_key} frames before its first keyframe behind the start were left out"
+            )
+        if self._unshown:
+            yield f"{self._unshown} packets need what an edit list hides, and were left out"
 
     def _precedes_key(self, packet: Any) -> bool:
         """Whether a packet after a cut needs packets before the cut."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +14,7 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from vderain.errors import SinkError
-from vderain.media.bitstream.avi import SoundClock, set_clocks, sound_clocks
+from vderain.media.bitstream.avi import SoundClock, clocks_of, set_clocks
 from vderain.media.carry.acm import add_acm, name_tracks, named, wave_header
 from vderain.media.carry.hidden import Hidden
 from vderain.media.carry.languages import quicktime, three_letters
@@ -27,9 +26,9 @@ from vderain.media.carry.trial import Add, add_copy, add_with_rate, obstacle
 from vderain.media.frames.timing import DecodingTimes, TtaEnd, move
 from vderain.media.io.formats import Container
 from vderain.media.io.open import describe_track, is_container_track, track_name
+from vderain.media.io.streams import MP4_FAMILY
 from vderain.media.io.urls import redact
 
-_MP4_FAMILY = ("mp4", "mov")
 _NO_STRICT_TIMES = 0x20000  # FFmpeg's AVFMT_TS_NONSTRICT: two packets may have the same time
 _COVERS = {"mjpeg": "jpeg"}  # codecs whose images have another name
 _TRACK_ERRORS = (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError)
@@ -85,7 +84,7 @@ class CopiedTrack:
     @property
     def is_left_out(self) -> bool:
         """Whether the container leaves out the track, as MP4 and MOV do with one without packets."""
-        return self._last_dts is None and self.muxer.container.format.name in _MP4_FAMILY
+        return self._last_dts is None and self.muxer.container.format.name in MP4_FAMILY
 
     def flush(self) -> None:
         """Mux the packets that were held back. Raises av.FFmpegError."""
@@ -189,19 +188,9 @@ class Tracks:
         for sidecar, _ in self.sidecars:
             sidecar.finish()
         for index, hidden in self.hidden.items():
-            if hidden.left_out_s:
-                self.notes.append(
-                    f"{self.names[index]}: {float(hidden.left_out_s):.3f} s that an edit list hides were left out"
-                )
-            if hidden.before_key:
-                self.losses.append(
-                    f"{self.names[index]}: {hidden.before_key} frames before its first keyframe behind the start were"
-                    " left out"
-                )
-            if hidden.unshown:
-                self.losses.append(
-                    f"{self.names[index]}: {hidden.unshown} packets need what an edit list hides, and were left out"
-                )
+            name = self.names[index]
+            self.notes.extend(f"{name}: {note}" for note in hidden.notes())
+            self.losses.extend(f"{name}: {loss}" for loss in hidden.losses())
         for index, writer in self.writers.items():
             if isinstance(writer, CopiedTrack) and writer.is_left_out:
                 self.copied.pop(index, None)
@@ -276,7 +265,7 @@ class _Mirror:
         self._muxer = muxer
         self._container = container
         self._sidecar = make_sidecar
-        self._clocks = _clocks_of(template.container) if container.muxer == "avi" else {}
+        self._clocks = clocks_of(template.container) if container.muxer == "avi" else {}
 
     def add(self, stream: Any) -> None:
         """Copy a track, or convert it, or keep it next to the output."""
@@ -284,7 +273,7 @@ class _Mirror:
         self.tracks.names[stream.index] = name
         video = stream.type == "video" and not stream.disposition & Disposition.attached_pic
         self.tracks.hidden[stream.index] = Hidden(
-            can_hide=self._container.muxer in ("mp4", "mov"),
+            can_hide=self._container.muxer in MP4_FAMILY,
             needs_key=video,
             is_cut=bool(self._template.cut_s),
         )
@@ -308,7 +297,7 @@ class _Mirror:
         muxer = self._container.muxer
         if stream.type == "attachment":
             return None if self._container.attachments else f"{muxer} cannot hold it"
-        if stream.disposition & Disposition.attached_pic and muxer in _MP4_FAMILY:
+        if stream.disposition & Disposition.attached_pic and muxer in MP4_FAMILY:
             return obstacle(stream, muxer, None)
         return obstacle(
             *(stream, muxer, self._samples(stream)),
@@ -328,7 +317,7 @@ class _Mirror:
     def _entry(self, stream: Any) -> bytes | None:
         """The description of a data track's samples, which readers need."""
         leftovers = self._template.leftovers
-        if leftovers is None or stream.type != "data" or self._container.muxer not in _MP4_FAMILY:
+        if leftovers is None or stream.type != "data" or self._container.muxer not in MP4_FAMILY:
             return None
         return leftovers.entry(stream.id)
 
@@ -396,12 +385,6 @@ class _Mirror:
             sidecar.write_bytes(stream.data, {})
         else:
             self.tracks.writers[stream.index] = sidecar
-
-
-def _clocks_of(container: Any) -> dict[int, SoundClock]:
-    path = str(container.name).removeprefix("file:")
-    is_local = container.format.name == "avi" and os.path.isfile(path)
-    return sound_clocks(path) if is_local else {}
 
 
 def _copy_description(stream: Any, added: Any, cut_s: Fraction) -> None:

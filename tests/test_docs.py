@@ -140,7 +140,7 @@ def reader(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vderain.api.open_engine", lambda options: OffsetEngine())
-    monkeypatch.setattr("vderain.batch.run.open_engine", lambda options: OffsetEngine())
+    monkeypatch.setattr("vderain.batch.derain_archive.open_engine", lambda options: OffsetEngine())
     write(tmp_path / "rainy.mp4", pts=tuple(range(0, 5 * STEP, STEP)))
     (tmp_path / "dashcam").mkdir()
     write(tmp_path / "dashcam" / "20260101_120000_F.mp4", pts=tuple(range(0, 5 * STEP, STEP)))

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vderain.api import Derainer, derain_file
+    from vderain.batch.derain_archive import BatchReport, derain_archive
     from vderain.batch.options import BatchOptions
-    from vderain.batch.run import BatchReport, derain_archive
     from vderain.errors import VderainError
     from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
@@ -26,9 +26,9 @@ __all__ = [
 _HOMES = {
     "Derainer": "vderain.api",
     "derain_file": "vderain.api",
-    "derain_archive": "vderain.batch.run",
+    "derain_archive": "vderain.batch.derain_archive",
     "BatchOptions": "vderain.batch.options",
-    "BatchReport": "vderain.batch.run",
+    "BatchReport": "vderain.batch.derain_archive",
     "VderainError": "vderain.errors",
     "EncodeOptions": "vderain.options",
     "EngineOptions": "vderain.options",

@@ -7,11 +7,11 @@ import pytest
 
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, write
-from vderain.batch.archive import open_manifest, plan, work_through
 from vderain.batch.clips.find import Archive
+from vderain.batch.derain_clips import Batch
 from vderain.batch.jobs import InProcess
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.runner import Batch
+from vderain.batch.planning import open_manifest, plan, work_through
 from vderain.options import EncodeOptions
 
 GOP = 10  # frames between keyframes of clips

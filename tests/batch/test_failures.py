@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.batch.conftest import GOP, Killed
-from tests.batch.test_runner import KillAfter, Recorded, with_sidecar
+from tests.batch.test_derain_clips import KillAfter, Recorded, with_sidecar
 from tests.fakes import OffsetEngine
 from tests.media.synth import decoded_frames, noisy
-from vderain.batch.archive import open_manifest
 from vderain.batch.disk import BatchStoppedError
 from vderain.batch.jobs import InProcess, Outcome, attempt
+from vderain.batch.planning import open_manifest
 from vderain.errors import SinkError
 from vderain.frames import Frame
 from vderain.media import open_source
@@ -136,12 +136,12 @@ def test_damage_in_several_segments_is_added_up_and_counted_once(rig):
 
 @pytest.mark.parametrize("place", [None, 15])
 def test_only_damage_excuses_an_output_that_is_not_as_its_source(rig, monkeypatch, place):
-    from vderain.batch import runner
+    from vderain.batch import derain_clips
 
     path = rig.clip(frames=60)
     if place is not None:
         noisy(path, [place])
-    monkeypatch.setattr(runner, "problems_of", lambda *paths, frames: ["a frame is missing"])
+    monkeypatch.setattr(derain_clips, "problems_of", lambda *paths, frames: ["a frame is missing"])
     tally = rig.run()
     assert (len(tally.done), len(tally.failed)) == ((0, 1) if place is None else (1, 0))
     assert place is None or "a frame is missing" in rig.rows()["a.mp4"].record["losses"]

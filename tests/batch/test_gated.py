@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.batch.conftest import GOP, Killed
-from tests.batch.test_runner import KillAfter, frames_of
+from tests.batch.test_derain_clips import KillAfter, frames_of
 from tests.media.synth import times
 from vderain.batch.options import Settings
 from vderain.batch.rain.spans import Gated

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vderain.batch.archive import open_manifest
+from vderain.batch.planning import open_manifest
 from vderain.batch.report.record import IMAGES_FOLDER, write_report
 from vderain.errors import SinkError
 

@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner
 
 from tests.batch.conftest import Killed, Rig
-from tests.batch.test_runner import KillAfter
+from tests.batch.test_derain_clips import KillAfter
 from tests.cli.archive import FAST, batch, clip, command
 from tests.command import in_a_process
 from tests.engines.conftest import write_weights
 from tests.live.fakes import until
 from tests.media.synth import decoded_frames, payloads, samples
 from tests.networks import TEMPORAL
-from vderain.batch.archive import Plan, open_manifest
 from vderain.batch.clips.find import Found
 from vderain.batch.disk import BatchStoppedError
 from vderain.batch.estimate import Estimate
+from vderain.batch.planning import Plan, open_manifest
 from vderain.cli import cli, main
 
 
@@ -82,7 +82,7 @@ def test_clips_that_do_not_fit_all_together_are_reported_ahead(folder, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     monkeypatch.setattr(Plan, "size_bytes", 90 << 20)
     estimated = Estimate(sampled=2, output_bytes=90 << 20)
-    monkeypatch.setattr("vderain.batch.run.estimate", lambda *_, **__: estimated)
+    monkeypatch.setattr("vderain.batch.derain_archive.estimate", lambda *_, **__: estimated)
     arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference", *more]
     done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     said = done.stdout if more else done.stderr
@@ -207,7 +207,7 @@ def test_a_full_disk_that_takes_no_report_either_is_still_reported(folder, monke
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("vderain.batch.runner.assemble", full)
+    monkeypatch.setattr("vderain.batch.derain_clips.assemble", full)
     monkeypatch.setattr("vderain.batch.report.record.write_whole", full)
     arguments = ["batch", folder / "in", folder / "out", *FAST, "--engine", "reference"]
     done = CliRunner().invoke(cli, [str(argument) for argument in arguments])

@@ -11,9 +11,9 @@ import numpy as np
 from click.testing import CliRunner
 
 from tests.media.synth import STEP, write
+from vderain.batch.derain_archive import derain_archive
 from vderain.batch.jobs import InProcess
 from vderain.batch.options import BatchOptions
-from vderain.batch.run import derain_archive
 from vderain.cli.training.export import export
 from vderain.network.config import NetworkConfig
 from vderain.options import EncodeOptions, EngineOptions

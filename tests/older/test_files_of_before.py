@@ -13,7 +13,7 @@ import pytest
 from tests.media.synth import decoded_frames, streams, times
 from tests.older.make import BATCH, ENGINE, images
 from vderain.api import Derainer
-from vderain.batch.run import derain_archive
+from vderain.batch.derain_archive import derain_archive
 from vderain.training.checkpoint import load_checkpoint
 from vderain.training.config.methods import state_config
 from vderain.training.train import Trainer

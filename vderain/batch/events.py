@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vderain.batch.archive import Plan
 from vderain.batch.clips.clip_files import free_bytes
+from vderain.batch.derain_clips import Batch
 from vderain.batch.jobs import SegmentJob
 from vderain.batch.manifest import ClipRow
-from vderain.batch.runner import Batch
+from vderain.batch.planning import Plan
 from vderain.batch.workload import Workload
 from vderain.errors import SinkError
 from vderain.pipeline import Progress

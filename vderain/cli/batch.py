@@ -20,7 +20,7 @@ from vderain.errors import OptionError, SourceError
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
 
 if TYPE_CHECKING:
-    from vderain.batch.run import BatchEvent, BatchPlan, BatchProgress, BatchReport
+    from vderain.batch.derain_archive import BatchEvent, BatchPlan, BatchProgress, BatchReport
 
 _PATH = click.Path(path_type=Path)
 _NAMED = 10  # clips that --dry-run names
@@ -92,7 +92,7 @@ def batch(
     vderain batch /mnt/dashcam /mnt/dry --ray=head:6379
     """
     from vderain.batch.clips.find import read_list
-    from vderain.batch.run import derain_archive, plan_archive
+    from vderain.batch.derain_archive import derain_archive, plan_archive
 
     if ray is not None:  # first, since --ray takes a folder behind it for an address
         from vderain.batch.ray.cluster import check_address

@@ -1,19 +1,90 @@
-"""Finds the clips of a finished batch that are one unbroken recording, and names the joined file."""
+"""Joins the clips of a finished batch that are one unbroken recording into one file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from vderain.batch.clips.clip_files import check_inside
 from vderain.batch.clips.find import Found
 from vderain.batch.clips.series import read_name, series_of
-from vderain.batch.manifest import ClipRow
+from vderain.batch.manifest import ClipRow, Joined, Manifest
+from vderain.errors import VderainError
 from vderain.files import fitted_name
+from vderain.media.edit.join import join
 
 _TOUCH_S = 3.0  # names have whole seconds, and cameras pause between two clips
 _JOINED = "-joined"
+
+
+def join_series(
+    manifest: Manifest,
+    target: Path,
+    on_event: Callable[[ClipRow, str], None],
+    replaced: Collection[int] = (),
+) -> bool:
+    """Write each unbroken series of derained clips as one file next to them, where it is missing.
+
+    An existing file is replaced where the series has other clips now or holds a clip of ``replaced``. A file
+    made or modified by others is replaced only with a clip of ``replaced``; otherwise it is reported. Returns
+    whether all files were written; those that were not are reported. The clips stay.
+    """
+    whole = True
+    for series in joinable(manifest.clips()):
+        first = series[0]
+        name = joined_name(first.output)
+        clips = tuple((clip.id, int(clip.record.get("size_bytes", 0))) for clip in series)
+        known = manifest.joined(name)
+        stale = any(clip.id in replaced for clip in series)
+        if (target / name).exists() and not stale:
+            if known is None:
+                on_event(
+                    first,
+                    f"{name} was there before and is left alone; use overwrite=True, or remove it",
+                )
+            if known is None or known.clips == clips:
+                continue
+            if (target / name).stat().st_size != known.size_bytes:
+                on_event(
+                    first,
+                    f"{name} lacks clips and was modified since it was written; use overwrite=True, or remove it",
+                )
+                whole = False
+                continue
+            stale = True
+        whole = _join(manifest, target, series, clips, on_event, overwrite=stale) and whole
+    return whole
+
+
+def _join(
+    manifest: Manifest,
+    target: Path,
+    series: list[ClipRow],
+    clips: tuple[tuple[int, int], ...],
+    on_event: Callable[[ClipRow, str], None],
+    *,
+    overwrite: bool,
+) -> bool:
+    """Join a series and record its clips; returns whether all of it was written without loss."""
+    first = series[0]
+    name = joined_name(first.output)
+    parts = [str(target / clip.output) for clip in series]
+    try:
+        check_inside((target / name).parent, target)
+        report = join(parts, str(target / name), overwrite=overwrite)
+    except VderainError as error:
+        on_event(first, f"not joined with {len(series) - 1} clips after it: {error}")
+        return False
+    with suppress(OSError):
+        # The end of the recording, as a camera that writes one file leaves it.
+        os.utime(target / name, ns=(series[-1].mtime_ns, series[-1].mtime_ns))
+    manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
+    on_event(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
+    return not report.losses
 
 
 def joinable(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:

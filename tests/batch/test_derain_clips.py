@@ -188,7 +188,7 @@ def test_a_killed_batch_goes_on_and_the_result_is_that_of_an_uninterrupted_one(
 
 
 def test_a_kill_after_the_output_got_its_name_costs_nothing(rig, monkeypatch):
-    from vderain.batch import runner
+    from vderain.batch import derain_clips
 
     rig.clip(frames=12)
 
@@ -196,7 +196,7 @@ def test_a_kill_after_the_output_got_its_name_costs_nothing(rig, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Batch, "_finish", die)
+        patch.setattr(derain_clips.Batch, "_finish", die)
         with pytest.raises(Killed):
             rig.run()
     assert (rig.target / "a.mp4").exists()

@@ -1,4 +1,4 @@
-"""The steps of a whole batch: find clips, derain them, look for new ones, join recordings."""
+"""Plans the work of a batch: its manifest, the clips that wait, the engine they began with, clips that arrive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +14,11 @@ from tempfile import TemporaryDirectory
 
 from vderain.batch.clips.clip_files import check_inside, is_as_written, room_for
 from vderain.batch.clips.find import WORK_FOLDER, Archive, Found
-from vderain.batch.clips.joining import joinable, joined_name
 from vderain.batch.clips.series import ordered
-from vderain.batch.manifest import ClipRow, Joined, Manifest
+from vderain.batch.derain_clips import Batch, Tally
+from vderain.batch.manifest import ClipRow, Manifest
 from vderain.batch.options import BatchOptions, Settings
-from vderain.batch.runner import Batch, Tally
 from vderain.errors import SinkError, VderainError
-from vderain.media.edit.join import join
 from vderain.options import EngineOptions
 
 _POLL_S = 2.0
@@ -200,72 +198,6 @@ def work_through(
             on_plan(ahead)
         batch.run(ahead.waiting)
     return batch.tally
-
-
-def join_series(
-    manifest: Manifest,
-    target: Path,
-    on_event: Callable[[ClipRow, str], None],
-    replaced: Collection[int] = (),
-) -> bool:
-    """Write each unbroken series of derained clips as one file next to them, where it is missing.
-
-    An existing file is replaced where the series has other clips now or holds a clip of ``replaced``. A file
-    made or modified by others is replaced only with a clip of ``replaced``; otherwise it is reported. Returns
-    whether all files were written; those that were not are reported. The clips stay.
-    """
-    whole = True
-    for series in joinable(manifest.clips()):
-        first = series[0]
-        name = joined_name(first.output)
-        clips = tuple((clip.id, int(clip.record.get("size_bytes", 0))) for clip in series)
-        known = manifest.joined(name)
-        stale = any(clip.id in replaced for clip in series)
-        if (target / name).exists() and not stale:
-            if known is None:
-                on_event(
-                    first,
-                    f"{name} was there before and is left alone; use overwrite=True, or remove it",
-                )
-            if known is None or known.clips == clips:
-                continue
-            if (target / name).stat().st_size != known.size_bytes:
-                on_event(
-                    first,
-                    f"{name} lacks clips and was modified since it was written; use overwrite=True, or remove it",
-                )
-                whole = False
-                continue
-            stale = True
-        whole = _join(manifest, target, series, clips, on_event, overwrite=stale) and whole
-    return whole
-
-
-def _join(
-    manifest: Manifest,
-    target: Path,
-    series: list[ClipRow],
-    clips: tuple[tuple[int, int], ...],
-    on_event: Callable[[ClipRow, str], None],
-    *,
-    overwrite: bool,
-) -> bool:
-    """Join a series and record its clips; returns whether all of it was written without loss."""
-    first = series[0]
-    name = joined_name(first.output)
-    parts = [str(target / clip.output) for clip in series]
-    try:
-        check_inside((target / name).parent, target)
-        report = join(parts, str(target / name), overwrite=overwrite)
-    except VderainError as error:
-        on_event(first, f"not joined with {len(series) - 1} clips after it: {error}")
-        return False
-    with suppress(OSError):
-        # The end of the recording, as a camera that writes one file leaves it.
-        os.utime(target / name, ns=(series[-1].mtime_ns, series[-1].mtime_ns))
-    manifest.set_joined(name, Joined((target / name).stat().st_size, clips))
-    on_event(first, "; ".join([f"joined with {len(series) - 1} after it", *report.losses]))
-    return not report.losses
 
 
 def _looks(archive: Archive, settled: Settled | None) -> Iterator[list[Found]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.batch.conftest import Killed
-from tests.batch.test_runner import KillAfter, Recorded
+from tests.batch.test_derain_clips import KillAfter, Recorded
 from tests.fakes import OffsetEngine
 from tests.media.synth import decoded_frames
-from vderain.batch.archive import Settled, join_series, open_manifest, pinned, unpin
 from vderain.batch.clips.find import Found
+from vderain.batch.clips.joining import join_series
 from vderain.batch.options import BatchOptions
+from vderain.batch.planning import Settled, open_manifest, pinned, unpin
 from vderain.batch.report.record import write_report
 from vderain.interfaces import EngineSpec
 from vderain.options import EngineOptions

@@ -1,4 +1,4 @@
-"""The runner of a batch: cuts, derains, assembles, verifies and names clips, and resumes after a kill."""
+"""Derains the clips of a batch: cuts, derains, assembles, verifies and names clips, and resumes after a kill."""
 
 from __future__ import annotations
 

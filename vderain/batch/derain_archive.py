@@ -7,10 +7,18 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vderain.batch.archive import (
+from vderain.batch.clips.clip_files import free_bytes
+from vderain.batch.clips.find import WORK_FOLDER, Archive, Found
+from vderain.batch.clips.joining import join_series
+from vderain.batch.derain_clips import Batch
+from vderain.batch.estimate import Estimate, estimate
+from vderain.batch.events import BatchEvent, BatchProgress, Follower, OnEvent, OnProgress, shortage
+from vderain.batch.jobs import Executor, InProcess
+from vderain.batch.manifest import Manifest
+from vderain.batch.options import BatchOptions, Settings
+from vderain.batch.planning import (
     Plan,
     copied_manifest,
-    join_series,
     open_manifest,
     pinned,
     plan,
@@ -18,18 +26,10 @@ from vderain.batch.archive import (
     unpin,
     work_through,
 )
-from vderain.batch.clips.clip_files import free_bytes
-from vderain.batch.clips.find import WORK_FOLDER, Archive, Found
-from vderain.batch.estimate import Estimate, estimate
-from vderain.batch.events import BatchEvent, BatchProgress, Follower, OnEvent, OnProgress, shortage
-from vderain.batch.jobs import Executor, InProcess
-from vderain.batch.manifest import Manifest
-from vderain.batch.options import BatchOptions, Settings
 from vderain.batch.rain.spans import RainGating
 from vderain.batch.ray.cluster import check_address, ray_module
 from vderain.batch.ray.executor import RayExecutor
 from vderain.batch.report.record import write_report
-from vderain.batch.runner import Batch
 from vderain.batch.workload import Workload
 from vderain.engines import open_engine
 from vderain.engines.tiers import with_tier

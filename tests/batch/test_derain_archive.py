@@ -8,8 +8,8 @@ import vderain
 from tests.batch.conftest import CLOSED
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, decoded_frames, write
+from vderain.batch.derain_archive import derain_archive, plan_archive
 from vderain.batch.options import BatchOptions
-from vderain.batch.run import derain_archive, plan_archive
 from vderain.errors import OptionError, SourceError
 from vderain.options import EncodeOptions
 
@@ -18,7 +18,7 @@ FAST = {"batch": BatchOptions(segment_s=1.0), "encode": EncodeOptions(preset="ul
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    monkeypatch.setattr("vderain.batch.run.open_engine", lambda options: OffsetEngine())
+    monkeypatch.setattr("vderain.batch.derain_archive.open_engine", lambda options: OffsetEngine())
     for name in ("day/a.mp4", "b.mkv"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def test_an_interrupt_reports_the_progress_and_is_raised(archive, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vderain.batch.run.work_through", interrupted)
+    monkeypatch.setattr("vderain.batch.derain_archive.work_through", interrupted)
     events = []
     with pytest.raises(KeyboardInterrupt):
         derain_archive([archive / "in"], archive / "out", **FAST, on_event=events.append)

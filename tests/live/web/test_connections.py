@@ -84,10 +84,24 @@ def test_a_second_request_that_drips_is_not_waited_for(port, impatient):
         assert is_let_go(visitor)
 
 
-def test_a_visitor_who_does_not_take_the_answer_is_let_go(port, impatient):
+@pytest.fixture
+def let_go(monkeypatch):
+    """Is set when the server has ended a connection."""
+    ended = threading.Event()
+    lose = TimedConnection.connection_lost
+
+    def connection_lost(self, exc):
+        lose(self, exc)
+        ended.set()
+
+    monkeypatch.setattr(TimedConnection, "connection_lost", connection_lost)
+    return ended
+
+
+def test_a_visitor_who_does_not_take_the_answer_is_let_go(port, impatient, let_go):
     with socket.create_connection(("127.0.0.1", port), 5) as visitor:
         visitor.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        threading.Event().wait(1.0)
+        assert let_go.wait(30)
         taken = 0
         with contextlib.suppress(ConnectionResetError):
             while piece := visitor.recv(1 << 20):

@@ -15,6 +15,8 @@ from typing import Any
 MEASURED_FRAMES = 120  # at the beginning, whose distances give the rate
 _REORDER = 16  # of these frames, the latest may lack earlier ones
 _FASTEST = 120  # frames per second; a higher announced rate is measured
+# A camera's rate is not measured, so a wider range is believed than of a file.
+_SLOWEST_CAMERA, _FASTEST_CAMERA = Fraction(1, 10), 240  # frames per second
 _USUAL_RATES = tuple(
     sorted(
         {
@@ -31,6 +33,12 @@ def believable_rate(stream: Any) -> Fraction | None:
     """The frame rate that a container announces; None without one, or where that is its time base."""
     rate = stream.average_rate or stream.guessed_rate
     return Fraction(rate) if rate and rate <= _FASTEST else None
+
+
+def believable_camera_rate(stream: Any) -> Fraction | None:
+    """The frame rate that a camera announces; None without one, or where it cannot be true."""
+    rate = stream.average_rate or stream.guessed_rate
+    return Fraction(rate) if rate and _SLOWEST_CAMERA < rate <= _FASTEST_CAMERA else None
 
 
 def rate_of(times: Sequence[int], time_base: Fraction) -> Fraction | None:

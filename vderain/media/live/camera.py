@@ -18,6 +18,7 @@ from vderain.frames import Frame, PassedPacket
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.frames.color import chroma_location, color_tags, hdr_name
 from vderain.media.frames.decoding import Decoder, Deinterlacer, Images
+from vderain.media.frames.frame_rate import believable_camera_rate
 from vderain.media.frames.memory import check_memory
 from vderain.media.frames.planes import PlaneReader, display_matrix
 from vderain.media.frames.timing import FrameClock
@@ -107,8 +108,7 @@ class CameraSource:
             if stream not in (self._video, self._audio):
                 stream.discard = Discard.all
         self._time_base = Fraction(self._video.time_base or Fraction(1, 90_000))
-        rate = self._video.average_rate or self._video.guessed_rate
-        self._rate = Fraction(rate) if rate and 0.1 < rate <= 240 else None
+        self._rate = believable_camera_rate(self._video)
         self._clock = FrameClock(self._time_base, self._rate)
         self._decoder = Decoder(
             self._video, self._name, self._stats, self._clock, most_pixels=self._most_pixels()

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from tests.batch.conftest import Killed
 from tests.fakes import OffsetEngine
 from tests.media.synth import STEP, decoded_frames, payloads, samples, streams, times
 from vderain.batch.jobs import InProcess, attempt
+from vderain.batch.manifest import ClipRow, Segment
+from vderain.batch.records import clip_record
+from vderain.interfaces import SinkReport
 
 
 class KillAfter(InProcess):
@@ -253,3 +257,13 @@ def test_frames_that_the_container_announces_and_that_do_not_come_out_are_a_loss
     assert (len(tally.done), tally.exit_code) == (1, 3)
     record = rig.rows()["a.mp4"].record
     assert record["losses"] == ["58 frames came out of 60 that its container announces"]
+
+
+@pytest.mark.parametrize(("frames", "more"), [(59, []), (58, ["58 frames came out of 60"])])
+def test_missing_frames_that_were_skipped_as_damaged_are_named_once(frames, more):
+    record = {"frames": frames, "decode_failures": 1, "seconds": 1.0, "engine": "cpu float32"}
+    segment = Segment(0, 0, 60, 60, record={**record, "losses": [], "notes": []})
+    clip = ClipRow(1, Path("a.mp4"), Path("a.mp4"), 1, 1, "planned")
+    losses = clip_record(clip, [segment], SinkReport("a.mp4"))["losses"]
+    assert losses[0] == "1 damaged frames or packets were skipped"
+    assert [loss.partition(" that")[0] for loss in losses[1:]] == more

@@ -163,6 +163,8 @@ def test_a_track_that_names_one_that_is_left_out_is_a_loss(user):
     done, output = user.run("in.mp4", "out.mp4")
     assert done.code == 3 and "boxes: moov/trak/tref/cdsc: not in the output" in done.losses
     assert references(output) == {}
+    told = user.info("in.mp4")
+    assert "boxes: moov/trak/tref/cdsc" in told["losses"] and "tref" not in told["boxes"]
 
 
 def spherical(path):

@@ -21,7 +21,7 @@ from vderain.media.carry.tracks import Muxer, mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
 from vderain.media.io.survey import clock_notes
-from vderain.media.verify.facts import VIEW_WORDS, Facts, differences
+from vderain.media.verify.facts import VIEW_WORDS, Facts, differences, lost_boxes
 from vderain.options import EncodeOptions, RunOptions
 
 _ACCEPT_ALL = EncodeOptions(hdr="keep", interlaced="deinterlace")
@@ -71,13 +71,18 @@ def describe(path: str) -> Description:
         if source.template is None:
             return Description(source.info, view, refusal, notes=tuple(source.stats.notes))
         container = _same_container(path)
-        tracks, notes = _fates(source.template, container)
+        tracks, notes, carried = _fates(source.template, container)
         video = source.template.container.streams[source.template.video_index]
         notes = (*source.stats.notes, *clock_notes(path, video), *notes)
-        belongings = Belongings(source.template.leftovers, {}, container.muxer)
+        left, lost = source.template.leftovers, ""
+        belongings = Belongings(left, {}, container.muxer)
+        if left is not None and belongings.can_graft:
+            lost = lost_boxes(left, left.naming(carried))
+            belongings = Belongings(left.naming(carried), {}, container.muxer)
         losses = (
             *source.stats.losses,
             *belongings.losses,
+            *([lost] if lost else []),
             *_losses(source.template, container, belongings),
         )
         return Description(
@@ -126,9 +131,11 @@ def _losses(template: Template, container: Container, belongings: Belongings) ->
 
 def _fates(
     template: Template, container: Container
-) -> tuple[tuple[TrackFate, ...], tuple[str, ...]]:
-    """The tracks of the input that an output in memory accepts."""
+) -> tuple[tuple[TrackFate, ...], tuple[str, ...], frozenset[int]]:
+    """The tracks of the input that an output in memory accepts, notes, and the numbers of all that it has."""
     with av.open(io.BytesIO(), "w", format=container.muxer) as trial:
         tracks = mirror(template, Muxer(trial), container, None, lambda: None)
     fates = (TrackFate(name, index in tracks.copied) for index, name in tracks.names.items())
-    return tuple(fates), tuple(tracks.notes)
+    streams = template.container.streams
+    carried = frozenset(streams[index].id for index in (*tracks.copied, template.video_index))
+    return tuple(fates), tuple(tracks.notes), carried

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from vderain.media.mp4.boxes import (
@@ -91,6 +91,16 @@ class TrackBoxes:
             for box in self.references
         }
 
+    def naming(self, carried: Collection[int]) -> tuple[Box, ...]:
+        """The references to tracks of these numbers; a reference to none of them is left out."""
+        known = {
+            kind: [number for number in numbers if number in carried]
+            for kind, numbers in self.named.items()
+        }
+        return tuple(
+            Box(kind, struct.pack(f">{len(some)}I", *some)) for kind, some in known.items() if some
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
@@ -123,6 +133,14 @@ class Leftovers:
     def of(self, number: int) -> TrackBoxes:
         """The boxes of a track; none for an unknown one."""
         return self.tracks.get(number, TrackBoxes())
+
+    def naming(self, carried: Collection[int]) -> Leftovers:
+        """These boxes in an output that has the tracks of these numbers: others are neither named nor name any."""
+        tracks = {
+            number: replace(track, references=track.naming(carried if number in carried else ()))
+            for number, track in self.tracks.items()
+        }
+        return replace(self, tracks=tracks)
 
     def entry(self, number: int) -> bytes | None:
         """The description of a track's samples; None for an unknown track."""

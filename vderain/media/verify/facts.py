@@ -191,9 +191,18 @@ def differences(
     for title in source.titles:
         if title not in output.labels:
             yield "title of a track", f"title of a track: {title}"
-    boxes = Counter(source.boxes) - Counter(output.boxes)
-    if boxes:
-        yield "boxes", f"boxes: {', '.join(sorted(boxes))}"
+    if boxes := _missing_boxes(source.boxes, output.boxes):
+        yield "boxes", boxes
+
+
+def lost_boxes(source: Leftovers, output: Leftovers) -> str:
+    """The boxes of a source that an output with those of ``output`` does not have; "" for none."""
+    return _missing_boxes(_boxes(source), _boxes(output))
+
+
+def _missing_boxes(source: Mapping[str, int], output: Mapping[str, int]) -> str:
+    boxes = Counter(source) - Counter(output)
+    return f"boxes: {', '.join(sorted(boxes))}" if boxes else ""
 
 
 def _is_held(key: str, value: str, tags: Mapping[str, str]) -> bool:

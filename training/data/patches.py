@@ -6,15 +6,22 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vderain.clips import Window
 from vderain.errors import OptionError
 from vderain.training.data.augment import recoloured
+from vderain.training.data.crops import (
+    cropped,
+    mirrored,
+    perhaps_recompressed,
+    shrunk_patch,
+    shrunk_patches,
+    shrunk_view,
+)
 from vderain.training.data.real_rain import falling_light, real_patch
 from vderain.training.data.segments import Segment
 from vderain.training.data.sources import Sample, Samples
@@ -29,7 +36,6 @@ _Made = TypeVar("_Made")
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 ONE_FRAME = Window()
-_SMALLEST_SCALE = 0.4
 # Rendered samples that a network of several frames sees as a single image, all its frames the same: it
 # would else take what stays for the background, and leave all the rain that an image shows.
 _ALONE_SHARE = 0.5
@@ -128,18 +134,18 @@ class PatchSampler:
             raise OptionError("real rain has no ground truth: name its folder under [real]")
         if sample.rainy is not None:
             pair = cropped(rng, (sample.rainy, sample.background), self._patch)
-            rainy, background = _mirrored(rng, pair, upside_down=sample.upside_down)
+            rainy, background = mirrored(rng, pair, upside_down=sample.upside_down)
             return Patch(stacked_alone(rainy, self._window.seen_frames), background)
         if self._window.frames > 1 and rng.random() >= _ALONE_SHARE:
             return self._draw_clip(rng, sample)
-        background = recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))
+        background = recoloured(rng, shrunk_patch(rng, sample.background, self._patch))
         if rng.random() < self._dry_share:
             # Compressed or not, a dry image must stay as it is: to repair its blocks would be harm.
-            rainy = background = _perhaps_recompressed(rng, background)
+            rainy = background = perhaps_recompressed(rng, background)
         else:
             (rainy,) = add_rain(rng, [background], model=self._rain_model, mined=self._mined)
-            rainy = _perhaps_recompressed(rng, rainy)
-        rainy, background = _mirrored(rng, (rainy, background))
+            rainy = perhaps_recompressed(rng, rainy)
+        rainy, background = mirrored(rng, (rainy, background))
         return Patch(stacked_alone(rainy, self._window.seen_frames), background)
 
     def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> Patch:
@@ -157,7 +163,7 @@ class PatchSampler:
             rainy = [recompress(rng, frame) for frame in rainy]
         background = (rainy if is_dry else clean)[len(clean) // 2][m:-m, m:-m]
         stack = maker.aligned_stack(rng, rainy, offsets)
-        stack, background = _mirrored(rng, (stack, background))
+        stack, background = mirrored(rng, (stack, background))
         return Patch(stack, background)
 
     def _clean_clip(
@@ -166,10 +172,10 @@ class PatchSampler:
         """Dry frames (side, side, 3): of a clip, or of an image under a made-up camera."""
         if sample.frames:
             middle = len(sample.frames) // 2
-            clean = _shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
+            clean = shrunk_patches(rng, [sample.frames[middle + k] for k in offsets], side)
         else:
             assert sample.background is not None
-            clean = moving_view(rng, _shrunk_view(rng, sample.background, side), side, offsets)
+            clean = moving_view(rng, shrunk_view(rng, sample.background, side), side, offsets)
         clean = np.split(recoloured(rng, np.concatenate(clean)), len(clean))
         if self._close_drops and rng.random() < _SOFT_LIGHTS * self._close_drops:
             return with_soft_lights(rng, clean)
@@ -185,10 +191,10 @@ class PatchSampler:
         seen = self._window.seen_frames
         if self._window.frames == 1 or rng.random() < _REAL_ALONE_SHARE:
             assert sample.background is not None
-            dry = [recoloured(rng, _shrunk_patch(rng, sample.background, self._patch))]
+            dry = [recoloured(rng, shrunk_patch(rng, sample.background, self._patch))]
             light = falling_light(rng, segment, self._patch, [0])
-            (rainy,) = (_perhaps_recompressed(rng, one) for one in light.over(rng, dry))
-            rainy, background = _mirrored(rng, (rainy, dry[0]))
+            (rainy,) = (perhaps_recompressed(rng, one) for one in light.over(rng, dry))
+            rainy, background = mirrored(rng, (rainy, dry[0]))
             return Patch(stacked_alone(rainy, seen), background)
         maker = SequenceMaker(self._window)
         offsets, m = maker.offsets(rng), maker.margin_px
@@ -199,19 +205,19 @@ class PatchSampler:
         if rng.random() < 0.5:
             wet = [recompress(rng, frame) for frame in wet]
         stack = maker.aligned_stack(rng, wet, offsets)
-        stack, background = _mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m]))
+        stack, background = mirrored(rng, (stack, clean[len(clean) // 2][m:-m, m:-m]))
         return Patch(stack, background)
 
     def _perhaps_close_drops(
         self, rng: np.random.Generator, frames: Sequence[Image]
-    ) -> Sequence[Image]:
+    ) -> list[Image]:
         """The frames with drops close to the lens, as often as asked for.
 
         Where they are not asked for no number is drawn: the batches of former runs stay as they were.
         """
         if self._close_drops and rng.random() < self._close_drops:
             return with_close_drops(rng, frames)
-        return frames
+        return list(frames)
 
     def _draw_real(self, rng: np.random.Generator, segment: Segment) -> Patch:
         """Real rain before a static camera, with the temporal median as its target."""
@@ -227,7 +233,7 @@ class PatchSampler:
             stack = maker.aligned_stack(rng, frames, offsets)
             inner = slice(m, -m)
         target, known = real.target[inner, inner], real.weight[inner, inner, None]
-        stack, target, weight = _mirrored(rng, (stack, target, known))
+        stack, target, weight = mirrored(rng, (stack, target, known))
         return Patch(stack, target, np.ascontiguousarray(weight[..., 0]))
 
 
@@ -281,21 +287,21 @@ class UnpairedSampler:
     def _draw_rainy(self, rng: np.random.Generator) -> Image:
         sample = self._rainy.draw(rng)
         if sample.rainy is not None:
-            return _mirrored(rng, (_shrunk_patch(rng, sample.rainy, self._patch),))[0]
+            return mirrored(rng, (shrunk_patch(rng, sample.rainy, self._patch),))[0]
         if sample.background is None or not self._renders:
             raise OptionError("a source under [real] has no rainy images: use reader real")
-        background = _shrunk_patch(rng, sample.background, self._patch)
+        background = shrunk_patch(rng, sample.background, self._patch)
         (rainy,) = add_rain(rng, [background])
-        return _mirrored(rng, (_perhaps_recompressed(rng, rainy),))[0]
+        return mirrored(rng, (perhaps_recompressed(rng, rainy),))[0]
 
     def _draw_clean(self, rng: np.random.Generator) -> Image:
         sample = self._clean.draw(rng)
         if sample.background is None:
             raise OptionError("a source under [unpaired] has no clean images: use reader clean")
-        clean = _shrunk_patch(rng, sample.background, self._patch)
+        clean = shrunk_patch(rng, sample.background, self._patch)
         if self._renders and sample.rainy is None:
-            clean = _perhaps_recompressed(rng, clean)
-        return _mirrored(rng, (clean,))[0]
+            clean = perhaps_recompressed(rng, clean)
+        return mirrored(rng, (clean,))[0]
 
 
 def _is_dry(samples: Sequence[Sample]) -> bool:
@@ -350,72 +356,3 @@ def _stacked(pairs: Sequence[tuple[Image, Image]]) -> Batch:
         np.stack([network_input(one) for one in side]) for side in zip(*pairs, strict=True)
     )
     return first, second
-
-
-def _perhaps_recompressed(rng: np.random.Generator, image: Image) -> Image:
-    return recompress(rng, image) if rng.random() < 0.5 else image
-
-
-def cropped(rng: np.random.Generator, images: Sequence[Image], side: int) -> tuple[Image, ...]:
-    """The same window of images of one size; what is smaller is mirrored up to it."""
-    height, width = images[0].shape[:2]
-    top = int(rng.integers(max(1, height - side + 1)))
-    left = int(rng.integers(max(1, width - side + 1)))
-    return tuple(_filled(image[top : top + side, left : left + side], side) for image in images)
-
-
-def _shrunk_patch(rng: np.random.Generator, image: Image, patch: int) -> Image:
-    """A patch, half of the time of a smaller version: sharper detail per pixel, and more of the scene."""
-    (shrunk,) = _shrunk_patches(rng, (image,), patch)
-    return shrunk
-
-
-def _shrunk_patches(rng: np.random.Generator, images: Sequence[Image], patch: int) -> list[Image]:
-    """The same patch of images of one size, half of the time of smaller versions."""
-    smallest = min(images[0].shape[:2])
-    lowest = max(_SMALLEST_SCALE, patch / smallest)
-    side = patch
-    if lowest < 1 and rng.random() < 0.5:
-        side = min(round(patch / rng.uniform(lowest, 1.0)), smallest)
-    windows = cropped(rng, images, side)
-    if side == patch:
-        return list(windows)
-    return [_resized(window, patch, patch) for window in windows]
-
-
-def _shrunk_view(rng: np.random.Generator, image: Image, side: int) -> Image:
-    """An image, half of the time smaller, though not below ``side`` where it is larger."""
-    lowest = max(_SMALLEST_SCALE, side / min(image.shape[:2]))
-    if lowest >= 1 or rng.random() < 0.5:
-        return image
-    scale = rng.uniform(lowest, 1.0)
-    height, width = (round(length * scale) for length in image.shape[:2])
-    return _resized(image, height, width)
-
-
-def _resized(image: Image, height: int, width: int) -> Image:
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, np.uint8)
-
-
-def _filled(image: Image, side: int) -> Image:
-    """Mirror an image that is smaller than a patch up to its size."""
-    below, right = side - image.shape[0], side - image.shape[1]
-    if below <= 0 and right <= 0:
-        return image
-    return np.pad(image, ((0, max(0, below)), (0, max(0, right)), (0, 0)), mode="symmetric")
-
-
-def _mirrored(
-    rng: np.random.Generator, images: tuple[npt.NDArray[Any], ...], *, upside_down: bool = False
-) -> tuple[npt.NDArray[Any], ...]:
-    """Mirror left-right half of the time; with ``upside_down`` also that way, half of the time.
-
-    Never about the diagonal: what learns from level streaks wipes wires and lane marks.
-    """
-    left_right, below = rng.random(2) < 0.5
-    if left_right:
-        images = tuple(image[:, ::-1] for image in images)
-    if upside_down and below:
-        images = tuple(image[::-1] for image in images)
-    return images

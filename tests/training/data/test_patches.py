@@ -194,7 +194,7 @@ def test_compression_does_not_distinguish_rendered_rain_from_clean_images(monkey
     }
     pairs = {"clean": [Sample(busy["clean"][0].background, busy["clean"][0].background)]}
     seen = []
-    monkeypatch.setattr(patches, "_perhaps_recompressed", lambda rng, one: seen.append(1) or one)
+    monkeypatch.setattr(patches, "perhaps_recompressed", lambda rng, one: seen.append(1) or one)
     next(iter(unpaired(busy, busy, renders=True)))
     assert len(seen) == 8  # four patches of each side
     next(iter(unpaired(pairs, pairs, renders=True)))

@@ -120,9 +120,8 @@ class Tracks:
     """All tracks other than the video, by their index in the input, and their reports.
 
     ``sidecars`` have the loss that is reported when they are published. ``wave_headers`` are those of sound
-    that Matroska holds under the tags of WAV. ``shift_s`` is added to all times. ``places`` has the index of
-    a track's stream in the output, by its index in the input. ``sound_clocks`` are those of sound that comes from
-    AVI into AVI, by the index in the output.
+    that Matroska holds under the tags of WAV. ``shift_s`` is added to all times. ``places`` has the index of a track
+    in the output. ``sound_clocks`` are those of sound from AVI in AVI, by the index in the output.
     """
 
     writers: dict[int, TrackWriter] = field(default_factory=dict)
@@ -136,6 +135,7 @@ class Tracks:
     hidden: dict[int, Hidden] = field(default_factory=dict)
     sound_clocks: dict[int, SoundClock] = field(default_factory=dict)
     shift_s: Fraction = Fraction(0)
+    _with_packets: set[int] = field(default_factory=set)
 
     @property
     def left_out(self) -> list[int]:
@@ -152,6 +152,7 @@ class Tracks:
         Raises av.FFmpegError and OSError where the disk or the pipe failed, and not the track.
         """
         writer, hidden = self.writers.get(index), self.hidden.get(index)
+        self._with_packets.add(index)
         if writer is None or (hidden is not None and not hidden.takes(packet)):
             return
         if self.shift_s and packet.time_base:
@@ -192,11 +193,11 @@ class Tracks:
             self.notes.extend(f"{name}: {note}" for note in hidden.notes())
             self.losses.extend(f"{name}: {loss}" for loss in hidden.losses())
         for index, writer in self.writers.items():
-            if isinstance(writer, CopiedTrack) and writer.is_left_out:
+            is_left_out = isinstance(writer, CopiedTrack) and writer.is_left_out
+            if is_left_out and index not in self._with_packets:
                 self.copied.pop(index, None)
-                self.notes.append(
-                    f"{self.names[index]}: has no packets, so the output has no such track"
-                )
+                name = self.names[index]
+                self.notes.append(f"{name}: has no packets, so the output has no such track")
             if isinstance(writer, CopiedTrack) and writer.repaired:
                 self.notes.append(
                     f"{self.names[index]}: {writer.repaired} times went backwards and were moved on"

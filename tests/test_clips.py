@@ -152,6 +152,7 @@ def test_a_run_that_begins_early_enough_makes_the_clips_of_a_whole_one(frames, l
     assert all(same(one, two) for one, two in zip(whole, resumed, strict=True))
 
 
+@pytest.mark.filterwarnings("error")
 def test_tiny_frames_and_odd_sizes_make_clips():
     for size in ((1, 1), (3, 5), (25, 31), (64, 200)):
         fmt = PlaneFormat("yuv420", size[1], size[0])

@@ -151,6 +151,8 @@ def _affine(flow: Field) -> Matrix:
     height, width = flow.shape[:2]
     grid = slice(_GRID_PX // 2, None, _GRID_PX)
     moved = flow[grid, grid].reshape(-1, 2).astype(np.float64)
+    if not moved.size:
+        return np.eye(3)
     terms = _terms(height, width)
     fitted = np.zeros((3, 2))
     fitted[2] = np.median(moved, 0)

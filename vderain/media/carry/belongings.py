@@ -9,11 +9,10 @@ import av
 
 from vderain.errors import SinkError
 from vderain.media.carry.sidecar import Sidecar
+from vderain.media.io.streams import MP4_FAMILY
 from vderain.media.mp4.boxes import Box, BoxError
 from vderain.media.mp4.graft import PLAIN_TAGS, Graft, graft
 from vderain.media.mp4.leftovers import CROP, SPHERICAL, Leftovers, path_of, summary
-
-_FAMILY = ("mp4", "mov")
 
 
 class Belongings:
@@ -41,7 +40,7 @@ class Belongings:
         self._left = leftovers
         self._tags = tags
         self._muxer = muxer
-        self._can_graft = muxer in _FAMILY and is_file
+        self._can_graft = muxer in MP4_FAMILY and is_file
         self._sidecar: Sidecar | None = None
         self.losses: list[str] = []
         self.notes: list[str] = []

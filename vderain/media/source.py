@@ -89,8 +89,8 @@ class VideoSource:
             self._ahead = self._look_ahead()
             frames = [item for item in self._ahead if isinstance(item, Frame)]
             if not frames:
-                span = self._frame_span if self._is_segment else self._span
-                raise SourceError(f"{self._name}: {span.emptiness(self._container)}")
+                asked = self._frame_span if self._is_segment else self._span
+                raise SourceError(f"{self._name}: {asked.emptiness(self._container)}")
             first = frames[0]
             self._rate = self._rate or rate_of([frame.pts for frame in frames], self._time_base)
             self._first_s = first.pts * first.time_base

@@ -11,10 +11,13 @@ import io
 import re
 import zlib
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
+
+from vderain.media.bitstream.ebml import HEAD_BYTES, EbmlError, element_head
 
 _MADE_AS = b"\x86\x8dA_PCM/INT/LIT"  # the element CodecID with its size
 _MEANT = b"\x86\x88A_MS/ACM\xec\x83\0\0\0"  # the same length, with an empty element after it
@@ -63,7 +66,7 @@ def named(beginning: bytes, headers: Collection[bytes]) -> bytes:
         behind = beginning[match.end() : match.end() + _ENTRY_BYTES]
         if any(header in behind for header in headers):
             content[match.start() : match.end()] = _MEANT
-    place = _tracks(content)
+    place = _tracks(beginning)
     if bytes(content) != beginning and place is not None:
         start, end = place
         if content[start : start + 2] == _CRC:
@@ -82,21 +85,18 @@ def name_tracks(path: Path, headers: Collection[bytes]) -> None:
             file.write(changed)
 
 
-def _tracks(content: bytearray) -> tuple[int, int] | None:
+def _tracks(content: bytes) -> tuple[int, int] | None:
     """Start and end of the content of the element Tracks; None where it is not found."""
     at = 0
-    while at + 12 < len(content):
-        name, at = _number(content, at, marked=True)
-        size, at = _number(content, at, marked=False)
-        if name == _TRACKS:
-            return at, at + size
-        if name != _SEGMENT:  # whose content are further elements
+    with suppress(EbmlError):
+        while True:
+            kind, size, header = element_head(content[at : at + HEAD_BYTES])
+            at += header
+            if kind == _SEGMENT:  # whose content are further elements
+                continue
+            if size is None:
+                return None
+            if kind == _TRACKS:
+                return at, at + size
             at += size
     return None
-
-
-def _number(content: bytearray, at: int, *, marked: bool) -> tuple[int, int]:
-    """A number of variable length, with or without the mark of its length, and the position after it."""
-    length = max(1, 9 - content[at].bit_length())
-    value = int.from_bytes(content[at : at + length], "big")
-    return value if marked else value & ((1 << 7 * length) - 1), at + length

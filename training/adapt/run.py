@@ -194,11 +194,11 @@ class Adaptation:
 
     def _is_better(self, evaluation: ValidationScores) -> bool:
         """Whether an evaluation is the best so far of those that do no harm."""
-        known = self.best_evaluation
-        return (
-            self._does_no_harm(evaluation)
-            and evaluation.agreement_db > known.agreement_db + _LEAST_GAIN_DB
-        )
+        return self._beats(evaluation, self.best_evaluation)
+
+    def _beats(self, evaluation: ValidationScores, best: ValidationScores) -> bool:
+        gain_db = evaluation.agreement_db - best.agreement_db
+        return self._does_no_harm(evaluation) and gain_db > _LEAST_GAIN_DB
 
     def _does_no_harm(self, evaluation: ValidationScores) -> bool:
         return self._leaves_dry(evaluation) and self._keeps_other(evaluation)
@@ -219,10 +219,7 @@ class Adaptation:
         """The evaluation with the best agreement of those that did no harm, as they came."""
         best = self.evaluations[0]
         for evaluation in self.evaluations[1:]:
-            if (
-                self._does_no_harm(evaluation)
-                and evaluation.agreement_db > best.agreement_db + _LEAST_GAIN_DB
-            ):
+            if self._beats(evaluation, best):
                 best = evaluation
         return best
 

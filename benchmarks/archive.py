@@ -269,7 +269,7 @@ def hour(folder: Path, minutes: float, rate: str, size: str) -> None:
 
 
 def rest(work: list[str]) -> None:
-    """Run what is left of a batch, and hold what it shown on the way against what came."""
+    """Run the rest of a batch, and compare the time left that it showed with the time that it took."""
     marks = [5, 10, 25, 50, 75, 90]
 
     def show(seen: Seen) -> None:

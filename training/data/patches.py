@@ -75,7 +75,8 @@ class PatchSampler:
         window: what the network sees at once.
         rain_model: of ``add_rain``.
         mined: streak layers of real footage, for ``add_rain``.
-        close_drops: how many of the rainy clips have drops close to the lens; dry clips then get soft lights too.
+        close_drops: how many of the rainy clips have drops close to the lens. Soft lights are then drawn onto clips
+            before the rain.
 
     """
 

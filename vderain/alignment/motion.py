@@ -31,9 +31,7 @@ _FIT_PX = 0.35
 _FIT_STEPS = 3
 _COMPARED_PX = 13  # of thumbnails: where two explanations are compared, wider than a streak
 _SEAM_PX = 5  # over which one gives way to the other
-_UNLIKE = (
-    26  # code values between blurred thumbnails; a place that differs by more counts as hidden
-)
+_UNLIKE = 26  # code values; where blurred thumbnails differ by more, a place counts as hidden
 _SAME_SCENE = 0.4  # hidden share from which a neighbour shows another scene
 
 

@@ -33,9 +33,7 @@ from vderain.alignment.thumbnails import Grey, Thumbnail
 from vderain.alignment.warping import warped_luma
 from vderain.frames import Plane
 
-_MOST_MOVING = (
-    0.35  # share of places in a still camera's neighbours that move; above it the camera moves
-)
+_MOST_MOVING = 0.35  # share of places that move behind a still camera; above it the camera moves
 _LONGEST_SEARCH = 2  # frames between which motion is searched; over more frames it is composed
 SEEN = 100  # of 255: a sample of an enlarged mask above it belongs to the mask
 

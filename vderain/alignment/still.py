@@ -22,9 +22,7 @@ _NOISY_PX = 0.3  # added to that, times the ratio of noise to contrast
 _MOST_STILL_PX = 0.17  # the largest such motion, however noisy the scene
 _MOST_TURNING_PX = 0.1  # of shift gained across half the width; rain does not feign it
 _CONTRAST_PX = 15  # side of the neighbourhood; contrast is the difference to its mean
-_QUIET_SHARE = (
-    0.75  # of an image: its smallest differences, which are noise and rain rather than things
-)
+_QUIET_SHARE = 0.75  # of an image's differences, the smallest: noise and rain rather than things
 
 # Differences in 8-bit code values. A pair is a threshold without noise, and what each code value of noise adds.
 _ROUNDING = 0.2  # of samples

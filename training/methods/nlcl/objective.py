@@ -66,9 +66,7 @@ class NlclObjective(Objective):
             self.discriminator.parameters(), config.learning_rate * config.encoder_rate, _BETAS
         )
         self._shown: tuple[Tensor, Tensor] | None = None  # clean, background; in [0, 1]
-        self._discriminator_loss: Tensor | None = (
-            None  # the discriminator's loss in the step before
-        )
+        self._discriminator_loss: Tensor | None = None  # in the step before
         self._rate = config.learning_rate
         # Seeded again at each step, so that a run can be resumed.
         self._generator = torch.Generator()

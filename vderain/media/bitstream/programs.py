@@ -9,11 +9,9 @@ _LOOK_BYTES = 1 << 20  # a program table comes several times a second
 _SYNC = 0x47
 _FORMS = ((0, 188), (4, 192), (0, 204))  # position of the sync byte, and size of a packet
 _TABLE = 0  # of programs
-_SERVICES, _SERVICE_TABLE, _SERVICE = (
-    0x11,
-    0x42,
-    0x48,
-)  # number of their packets, of their table, of a name
+_SERVICES = 0x11  # number of the packets that name services
+_SERVICE_TABLE = 0x42
+_SERVICE = 0x48  # descriptor with a name
 _SERVICE_HEADER, _SERVICE_ENTRY = 11, 5  # bytes in the table of services
 _UTF8 = 0x15  # before a text; other numbers below 32 are those of other alphabets
 _WRITER = {"service_name": "Service01", "service_provider": "FFmpeg"}  # where nobody gave a name

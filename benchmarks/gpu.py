@@ -28,10 +28,10 @@ from pathlib import Path
 
 import click
 import torch
-from gpu_command import ended
-from gpu_rates import PATHS
-from gpu_report import Findings, gpus, written
-from gpu_tests import (
+from gpu_verdict.command import ended
+from gpu_verdict.rates import PATHS
+from gpu_verdict.report import Findings, gpus, written
+from gpu_verdict.tests import (
     CONTRACT,
     DECODER_TESTS,
     GPU_TESTS,
@@ -50,6 +50,7 @@ from vderain.weights import save_network
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+PARTS = ROOT / "benchmarks" / "gpu_verdict"
 
 # Of notes on a run in which the CPU decodes, or encodes, or gets frames that should stay on the GPU.
 FALLBACKS = ("software decode", "encodes instead", "accepts no frames from the GPU")
@@ -208,10 +209,10 @@ def made_weights(folder: Path, name: str) -> Path:
 
 
 def measured(verdict: Verdict, tier: str, engine: str, size: str, paths: list[str]) -> dict:
-    """What gpu_rates.py found: ``single``, and ``paths``."""
+    """What rates.py found: ``single``, and ``paths``."""
     weights = made_weights(verdict.folder, tier)
     text = verdict.command(
-        *(str(ROOT / "benchmarks" / "gpu_rates.py"), "--size", size, "--engine", engine),
+        *(str(PARTS / "rates.py"), "--size", size, "--engine", engine),
         *("--weights", str(weights), "--seconds", str(verdict.seconds)),
         *(word for path in paths for word in ("--path", path)),
     )
@@ -220,8 +221,8 @@ def measured(verdict: Verdict, tier: str, engine: str, size: str, paths: list[st
         if bench["engine"] != engine:
             text = f"{engine} at {size} was replaced by {bench['engine']}: {bench['notes']}"
             raise StageError(text)
-        if told_notes := fallbacks(bench["run_notes"]):
-            raise StageError(f"{path} at {size}, the CPU did its work: {told_notes}")
+        if replaced := fallbacks(bench["run_notes"]):
+            raise StageError(f"{path} at {size}, the CPU did its work: {replaced}")
     return found
 
 
@@ -263,7 +264,7 @@ def benched(verdict: Verdict, tier: str, engine: str, size: str) -> None:
 def profiled(verdict: Verdict, tier: str, engine: str) -> None:
     """Where the GPU's time goes."""
     weights = made_weights(verdict.folder, tier)
-    script = str(ROOT / "benchmarks" / "gpu_profile.py")
+    script = str(PARTS / "kernels.py")
     text = verdict.command(
         script, "--size", SIZES[-1], "--weights", str(weights), "--engine", engine
     )

@@ -16,7 +16,8 @@ from vderain.options import EngineOptions
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("gpu", "gpu_command", "gpu_rates", "gpu_report", "gpu_tests", "losses")
+PARTS = ("command", "kernels", "rates", "report", "tests")
+SCRIPTS = ("gpu", "gpu_verdict", *(f"gpu_verdict.{part}" for part in PARTS), "losses")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def gpu(monkeypatch):
 
 
 def test_every_test_that_needs_a_gpu_is_run(gpu):
-    import gpu_tests
+    from gpu_verdict import tests as gpu_tests
 
     own = Path(__file__).name
     marked = [
@@ -55,7 +56,7 @@ def test_without_a_gpu_nothing_is_written(gpu, monkeypatch):
 @pytest.fixture
 def judge(gpu, monkeypatch, tmp_path):
     """Runs the verdict over a machine whose commands are answered by ``answer``; (exit code, output, RESULTS.md)."""
-    import gpu_report
+    from gpu_verdict import report as gpu_report
 
     results = tmp_path / "RESULTS.md"
     monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: ["Card, 80 GiB"])
@@ -76,7 +77,7 @@ def judge(gpu, monkeypatch, tmp_path):
 
 
 def is_bench(arguments):
-    return arguments[0].endswith("gpu_rates.py")
+    return arguments[0].endswith("gpu_verdict/rates.py")
 
 
 def values_of(arguments, option):
@@ -270,7 +271,7 @@ def test_a_run_that_the_cpu_went_on_with_fails_the_verdict(judge, other):
 
 
 def test_rates_have_all_figures_that_the_verdict_reads(gpu):
-    import gpu_rates
+    from gpu_verdict import rates as gpu_rates
 
     options = EngineOptions(engine="reference", threads=1)
     found = gpu_rates.rates(options, PlaneFormat("yuv420", 64, 48), 0.1, ["CPU"])
@@ -308,7 +309,7 @@ def test_a_command_that_crashes_is_told_by_its_code_and_its_last_words(gpu, tmp_
 
 
 def test_no_command_takes_more_than_half_of_the_time(judge, gpu, monkeypatch):
-    import gpu_command
+    from gpu_verdict import command as gpu_command
 
     limits = []
     monkeypatch.setattr(
@@ -360,7 +361,7 @@ def test_a_machine_without_the_decoders_library_fails_and_is_judged_without_it(j
 
 
 def test_without_nvidia_smi_the_driver_names_the_gpus(gpu, monkeypatch):
-    import gpu_report
+    from gpu_verdict import report as gpu_report
 
     asked = []
     monkeypatch.setattr(gpu_report, "nvidia_gpus", lambda command: asked.append(command) or ())
@@ -374,7 +375,7 @@ def test_without_nvidia_smi_the_driver_names_the_gpus(gpu, monkeypatch):
     ("cores", "gib", "workers"), [(16, 139, 4), (16, 8, 1), (2, 139, 1), (8, 24, 2)]
 )
 def test_tests_run_side_by_side_where_there_is_room(judge, gpu, monkeypatch, cores, gib, workers):
-    import gpu_tests
+    from gpu_verdict import tests as gpu_tests
 
     def command(verdict, *arguments, limit_s=0.0, threads=0):
         if "pytest" in arguments:
@@ -401,7 +402,7 @@ def test_an_engine_that_another_one_replaced_is_not_taken_for_it(judge):
 
 
 def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):
-    import gpu_profile
+    from gpu_verdict import kernels as gpu_kernels
 
     spans = [
         ("conv", 0.0, 4000.0),
@@ -409,23 +410,23 @@ def test_a_profile_names_what_ran_and_how_long_nothing_did(gpu):
         ("conv", 7000.0, 9000.0),
         ("add", 7500.0, 8000.0),
     ]
-    found = gpu_profile.usage(reversed(spans))
-    assert found.kernels[0] == gpu_profile.Kernel("conv", 2, 6.0)
+    found = gpu_kernels.usage(reversed(spans))
+    assert found.kernels[0] == gpu_kernels.Kernel("conv", 2, 6.0)
     assert (found.busy_ms, found.span_ms) == (7.0, 9.0)
-    lines = gpu_profile.table(found, 12.5, 1)
+    lines = gpu_kernels.table(found, 12.5, 1)
     assert lines[2:] == [
         "| `conv` | 2 | 6.00 | 63.2% |",
         "",
         "3 kinds in all, 10 ms of them in 9 ms, idle for 22.2% of it; 12.5 frames per second with the profiler on.",
     ]
-    assert "idle for 100.0%" in gpu_profile.table(gpu_profile.usage([]), 0.0, 1)[-1]
+    assert "idle for 100.0%" in gpu_kernels.table(gpu_kernels.usage([]), 0.0, 1)[-1]
 
 
 def test_a_profile_is_made_of_what_an_engine_runs(tmp_path):
     from tests.engines.conftest import write_weights
 
     weights = write_weights(tmp_path / "tiny.safetensors")
-    script = ROOT / "benchmarks" / "gpu_profile.py"
+    script = ROOT / "benchmarks" / "gpu_verdict" / "kernels.py"
     done = subprocess.run(
         [sys.executable, script, "--size", "64x48", "--weights", weights, "--engine", "reference"],
         capture_output=True, text=True, check=True,

@@ -1,6 +1,6 @@
 """Where a GPU's time goes in an engine: its longest kernels and copies, and how long it stood idle.
 
-    python benchmarks/gpu_profile.py --weights W --engine tensorrt [--size 1280x720] [--seconds 1]
+    python benchmarks/gpu_verdict/kernels.py --weights W --engine tensorrt [--size 1280x720] [--seconds 1]
 
 Frames come as fast as the engine takes them, all slots in flight. Without --engine and without a GPU, the
 operators of the engine that `vderain run` would choose are listed, as far as torch runs them.

@@ -1,6 +1,6 @@
 """Frames per second of a tier in an engine, for the verdict on a GPU: the network, and whole runs.
 
-    python benchmarks/gpu_rates.py --weights W --engine cuda --size 1280x720 [--seconds 3] [--path CPU] [--path NVDEC]
+    python benchmarks/gpu_verdict/rates.py --weights W --engine cuda --size 1280x720 [--path CPU] [--path NVDEC]
 
 One process measures all of it, so that CUDA starts once and cuDNN searches its kernels once. Prints JSON: ``single``,
 the network's frames per second with one frame in flight, and ``paths``, what `vderain engine bench` finds with each

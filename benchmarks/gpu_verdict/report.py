@@ -41,14 +41,14 @@ def gpus() -> tuple[str, ...]:
 def section(found: Findings) -> str:
     """What RESULTS.md says."""
     versions = {**installed_versions(), "torch-tensorrt": package_version("torch-tensorrt")}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     ends = (
         ("Failed", found.failures),
         ("Left out, the time was over", found.left_out),
         ("Ended from outside in", [found.running] if found.running else []),
     )
     lines = [
-        f"Measured on {date.today()}: {'; '.join(gpus())}. {told}.",
+        f"Measured on {date.today()}: {'; '.join(gpus())}. {libraries}.",
         *(f"{how}: {'; '.join(stages)}." for how, stages in ends if stages),
         "",
         *(f"- {line}" for line in found.tests),

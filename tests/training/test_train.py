@@ -11,12 +11,13 @@ from tests.training.runs import CLEAN, SHAPE, config, log_of
 from vderain.cli.training.train import train
 from vderain.errors import OptionError, SinkError, SourceError, TrainingError, WeightsError
 from vderain.network.card import Card
+from vderain.network.config import BEST
 from vderain.network.semi_drdnet import SemiDRDNet
 from vderain.training.checkpoint import load_checkpoint, save_checkpoint
 from vderain.training.distributed import World
 from vderain.training.methods.batches import step_batches
 from vderain.training.train import Trainer
-from vderain.weights import save_network
+from vderain.weights import find_weights, load_network, save_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,6 +180,16 @@ def test_a_run_starts_from_given_weights(data, tmp_path):
     assert trainer.history == ["began with given.safetensors, trained for unknown steps"]
     with pytest.raises(WeightsError, match="given"):
         Trainer(config(initial=str(given), network={**SHAPE, "rain_width": 4}), tmp_path / "other")
+
+
+def test_a_run_starts_from_the_shipped_weights_of_a_smaller_tier(tmp_path):
+    settings = config(tier="best", network={}, initial="fast")
+    trainer = Trainer(settings, tmp_path / "run")
+    assert trainer.history[-1].startswith("began with fast.safetensors")
+    seen = torch.rand(1, BEST.channels, 32, 32)
+    shipped = load_network(*find_weights("fast"))
+    with torch.no_grad():
+        assert torch.allclose(trainer.network.change(seen), shipped.change(seen), atol=1e-2)
 
 
 def test_a_run_without_normalisation_absorbs_that_of_its_initial_weights(tmp_path):

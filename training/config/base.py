@@ -55,7 +55,9 @@ class RunConfig:
     network: dict[str, Any] = field(default_factory=dict)
     real: dict[str, dict[str, Any]] = field(default_factory=dict)
     unpaired: dict[str, dict[str, Any]] = field(default_factory=dict)
-    initial: str | None = option(None, "Weights file to start from [default: from nothing].")
+    initial: str | None = option(
+        None, "Tier or weights file to start from [default: from nothing]."
+    )
     steps: int = option(20_000, "Optimiser steps; the schedule ends there.", low=1)
     batch: int = option(16, "Patches of a step.", low=1, high=4096)
     patch: int = option(128, "Side of a patch in pixels.", low=16, high=4096)

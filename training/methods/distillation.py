@@ -16,7 +16,7 @@ from torch import Tensor
 from vderain.clips import Window
 from vderain.errors import OptionError, SinkError
 from vderain.network.card import file_sha256
-from vderain.network.config import TIERS, AnyConfig, NetworkConfig
+from vderain.network.config import AnyConfig, NetworkConfig
 from vderain.training.config.semi_drdnet import TrainConfig
 from vderain.training.data.stacks import window_of
 from vderain.weights import find_weights, load_network
@@ -60,8 +60,7 @@ class Teacher:
         Raises WeightsError for the file, OptionError where teacher and student do not fit together.
         """
         assert config.teacher is not None
-        named = None if config.teacher in TIERS else config.teacher
-        path, card = find_weights(config.tier if named else config.teacher, named)
+        path, card = find_weights(config.tier, config.teacher)
         theirs, ours = card.config, config.network_config
         if config.patch % theirs.multiple:
             raise OptionError(

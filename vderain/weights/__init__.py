@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vderain.errors import WeightsError, needs_torch
 from vderain.network.card import Card, file_sha256
+from vderain.network.config import TIERS
 
 if TYPE_CHECKING:
     from vderain.network.base import ChangeNetwork
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 def find_weights(tier: str, weights: str | None = None) -> tuple[Path, Card]:
     """The weights file of a tier, or the user's own, checked against its card.
 
+    ``weights`` is a file, or the name of the tier whose shipped weights are meant.
+
     Raises WeightsError where file or card is missing, or the file is not the one the card describes.
     """
-    path = Path(weights) if weights else Path(__file__).parent / f"{tier}.safetensors"
+    if not weights or weights in TIERS:
+        path = Path(__file__).parent / f"{weights or tier}.safetensors"
+    else:
+        path = Path(weights)
     if not os.path.isfile(path):  # unlike Path.is_file, it also bears names that are too long
         raise WeightsError(f"{path}: no such weights file")
     card = Card.load(path)

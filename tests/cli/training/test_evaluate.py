@@ -65,7 +65,8 @@ def test_clips_of_real_rain_and_dry_ones_are_in_table_json_and_page(tmp_path):
         '[[set]]\nname = "real"\nstatic_rain = "rain"\n[[set]]\nname = "still"\ndry_motion = "dry"'
     )
     done = call(
-        "--suite", tmp_path / "data" / "suite.toml", "--every", 8, "--engine", "reference", "--set", "threads=1",
+        "--suite", tmp_path / "data" / "suite.toml", "--every", 8, "--lookahead", 0,
+        "--engine", "reference", "--set", "threads=1",
         "--weights", save_unchanging(tmp_path / "tiny.safetensors"), "--results", f"other={tmp_path / 'other'}",
         "--report", tmp_path / "report", "--json", tmp_path / "scores.json",
     )  # fmt: skip
@@ -73,6 +74,7 @@ def test_clips_of_real_rain_and_dry_ones_are_in_table_json_and_page(tmp_path):
         assert text in done.stdout
     values = json.loads((tmp_path / "scores.json").read_text())
     rain, dry = values["clips"]
+    assert [spec["lookahead"] for spec in values["engines"]] == [0]
     assert (rain["name"], rain["kind"], dry["kind"]) == ("real", "static_rain", "dry_motion")
     (clip,) = rain["clips"]
     assert clip["methods"]["vderain"]["streaks_left"] == 1  # these weights change nothing

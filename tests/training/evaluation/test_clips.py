@@ -5,8 +5,12 @@ import pytest
 from tests.networks import TINY
 from tests.training.evaluation.test_evaluate import Darkening, noise
 from tests.training.rainy_clips import scene, with_rain, write_frames
+from vderain.clips import Window
 from vderain.errors import SourceError
+from vderain.frames import rgb_luma
+from vderain.interfaces import EngineSpec
 from vderain.network.build import build_network
+from vderain.training.evaluation.camera import LookingAhead
 from vderain.training.evaluation.clips.crops import crops
 from vderain.training.evaluation.clips.report import clip_lines, clip_summary, rows
 from vderain.training.evaluation.clips.run import (
@@ -17,6 +21,7 @@ from vderain.training.evaluation.clips.run import (
     score_clips,
 )
 from vderain.training.evaluation.clips.static_rain import MEDIAN
+from vderain.training.evaluation.shots import Timing, derain_rgb
 from vderain.training.evaluation.suite import Results, make_clip_set
 
 CLIP, WINDOW = 40, 24  # frames of a clip; those that methods see
@@ -226,3 +231,31 @@ def test_crops_show_every_method_at_full_size_and_no_place_twice(tmp_path):
         assert {image.shape for image in crop.images.values()} == {(240, 320, 3)}
         np.testing.assert_array_equal(crop.images["vderain"], crop.images["input"] // 2)
     assert crops(clip, {}, frames, 2) == crops(clip, results, frames, 0) == []
+
+
+class Watching(Darkening):
+    """An engine of three frames that notes how much brighter than the frame a neighbour is at most."""
+
+    window = Window(3, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.brighter = []
+
+    def open(self, fmt):
+        return EngineSpec("watching", "float32", "here", "none", frames=3, lookahead=1)
+
+    def change(self, clip):
+        luma = rgb_luma(clip.planes)
+        self.brighter.append(max(float((p - luma).max()) for p in clip.neighbours))
+        return super().change(clip)
+
+
+@pytest.mark.parametrize(("lookahead", "future_frames"), [(None, 1), (1, 1), (0, 0)])
+def test_a_camera_shows_the_network_no_future_frame(lookahead, future_frames):
+    images = [noise(0, (64, 64))] * 3 + [noise(0, (64, 64)) + np.uint8(15)]
+    watching, timing = Watching(), Timing()
+    engine = watching if lookahead is None else LookingAhead(watching, lookahead)
+    derain_rgb(images, engine, timing, [2])
+    assert watching.brighter == pytest.approx([15 * future_frames], abs=1)
+    assert [spec.lookahead for spec in timing.engines] == [future_frames]

@@ -97,6 +97,11 @@ _PATH = click.Path(path_type=Path)
     help="Score one frame of so many in clips.",
 )
 @click.option(
+    "--lookahead",
+    type=click.IntRange(0),
+    help="Show the network at most so many future frames of clips: 0 scores what a camera's stream gets.",
+)
+@click.option(
     "--report", type=_PATH, metavar="DIR", help="Write a page with plots and images here."
 )
 @click.option(
@@ -120,6 +125,7 @@ def evaluate(
     results: tuple[str, ...],
     only_results: bool,
     every: int,
+    lookahead: int | None,
     report: Path | None,
     images: int,
     json_path: Path | None,
@@ -152,7 +158,7 @@ def evaluate(
     if json_path is not None:
         check_json(json_path)
     options = None if only_results else pick(EngineOptions, values)
-    scoring = _Scoring(sets, rainy, others, every, options)
+    scoring = _Scoring(sets, rainy, others, every, lookahead, options)
     found = _score(scoring, report, images, json_path)
     for one in found.sets:
         if one.layout:
@@ -167,13 +173,15 @@ def evaluate(
 class _Scoring:
     """What is scored: sets, rainy footage without ground truth, other methods' results; and by which engine.
 
-    ``options`` is None where results alone are scored. Of clips one frame of ``every`` is scored.
+    ``options`` is None where results alone are scored. Of clips one frame of ``every`` is scored, and the engine is
+    shown at most ``lookahead`` future frames.
     """
 
     sets: list[AnySet]
     rainy: tuple[Path, ...]
     others: list[Results]
     every: int
+    lookahead: int | None
     options: EngineOptions | None
 
 
@@ -203,6 +211,7 @@ def _score(
     scoring: _Scoring, report: Path | None, images: int, json_path: Path | None
 ) -> Evaluation:
     """Score everything behind a progress bar, print the table, and write the report and the JSON file."""
+    from vderain.training.evaluation.camera import LookingAhead
     from vderain.training.evaluation.clips.run import PreparedClips, by_engine
     from vderain.training.evaluation.report import Evaluation, ReportFolder, write_json
     from vderain.training.evaluation.scores import evaluate as score
@@ -214,11 +223,13 @@ def _score(
         if report is not None:
             folder = ReportFolder(report, shown=images)
             stack.callback(folder.discard)
-        engine = None
+        engine: Engine | None = None
         if scoring.options is not None:
             from vderain.engines import open_engine
 
             engine = stack.enter_context(closing(open_engine(scoring.options)))
+            if scoring.lookahead is not None:
+                engine = LookingAhead(engine, scoring.lookahead)
         bar = stack.enter_context(tqdm(unit=" images", disable=None, dynamic_ncols=True))
 
         def advance(test: TestSet, shot: Shot, item: Item) -> None:

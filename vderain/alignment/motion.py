@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vderain.alignment.camera import middle
 from vderain.alignment.still import Shift, shift_between
 from vderain.alignment.thumbnails import Grey, Thumbnail
 
@@ -148,37 +149,44 @@ def _affine(flow: Field) -> Matrix:
     """The affine motion that most of a flow agrees with, by least squares that leave out ever more of the rest."""
     height, width = flow.shape[:2]
     grid = slice(_GRID_PX // 2, None, _GRID_PX)
-    moved = flow[grid, grid].reshape(-1, 2).astype(np.float64)
+    moved = np.ascontiguousarray(flow[grid, grid].reshape(-1, 2).T)
     if not moved.size:
         return np.eye(3)
     terms = _terms(height, width)
-    fitted = np.zeros((3, 2))
-    fitted[2] = np.median(moved, 0)
+    fitted = np.zeros((2, 3), np.float32)
+    fitted[:, 2] = [middle(moved[0]), middle(moved[1])]
     for _ in range(_FIT_STEPS):
-        off = np.hypot(*(moved - terms @ fitted).T)
-        weight = 1 / (1 + (off / max(float(np.median(off)), _FIT_PX)) ** 2) ** 2
-        weighted = terms * weight[:, None]
-        fitted = np.linalg.solve(weighted.T @ terms + 1e-6 * np.eye(3), weighted.T @ moved)
+        off = np.hypot(*(moved - fitted @ terms))
+        weight = 1 / (1 + (off / np.float32(max(middle(off), _FIT_PX))) ** 2) ** 2
+        weighted = terms * weight
+        normal = (weighted @ terms.T).astype(np.float64) + 1e-6 * np.eye(3)
+        fitted = np.linalg.solve(normal, weighted @ moved.T).T.astype(np.float32)
     matrix = np.eye(3)
-    matrix[:2, :2] += fitted[:2].T / (width, height)
-    matrix[:2, 2] = fitted[2] - 0.5 * (fitted[0] + fitted[1])
+    matrix[:2, :2] += fitted[:, :2] / (width, height)
+    matrix[:2, 2] = fitted[:, 2] - 0.5 * (fitted[:, 0] + fitted[:, 1])
     return matrix
 
 
 @lru_cache(maxsize=8)
-def _terms(height: int, width: int) -> npt.NDArray[np.float64]:
-    """Of an affine motion at the points that it is fitted to: (points, 3)."""
+def _terms(height: int, width: int) -> npt.NDArray[np.float32]:
+    """Of an affine motion at the points that it is fitted to: (3, points)."""
     grid = slice(_GRID_PX // 2, None, _GRID_PX)
-    rows, columns = (part[grid, grid].ravel() for part in np.indices((height, width)))
-    return np.stack([columns / width - 0.5, rows / height - 0.5, np.ones(rows.size)], 1)
+    x, y = (part[grid, grid].ravel() for part in cv2.split(_places(height, width)))
+    return np.stack([x / width - 0.5, y / height - 0.5, np.ones_like(x)]).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int) -> Field:
+    """Each pixel's place (x, y)."""
+    rows, columns = np.indices((height, width), np.float32)
+    return np.dstack([columns, rows])
 
 
 def _flow_of(camera: Matrix, shape: tuple[int, ...]) -> Field:
     height, width = shape
-    x = np.arange(width, dtype=np.float32)
-    y = np.arange(height, dtype=np.float32)[:, None]
     rows = (camera[:2] - np.eye(3)[:2]).astype(np.float32)
-    return np.stack([row[0] * x + row[1] * y + row[2] for row in rows], -1)
+    flow = cv2.transform(_places(height, width), rows)
+    return np.asarray(flow, np.float32).reshape(height, width, 2)
 
 
 def better(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Field:
@@ -192,10 +200,16 @@ def better(current: Thumbnail, neighbour: Thumbnail, path: Path) -> Field:
         neighbour.image, matrix[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
     by_camera = _unlikeness(current, seen)
-    chosen = by_camera < np.float32(1.15) * by_dense + np.float32(_COMPARED_PX**2)
-    share = cv2.blur(chosen.astype(np.float32), (_SEAM_PX, _SEAM_PX))
-    camera = _flow_of(path.camera, current.half.shape)
-    return np.asarray(path.dense + (camera - path.dense) * share[..., None], np.float32)
+    about_as_well = cv2.addWeighted(by_dense, 1.15, by_dense, 0, _COMPARED_PX**2)
+    chosen = cv2.compare(about_as_well, by_camera, cv2.CMP_GT)
+    share = cv2.boxFilter(chosen, cv2.CV_32F, (_SEAM_PX, _SEAM_PX)) / np.float32(255)
+    return _mixed(path.dense, _flow_of(path.camera, current.half.shape), share)
+
+
+def _mixed(flow: Field, other: Field, share: Any) -> Field:
+    """``flow``, but the ``share`` (h, w) of ``other``."""
+    step = cv2.multiply(cv2.subtract(other, flow), cv2.merge((share, share)))
+    return np.asarray(cv2.add(flow, step), np.float32).reshape(flow.shape)
 
 
 def _unlikeness(current: Thumbnail, seen: Any) -> npt.NDArray[np.uint16]:
@@ -203,4 +217,4 @@ def _unlikeness(current: Thumbnail, seen: Any) -> npt.NDArray[np.uint16]:
     difference = cv2.absdiff(current.image, np.asarray(seen, np.uint8))
     box = (_COMPARED_PX, _COMPARED_PX)
     summed = cv2.boxFilter(difference, cv2.CV_16U, box, normalize=False)
-    return np.asarray(summed, np.uint16)[::2, ::2]
+    return np.asarray(summed, np.uint16)[::2, ::2].copy()

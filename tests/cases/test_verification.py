@@ -29,7 +29,7 @@ def test_tags_and_chapters_that_a_container_drops_are_losses(user, target, lost)
 
 def test_a_track_that_does_not_come_out_is_seen(user, monkeypatch):
     write(user.folder / "in.mp4", languages=("eng",))
-    monkeypatch.setattr("vderain.media.carry.tracks.CopiedTrack.write", lambda *_: None)
+    monkeypatch.setattr("vderain.media.muxing.CopiedTrack.write", lambda *_: None)
     done, _ = user.run("in.mp4", "out.mp4")
     assert done.code == 3 and any("#1 audio aac" in loss for loss in done.losses)
 

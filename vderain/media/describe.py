@@ -17,10 +17,11 @@ from vderain.media import open_source
 from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import TIMECODES
-from vderain.media.carry.tracks import Muxer, mirror
+from vderain.media.carry.tracks import mirror
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
 from vderain.media.io.survey import clock_notes
+from vderain.media.muxing import Muxer
 from vderain.media.verify.facts import VIEW_WORDS, Facts, differences, lost_boxes
 from vderain.options import EncodeOptions, RunOptions
 

@@ -20,12 +20,13 @@ from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.sidecar import Sidecar, box_sidecar_path, track_header, track_sidecar_path
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import lost_timecode, tags_after_cut, write_timecode
-from vderain.media.carry.tracks import Muxer, Tracks, mirror
+from vderain.media.carry.tracks import Tracks, mirror
 from vderain.media.frames.timing import clock_note, shift_to_show
 from vderain.media.io.formats import MP4_KEYS, STANDARD_STREAM, Container, muxer_options
 from vderain.media.io.pipes import StandardOutput
 from vderain.media.io.streams import MP4_FAMILY, tag_video
 from vderain.media.io.urls import redact
+from vderain.media.muxing import Muxer
 from vderain.media.verify.expected import Expected
 
 

@@ -19,8 +19,8 @@ from tests.media.synth import (
     write,
 )
 from vderain.errors import OptionError, SinkError, SourceError
-from vderain.media.carry.tracks import Muxer
 from vderain.media.edit.join import join
+from vderain.media.muxing import Muxer
 
 PTS = tuple(range(0, 20 * STEP, STEP))
 

@@ -11,6 +11,7 @@ from vderain.errors import SinkError
 from vderain.media.carry.sidecar import Sidecar
 from vderain.media.io.streams import MP4_FAMILY
 from vderain.media.mp4.boxes import Box, BoxError
+from vderain.media.mp4.data_tracks import is_foreign
 from vderain.media.mp4.graft import PLAIN_TAGS, Graft, graft
 from vderain.media.mp4.leftovers import CROP, SPHERICAL, Leftovers, path_of, summary
 
@@ -133,7 +134,7 @@ class Belongings:
 
     def _carried(self, left: Leftovers) -> bool:
         of_tracks = any(
-            track.own or track.of_frames or track.language or track.references
+            track.own or track.of_frames or track.language or track.references or is_foreign(track)
             for track in left.tracks.values()
         )
         return bool(left.outside or left.movie or left.user_data or left.tags or of_tracks)

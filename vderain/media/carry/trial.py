@@ -76,9 +76,14 @@ def obstacle(
     if (kind, family(codec)) != (stream.type, family(codec_name(stream))):
         came = "nothing" if kind == "nothing" else f"{kind} {codec}"
         return f"{refusal} (it would come out as {came})"
-    if entry is not None and first_sample_entry(written)[ENTRY_HEADER:] != entry[ENTRY_HEADER:]:
+    if entry is not None and _meaning(first_sample_entry(written)) != _meaning(entry):
         return f"{muxer} would hold it without its description"
     return None
+
+
+def _meaning(entry: bytes) -> tuple[bytes, bytes]:
+    """The kind of a description of samples, and what follows its header."""
+    return entry[4:8], entry[ENTRY_HEADER:]
 
 
 def family(codec: str) -> str:

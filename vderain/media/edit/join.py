@@ -18,7 +18,6 @@ from vderain.files import Destination
 from vderain.frames import PassedPacket
 from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.carry.template import Template
-from vderain.media.carry.tracks import CopiedTrack
 from vderain.media.carry.trial import first_packets
 from vderain.media.frames.color import Mastering
 from vderain.media.frames.timing import DecodingTimes, move
@@ -27,6 +26,7 @@ from vderain.media.io.index import nal_format
 from vderain.media.io.open import codec_name, is_container_track, open_container, pick_video
 from vderain.media.io.streams import add_copied_video
 from vderain.media.io.urls import redact
+from vderain.media.muxing import CopiedTrack
 from vderain.media.output import Output
 from vderain.options import EncodeOptions
 

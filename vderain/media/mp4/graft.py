@@ -18,6 +18,7 @@ from vderain.media.mp4.boxes import (
     sample_entries,
     tracks_of,
 )
+from vderain.media.mp4.data_tracks import describe
 from vderain.media.mp4.leftovers import Leftovers, TrackBoxes
 
 _BLOCK = 1 << 22  # bytes that are copied at once
@@ -222,6 +223,7 @@ def _put_tracks(movie: Box, left: Leftovers, what: Graft) -> None:
     numbers = {number: new_numbers[place] for number, place in places.items()}
     for number, place in places.items():
         source = left.of(number)
+        describe(written[place], source)
         _put_track(written[place], source, frames_stay=what.frames_stay)
         _put_references(written[place], source, numbers)
 

@@ -65,6 +65,8 @@ _REFERENCES = b"tref"
 _WRITTEN_REFERENCES = frozenset({b"tmcd", b"chap", b"hint"})
 # Of the description of a video, the boxes that belong to its frames and not to their codec.
 SPHERICAL, CROP = frozenset({b"sv3d", b"st3d", b"uuid", b"vexu", b"hfov"}), b"clap"
+# Handlers of tracks that FFmpeg writes itself: video, sound, subtitles and timecode.
+_WRITTEN_KINDS = frozenset({b"vide", b"soun", b"text", b"sbtl", b"subt", b"subp", b"clcp", b"tmcd"})
 _SECOND_VIEW = frozenset({b"lhvC", b"lvcC"})
 _DOLBY_VISION = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _OF_FRAMES = SPHERICAL | {CROP}
@@ -73,7 +75,11 @@ _LOOK_BYTES = 1 << 20  # of a filler that are checked for content
 
 @dataclass(frozen=True, slots=True)
 class TrackBoxes:
-    """Boxes of one track: its own, the descriptions of its samples, and those about its frames."""
+    """Boxes of one track: its own, the descriptions of its samples, and those about its frames.
+
+    ``is_data`` tells tracks for programs from video, sound and text; of these alone ``handler`` and ``media_header``
+    are known.
+    """
 
     own: tuple[Box, ...] = ()
     language: Box | None = None
@@ -82,6 +88,9 @@ class TrackBoxes:
     second_view: bool = False
     dolby_vision: bool = False
     references: tuple[Box, ...] = ()
+    is_data: bool = False
+    handler: Box | None = None
+    media_header: Box | None = None
 
     @property
     def named(self) -> dict[bytes, tuple[int, ...]]:
@@ -209,9 +218,11 @@ def _is_of_the_writer(box: Box) -> bool:
 def _track(track: Box) -> TrackBoxes:
     entries = sample_entries(track)
     handler = track.find(b"mdia", b"hdlr")
-    inside: list[Box] = []
-    if handler is not None and handler.data[8:12] == b"vide" and entries:
-        inside = entry_boxes(entries[0])
+    kind = handler.data[8:12] if handler is not None else b""
+    inside = entry_boxes(entries[0]) if kind == b"vide" and entries else []
+    is_data = bool(kind) and kind not in _WRITTEN_KINDS
+    information = track.find(b"mdia", b"minf")
+    headers = information.all(b"gmhd", b"nmhd") if is_data and information is not None else []
     return TrackBoxes(
         tuple(track.all(*_OF_TRACK)),
         track.find(b"mdia", b"elng"),
@@ -220,6 +231,9 @@ def _track(track: Box) -> TrackBoxes:
         any(box.kind in _SECOND_VIEW for box in inside),
         any(box.kind in _DOLBY_VISION for box in inside),
         tuple(_references(track)),
+        is_data,
+        handler if is_data else None,
+        headers[0] if headers else None,
     )
 
 

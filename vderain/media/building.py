@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from vderain.errors import SourceError
-from vderain.frames import ColorTags, Frame
+from vderain.frames import ColorTags, DevicePlanes, Frame
 from vderain.interfaces import SourceStats, StreamInfo
 from vderain.media.carry.messages import Message, messages_of, timecode_of
 from vderain.media.frames.color import (
@@ -33,6 +33,7 @@ class FrameBuilder:
     Attributes:
         mastering, display_matrix, timecode: of the first image.
         views: the names of the first image's side data.
+        gpu: the number of the GPU that the first image lies on; None for one in host memory.
 
     """
 
@@ -45,6 +46,7 @@ class FrameBuilder:
         self.mastering = Mastering()
         self.timecode: str | None = None
         self.views: frozenset[str] = frozenset()
+        self.gpu: int | None = None
 
     @property
     def note(self) -> str:
@@ -62,12 +64,15 @@ class FrameBuilder:
     ) -> Frame:
         """The frame of an image; ``messages`` are those that do not come with it."""
         tags = color_tags(image, self._chroma_location)
-        if not self._has_first:
+        is_first = not self._has_first
+        if is_first:
             self._read_first(image, tags)
         side_data = side_data_of(image)
         if image.key_frame:
             self._stats.lose(side_data_losses(image, side_data))
         planes, alpha, layout = self._reader.read(image, tags)
+        if is_first and isinstance(planes, DevicePlanes):
+            self.gpu = planes.device[1]
         return Frame(
             planes,
             layout,

@@ -79,7 +79,8 @@ class Encoding:
         """Whether frames may be on the GPU and are encoded there; tried at the first access."""
         if not self.encoder.name.endswith("_nvenc"):
             return False
-        reason = why_not_from_device(self.encoder)
+        gpu = self._template.gpu if self._template else None
+        reason = why_not_from_device(self.encoder, gpu or 0)
         if reason is not None:
             self._report.notes.append(
                 f"{self.encoder.name} accepts no frames from the GPU here ({reason}); they are copied"

@@ -202,6 +202,7 @@ class VideoSource:
             leftovers,
             self._builder.views,
             services={} if self._is_segment else service_tags(self._path),
+            gpu=self._builder.gpu,
         )
 
     def __iter__(self) -> Iterator[Frame | PassedPacket]:

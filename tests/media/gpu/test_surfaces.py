@@ -12,7 +12,7 @@ import pytest
 
 from tests.engines.conftest import write_weights
 from tests.engines.host_device import HostDevice
-from tests.media.gpu_frame import decode_on_gpu, stay_on_gpu
+from tests.media.gpu_frame import GpuPlane, decode_on_gpu, stay_on_gpu
 from tests.media.synth import STEP, write
 from tests.networks import TEMPORAL
 from vderain.clips import Window
@@ -24,6 +24,7 @@ from vderain.machine import has_nvidia_gpu
 from vderain.media import encoding as encoding_module
 from vderain.media import open_sink, open_source
 from vderain.media.frames.planes import Scaler
+from vderain.media.gpu import surfaces as surfaces_module
 from vderain.media.gpu.surfaces import why_not_from_device
 from vderain.media.io.encoders import ENCODERS, why_closed
 from vderain.options import EncodeOptions, EngineOptions, RunOptions
@@ -157,8 +158,26 @@ def test_without_a_gpu_the_probe_gives_a_reason():
     if has_nvidia_gpu():
         pytest.skip("there is a GPU")
     # In FFmpeg's words, which also say what version of the driver it needs.
-    assert "Cannot load libcuda" in why_not_from_device(ENCODERS["h264_nvenc"])
+    assert "Cannot load libcuda" in why_not_from_device(ENCODERS["h264_nvenc"], 0)
     assert "Cannot load libcuda" in why_closed(ENCODERS["h264_nvenc"])
+
+
+def test_the_encoder_that_is_tried_is_that_of_the_gpu_on_which_the_frames_lie(
+    tmp_path, monkeypatch
+):
+    rainy, asked = clip(tmp_path, 2), []
+    decode_on_gpu(monkeypatch)
+    monkeypatch.setattr(GpuPlane, "__dlpack_device__", lambda plane: (2, 1))
+    monkeypatch.setattr(
+        surfaces_module, "HWAccel", lambda kind, **given: asked.append(given["device"])
+    )
+    with closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source:
+        sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
+        encoding = sink._encoding
+        encoding.encoder = replace(encoding.encoder, name="h264_nvenc")
+        assert isinstance(sink.takes_device_planes, bool)
+        sink.abort()
+    assert asked == ["1"]
 
 
 def test_frames_know_their_own_planes():
@@ -172,7 +191,7 @@ def test_an_encoder_that_takes_no_frames_from_the_gpu_gets_copies_and_this_is_no
 ):
     rainy = clip(tmp_path, 3)
     decode_on_gpu(monkeypatch)
-    monkeypatch.setattr(encoding_module, "why_not_from_device", lambda encoder: "too many sessions")
+    monkeypatch.setattr(encoding_module, "why_not_from_device", lambda *_: "too many sessions")
     with closing(open_source(str(rainy), run=RunOptions(), encode=LOSSLESS)) as source:
         sink = open_sink(str(tmp_path / "dry.mkv"), source, LOSSLESS)
         assert not sink.takes_device_planes  # x264 is no encoder of a GPU

@@ -27,6 +27,7 @@ class Template:
     that of the first frame where it is inside the video stream. ``leftovers`` are boxes of a local MP4 or MOV
     file, ``views`` the names of the first frame's side data. ``left_out`` are indices of tracks that the
     output does not get. ``services`` are tags with the name of an MPEG-TS program, which PyAV does not show.
+    ``gpu`` is the number of the GPU that the first image lies on; None for images in host memory.
     """
 
     container: Any
@@ -44,6 +45,7 @@ class Template:
     views: frozenset[str] = frozenset()
     left_out: frozenset[int] = frozenset()
     services: Mapping[str, str] = field(default_factory=dict)
+    gpu: int | None = None
 
 
 def leftovers_of(path: str, container: Any) -> Leftovers | None:

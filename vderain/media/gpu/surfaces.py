@@ -13,6 +13,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.frame import CudaContext
 
 from vderain.frames import DevicePlanes
+from vderain.machine import share_context
 from vderain.media.frames.planes import SURFACES, Target
 from vderain.media.io.encoders import Encoder
 from vderain.media.io.ffmpeg import heard, said
@@ -54,10 +55,11 @@ def fits_surface(planes: object, target: Target) -> TypeGuard[DevicePlanes]:
     return same_size and target.pix_fmt in names[planes.format.bit_depth]
 
 
-def why_not_from_device(encoder: Encoder) -> str | None:
-    """Open an encoder of a GPU for frames that lie there: None where that works, else the reason."""
+def why_not_from_device(encoder: Encoder, gpu: int) -> str | None:
+    """Open an encoder for frames that lie on a GPU, counted from 0: None where that works, else the reason."""
     words: list[tuple[int, str, str]] = []
-    on_gpu = HWAccel("cuda", options={"primary_ctx": "1"})
+    share_context(gpu)
+    on_gpu = HWAccel("cuda", device=str(gpu), options={"primary_ctx": "1"})
     try:
         with heard() as words:
             context: Any = av.CodecContext.create(encoder.name, "w", hwaccel=on_gpu)

@@ -377,8 +377,11 @@ class VideoSource:
         if not shortfall:  # otherwise it has them
             self._stats.decode_failures += self._decoder.kept
         notes.extend(filter(None, (self._images.note, self._builder.note, self._span.note)))
-        if self._nvdec and not self._images.on_gpu:
-            notes.append(f"NVDEC does not take this {codec_name(self._stream)}, software decoded")
+        if self._nvdec and (left := self._images.decoded - self._images.on_gpu):
+            name, count = codec_name(self._stream), f"{left} of {self._images.decoded}"
+            notes.append(
+                f"software decoded {count} images of this {name}, which NVDEC did not take"
+            )
         report_interlaced(self._stats, self._images.interlaced, self._encode.interlaced)
 
     def _described(self, first: Frame) -> StreamInfo:

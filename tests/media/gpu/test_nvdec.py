@@ -1,11 +1,16 @@
 """NVDEC where there is one; where there is none, the same frames, and a note."""
 
+import itertools
 from contextlib import closing
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
+from tests.media.gpu_frame import GpuFrame, decode_on_gpu
+from tests.media.synth import STEP, write
 from tests.samples.test_sample import SAMPLES
 from vderain import api
 from vderain.errors import SourceError
@@ -43,7 +48,7 @@ def test_the_decoder_is_that_of_the_gpu_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(
         nvdec, "open_container", lambda path, **given: asked.append(given["hwaccel"])
     )
-    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
+    monkeypatch.setattr(nvdec, "_refusal", lambda *_, **given: "")
     nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
     assert [accel.device_id for accel in asked] == [1]
 
@@ -53,7 +58,7 @@ def test_ffmpeg_takes_the_context_after_its_flags_were_set(monkeypatch):
     order = []
     monkeypatch.setattr(nvdec, "share_context", lambda gpu: order.append(("flags", gpu)))
     monkeypatch.setattr(nvdec, "open_container", lambda path, **given: order.append("FFmpeg"))
-    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
+    monkeypatch.setattr(nvdec, "_refusal", lambda *_, **given: "")
     nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, gpu=1)
     assert order == [("flags", 1), "FFmpeg"]
 
@@ -83,7 +88,7 @@ def test_a_decoders_context_that_names_cuda_tells_nothing_of_the_samples(monkeyp
         return container
 
     monkeypatch.setattr(nvdec, "open_container", for_cuda)
-    monkeypatch.setattr(nvdec, "_refusal", lambda path, accel: "")
+    monkeypatch.setattr(nvdec, "_refusal", lambda *_, **given: "")
     monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")
     found, _ = frames(SAMPLES / "rainy_road.mp4", "nvdec")
     assert len(found) == 100
@@ -134,9 +139,105 @@ def test_what_no_decoder_opens_is_an_error(tmp_path):
             frames(broken, decoder)
 
 
-@pytest.mark.parametrize(("on_gpu", "threads"), [(True, ("NONE", 1)), (False, ("AUTO", 16))])
-def test_the_gpus_decoder_gets_one_thread(on_gpu, threads):
-    """Each thread would hold a surface, of which there are 32."""
-    context = SimpleNamespace(is_hwaccel=on_gpu, thread_type="", thread_count=16, flags=0)
+@pytest.mark.parametrize(("on_gpu", "threads"), [(True, "SLICE"), (False, "AUTO")])
+def test_the_gpus_decoder_has_all_threads_but_none_for_frames(on_gpu, threads):
+    """A thread for a frame would hold a surface, of which there are 32; software, if it follows, has the others."""
+    context = SimpleNamespace(is_hwaccel=on_gpu, thread_type="", thread_count=0, flags=0)
     Decoder(SimpleNamespace(codec_context=context), "clip.mp4", SourceStats(), clock=None)
-    assert (context.thread_type, context.thread_count) == threads
+    assert (context.thread_type, context.thread_count) == (threads, 0)
+
+
+@pytest.mark.parametrize("stay", [True, False])
+def test_what_nvdec_leaves_to_software_is_decoded_by_all_threads(monkeypatch, stay):
+    """Also where images are copied to the host anyway."""
+    opened, for_nvdec = nvdec.open_container, []
+
+    def leaving(path, *, hwaccel=None):
+        for_nvdec.append(hwaccel is not None)
+        return opened(path)
+
+    monkeypatch.setattr(nvdec, "open_container", leaving)
+    container, reason = nvdec.open_for("nvdec", str(SAMPLES / "rainy_road.mp4"), None, stay=stay)
+    container.close()
+    assert reason == "NVDEC does not take this h264, software decodes"
+    assert for_nvdec == [True, True, False]
+
+
+def test_images_that_nvdec_leaves_to_software_later_are_counted(monkeypatch):
+    decode_on_gpu(monkeypatch)
+    on_gpu, count = Decoder.decode, itertools.count()
+
+    def decode(self, packet):
+        return [
+            image if next(count) < 60 else image.frame.reformat(format="yuv420p")
+            for image in on_gpu(self, packet)
+        ]
+
+    monkeypatch.setattr(Decoder, "decode", decode)
+    monkeypatch.setattr(source_module, "open_for", lambda _, path, *a, **k: (av.open(path), ""))
+    monkeypatch.setattr(source_module, "stays_in_software", lambda stream: "")
+    found, notes = frames(SAMPLES / "rainy_road.mp4", "nvdec")
+    assert len(found) == 100
+    assert "software decoded 40 of 100 images of this h264, which NVDEC did not take" in notes
+
+
+class ForNvdec:
+    """A container whose images come as NVDEC gives them: cropped on the right and at the bottom alone."""
+
+    def __init__(self, path, size):
+        self._container, self._size = av.open(path), size
+        stream = self._container.streams.video[0]
+        known = stream.codec_context
+        context = SimpleNamespace(
+            is_hwaccel=True, name="h264", width=known.width, height=known.height
+        )
+        self._stream = SimpleNamespace(
+            codec_context=context, disposition=stream.disposition, discard=stream.discard
+        )
+        self.streams = SimpleNamespace(video=[self._stream])
+
+    def decode(self, stream):
+        yield GpuFrame(av.VideoFrame(*self._size, "yuv420p"))
+
+    def close(self):
+        self._container.close()
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "told"),
+    [
+        ("crop_left=8", (64, 48), "NVDEC does not crop this h264 on the left or at the top"),
+        ("crop_top=4:crop_bottom=4", (64, 44), "NVDEC does not crop this h264 on the left"),
+        ("crop_right=8:crop_bottom=4", (56, 44), ""),
+    ],
+)
+def test_a_video_that_nvdec_would_not_crop_is_decoded_by_software(
+    tmp_path, monkeypatch, crop, size, told
+):
+    """FFmpeg crops images on a GPU on the right and at the bottom alone."""
+    path = cropped(tmp_path, crop)
+    opened = nvdec.open_container
+
+    def for_nvdec(path, *, hwaccel=None):
+        return ForNvdec(path, size) if hwaccel else opened(path)
+
+    monkeypatch.setattr(nvdec, "open_container", for_nvdec)
+    container, reason = nvdec.open_for("nvdec", str(path), None)
+    assert reason.startswith(told) and bool(reason) == bool(told)
+    assert isinstance(container, ForNvdec) != bool(told)
+    container.close()
+
+
+def cropped(folder, crop):
+    """H.264 with this crop in its parameter sets."""
+    plain = write(folder / "plain.mp4", size=(64, 48), codec="libx264", pts=(0, STEP, 2 * STEP))
+    path = folder / "cropped.mp4"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as out:
+        stream = source.streams.video[0]
+        written = out.add_stream_from_template(stream)
+        cut = BitStreamFilterContext(f"h264_metadata={crop}", stream, written)
+        for packet in source.demux(stream):
+            for done in cut.filter(packet) if packet.size else ():
+                done.stream = written
+                out.mux(done)
+    return path

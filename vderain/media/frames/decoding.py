@@ -47,8 +47,9 @@ class Decoder:
         if most_pixels is not None:
             self._context.options = {"max_pixels": str(most_pixels)}
         if self._context.is_hwaccel:
-            # Each thread would hold a surface of the GPU, and there are few.
-            self._context.thread_type, self._context.thread_count = "NONE", 1
+            # A thread that decodes a frame of its own would hold a surface of the GPU, and there are few. Threads
+            # for slices hold none, and serve software where NVDEC leaves later images to it.
+            self._context.thread_type = "SLICE"
         else:
             self._context.thread_type = "AUTO"
         # Without it, FFmpeg ignores a crop on the left that is no multiple of the alignment.
@@ -125,13 +126,14 @@ class Images:
 
     Attributes:
         interlaced: number of interlaced images.
-        on_gpu: number of images on a GPU.
+        decoded: number of images.
+        on_gpu: number of those on a GPU.
         pix_fmt: FFmpeg's name of the first image's pixel format; "" before it.
 
     """
 
     def __init__(self, decoder: Decoder, deinterlacer: Deinterlacer | None) -> None:
-        self.interlaced = self.on_gpu = 0
+        self.interlaced = self.decoded = self.on_gpu = 0
         self.pix_fmt = ""
         self._decoder, self._filter = decoder, deinterlacer
 
@@ -145,6 +147,7 @@ class Images:
         for image in self._decoder.decode(packet):
             self.interlaced += image.interlaced_frame
             self.pix_fmt = self.pix_fmt or pix_fmt_of(image)
+            self.decoded += 1
             self.on_gpu += image.sw_format is not None
             if self._filter is None:
                 yield image

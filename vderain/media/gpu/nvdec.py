@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -18,6 +19,8 @@ from vderain.machine import share_context
 from vderain.media.io.ffmpeg import heard, said
 from vderain.media.io.open import can_reopen, open_container, pick_video
 from vderain.media.io.pipes import StandardInput
+
+_READ_TWICE = ("http", "https")  # schemes of URLs that give the same bytes again
 
 
 def open_for(
@@ -45,13 +48,12 @@ def open_for(
         except SourceError as error:
             reason = reason or said(words, str(error))
             continue
-        if reason:
-            return container, f"NVDEC's images are copied to the host at once ({reason})"
-        if kept and os.path.isfile(path) and (refusal := _refusal(path, nvdec)):
-            # In a container of its own, since a decoder for NVDEC has one thread.
+        if refusal := _refusal(path, gpu, shared=kept):
+            # In a container of its own, since a decoder for NVDEC has no threads that decode frames.
             container.close()
             return open_container(path), refusal
-        return container, ""
+        copied = f"NVDEC's images are copied to the host at once ({reason})"
+        return container, copied if reason else ""
     container = open_container(path)  # raises where the input itself is at fault
     return container, f"NVDEC cannot be used here, software decodes ({reason})"
 
@@ -61,18 +63,41 @@ def stays_in_software(stream: Any) -> str:
     return "" if stream.codec_context.is_hwaccel else _not_taken(stream)
 
 
-def _refusal(path: str, nvdec: HWAccel) -> str:
-    """Why NVDEC leaves the first image to software, as it does for profiles and sizes that it lacks; else ""."""
-    container = open_container(path, hwaccel=nvdec)
+def _refusal(path: str, gpu: int, *, shared: bool) -> str:
+    """Why software decodes from the first image on, or ""; not known for what cannot be read twice.
+
+    NVDEC leaves profiles and sizes that it lacks to software. FFmpeg crops its images on the right and at the bottom
+    alone, so that they are larger than the stream says where it also crops on the left or at the top.
+    """
+    if not os.path.isfile(path) and urlsplit(path).scheme not in _READ_TWICE:
+        return ""
+    # Images that stay on the GPU say that NVDEC decoded them; where its context is not shared, in one of their own.
+    context = {"primary_ctx": str(int(shared))}
+    nvdec = HWAccel("cuda", device=str(gpu), is_hw_owned=True, options=context)
+    container = None
     try:
+        container = open_container(path, hwaccel=nvdec)
         stream = pick_video(container, path)
+        if not stream.codec_context.is_hwaccel:
+            return _not_taken(stream)
+        shown = stream.codec_context.width, stream.codec_context.height
         stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
         image: Any = next(container.decode(stream), None)
-        return _not_taken(stream) if image is not None and image.sw_format is None else ""
+        if image is None:
+            return ""
+        if image.sw_format is None:
+            return _not_taken(stream)
+        if (image.width, image.height) != shown:
+            return (
+                f"NVDEC does not crop this {stream.codec_context.name} on the left or at the top,"
+                " software decodes"
+            )
+        return ""
     except (SourceError, av.FFmpegError):
         return ""  # whoever reads it finds the fault too
     finally:
-        container.close()
+        if container is not None:
+            container.close()
 
 
 def _not_taken(stream: Any) -> str:

@@ -120,6 +120,7 @@ def test_a_folder_that_cannot_be_written_is_tried_again(watch, tmp_path):
     assert until(lambda: worker.connection.state is State.RUNNING, 20)
 
 
+@pytest.mark.slow
 def test_a_playlist_ends_with_the_stream_and_goes_on_in_a_new_one(watch, tmp_path):
     playlist = tmp_path / "www" / "dry.m3u8"
     source = clip(tmp_path, seconds=5)
@@ -215,6 +216,7 @@ def test_codecs_that_no_stream_carries_are_refused():
         live_encoder(EncodeOptions(codec="ffv1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rtmp", "tcp"])
 def test_publishing_to_a_listener_that_takes_one_connection(watch, tmp_path, scheme):
     need("ffmpeg", has_ffmpeg())

@@ -87,6 +87,7 @@ def test_the_command_on_a_card_repeats_the_run_without_its_folders():
 WIDE = replace(COARSE, rain_width=16, coarse_blocks=(1,), unshuffle=2)
 
 
+@pytest.mark.slow
 def test_the_card_has_what_int8_needs_measured_on_the_runs_sources(tmp_path):
     sources = {"charts": {"reader": "charts", "path": "", "share": 1.0}}
     config = TrainConfig(sources=sources, network=WIDE.to_dict(), steps=1, batch=1, patch=32)

@@ -71,6 +71,7 @@ def test_run_live_ends_with_the_file_and_sums_up(tmp_path):
     assert "75 frames in" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_output_that_got_nothing_is_a_loss(tmp_path):
     outputs = ("rtsp://127.0.0.1:9/out", tmp_path / "recordings")
     done = in_a_process("live", clip(tmp_path, 6), *outputs, timeout=120)

@@ -215,6 +215,7 @@ def build_and_count(folder, started, counter):
     assert EngineCache(folder).fetch(KEY, build, []) == GOOD
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     started, counter = context.Barrier(2), context.Value("i", 0)
@@ -351,6 +352,7 @@ print(engine.open(fmt).name, [n for n in ("torch", "openvino_telemetry") if n in
 """
 
 
+@pytest.mark.slow
 def test_a_cached_run_needs_no_torch_and_reports_to_nobody(weights, cache_folder):
     lines = [
         subprocess.run(

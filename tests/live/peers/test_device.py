@@ -29,6 +29,7 @@ def driver(tmp_path_factory):
     return library
 
 
+@pytest.mark.slow
 def test_a_device_is_recorded_and_taken_up_again_after_it_was_unplugged(driver, tmp_path):
     plug, folder, report = tmp_path / "plug", tmp_path / "recordings", tmp_path / "report.json"
     plug.touch()

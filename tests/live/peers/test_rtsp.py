@@ -169,6 +169,7 @@ def test_a_connection_that_is_reset_in_the_middle(rtsp_server, watch):
         proxy.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_accepts_and_says_nothing(watch):
     server = SilentServer()
     try:

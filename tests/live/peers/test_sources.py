@@ -94,6 +94,7 @@ def test_hls_is_followed(serve, watch, tmp_path):
     assert until(lambda: emitted(station) >= 10, 20), station.sessions[0].connection.reason
 
 
+@pytest.mark.slow
 def test_mpegts_over_udp(watch):
     port = free_port()
     station = watch(f"udp://127.0.0.1:{port}")

@@ -126,6 +126,7 @@ def test_a_file_without_certificates_is_refused_at_the_start(watch, tmp_path):
             watch("rtsps://127.0.0.1:9/x", ca_file=str(tmp_path / name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "rtsps", "rtmps"])
 def test_an_output_that_accepts_and_says_nothing_stops_nothing_else(watch, tmp_path, scheme):
     server = SilentServer()

@@ -70,6 +70,7 @@ def test_a_slow_network_drops_frames_and_never_gets_late(station):
     assert set(seen.levels) == {95}, "no rainy frame between dry ones"
 
 
+@pytest.mark.slow
 def test_the_tier_steps_down_under_load_and_up_again(station):
     engines = {}
     camera, seen = scheduled_camera(steps=ControlOptions(window_s=0.4, hold_s=1.0))
@@ -152,6 +153,7 @@ def test_an_engine_that_hangs_is_left_behind_and_the_image_goes_on(station):
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 def test_engine_time_is_shared_fairly(station):
     scheduler = station(lambda rung: SlowEngine(0.01, slots=1))
     cameras = [scheduled_camera(f"camera {number}", passthrough=False) for number in range(3)]

@@ -225,6 +225,7 @@ def test_system_ffmpeg_plays_and_seeks_without_a_complaint(tmp_path, plan):
             assert sum(line[:1] != "#" for line in done.stdout.splitlines()) == 40
 
 
+@pytest.mark.slow
 def test_a_browser_plays_through_the_seams_and_seeks_into_each_part(tmp_path):
     need("browser", CHROMIUM is not None)
     from playwright.sync_api import sync_playwright

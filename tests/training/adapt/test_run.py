@@ -221,6 +221,7 @@ def test_dry_footage_that_cannot_be_checked_for_rain_is_named(tmp_path, clip, we
     assert any("short: whether it rains there cannot be seen" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_a_gain_too_small_to_mean_anything_keeps_the_original_weights(
     tmp_path, clip, unpolished, monkeypatch
 ):

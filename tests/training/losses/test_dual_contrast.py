@@ -164,6 +164,7 @@ def test_synthetic_anchors_can_be_left_out(encoder):
     assert compared.repaired.grad is None and learns([compared.real_repaired]) == [True]
 
 
+@pytest.mark.slow
 def test_trained_heads_prefer_clean_backgrounds_and_streaks_to_rain_and_texture(encoder):
     loss, some = DualContrast(encoder, SMALL), batch()
     truth = replace(

@@ -279,7 +279,7 @@ class Neighbour:
     Attributes:
         frame: the frame; the clip's own where there is no neighbour.
         offset: how many frames later it is; 0 where there is none.
-        flow: (h, w, 2) float32 on the thumbnails' grid, in its pixels: its content's place minus that in the
+        flow: (h, w, 2) float32 on the grid of half thumbnails, in its pixels: its content's place minus that in the
             clip's frame, (x, y); None where it is used as it is.
         hidden: uint8 on any smaller grid: 255 where the clip's own samples stand in; None for everywhere.
 

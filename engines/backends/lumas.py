@@ -115,7 +115,7 @@ class Alignment:
         half = (small[0] + 1) // 2, (small[1] + 1) // 2
         wanted = [
             ((count + 1,), torch.int64),
-            ((count, *small, 2), torch.float32),
+            ((count, *half, 2), torch.float32),
             ((count, *half), torch.uint8),
             ((count,), torch.int64),
         ]

@@ -22,7 +22,6 @@ from vderain.alignment.motion import (
     Field,
     Path,
     better,
-    enlarged,
     link,
     shows_another_scene,
     unlike,
@@ -57,8 +56,8 @@ class Placement:
     """The motion from the current frame to a neighbour: all that is needed to align its luma.
 
     Attributes:
-        flow: on the thumbnails' grid; None where the neighbour is used as it is.
-        hidden: uint8, on that of their halves: 255 where the neighbour does not show what the current frame
+        flow: on the grid of the thumbnails' halves; None where the neighbour is used as it is.
+        hidden: uint8, on the same grid: 255 where the neighbour does not show what the current frame
             shows; None where the whole neighbour is hidden.
 
     """
@@ -146,7 +145,7 @@ def _moved(
             placed[index] = Placement()
         else:
             paths[index] = path
-            placed[index] = Placement(enlarged(flow, current.image.shape), hidden)
+            placed[index] = Placement(flow, hidden)
     return placed
 
 

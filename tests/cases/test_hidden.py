@@ -44,7 +44,7 @@ def test_the_run_up_of_a_decoder_is_no_secret(user):
     assert done.lines("note") == []
 
 
-def cut(path, *edits):
+def cut(path, *edits, speed=1):
     """Let a file show some parts of its video alone: (begin, length) in seconds."""
     content = path.read_bytes()
     with path.open("rb") as file:
@@ -56,7 +56,7 @@ def cut(path, *edits):
     track = movie.all(b"trak")[0]
     (samples,) = struct.unpack_from(">I", track.find(b"mdia", b"mdhd").data, 12)
     rows = [
-        struct.pack(">IiI", round(lasts_s * unit), round(begin_s * samples), 0x10000)
+        struct.pack(">IiI", round(lasts_s * unit), round(begin_s * samples), round(speed * 0x10000))
         for begin_s, lasts_s in edits
     ]
     table = Box(b"elst", struct.pack(">II", 0, len(rows)) + b"".join(rows))
@@ -74,3 +74,24 @@ def test_frames_that_an_edit_list_hides_are_not_announced(user):
     assert announced < 50
     done, output = user.run("in.mp4", "out.mp4")
     assert len(decoded_frames(output)) == announced, done.said
+
+
+@pytest.mark.parametrize("speed", [2, Fraction(1, 2), 0])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_a_speed_that_an_edit_list_asks_for_is_named_as_lost(user, target, speed):
+    source = user.folder / "in.mp4"
+    write(source, pts=tuple(range(20)), time_base=Fraction(1, 25))
+    cut(source, (0, Fraction(2, 5)), speed=speed)
+    assert any(loss.startswith("speed: ") for loss in user.info("in.mp4")["losses"])
+    done, _ = user.run("in.mp4", target)
+    assert done.code == 3
+    assert any(loss.startswith("speed: ") for loss in done.losses)
+
+
+@pytest.mark.parametrize("length_s", [Fraction(2, 5), Fraction(4, 5)])
+def test_a_usual_edit_list_is_neither_damage_nor_a_loss_of_speed(user, length_s):
+    source = user.folder / "in.mp4"
+    write(source, pts=tuple(range(20)), time_base=Fraction(1, 25))
+    cut(source, (0, length_s))
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert (done.code, done.losses) == (0, [])

@@ -266,6 +266,8 @@ class VideoSource:
             begun = begun or not self._entry.is_before(packet)
             if begun:
                 self._unread.see(packet)
+                if packet.is_discard:
+                    self._length.hidden()
             for image in self._images.push(packet) if begun else ():
                 yield from self._frames(image)
             if self._ended:

@@ -49,6 +49,12 @@ class Belongings:
             self.losses.append("second view (MV-HEVC): lost, only the first is derained")
         if leftovers is not None and any(track.dolby_vision for track in leftovers.tracks.values()):
             self.losses.append("Dolby Vision: lost, the output has the image beneath it")
+        tracks = leftovers.tracks if leftovers is not None else {}
+        if retimed := [str(number) for number, track in tracks.items() if track.other_speed]:
+            self.losses.append(
+                f"speed: an edit list plays parts of track {', '.join(retimed)} faster, slower or as a still;"
+                " the output plays them at the speed of the recording"
+            )
 
     def grafts(self, known: frozenset[str]) -> bool:
         """Whether the complete output is changed; ``known`` are the tags that FFmpeg writes itself."""

@@ -37,6 +37,10 @@ class Length:
         self._came += 1
         self._reach(time_s + (duration_s or self._step))
 
+    def hidden(self) -> None:
+        """Note that a packet of an image was read that an edit list hides."""
+        self._came += 1
+
     def passed(self, end_s: Fraction) -> None:
         """Note that a packet of another track was read."""
         self._others_s = max(self._others_s, end_s)

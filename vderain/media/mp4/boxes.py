@@ -14,6 +14,7 @@ _PARENTS = {
     b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0, b"udta": 0, b"stsd": 8,
 }  # fmt: skip
 _VIDEO_ENTRY = 78  # bytes before the boxes of a visual sample entry
+_USUAL_RATE = 0x1_0000  # of an edit: 1 in 16.16 bits
 ENTRY_HEADER = 16  # bytes of every sample entry: size, kind, reserved, index of the data reference
 
 
@@ -143,6 +144,20 @@ def sample_entries(track: Box) -> list[Box]:
     return table.children if table is not None else []
 
 
+def has_other_speed(track: Box) -> bool:
+    """Whether an edit list plays a part of a track at another speed than its own, which FFmpeg ignores."""
+    edits = track.find(b"edts")
+    tables = [box for box in _readable(edits.data) if box.kind == b"elst"] if edits else []
+    for table in tables:
+        row = struct.Struct(">QqI" if table.data[:1] == b"\1" else ">IiI")
+        rows = table.data[8:]
+        usable = rows[: len(rows) // row.size * row.size]
+        for lasts, begins, rate in row.iter_unpack(usable):
+            if lasts and begins >= 0 and rate != _USUAL_RATE:
+                return True
+    return False
+
+
 def first_sample_entry(content: bytes) -> bytes:
     """The description of the samples of a file's first track, in memory; b"" without one."""
     file = io.BytesIO(content)
@@ -155,8 +170,12 @@ def first_sample_entry(content: bytes) -> bytes:
 
 def entry_boxes(entry: Box) -> list[Box]:
     """The boxes in a visual sample entry; none where they cannot be read."""
+    return _readable(entry.data[_VIDEO_ENTRY:])
+
+
+def _readable(content: bytes) -> list[Box]:
     try:
-        return list(children(entry.data[_VIDEO_ENTRY:]))
+        return list(children(content))
     except BoxError:
         return []
 

@@ -15,6 +15,7 @@ from vderain.media.mp4.boxes import (
     Place,
     children,
     entry_boxes,
+    has_other_speed,
     places,
     printable,
     read_movie,
@@ -79,6 +80,7 @@ class TrackBoxes:
 
     ``is_data`` tells tracks for programs from video, sound and text; of these alone ``handler`` and ``media_header``
     are known.
+    ``other_speed`` is set where an edit list plays parts of it faster, slower or as a still.
     """
 
     own: tuple[Box, ...] = ()
@@ -87,6 +89,7 @@ class TrackBoxes:
     of_frames: tuple[Box, ...] = ()
     second_view: bool = False
     dolby_vision: bool = False
+    other_speed: bool = False
     references: tuple[Box, ...] = ()
     is_data: bool = False
     handler: Box | None = None
@@ -230,6 +233,7 @@ def _track(track: Box) -> TrackBoxes:
         tuple(box for box in inside if box.kind in _OF_FRAMES),
         any(box.kind in _SECOND_VIEW for box in inside),
         any(box.kind in _DOLBY_VISION for box in inside),
+        has_other_speed(track),
         tuple(_references(track)),
         is_data,
         handler if is_data else None,

@@ -18,6 +18,8 @@ from vderain.media.carry.belongings import Belongings
 from vderain.media.carry.template import Template
 from vderain.media.carry.timecode import TIMECODES
 from vderain.media.carry.tracks import mirror
+from vderain.media.frames.color import mastering_losses
+from vderain.media.io.encoders import ENCODERS
 from vderain.media.io.formats import Container, container_for
 from vderain.media.io.open import can_reopen
 from vderain.media.io.survey import clock_notes
@@ -113,6 +115,7 @@ def _same_container(path: str) -> Container:
 def _losses(template: Template, container: Container, belongings: Belongings) -> Iterator[str]:
     """Losses of an output by how and when its frames are shown."""
     yield from belongings.frame_losses
+    yield from mastering_losses(template.mastering, ENCODERS[_ACCEPT_ALL.codec].name)
     if template.timecode and container.muxer not in TIMECODES:
         yield f"timecode inside the video stream (first {template.timecode})"
     video = template.container.streams[template.video_index]

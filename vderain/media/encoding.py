@@ -13,7 +13,7 @@ from vderain.interfaces import SinkReport, StreamInfo
 from vderain.media.bitstream.ticks import Ticks
 from vderain.media.carry.messages import Messages
 from vderain.media.carry.template import Template
-from vderain.media.frames.color import FULL_RANGE, Mastering
+from vderain.media.frames.color import FULL_RANGE, Mastering, mastering_losses
 from vderain.media.frames.planes import PlaneWriter, carrier_of, tags_after
 from vderain.media.gpu.surfaces import SurfaceWriter, fits_surface, why_not_from_device
 from vderain.media.io.encoders import codec_options, encoder_for, fit, preset_of
@@ -211,11 +211,7 @@ class Encoding:
             context.thread_type = "FRAME"  # PyAV's default, slices, gives larger files
         if self._threads is not None:
             context.thread_type, context.thread_count = "FRAME", self._threads
-        if hdr != Mastering() and self.encoder.name not in ("libx265", "libsvtav1"):
-            self._report.losses.append(
-                f"mastering display and light level: {self.encoder.name} cannot write them,"
-                " hevc and av1 can"
-            )
+        self._report.losses.extend(mastering_losses(hdr, self.encoder.name))
 
     def _drop_alpha_tag(self, frame: Frame) -> None:
         """Remove Matroska's tag of transparency where the output has none."""

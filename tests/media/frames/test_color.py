@@ -7,6 +7,7 @@ import pytest
 from tests.media import synth
 from vderain.frames import Frame
 from vderain.media import open_source
+from vderain.media.describe import describe
 from vderain.media.frames.color import Mastering, svt_parameters
 from vderain.options import EncodeOptions, RunOptions
 
@@ -159,6 +160,10 @@ class TestHdr:
             self.clip(tmp_path), tmp_path / "out.mkv", codec="h264", hdr="keep"
         )
         assert any("mastering display" in loss for loss in report.losses)
+        losses = describe(str(tmp_path / "in.mkv")).losses
+        assert [loss for loss in losses if "mastering display" in loss] == [
+            loss for loss in report.losses if "mastering display" in loss
+        ]
 
 
 def light(path):

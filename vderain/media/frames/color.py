@@ -29,6 +29,7 @@ _NOT_WRITTEN = {
 }
 # Kinds that PyAV has no name for.
 _UNNAMED = {28: "LCEVC enhancement", 29: "number of the view", 30: "3D displays", 31: "EXIF"}
+_WRITES_MASTERING = ("libx265", "libsvtav1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,13 @@ def side_data_losses(image: Any, side_data: Iterable[Any]) -> list[str]:
     return sorted(
         lost | {f"{name} of each frame, and what FFmpeg lists behind it" for name in unnamed}
     )
+
+
+def mastering_losses(hdr: Mastering, encoder: str) -> list[str]:
+    """Losses of static HDR metadata in the output of FFmpeg's encoder of this name."""
+    if hdr == Mastering() or encoder in _WRITES_MASTERING:
+        return []
+    return [f"mastering display and light level: {encoder} cannot write them, hevc and av1 can"]
 
 
 def x265_parameters(hdr: Mastering) -> list[str]:

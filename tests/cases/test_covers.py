@@ -62,3 +62,27 @@ def test_a_cover_lies_next_to_a_transport_stream(user):
     assert len(done.losses) == 1 and kept.name in done.losses[0]
     assert kept.read_bytes() == cover
     assert covers(output) == ([], 1)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_track_of_one_image_is_not_taken_for_the_video(user, is_first):
+    source = user.folder / "in.mp4"
+    with av.open(str(source), "w") as output:
+        codecs = ["mjpeg", "libx264"] if is_first else ["libx264", "mjpeg"]
+        streams = {codec: output.add_stream(codec, rate=25) for codec in codecs}
+        for codec, stream in streams.items():
+            stream.width, stream.height = (64, 48) if codec == "libx264" else (32, 24)
+            stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
+            stream.codec_context.color_range = 1 if codec == "libx264" else 2
+        for codec, stream in streams.items():
+            for index in range(10 if codec == "libx264" else 1):
+                frame = av.VideoFrame(stream.width, stream.height, stream.pix_fmt)
+                for plane in frame.planes:
+                    plane.update(bytes([90 + index]) * plane.buffer_size)
+                frame.pts = index
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    assert user.info("in.mp4")["info"]["frames"] == 10
+    done, _ = user.run("in.mp4", "out.mp4")
+    assert done.code == 0
+    assert any("mjpeg" in note and "a second video" in note for note in done.lines("note"))

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cases.clips import Part, assert_kept, content, joined, write
 from tests.media.synth import times
+from vderain.errors import SourceError
 
 FOLLOWS = "another movie follows at byte"
 
@@ -63,3 +64,12 @@ def test_one_movie_is_not_named(user, parts):
     joined(user.folder / "rainy.mp4", *parts)
     done, _ = user.run("rainy.mp4", "dry.mp4")
     assert FOLLOWS not in done.said
+
+
+@pytest.mark.parametrize("place", [b"mdhd", b"stbl"])
+def test_an_index_that_was_cut_off_is_named(user, place):
+    source = write(user.folder / "in.mp4", Part(10, tracks=0))
+    whole = source.read_bytes()
+    source.write_bytes(whole[: whole.index(place) + 8])
+    with pytest.raises(SourceError, match=r"in\.mp4: its index is cut off"):
+        user.run("in.mp4", "out.mp4")

@@ -21,7 +21,7 @@ from vderain.media.io.pipes import StandardInput
 from vderain.media.io.playlists import NO_LIST, is_list, local_options
 from vderain.media.io.urls import check_slashes, escaped_login, input_options, is_url, redact, shown
 from vderain.media.io.variants import choose_variant, is_left_out
-from vderain.media.mp4.movies import next_movie
+from vderain.media.mp4.movies import ends_in_index, next_movie
 
 _NETWORK_TIMEOUT_S = 15.0
 _TIMECODE_BYTES = 4  # of a sample that holds a timecode
@@ -129,6 +129,8 @@ def _advice(error: Exception, pipe: StandardInput | None) -> str:
 def pick_video(container: InputContainer, path: str) -> Any:
     """The video stream to derain: the default one, else the first; cover images do not count.
 
+    A track of one image, such as a camera's thumbnail, is chosen only where there is no other.
+
     Raises SourceError where there is none, or no decoder for it.
     """
     name = input_name(path)
@@ -140,13 +142,24 @@ def pick_video(container: InputContainer, path: str) -> Any:
     if not streams:
         kinds = sorted({stream.type for stream in container.streams} - {"video"})
         covers = ["a cover image"] if container.streams.video else []
+        _check_index(path, name)
         held = " and ".join([", ".join(kinds), *covers] if kinds else covers) or "nothing"
         raise SourceError(f"{name}: holds no video, only {held}; there is nothing to derain")
+    streams = [stream for stream in streams if stream.frames != 1] or streams
     flagged = [stream for stream in streams if stream.disposition & Disposition.default]
     stream = (flagged or streams)[0]
     if stream.codec_context is None:
+        _check_index(path, name)
         raise SourceError(f"{name}: there is no decoder for its video; convert it first")
     return stream
+
+
+def _check_index(path: str, name: str) -> None:
+    if ends_in_index(path):
+        raise SourceError(
+            f"{name}: its index is cut off, so that no video is found; copy the file again,"
+            " or let a repair tool rebuild the index"
+        )
 
 
 def is_container_track(stream: Any) -> bool:

@@ -68,6 +68,21 @@ def next_movie(path: str) -> NextMovie | None:
         return None
 
 
+def ends_in_index(path: str) -> bool:
+    """Whether a local MP4 or MOV file ends within its index."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            if file.read(8)[4:] not in _BEGINNINGS:
+                return False
+            *_, last = places(file)
+            file.seek(last.start)
+            return not last.kind and file.read(8)[4:] == b"moov"
+    except OSError:
+        return False
+
+
 def _beginning(found: list[Place], index: Place) -> int:
     """The position of the movie of the second index."""
     heads = [

@@ -1,6 +1,7 @@
 """The import rules of the design, read off the syntax tree."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,19 @@ def modules():
             yield ".".join([name, *(part for part in inside if part != "__init__")]), path
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The names that a module imports."""
+    return frozenset(names_imported(path))
+
+
+def names_imported(path):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -140,7 +152,7 @@ def within(name, prefix):
 
 @pytest.mark.parametrize("name", ALL)
 def test_imports_follow_the_design(name):
-    for imported in set(imports(ALL[name])):
+    for imported in imports(ALL[name]):
         for guarded, allowed in ONLY.items():
             if within(imported, guarded):
                 exact = name == "vderain" and "vderain" in allowed
@@ -158,7 +170,7 @@ def test_imports_follow_the_design(name):
 def test_no_room_imports_from_a_room_above_it(name):
     for row in ROWS:
         own = next((place for place, room in enumerate(row) if within(name, room)), len(row))
-        for imported in set(imports(ALL[name])):
+        for imported in imports(ALL[name]):
             assert not any(within(imported, room) for room in row[own + 1 :]), (
                 f"{name} imports {imported}"
             )
@@ -249,7 +261,7 @@ def overridden(found):
 
 
 def test_no_class_overrides_a_private_member_of_another():
-    trees = [ast.parse(path.read_text()) for path in ALL.values()]
+    trees = map(parsed, ALL.values())
     assert sorted(overridden(classes(trees))) == []
 
 

@@ -72,7 +72,7 @@ def _refusal(path: str, gpu: int, *, shared: bool) -> str:
     if not os.path.isfile(path) and urlsplit(path).scheme not in _READ_TWICE:
         return ""
     # Images that stay on the GPU say that NVDEC decoded them; where its context is not shared, in one of their own.
-    context = {"primary_ctx": str(int(shared))}
+    context: dict[str, object] = {"primary_ctx": str(int(shared))}
     nvdec = HWAccel("cuda", device=str(gpu), is_hw_owned=True, options=context)
     container = None
     try:

@@ -29,6 +29,7 @@ class TrainConfig(RunConfig):
         "dry_share",
         "dry_weight",
         "close_drops",
+        "past_share",
         "rain_model",
         "background_contrast",
         "rain_contrast",
@@ -47,6 +48,12 @@ class TrainConfig(RunConfig):
     close_drops: float = option(
         0.0,
         "Share of rainy clips with drops close to the lens: broad soft bands.",
+        low=0.0,
+        high=1.0,
+    )
+    past_share: float = option(
+        0.3,
+        "Share of clips whose neighbours lie in the past alone, as a camera's do.",
         low=0.0,
         high=1.0,
     )

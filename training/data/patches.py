@@ -77,6 +77,7 @@ class PatchSampler:
         mined: streak layers of real footage, for ``add_rain``.
         close_drops: how many of the rainy clips have drops close to the lens. Soft lights are then drawn onto clips
             before the rain.
+        past_share: share of clips whose neighbours lie in the past alone, as a camera's do.
 
     """
 
@@ -93,6 +94,7 @@ class PatchSampler:
         rain_model: str = "full",
         mined: Sequence[MinedLayer] = (),
         close_drops: float = 0.0,
+        past_share: float = 0.3,
     ) -> None:
         self._sources = _Mixture(sources, shares)
         dry = {name: samples for name, samples in sources.items() if _is_dry(samples)}
@@ -101,7 +103,7 @@ class PatchSampler:
         self._seed = seed
         self._window = window
         self._rain_model, self._mined = rain_model, mined
-        self._close_drops = close_drops
+        self._close_drops, self._past_share = close_drops, past_share
 
     def __iter__(self) -> Iterator[PairedBatch]:
         return self.batches()
@@ -151,7 +153,7 @@ class PatchSampler:
 
     def _draw_clip(self, rng: np.random.Generator, sample: Sample) -> Patch:
         """A stack of frames rained on."""
-        maker = SequenceMaker(self._window)
+        maker = SequenceMaker(self._window, self._past_share)
         offsets = maker.offsets(rng)
         m = maker.margin_px
         clean = self._clean_clip(rng, sample, self._patch + 2 * m, offsets)
@@ -197,7 +199,7 @@ class PatchSampler:
             (rainy,) = (perhaps_recompressed(rng, one) for one in light.over(rng, dry))
             rainy, background = mirrored(rng, (rainy, dry[0]))
             return Patch(stacked_alone(rainy, seen), background)
-        maker = SequenceMaker(self._window)
+        maker = SequenceMaker(self._window, self._past_share)
         offsets, m = maker.offsets(rng), maker.margin_px
         side = self._patch + 2 * m
         clean = self._clean_clip(rng, sample, side, offsets)
@@ -227,7 +229,7 @@ class PatchSampler:
             stack = stacked_alone(real.frames[0], self._window.seen_frames)
             inner = slice(None)
         else:
-            maker = SequenceMaker(self._window)
+            maker = SequenceMaker(self._window, self._past_share)
             offsets, m = maker.offsets(rng), maker.margin_px
             real = real_patch(rng, segment, self._patch + 2 * m, offsets)
             frames = self._perhaps_close_drops(rng, real.frames)

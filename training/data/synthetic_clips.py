@@ -18,7 +18,6 @@ from vderain.training.data.stacks import grey, stacked
 from vderain.training.rain.render import Image
 
 _MARGIN_PX = 40  # what moves into a patch comes from around it
-_LIVE_SHARE = 0.3  # neighbours from the past alone, as for a camera
 _LOST_SHARE = 0.06  # of neighbours that the current frame replaces, as at the ends of a clip
 _DASHES_SHARE = 0.5  # of things that move on their own: the dashes of a lane
 _LARGEST_SHRINK = 4.0  # of a frame to its thumbnail: 720 lines to 180
@@ -38,10 +37,12 @@ class SequenceMaker:
 
     Attributes:
         window: of a network that sees more than one frame.
+        past_share: share of clips whose neighbours lie in the past alone, as a camera's do.
 
     """
 
     window: Window
+    past_share: float = 0.3
     _aligner: Aligner = field(default_factory=Aligner)
 
     @property
@@ -52,7 +53,7 @@ class SequenceMaker:
     def offsets(self, rng: np.random.Generator) -> list[int]:
         """The frames of a clip, relative to the current one, which is in the middle of the list."""
         count = self.window.frames - 1
-        past = count if rng.random() < _LIVE_SHARE else count // 2
+        past = count if rng.random() < self.past_share else count // 2
         chosen = [*range(-past, 0), *range(1, count - past + 1)]
         chosen = [0 if rng.random() < _LOST_SHARE else offset for offset in chosen]
         return [*chosen[: count // 2], 0, *chosen[count // 2 :]]

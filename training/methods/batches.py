@@ -161,6 +161,7 @@ def paired_sampler(
         batch=config.batch,
         dry_share=config.dry_share,
         close_drops=config.close_drops,
+        past_share=config.past_share,
         seed=seed,
         window=window,
         rain_model=config.rain_model,

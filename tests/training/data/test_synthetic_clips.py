@@ -23,6 +23,13 @@ def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
     assert max(abs(offset) for offsets in seen for offset in offsets) == reach(frames)
 
 
+@pytest.mark.parametrize(("share", "lowest"), [(0.0, -2), (1.0, -4)])
+def test_the_share_of_clips_without_future_neighbours_is_as_asked(share, lowest):
+    maker = SequenceMaker(Window(5), past_share=share)
+    drawn = [maker.offsets(np.random.default_rng(seed)) for seed in range(100)]
+    assert {min(offsets) for offsets in drawn if 0 not in offsets[:2] + offsets[3:]} == {lowest}
+
+
 def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
     maker = SequenceMaker(Window(3))
     frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]

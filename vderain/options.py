@@ -43,7 +43,7 @@ def _check(item: Field[Any], value: Any) -> None:
         raise OptionError(f"{item.name}={value!r}: must be {span}")
 
 
-SHIPPED_TIERS = ("fast", "light")
+SHIPPED_TIERS = ("best", "fast", "light")
 """The tiers that have weights in the package, the best and slowest first."""
 
 NEIGHBOURS_ONLY = ("light",)

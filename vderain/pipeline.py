@@ -25,7 +25,7 @@ from vderain.interfaces import (
     aligns,
 )
 from vderain.machine import usable_cores
-from vderain.options import NEIGHBOURS_ONLY, SHIPPED_TIERS, RunOptions
+from vderain.options import NEIGHBOURS_ONLY, RunOptions
 from vderain.report import RunReport, damage_losses
 
 _MOST_ALIGN_THREADS = 8
@@ -241,9 +241,7 @@ def _unchanged(info: StreamInfo, engines: Sequence[EngineSpec]) -> list[str]:
     tiers = {spec.tier for spec in engines} & set(NEIGHBOURS_ONLY)
     if info.container not in ("image", "folder of images") or not tiers:
         return []
-    return [
-        f"{tiers.pop()} leaves single images as they are; tier={SHIPPED_TIERS[0]!r} derains them"
-    ]
+    return [f"{tiers.pop()} leaves single images as they are; tier='fast' derains them"]
 
 
 def _frames_expected(info: StreamInfo, options: RunOptions) -> int | None:

@@ -192,7 +192,10 @@ class ForNvdec:
             is_hwaccel=True, name="h264", width=known.width, height=known.height
         )
         self._stream = SimpleNamespace(
-            codec_context=context, disposition=stream.disposition, discard=stream.discard
+            codec_context=context,
+            disposition=stream.disposition,
+            discard=stream.discard,
+            frames=stream.frames,
         )
         self.streams = SimpleNamespace(video=[self._stream])
 

@@ -61,15 +61,6 @@ WITH_NEIGHBOURS = [name for name, config in NETWORKS.items() if config.frames > 
 TWO_TIERS = ("fast", "paper")
 # Every device, and on one of them every bit depth.
 BIT_DEPTHS = [(0, 8), (0, 10), (0, 16), (1, 8)]
-# Where there is no GPU, the other tiers are compared at 8 bits: the stand-in rounds alike for all of them.
-COMPARED = [
-    (name, *place)
-    for name in NETWORKS
-    for place in BIT_DEPTHS
-    if GPU or name in TWO_TIERS or place == BIT_DEPTHS[0]
-]
-# What depends on the device and on neighbours, not on a tier's size.
-ENOUGH = list(NETWORKS) if GPU else TWO_TIERS
 
 
 @pytest.fixture
@@ -110,7 +101,7 @@ def opened(kind, path, fmt, device, **options):
     )
 
 
-@pytest.mark.parametrize(("network", "gpu", "bit_depth"), COMPARED, indirect=["network"])
+@pytest.mark.parametrize(("gpu", "bit_depth"), BIT_DEPTHS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_agrees_and_the_change_is_added_as_on_the_host(
     network, device_of, kind, gpu, bit_depth
@@ -160,7 +151,6 @@ def no_waiting():
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("network", ENOUGH, indirect=True)
 @pytest.mark.parametrize("kind", KINDS)
 def test_submitting_waits_for_nothing(network, device_of, monkeypatch, kind):
     path, config = network
@@ -262,7 +252,6 @@ def held_bytes():
     return sum(one.nbytes for one in gc.get_objects() if type(one) is torch.Tensor)
 
 
-@pytest.mark.parametrize("network", ENOUGH, indirect=True)
 def test_closing_gives_the_memory_back(network, device_of):
     path, _ = network
     fmt, device, held = make_format("yuv420", *SIZE), device_of(0), []

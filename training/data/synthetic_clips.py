@@ -42,7 +42,7 @@ class SequenceMaker:
     """
 
     window: Window
-    past_share: float = 0.3
+    past_share: float
     _aligner: Aligner = field(default_factory=Aligner)
 
     @property

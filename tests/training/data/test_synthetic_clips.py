@@ -15,7 +15,7 @@ TEXTURE = np.uint8(255 * (TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE))
 def test_neighbours_lie_around_the_current_frame_or_before_it(frames):
     seen = set()
     for seed in range(200):
-        offsets = SequenceMaker(Window(frames)).offsets(np.random.default_rng(seed))
+        offsets = SequenceMaker(Window(frames), past_share=0.3).offsets(np.random.default_rng(seed))
         assert len(offsets) == frames and offsets[frames // 2] == 0
         seen.add(tuple(offsets))
     assert {3: (-1, 0, 1), 5: (-2, -1, 0, 1, 2)}[frames] in seen
@@ -31,7 +31,7 @@ def test_the_share_of_clips_without_future_neighbours_is_as_asked(share, lowest)
 
 
 def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
-    maker = SequenceMaker(Window(3))
+    maker = SequenceMaker(Window(3), past_share=0.3)
     frames = [TEXTURE[40:240, 60 + dx : 260 + dx] for dx in (-4, 0, 4)]
     stack = maker.aligned_stack(np.random.default_rng(0), frames, [-1, 0, 1])
     m = maker.margin_px
@@ -45,7 +45,7 @@ def test_a_pan_is_undone_and_a_lost_neighbour_replaced():
 
 
 def test_the_darkest_neighbour_comes_first():
-    maker = SequenceMaker(Window(5))
+    maker = SequenceMaker(Window(5), past_share=0.3)
     clean = TEXTURE[40:240, 60:260]
     frames = [cv2.add(clean, (gain, gain, gain, 0)) for gain in (15, 5, 0, 20, 10)]
     stack = maker.aligned_stack(np.random.default_rng(0), frames, [-2, -1, 0, 1, 2]).astype(int)
@@ -55,7 +55,7 @@ def test_the_darkest_neighbour_comes_first():
 
 
 def test_a_streak_stays_in_its_own_frame():
-    maker = SequenceMaker(Window(3))
+    maker = SequenceMaker(Window(3), past_share=0.3)
     noise = np.random.default_rng(1).normal(0, 3, (3, 200, 200, 3))
     frames = list(np.uint8(np.clip(TEXTURE[40:240, 60:260] + noise, 0, 255)))
     cv2.line(frames[1], (95, 80), (100, 120), (255, 255, 255), 1)

@@ -61,11 +61,12 @@ def describe(track: Box, source: TrackBoxes) -> None:
     table.children = [
         Box(entry.kind, entry.data[:6] + index.to_bytes(2, "big") + entry.data[8:], entry.children)
     ]
-    for parent, theirs in ((media, source.handler), (information, source.media_header)):
-        if theirs is not None:
-            kinds = (b"hdlr",) if parent is media else (b"gmhd", b"nmhd")
-            parent.children = [box for box in parent.children if box.kind not in kinds]
-            parent.children.insert(1 if parent is media else 0, theirs)
+    if source.handler is not None:
+        media.children = [box for box in media.children if box.kind != b"hdlr"]
+        media.children.insert(1, source.handler)  # after the header
+    if source.media_header is not None:
+        others = [box for box in information.children if box.kind not in (b"gmhd", b"nmhd")]
+        information.children = [source.media_header, *others]
 
 
 def described(content: bytes, source: TrackBoxes) -> bytes:
